@@ -1,0 +1,98 @@
+#include "framing/framing.h"
+
+#include <string.h>
+
+void
+frame_put_header(uint8_t *header, uint32_t length)
+{
+	header[0] = (uint8_t)(length >> 24);
+	header[1] = (uint8_t)(length >> 16);
+	header[2] = (uint8_t)(length >> 8);
+	header[3] = (uint8_t)length;
+}
+
+static uint32_t
+get_header(const uint8_t *header)
+{
+	return (uint32_t)header[0] << 24 | (uint32_t)header[1] << 16 |
+	       (uint32_t)header[2] << 8 | header[3];
+}
+
+enum frame_verdict
+frame_judge(uint64_t length, uint32_t max_frame)
+{
+	if (length == 0)
+		return FRAME_EMPTY;
+	if (length < FRAME_MIN_BYTES)
+		return FRAME_RUNT;
+	return length <= max_frame ? FRAME_GOOD : FRAME_OVERSIZE;
+}
+
+void
+deframer_init(struct deframer *d, uint8_t *buffer, size_t capacity)
+{
+	*d = (struct deframer){ .buffer = buffer, .capacity = capacity };
+}
+
+/* Bytes of buffer that the frame at `start` takes; the largest there can be
+ * as long as its header isn't complete. */
+static size_t
+wanted(const struct deframer *d, uint32_t max_frame)
+{
+	if (d->end - d->start < FRAME_HEADER_BYTES)
+		return FRAME_HEADER_BYTES + (size_t)max_frame;
+	return FRAME_HEADER_BYTES + (size_t)get_header(d->buffer + d->start);
+}
+
+size_t
+deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame)
+{
+	if (d->start == d->end) {
+		d->start = d->end = 0;
+	} else if (d->capacity - d->start < wanted(d, max_frame)) {
+		memmove(d->buffer, d->buffer + d->start, d->end - d->start);
+		d->end -= d->start;
+		d->start = 0;
+	}
+	*room = d->buffer + d->end;
+	return d->capacity - d->end;
+}
+
+void
+deframer_filled(struct deframer *d, size_t bytes)
+{
+	d->end += bytes;
+}
+
+enum deframer_result
+deframer_next(struct deframer *d, struct frame *frame, uint32_t max_frame)
+{
+	while (d->end - d->start >= FRAME_HEADER_BYTES) {
+		uint32_t length = get_header(d->buffer + d->start);
+		enum frame_verdict verdict = frame_judge(length, max_frame);
+
+		frame->length = length;
+		if (verdict == FRAME_OVERSIZE)
+			return DEFRAMER_PROTOCOL;
+		if (d->end - d->start - FRAME_HEADER_BYTES < length)
+			return DEFRAMER_MORE;
+		frame->bytes = d->buffer + d->start + FRAME_HEADER_BYTES;
+		d->start += FRAME_HEADER_BYTES + length;
+		if (verdict == FRAME_GOOD)
+			return DEFRAMER_FRAME;
+		if (verdict == FRAME_EMPTY)
+			d->empty++;
+		else
+			d->runt++;
+	}
+	return DEFRAMER_MORE;
+}
+
+int
+deframer_reset(struct deframer *d)
+{
+	int cut = d->start != d->end;
+
+	d->start = d->end = 0;
+	return cut;
+}
