@@ -1,0 +1,32 @@
+#include "keepalive/tcp.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+/* Without TCP_USER_TIMEOUT no keepalive is sent while data is unacknowledged
+ * or the peer's window is closed, and retransmission goes on for a quarter of
+ * an hour. With it, it and not TCP_KEEPCNT ends an idle connection too, so it
+ * is their sum; TCP_KEEPCNT still serves kernels that let it (tcp(7)). */
+int
+tcp_keepalive_set(int fd, const struct tcp_settings *settings)
+{
+	const struct {
+		int level, name, value;
+	} options[] = {
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, settings->idle_s },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, settings->interval_s },
+		{ IPPROTO_TCP, TCP_KEEPCNT, settings->count },
+		{ IPPROTO_TCP, TCP_USER_TIMEOUT, tcp_limit_s(settings) * 1000 },
+	};
+
+	if (settings->idle_s == 0)
+		return 0;
+	for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++)
+		if (setsockopt(fd, options[i].level, options[i].name,
+			&options[i].value, sizeof(options[i].value)) != 0)
+			return -1;
+	return 0;
+}
