@@ -1,0 +1,405 @@
+/* Theory of operation
+ *
+ * The thread sleeps in poll() on the link's bell, the watch and a deadline, and
+ * after each wake decides afresh from what it sees:
+ *
+ *      link   what the thread does                        sleeps until
+ *      DOWN   tells the loss, arms the watch, dials       the next dial is due
+ *      UP     waits for proof of life, then disarms       proof is due or
+ *             the watch; has the generation tended        tending is, if ever
+ *      STOPPED ends
+ *
+ * The watch is armed before the first dial of an outage, and stays armed until
+ * the next generation is proven: a dying daemon's connection can close before
+ * its listener, so a dial may end in a backlog that dies a moment later, while
+ * the next daemon's socket appears.
+ *
+ * An endpoint that listens has no dials: a client's call makes the connection,
+ * in any state, and ends the one before.
+ *
+ * Only this thread installs connections; any thread may end one. */
+#include "reconnect/dialler.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "reconnect/clock.h"
+#include "reconnect/listen.h"
+#include "reconnect/thread_name.h"
+#include "reconnect/wait.h"
+
+/* How long a path that refuses is tried again when there is reason to believe
+ * that its daemon is just starting: it exists from bind() on and is refused
+ * until listen(). */
+#define PATIENCE_MS 50
+
+/* While down, the longest sleep: the clock stands still during a suspend, and
+ * nothing else tells that the host woke up. */
+#define NAP_MS 1000
+
+/* The two clocks behind clock_suspended_ms() are read one after the other. */
+#define SUSPEND_NOTICED_MS 100
+
+/* xorshift32: jitter needs to differ between processes, no more. */
+static uint32_t
+next_random(struct dialler *dialler)
+{
+	uint32_t x = dialler->random;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	return dialler->random = x;
+}
+
+static void
+tell(struct dialler *dialler, const struct link_event *event)
+{
+	dialler->hooks.event(dialler->hooks.context, event);
+}
+
+static int64_t
+earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static void
+arm(struct dialler *dialler)
+{
+	if (dialler->armed || !dialler->settings.watch ||
+	    dialler->settings.endpoint.listens ||
+	    dialler->settings.endpoint.kind != ENDPOINT_UNIX)
+		return;
+	watch_arm(&dialler->watch, dialler->settings.endpoint.path);
+	dialler->armed = true;
+}
+
+static void
+disarm(struct dialler *dialler)
+{
+	if (dialler->armed)
+		watch_disarm(&dialler->watch);
+	dialler->armed = false;
+}
+
+/* The listening descriptor while a client may come in, else -1: even clients
+ * that come and go don't spin this thread. */
+static int
+open_door(const struct dialler *dialler)
+{
+	return dialler->settings.endpoint.listens &&
+		clock_now_ms() >= redial_spaced_ms(&dialler->redial)
+	    ? dialler->settings.listen_fd
+	    : -1;
+}
+
+/* Until the deadline, a ring, the path's appearance or a client's call. */
+static void
+sleep_until(struct dialler *dialler, int64_t deadline_ms)
+{
+	int door = open_door(dialler);
+	struct pollfd fds[] = {
+		{ .fd = dialler->link->bell.fds[0], .events = POLLIN },
+		{ .fd = dialler->armed ? dialler->watch.fd : -1,
+		    .events = POLLIN },
+		{ .fd = door, .events = POLLIN },
+	};
+
+	if (dialler->settings.endpoint.listens && door < 0)
+		deadline_ms = earlier(
+		    deadline_ms, redial_spaced_ms(&dialler->redial));
+	if (poll(fds, 3, wait_timeout(deadline_ms)) <= 0)
+		return;
+	if (fds[1].revents && watch_appeared(&dialler->watch)) {
+		dialler->appeared = true;
+		redial_appeared(&dialler->redial, clock_now_ms());
+	}
+	dialler->client_waits = fds[2].revents != 0;
+}
+
+static void
+notice_suspend(struct dialler *dialler)
+{
+	int64_t suspended_ms = clock_suspended_ms();
+
+	if (suspended_ms - dialler->suspended_ms > SUSPEND_NOTICED_MS) {
+		dialler->suspended_ms = suspended_ms;
+		redial_resumed(&dialler->redial, clock_now_ms());
+	}
+}
+
+static bool
+same_endpoint(const struct endpoint *a, const struct endpoint *b)
+{
+	return a->kind == b->kind && a->listens == b->listens &&
+	    strcmp(a->path, b->path) == 0 && strcmp(a->host, b->host) == 0 &&
+	    strcmp(a->port, b->port) == 0;
+}
+
+/* Replaces settings; a listening descriptor that isn't replaced by another one
+ * stays as long as the endpoint does. True: the endpoint is another. */
+static bool
+replace(struct dialler_settings *old, const struct dialler_settings *settings)
+{
+	bool moved = !same_endpoint(&old->endpoint, &settings->endpoint);
+	int listen_fd = old->listen_fd;
+
+	*old = *settings;
+	if (listen_fd >= 0 && (moved || settings->listen_fd >= 0))
+		close(listen_fd);
+	else if (listen_fd >= 0)
+		old->listen_fd = listen_fd;
+	return moved;
+}
+
+static void
+apply(struct dialler *dialler, const struct dialler_settings *settings)
+{
+	bool moved = replace(&dialler->settings, settings);
+
+	redial_init(&dialler->redial, clock_now_ms(), settings->min_ms,
+	    settings->max_ms, settings->jitter_percent);
+	link_set_proof(dialler->link, settings->max_ms);
+	disarm(dialler);
+	if (moved)
+		link_fail(dialler->link, dialler->generation,
+		    "the network endpoint was changed");
+}
+
+static void
+take_wishes(struct dialler *dialler)
+{
+	struct dialler_settings wanted;
+	bool changed;
+
+	mutex_lock(&dialler->lock);
+	changed = dialler->changed;
+	wanted = dialler->wanted;
+	dialler->changed = false;
+	mutex_unlock(&dialler->lock);
+	if (changed)
+		apply(dialler, &wanted);
+}
+
+/* The generation this thread made last has ended. */
+static void
+note_loss(struct dialler *dialler, const struct link_loss *loss)
+{
+	assert(loss->generation == dialler->generation);
+	dialler->ended = dialler->generation;
+	dialler->unproven_before = !loss->proven;
+	arm(dialler);
+	redial_lost(&dialler->redial, clock_now_ms(), loss->proven,
+	    next_random(dialler));
+	if (loss->proven)
+		dialler->appeared = true; /* as good a reason for patience */
+	else if (dialler->appeared)
+		redial_appeared(&dialler->redial, clock_now_ms());
+	tell(dialler,
+	    &(struct link_event){
+		.kind = loss->proven ? LINK_EVENT_LOST : LINK_EVENT_UNPROVEN,
+		.generation = loss->generation,
+		.up_ms = loss->up_ms,
+		.reason = loss->reason });
+}
+
+static void
+dial_failed(struct dialler *dialler, const char *why)
+{
+	link_dial_failed(dialler->link, why);
+	redial_failed(&dialler->redial, clock_now_ms(), next_random(dialler));
+	tell(dialler, &(struct link_event){
+			  .kind = LINK_EVENT_DIAL_FAILED, .reason = why });
+}
+
+static void
+connected(struct dialler *dialler, int fd)
+{
+	struct link_view view;
+
+	redial_connected(&dialler->redial, clock_now_ms());
+	if (!dialler->hooks.greet(dialler->hooks.context, fd)) {
+		close(fd);
+		dial_failed(dialler, "closed before the first frame");
+		return;
+	}
+	link_install(dialler->link, fd);
+	dialler->generation++;
+	dialler->told_proven = false;
+	link_look(dialler->link, &view);
+	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_UP,
+			  .generation = dialler->generation,
+			  .outage_ms = view.last_outage_ms,
+			  .dials = view.outage_dials,
+			  .again = dialler->unproven_before });
+}
+
+static void
+make_dial(struct dialler *dialler)
+{
+	struct dial attempt = { .endpoint = dialler->settings.endpoint,
+		.interrupt_fd = dialler->link->bell.fds[0],
+		.patience_ms = dialler->appeared ? PATIENCE_MS : 0 };
+	int fd;
+
+	dialler->appeared = false;
+	link_dialled(dialler->link);
+	fd = dial(&attempt, &dialler->resolver);
+	if (fd >= 0)
+		connected(dialler, fd);
+	else if (errno != EINTR)
+		dial_failed(dialler, attempt.why);
+}
+
+/* The newest client is served: the one before may be half open, and would
+ * never say so. */
+static void
+take_client(struct dialler *dialler)
+{
+	struct sockaddr_storage client;
+	struct link_view view;
+	int fd = listen_accept(dialler->settings.listen_fd, &client);
+
+	dialler->client_waits = false;
+	if (fd < 0)
+		return;
+	if (dialler->hooks.admit &&
+	    !dialler->hooks.admit(
+		dialler->hooks.context, (struct sockaddr *)&client)) {
+		close(fd);
+		return;
+	}
+	link_fail(dialler->link, dialler->generation,
+	    "another client took its place");
+	link_look(dialler->link, &view);
+	if (dialler->ended != dialler->generation)
+		note_loss(dialler, &view.loss);
+	link_dialled(dialler->link);
+	connected(dialler, fd);
+}
+
+static void
+while_down(struct dialler *dialler, const struct link_view *view)
+{
+	int64_t now_ms = clock_now_ms();
+
+	if (dialler->ended != dialler->generation)
+		note_loss(dialler, &view->loss);
+	arm(dialler);
+	if (dialler->settings.endpoint.listens)
+		sleep_until(dialler, INT64_MAX);
+	else if (dialler->redial.due_ms <= now_ms)
+		make_dial(dialler);
+	else
+		sleep_until(dialler,
+		    earlier(dialler->redial.due_ms, now_ms + NAP_MS));
+}
+
+static void
+tell_proven(struct dialler *dialler, const struct link_view *view)
+{
+	dialler->told_proven = true;
+	disarm(dialler);
+	tell(dialler,
+	    &(struct link_event){ .kind = LINK_EVENT_PROVEN,
+		.generation = dialler->generation,
+		.outage_ms = view->last_outage_ms,
+		.dials = view->outage_dials,
+		.again = dialler->unproven_before });
+	dialler->unproven_before = false;
+}
+
+static void
+while_up(struct dialler *dialler, const struct link_view *view)
+{
+	int64_t now_ms = clock_now_ms();
+	int64_t due_ms = dialler->hooks.tend(
+	    dialler->hooks.context, dialler->generation, now_ms);
+
+	if (view->proven && !dialler->told_proven)
+		tell_proven(dialler, view);
+	if (!view->proven)
+		due_ms = earlier(due_ms,
+		    now_ms + dialler->settings.max_ms - view->up_ms + 1);
+	sleep_until(dialler, due_ms);
+}
+
+static void *
+run(void *argument)
+{
+	struct dialler *dialler = argument;
+	struct link_view view;
+
+	thread_name("fwd-link");
+	for (;;) {
+		doorbell_answer(&dialler->link->bell);
+		take_wishes(dialler);
+		notice_suspend(dialler);
+		link_look(dialler->link, &view);
+		if (view.state == LINK_STOPPED)
+			return NULL;
+		if (dialler->client_waits)
+			take_client(dialler);
+		else if (view.state == LINK_UP)
+			while_up(dialler, &view);
+		else
+			while_down(dialler, &view);
+	}
+}
+
+int
+dialler_start(struct dialler *dialler, struct link *link,
+    const struct dialler_settings *settings, const struct dialler_hooks *hooks)
+{
+	int error;
+
+	*dialler = (struct dialler){ .link = link,
+		.hooks = *hooks,
+		.settings = *settings,
+		.suspended_ms = clock_suspended_ms(),
+		.appeared =
+		    true, /* the daemon may just be starting, as we are */
+		.random = ((uint32_t)clock_now_ms() ^
+			      (uint32_t)getpid() * 2654435761u) |
+			  1 };
+	redial_init(&dialler->redial, clock_now_ms(), settings->min_ms,
+	    settings->max_ms, settings->jitter_percent);
+	mutex_init(&dialler->lock);
+	watch_init(&dialler->watch);
+	error = pthread_create(&dialler->thread, NULL, run, dialler);
+	if (error == 0)
+		return 0;
+	watch_destroy(&dialler->watch);
+	mutex_destroy(&dialler->lock);
+	errno = error;
+	return -1;
+}
+
+void
+dialler_configure(
+    struct dialler *dialler, const struct dialler_settings *settings)
+{
+	mutex_lock(&dialler->lock);
+	if (dialler->changed)
+		replace(&dialler->wanted, settings);
+	else
+		dialler->wanted = *settings;
+	dialler->changed = true;
+	mutex_unlock(&dialler->lock);
+	doorbell_ring(&dialler->link->bell);
+}
+
+void
+dialler_join(struct dialler *dialler)
+{
+	pthread_join(dialler->thread, NULL);
+	resolver_abandon(&dialler->resolver);
+	if (dialler->settings.listen_fd >= 0)
+		close(dialler->settings.listen_fd);
+	watch_destroy(&dialler->watch);
+	mutex_destroy(&dialler->lock);
+}

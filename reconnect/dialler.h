@@ -1,0 +1,96 @@
+/* fwd-link: the thread that makes a new connection whenever the link is down,
+ * by dialling or by taking the client that calls.
+ * It logs nothing: it reports events, one after the other, from that thread
+ * and with no lock held. */
+#ifndef RECONNECT_DIALLER_H
+#define RECONNECT_DIALLER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "reconnect/dial.h"
+#include "reconnect/link.h"
+#include "reconnect/redial.h"
+#include "reconnect/watch.h"
+
+enum link_event_kind {
+	LINK_EVENT_DIAL_FAILED, /* reason */
+	LINK_EVENT_UP,          /* generation, outage_ms, dials */
+	LINK_EVENT_PROVEN,      /* that generation showed life */
+	LINK_EVENT_LOST,        /* generation, up_ms, reason: an outage began */
+	LINK_EVENT_UNPROVEN,    /* the same, but it was a failed dial */
+};
+
+struct link_event {
+	enum link_event_kind kind;
+	uint64_t generation;
+	int64_t outage_ms; /* from the outage's beginning to this connection */
+	int64_t up_ms;
+	unsigned dials; /* made in this outage, this one included */
+	bool again;     /* an UP after an unproven one in the same outage */
+	const char *reason;
+};
+
+struct dialler_settings {
+	struct endpoint endpoint;
+	int64_t min_ms, max_ms;
+	unsigned jitter_percent;
+	bool watch;
+	/* An endpoint that listens: its listen_open() descriptor, which the
+	 * dialler closes; otherwise -1. */
+	int listen_fd;
+};
+
+struct dialler_hooks {
+	void *context;
+	void (*event)(void *context, const struct link_event *event);
+	/* Says what a new connection has to hear first, before any copy thread
+	 * can use it; must not block. False: the dial has failed. */
+	bool (*greet)(void *context, int fd);
+	/* Looks after a generation: called when it is new, at the time that
+	 * the last call returned (INT64_MAX: none), and when the bell rang. */
+	int64_t (*tend)(void *context, uint64_t generation, int64_t now_ms);
+	/* Whether this client may come in; NULL: all may. */
+	bool (*admit)(void *context, const struct sockaddr *client);
+};
+
+struct dialler {
+	struct link *link;
+	struct dialler_hooks hooks;
+	pthread_t thread;
+
+	/* What main() wants; taken over by the thread when it looks. */
+	struct mutex lock;
+	struct dialler_settings wanted GUARDED;
+	bool changed GUARDED;
+
+	/* fwd-link's own. */
+	struct dialler_settings settings;
+	struct redial redial;
+	struct resolver resolver;
+	struct watch watch;
+	bool armed;          /* the watch is */
+	bool client_waits;   /* at listen_fd */
+	bool appeared;       /* the path did, and wasn't dialled since */
+	uint64_t generation; /* the last one made */
+	uint64_t ended;      /* the last one whose end was told */
+	bool told_proven, unproven_before;
+	int64_t suspended_ms;
+	uint32_t random;
+};
+
+/* Starts the thread; the link is the caller's and outlives it.
+ * Returns 0, or -1 with errno. */
+int dialler_start(struct dialler *dialler, struct link *link,
+    const struct dialler_settings *settings, const struct dialler_hooks *hooks);
+
+/* Applies at once; another endpoint ends the present generation. */
+void dialler_configure(
+    struct dialler *dialler, const struct dialler_settings *settings);
+
+/* After link_stop(): waits for the thread's end, and cleans up. */
+void dialler_join(struct dialler *dialler);
+
+#endif

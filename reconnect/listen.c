@@ -1,0 +1,99 @@
+#include "reconnect/listen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One client is served at a time; a few may knock at once. */
+#define BACKLOG 8
+
+static int
+refuse(char *why, size_t why_size, const struct endpoint *at,
+    const char *reason)
+{
+	snprintf(why, why_size, "%.200s:%s: %s", at->host, at->port, reason);
+	return -1;
+}
+
+/* The address can be bound again while old connections of it fade away. */
+static int
+bind_address(const struct addrinfo *address)
+{
+	int fd = socket(address->ai_family, SOCK_STREAM, 0);
+	int yes = 1, error;
+
+	if (fd < 0)
+		return -1;
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+	if (bind(fd, address->ai_addr, address->ai_addrlen) == 0)
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+static int
+bind_tcp(const struct endpoint *endpoint, char *why, size_t why_size)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+		.ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+	struct addrinfo *found;
+	int error =
+	    getaddrinfo(endpoint->host, endpoint->port, &hints, &found);
+	int fd;
+
+	if (error)
+		return refuse(why, why_size, endpoint, gai_strerror(error));
+	fd = bind_address(found);
+	if (fd < 0)
+		refuse(why, why_size, endpoint, strerror(errno));
+	freeaddrinfo(found);
+	return fd;
+}
+
+int
+listen_open(const struct endpoint *endpoint, struct unix_file *file, char *why,
+    size_t why_size)
+{
+	int fd;
+
+	*file = (struct unix_file){ 0 };
+	fd = endpoint->kind == ENDPOINT_UNIX
+	    ? unix_bind(
+		  file, SOCK_STREAM, endpoint->path, 0600, why, why_size)
+	    : bind_tcp(endpoint, why, why_size);
+	if (fd < 0)
+		return -1;
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	if (listen(fd, BACKLOG) == 0)
+		return fd;
+	snprintf(why, why_size, "can't listen: %s", strerror(errno));
+	unix_file_remove(file);
+	close(fd);
+	return -1;
+}
+
+int
+listen_accept(int fd, struct sockaddr_storage *client)
+{
+	socklen_t length = sizeof(*client);
+	int taken, yes = 1;
+
+	*client = (struct sockaddr_storage){ 0 };
+	taken = accept(fd, (struct sockaddr *)client, &length);
+	if (taken < 0)
+		return -1;
+	fcntl(taken, F_SETFD, FD_CLOEXEC);
+	fcntl(taken, F_SETFL, 0); /* BSDs hand O_NONBLOCK down */
+	if (client->ss_family != AF_UNIX)
+		setsockopt(
+		    taken, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+	return taken;
+}

@@ -1,0 +1,9 @@
+/* A stream socket as this project wants it, whatever the system. */
+#ifndef RECONNECT_SOCKET_H
+#define RECONNECT_SOCKET_H
+
+/* Closed on exec, never a cause of SIGPIPE, with room for a batch of frames.
+ * Returns the descriptor, or -1 with errno. */
+int socket_stream(int family);
+
+#endif

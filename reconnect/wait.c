@@ -1,0 +1,56 @@
+#include "reconnect/wait.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+
+#include "reconnect/clock.h"
+
+int
+wait_timeout(int64_t deadline_ms)
+{
+	int64_t left_ms;
+
+	if (deadline_ms == INT64_MAX)
+		return -1;
+	left_ms = deadline_ms - clock_now_ms();
+	if (left_ms < 0)
+		return 0;
+	return left_ms > INT_MAX ? INT_MAX : (int)left_ms;
+}
+
+static int
+wait_for(short events, int fd, int interrupt_fd, int64_t deadline_ms)
+{
+	struct pollfd fds[] = { { .fd = interrupt_fd, .events = POLLIN },
+		{ .fd = fd, .events = events } };
+	int ready;
+
+	for (;;) {
+		ready = poll(fds, 2, wait_timeout(deadline_ms));
+		if (ready < 0 && errno != EINTR)
+			return -1;
+		if (ready > 0 && fds[0].revents) {
+			errno = EINTR;
+			return -1;
+		}
+		if (ready > 0)
+			return 0;
+		if (clock_now_ms() >= deadline_ms) {
+			errno = ETIMEDOUT;
+			return -1;
+		}
+	}
+}
+
+int
+wait_readable(int fd, int interrupt_fd, int64_t deadline_ms)
+{
+	return wait_for(POLLIN, fd, interrupt_fd, deadline_ms);
+}
+
+int
+wait_writable(int fd, int interrupt_fd, int64_t deadline_ms)
+{
+	return wait_for(POLLOUT, fd, interrupt_fd, deadline_ms);
+}

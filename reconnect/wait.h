@@ -1,0 +1,17 @@
+/* One descriptor, one way out, one deadline: what a dial waits with. */
+#ifndef RECONNECT_WAIT_H
+#define RECONNECT_WAIT_H
+
+#include <stdint.h>
+
+/* Waits until fd is readable (writable). fd may be -1: just wait.
+ * Returns 0, or -1 with errno EINTR if interrupt_fd was readable first (its
+ * bytes are left there), ETIMEDOUT if clock_now_ms() reached deadline_ms. */
+int wait_readable(int fd, int interrupt_fd, int64_t deadline_ms);
+int wait_writable(int fd, int interrupt_fd, int64_t deadline_ms);
+
+/* What is left until deadline_ms, as poll() wants it: rounded so that it never
+ * returns early, -1 for INT64_MAX. */
+int wait_timeout(int64_t deadline_ms);
+
+#endif
