@@ -1,0 +1,17 @@
+/* The other end of the control socket: `forwarder status`. A command of its
+ * own, so it speaks to standard output and standard error, not to the log. */
+#ifndef PROGRAM_CLIENT_H
+#define PROGRAM_CLIENT_H
+
+#include <stdbool.h>
+
+enum client_form { CLIENT_TEXT, CLIENT_JSON, CLIENT_PROMETHEUS };
+
+/* Shows the status of the forwarder whose control socket is at `path`; with
+ * `watch` again every second, until SIGINT or until nobody reads it any more.
+ * Returns the exit code: 0; EX_UNAVAILABLE (69) if no forwarder answers within
+ * two seconds, be it stopped or gone; EX_OSERR (71) if standard output can't
+ * be written. Each but 0 has been told on standard error. */
+int client_status(const char *path, enum client_form form, bool watch);
+
+#endif

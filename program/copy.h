@@ -1,0 +1,43 @@
+/* The two copy threads, fwd-up and fwd-down, and what they share. */
+#ifndef PROGRAM_COPY_H
+#define PROGRAM_COPY_H
+
+#include <pthread.h>
+
+#include "program/counters.h"
+#include "program/guest.h"
+#include "program/health.h"
+#include "program/tuning.h"
+#include "reconnect/doorbell.h"
+#include "reconnect/link.h"
+
+struct copy {
+	struct guest *guest;
+	struct link *link;
+	struct tuning *tuning;
+	struct health *health;
+	struct up_counters up;
+	struct down_counters down;
+	struct doorbell *ended; /* rings when the guest is gone for good */
+	atomic_bool guest_gone;
+};
+
+/* fwd-up: guest to network, until the link stops. */
+void copy_up(struct copy *copy);
+
+/* fwd-down: network to guest, until the link stops. */
+void copy_down(struct copy *copy);
+
+/* The guest is gone for good: tells main(). Any thread. */
+static inline void
+copy_guest_gone(struct copy *copy)
+{
+	if (!atomic_exchange(&copy->guest_gone, true))
+		doorbell_ring(copy->ended);
+}
+
+/* Starts both as detached threads: blocked on a guest that says nothing, they
+ * are ended by the process. Returns 0, or -1 with errno. */
+int copy_start(struct copy *copy);
+
+#endif

@@ -1,0 +1,368 @@
+/* Threads, and who may do what:
+ *
+ *      main      signals, control socket, the guest's socket file, reload
+ *      fwd-up    guest -> network                       (up.c)
+ *      fwd-down  network -> guest                       (down.c)
+ *      fwd-link  makes connections, keeps watch on them (reconnect/dialler.c)
+ *
+ * Shared: the link, the guest, the network and the keepalive, each with a lock
+ * of its own; tuning and counters are atomics with one writer each.
+ * Lock order: nobody ever holds two of them. */
+#include "program/daemon.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "program/command.h"
+#include "program/control.h"
+#include "program/copy.h"
+#include "program/log.h"
+#include "program/network.h"
+#include "program/render.h"
+#include "program/report.h"
+#include "program/signals.h"
+#include "reconnect/clock.h"
+
+struct daemon {
+	const struct options *options;
+	struct config config;
+	int signals;           /* descriptor */
+	struct doorbell ended; /* rung by the copy threads */
+	struct guest guest;
+	struct link link;
+	struct network network;
+	struct health health;
+	struct tuning tuning;
+	struct copy copy;
+	struct report report;
+	struct control control;
+	struct command command;
+	bool ending;
+	int status; /* to exit with */
+};
+
+static void
+end(struct daemon *daemon, int status)
+{
+	daemon->ending = true;
+	daemon->status = status;
+}
+
+static void
+tune(struct tuning *tuning, const struct config *config)
+{
+	tuning->hold_ms = config->network.hold_ms; /* -1 is forever in both */
+	tuning->stall_ms = config->guest.stall_ms;
+	tuning->max_frame = (uint32_t)config->network.max_frame;
+	tuning->write_batch = (size_t)config->network.write_batch;
+	tuning->announce = config->network.announce != 0;
+}
+
+static void
+tell_problem(void *context, const char *line)
+{
+	(void)context;
+	log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "%s", line);
+}
+
+/* Moves the control socket; the old one stays if the new one can't be. */
+static void
+reopen_control(struct daemon *daemon, const char *path)
+{
+	struct control next;
+	char why[256];
+
+	if (strcmp(path, daemon->config.control.socket) == 0)
+		return;
+	if (control_open(&next, path, why, sizeof(why)) < 0) {
+		log_line(LOG_LEVEL_ERROR, LOG_CONTROL, "%s", why);
+		return;
+	}
+	control_close(&daemon->control);
+	daemon->control = next;
+}
+
+/* The guest was connected to where it is when it was created. */
+static void
+keep_guest(struct daemon *daemon, struct config *next)
+{
+	const char *endpoint = daemon->config.guest.endpoint;
+
+	if (!daemon->options->command &&
+	    strcmp(next->guest.endpoint, endpoint) != 0)
+		log_line(LOG_LEVEL_WARN, LOG_CONFIG,
+		    "the guest endpoint can't change while running kept=%s",
+		    endpoint);
+	memcpy(next->guest.endpoint, endpoint, sizeof(next->guest.endpoint));
+}
+
+static void
+adopt(struct daemon *daemon, struct config *next)
+{
+	char why[NETWORK_WHY_BYTES];
+
+	if (network_configure(
+		&daemon->network, &daemon->config, next, why) < 0) {
+		log_line(LOG_LEVEL_ERROR, LOG_CONFIG,
+		    "nothing was changed: %s", why);
+		return;
+	}
+	keep_guest(daemon, next);
+	log_set_level((enum log_level)next->log.level);
+	guest_set_mode(&daemon->guest, (mode_t)next->guest.mode);
+	reopen_control(daemon, next->control.socket);
+	tune(&daemon->tuning, next);
+	health_configure(&daemon->health, next);
+	link_nudge(&daemon->link);
+	daemon->config = *next;
+	log_line(LOG_LEVEL_INFO, LOG_CONFIG, "read again");
+}
+
+static void
+reload(struct daemon *daemon)
+{
+	static struct config next; /* main() only; too large for a stack */
+	struct config_problems problems = { .tell = tell_problem };
+
+	if (options_configure(daemon->options, &next, &problems) > 0)
+		log_line(LOG_LEVEL_ERROR, LOG_CONFIG,
+		    "nothing was changed problems=%d", problems.count);
+	else
+		adopt(daemon, &next);
+}
+
+static void
+on_child(struct daemon *daemon)
+{
+	int status;
+
+	if (!command_ended(&daemon->command, &status))
+		return;
+	log_line(LOG_LEVEL_INFO, LOG_SERVICE, "command ended status=%d", status);
+	end(daemon, status);
+}
+
+static void
+on_signal(struct daemon *daemon, const struct signal_note *note)
+{
+	struct status now;
+
+	switch (note->number) {
+	case SIGHUP:
+		reload(daemon);
+		break;
+	case SIGUSR1:
+		report_fill(&daemon->report, &now);
+		render_log(&now);
+		break;
+	case SIGCHLD:
+		on_child(daemon);
+		break;
+	default:
+		if (daemon->command.pid > 0) {
+			/* What was typed, the command has got already. */
+			if (!note->typed)
+				command_signal(&daemon->command, note->number);
+		} else if (note->number != SIGUSR2) {
+			end(daemon, EX_OK);
+		}
+	}
+}
+
+static void
+on_guest_gone(struct daemon *daemon)
+{
+	doorbell_answer(&daemon->ended);
+	if (daemon->command.pid > 0) {
+		log_line(LOG_LEVEL_WARN, LOG_GUEST,
+		    "gone; waiting for the command to end");
+		return;
+	}
+	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "gone endpoint=%s",
+	    daemon->config.guest.endpoint);
+	end(daemon, EX_UNAVAILABLE);
+}
+
+static void
+on_status(void *context, struct status *out)
+{
+	report_fill(context, out);
+}
+
+enum { POLL_SIGNALS, POLL_ENDED, POLL_GUEST_FILE, POLL_CONTROL };
+
+static void
+serve_once(struct daemon *daemon)
+{
+	const struct control_answers answers = { on_status, &daemon->report };
+	struct pollfd fds[POLL_CONTROL + CONTROL_DESCRIPTORS] = {
+		[POLL_SIGNALS] = { .fd = daemon->signals, .events = POLLIN },
+		[POLL_ENDED] = { .fd = daemon->ended.fds[0], .events = POLLIN },
+		[POLL_GUEST_FILE] = { .fd = guest_watch_fd(&daemon->guest),
+		    .events = POLLIN },
+	};
+	struct signal_note note;
+	int timeout = control_watch(
+	    &daemon->control, fds + POLL_CONTROL, clock_now_ms());
+
+	if (poll(fds, POLL_CONTROL + CONTROL_DESCRIPTORS, timeout) < 0)
+		return; /* a signal: its note is in the pipe */
+	while (fds[POLL_SIGNALS].revents && signals_next(&note))
+		on_signal(daemon, &note);
+	if (fds[POLL_ENDED].revents && !daemon->ending)
+		on_guest_gone(daemon);
+	if (fds[POLL_GUEST_FILE].revents && guest_look(&daemon->guest))
+		health_doubt(&daemon->health);
+	control_serve(
+	    &daemon->control, fds + POLL_CONTROL, clock_now_ms(), &answers);
+}
+
+static int
+refuse(enum log_subsystem subsystem, const char *what, const char *why)
+{
+	log_line(LOG_LEVEL_ERROR, subsystem, "%s%s", what, why);
+	return -1;
+}
+
+/* With a command the guest is one end of a fresh pair; *command_fd the other. */
+static int
+make_pair(struct daemon *daemon, int *command_fd)
+{
+	char *endpoint = daemon->config.guest.endpoint;
+	int ends[2];
+
+	if (!daemon->options->command)
+		return 0;
+	if (command_pair(ends) < 0)
+		return refuse(LOG_SERVICE, "no socket pair: ", strerror(errno));
+	snprintf(endpoint, CONFIG_TEXT_BYTES, "fd:%d", ends[0]);
+	*command_fd = ends[1];
+	return 0;
+}
+
+/* Everything that can be refused, before anything starts. */
+static int
+open_all(struct daemon *daemon)
+{
+	const struct config *config = &daemon->config;
+	struct guest_endpoint endpoint;
+	char why[GUEST_WHY_BYTES];
+	const char *fault;
+
+	guest_endpoint_parse(&endpoint, config->guest.endpoint, &fault);
+	if (guest_open(&daemon->guest, &endpoint, (mode_t)config->guest.mode,
+		why) < 0)
+		return refuse(LOG_GUEST, "can't open ", why);
+	if (network_open(&daemon->network, config, why) < 0) {
+		refuse(LOG_LINK, "can't open ", why);
+		goto no_network;
+	}
+	if (control_open(&daemon->control, config->control.socket, why,
+		sizeof(why)) < 0) {
+		refuse(LOG_CONTROL, "can't open ", why);
+		goto no_control;
+	}
+	return 0;
+
+no_control:
+	network_remove(&daemon->network);
+no_network:
+	guest_remove(&daemon->guest);
+	return -1;
+}
+
+static void
+wire(struct daemon *daemon)
+{
+	daemon->network.link = &daemon->link;
+	daemon->network.health = &daemon->health;
+	daemon->network.guest = &daemon->guest;
+	daemon->network.tuning = &daemon->tuning;
+	daemon->copy.guest = &daemon->guest;
+	daemon->copy.link = &daemon->link;
+	daemon->copy.tuning = &daemon->tuning;
+	daemon->copy.health = &daemon->health;
+	daemon->copy.ended = &daemon->ended;
+	daemon->report = (struct report){ .config = &daemon->config,
+		.copy = &daemon->copy,
+		.started_ms = clock_now_ms() };
+}
+
+static int
+start_threads(struct daemon *daemon)
+{
+	wire(daemon);
+	tune(&daemon->tuning, &daemon->config);
+	if (doorbell_init(&daemon->ended) < 0 ||
+	    link_init(&daemon->link, daemon->config.reconnect.max_ms) < 0)
+		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
+	health_init(&daemon->health, &daemon->link, &daemon->guest);
+	health_configure(&daemon->health, &daemon->config);
+	if (network_start(&daemon->network, &daemon->config) < 0 ||
+	    copy_start(&daemon->copy) < 0)
+		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
+	return 0;
+}
+
+static int
+start_command(struct daemon *daemon, int guest_fd)
+{
+	char **argv = daemon->options->command;
+	char what[128];
+
+	if (!argv || command_start(&daemon->command, argv, guest_fd) == 0)
+		return 0;
+	snprintf(what, sizeof(what), "can't run \"%.100s\": ", argv[0]);
+	return refuse(LOG_SERVICE, what, strerror(errno));
+}
+
+static void
+serve(struct daemon *daemon, int command_fd)
+{
+	log_line(LOG_LEVEL_INFO, LOG_SERVICE,
+	    "started version=%s guest=%s network=%s", VERSION,
+	    daemon->config.guest.endpoint, daemon->config.network.endpoint);
+	signals_admit();
+	if (start_command(daemon, command_fd) < 0)
+		end(daemon, EX_OSERR);
+	while (!daemon->ending)
+		serve_once(daemon);
+	link_stop(&daemon->link);
+	network_stop(&daemon->network);
+	log_line(LOG_LEVEL_INFO, LOG_SERVICE, "stopped");
+}
+
+static void
+remove_all(struct daemon *daemon)
+{
+	guest_remove(&daemon->guest);
+	network_remove(&daemon->network);
+	control_close(&daemon->control);
+}
+
+int
+daemon_run(const struct options *options, const struct config *config)
+{
+	/* As long-lived as the copy threads, which outlive this function. */
+	static struct daemon daemon;
+	int command_fd = -1;
+
+	daemon = (struct daemon){ .options = options, .config = *config };
+	daemon.signals = signals_open();
+	if (daemon.signals < 0) {
+		refuse(LOG_SERVICE, "no pipe: ", strerror(errno));
+		return EX_OSERR;
+	}
+	if (make_pair(&daemon, &command_fd) < 0 || open_all(&daemon) < 0)
+		return EX_OSERR;
+	if (start_threads(&daemon) < 0)
+		end(&daemon, EX_OSERR);
+	else
+		serve(&daemon, command_fd);
+	remove_all(&daemon);
+	return daemon.status;
+}

@@ -1,0 +1,254 @@
+/* fwd-down: reads the network's stream, sends its frames to the guest.
+ *
+ * One loan lasts as long as its generation: the thread is inside recv() nearly
+ * all of that time, and link_fail() shuts the descriptor down to wake it.
+ * Frames go to the guest right from the receive buffer.
+ *
+ * A guest that doesn't read may hold it back for `stall`, counted from the
+ * first frame that was refused; then frames are dropped without waiting until
+ * one goes through again. */
+#include "program/copy.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "framing/framing.h"
+#include "program/batch.h"
+#include "program/log.h"
+#include "reconnect/clock.h"
+#include "reconnect/wait.h"
+
+/* What one recv() may bring: as much as a Unix socket holds by default. */
+#define BUFFER_BYTES (256 * 1024)
+
+/* ENOBUFS (macOS): poll() doesn't tell when there is room, so wait a moment,
+ * this often, then drop. */
+#define NO_BUFFERS_TRIES 10
+
+struct down {
+	struct copy *copy;
+	struct batch batch; /* for sending only */
+	struct deframer deframer;
+	struct frame frames[BATCH_FRAMES];
+	size_t count;
+	bool slow;        /* the guest is: don't wait for it */
+	unsigned refused; /* ENOBUFS in a row */
+};
+
+static void
+count_sent(struct down *down, const struct frame *frames, size_t count)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += frames[i].length;
+	counter_add(&down->copy->down.frames, count);
+	counter_add(&down->copy->down.bytes, bytes);
+}
+
+/* Waits for room at the guest. False: it took longer than `stall`, which
+ * began at *since_ms (0: begins now). */
+static bool
+wait_for_room(struct down *down, int64_t *since_ms)
+{
+	struct copy *copy = down->copy;
+
+	if (down->slow)
+		return false;
+	if (*since_ms == 0)
+		*since_ms = clock_now_ms();
+	return wait_writable(copy->guest->fd, -1,
+		   *since_ms + copy->tuning->stall_ms) == 0;
+}
+
+static bool
+wait_for_buffers(struct down *down)
+{
+	if (down->slow || down->refused++ >= NO_BUFFERS_TRIES)
+		return false;
+	poll(NULL, 0, 1);
+	return true;
+}
+
+enum refusal { TRY_AGAIN, DROP_ONE, DROP_SLOW, DROP_ABSENT };
+
+/* What to do about the frame that the guest's socket refused with `error`. */
+static enum refusal
+judge_refusal(struct down *down, int error, int64_t *since_ms)
+{
+	switch (error) {
+	case EINTR:
+		return TRY_AGAIN;
+	case EAGAIN:
+		return wait_for_room(down, since_ms) ? TRY_AGAIN : DROP_SLOW;
+	case ENOBUFS:
+	case ENOMEM:
+		return wait_for_buffers(down) ? TRY_AGAIN : DROP_SLOW;
+	case EMSGSIZE:
+		return DROP_ONE;
+	default: /* ECONNREFUSED, ENOTCONN, ...: nobody is there */
+		return guest_gone(down->copy->guest) ? TRY_AGAIN : DROP_ABSENT;
+	}
+}
+
+static void
+guest_is_absent(struct down *down, size_t lost)
+{
+	struct copy *copy = down->copy;
+
+	counter_add(&copy->down.guest_absent, lost);
+	if (copy->guest->endpoint.kind == GUEST_FD)
+		copy_guest_gone(copy);
+}
+
+/* Sends the collected frames; each is taken by the guest or counted. */
+static void
+send_frames(struct down *down)
+{
+	struct copy *copy = down->copy;
+	int64_t since_ms = 0;
+	size_t done = 0;
+
+	while (done < down->count) {
+		size_t left = down->count - done;
+		int sent;
+
+		if (!atomic_load_explicit(
+			&copy->guest->present, memory_order_relaxed)) {
+			guest_is_absent(down, left);
+			break;
+		}
+		sent = batch_send(
+		    &down->batch, copy->guest->fd, down->frames + done, left);
+		if (sent > 0) {
+			count_sent(down, down->frames + done, (size_t)sent);
+			done += (size_t)sent;
+			down->slow = false;
+			down->refused = 0;
+			since_ms = 0;
+			continue;
+		}
+		switch (judge_refusal(down, errno, &since_ms)) {
+		case TRY_AGAIN:
+			break;
+		case DROP_ONE: /* larger than our socket's buffer */
+			counter_add(&copy->down.oversize, 1);
+			done++;
+			break;
+		case DROP_SLOW:
+			down->slow = true;
+			counter_add(&copy->down.guest_slow, left);
+			done = down->count;
+			break;
+		case DROP_ABSENT:
+			guest_is_absent(down, left);
+			done = down->count;
+			break;
+		}
+	}
+	down->count = 0;
+}
+
+/* Hands on every whole frame of the buffer. False: the stream is lost, with
+ * the reason for people. */
+static bool
+hand_on(struct down *down, const struct loan *loan,
+    char reason[LINK_REASON_BYTES])
+{
+	struct deframer *deframer = &down->deframer;
+	uint32_t max_frame = down->copy->tuning->max_frame;
+	enum deframer_result result;
+
+	do {
+		struct frame *frame = &down->frames[down->count];
+
+		result = deframer_next(deframer, frame, max_frame);
+		if (result == DEFRAMER_FRAME && health_may_consume(frame) &&
+		    health_consumes(down->copy->health, loan, frame))
+			continue;
+		if (result == DEFRAMER_FRAME && ++down->count < BATCH_FRAMES)
+			continue;
+		if (result == DEFRAMER_PROTOCOL) {
+			counter_add(&down->copy->down.oversize, 1);
+			snprintf(reason, LINK_REASON_BYTES,
+			    "a frame of %u bytes, more than max_frame %u",
+			    (unsigned)frame->length, (unsigned)max_frame);
+		}
+		send_frames(down);
+	} while (result == DEFRAMER_FRAME);
+	atomic_store_explicit(
+	    &down->copy->down.runt, deframer->runt, memory_order_relaxed);
+	atomic_store_explicit(
+	    &down->copy->down.empty, deframer->empty, memory_order_relaxed);
+	return result != DEFRAMER_PROTOCOL;
+}
+
+/* Reads one generation to its end; `reason` says what ended it. True: the peer
+ * ended it, maybe inside a frame. */
+static bool
+read_generation(
+    struct down *down, const struct loan *loan, char reason[LINK_REASON_BYTES])
+{
+	struct health *health = down->copy->health;
+	bool heard = false;
+
+	for (;;) {
+		uint8_t *room;
+		size_t bytes =
+		    deframer_room(&down->deframer, &room, FRAME_LIMIT_BYTES);
+		ssize_t n;
+
+		health_reads(health);
+		n = recv(loan->fd, room, bytes, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			snprintf(reason, LINK_REASON_BYTES, "%s",
+			    n < 0 ? strerror(errno) : "peer closed");
+			return true;
+		}
+		health_heard(health);
+		if (!heard)
+			link_heard(down->copy->link, loan->generation);
+		heard = true;
+		deframer_filled(&down->deframer, (size_t)n);
+		if (!hand_on(down, loan, reason))
+			return false;
+	}
+}
+
+static void
+run_generations(struct down *down)
+{
+	struct link *link = down->copy->link;
+	char reason[LINK_REASON_BYTES];
+	struct loan loan;
+	bool ended;
+
+	while (link_borrow(link, &loan, LINK_PATIENCE_FOREVER) == LINK_READY) {
+		ended = read_generation(down, &loan, reason);
+		link_fail(link, loan.generation, reason);
+		link_return(&loan);
+		if (deframer_reset(&down->deframer) && ended)
+			counter_add(&down->copy->down.truncated, 1);
+	}
+}
+
+void
+copy_down(struct copy *copy)
+{
+	struct down *down = calloc(1, sizeof(*down));
+	uint8_t *buffer = malloc(BUFFER_BYTES);
+
+	if (!down || !buffer || batch_create(&down->batch) < 0)
+		abort(); /* at start: the system has no memory at all */
+	down->copy = copy;
+	deframer_init(&down->deframer, buffer, BUFFER_BYTES);
+	run_generations(down);
+	batch_destroy(&down->batch);
+	free(buffer);
+	free(down);
+}

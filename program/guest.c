@@ -1,0 +1,351 @@
+/* Theory of operation
+ *
+ * A guest given as a descriptor is there from the start; once a send finds it
+ * gone, it is gone for good. One on a path comes and goes:
+ *
+ *             a frame from a named sender
+ *      absent ---------------------------> present, fd connected to it
+ *        ^                                     |
+ *        +-------------------------------------+
+ *          send refused, or the sender's file removed or replaced,
+ *          and nobody new answers at the same path
+ *
+ * As long as fd is connected the kernel lets nobody else send to it, and tells
+ * us nothing of who tried: so a guest that restarted is found by its file, or
+ * by a send that is refused. Connecting to a new guest, or to nobody, throws
+ * away what the old one had queued; only a dead guest's last frames.
+ *
+ * The lock orders those who may connect fd: fwd-up (first sender), fwd-down
+ * (refused) and main (the file). It is held across no call that blocks:
+ * connect() of a datagram socket doesn't. */
+#include "program/guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "program/log.h"
+
+static int
+fail(char why[GUEST_WHY_BYTES], const char *what, const char *reason)
+{
+	snprintf(why, GUEST_WHY_BYTES, "%s: %s", what, reason);
+	return -1;
+}
+
+/* Whether fd is what a VMM hands over: a connected datagram socket. */
+static const char *
+descriptor_fault(int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t length = sizeof(peer);
+	int type = 0;
+	socklen_t type_length = sizeof(type);
+
+	if (fcntl(fd, F_GETFD) < 0)
+		return "no such open descriptor (was it passed on?)";
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0)
+		return "not a socket";
+	if (type != SOCK_DGRAM)
+		return "a socket, but not a datagram socket";
+	if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
+		return "a datagram socket that is connected to nobody";
+	return NULL;
+}
+
+static int
+open_descriptor(struct guest *guest, char why[GUEST_WHY_BYTES])
+{
+	int fd = guest->endpoint.fd;
+	const char *fault = descriptor_fault(fd);
+	char what[32];
+
+	if (fault) {
+		snprintf(what, sizeof(what), "fd:%d", fd);
+		return fail(why, what, fault);
+	}
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	guest->fd = fd;
+	guest->present = true;
+	return 0;
+}
+
+static int
+open_path(struct guest *guest, mode_t mode, char why[GUEST_WHY_BYTES])
+{
+	guest->fd = unix_bind(&guest->file, SOCK_DGRAM, guest->endpoint.path,
+	    mode, why, GUEST_WHY_BYTES);
+	return guest->fd < 0 ? -1 : 0;
+}
+
+int
+guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
+    mode_t mode, char why[GUEST_WHY_BYTES])
+{
+	int result;
+
+	*guest = (struct guest){ .endpoint = *endpoint, .fd = -1 };
+	mutex_init(&guest->lock);
+	peer_watch_init(&guest->watch);
+	switch (endpoint->kind) {
+	case GUEST_FD:
+		result = open_descriptor(guest, why);
+		break;
+	case GUEST_UNIXGRAM:
+		result = open_path(guest, mode, why);
+		break;
+	default:
+		result = fail(why, endpoint->name, "tap: isn't built yet");
+		break;
+	}
+	if (result < 0) {
+		peer_watch_destroy(&guest->watch);
+		mutex_destroy(&guest->lock);
+	}
+	return result;
+}
+
+void
+guest_remove(struct guest *guest)
+{
+	unix_file_remove(&guest->file);
+}
+
+void
+guest_close(struct guest *guest)
+{
+	guest_remove(guest);
+	close(guest->fd);
+	peer_watch_destroy(&guest->watch);
+	mutex_destroy(&guest->lock);
+}
+
+int
+guest_set_mode(struct guest *guest, mode_t mode)
+{
+	return guest->endpoint.kind == GUEST_UNIXGRAM
+		   ? chmod(guest->endpoint.path, mode)
+		   : 0;
+}
+
+static bool
+has_file(const struct sockaddr_un *address, socklen_t length)
+{
+	return length > offsetof(struct sockaddr_un, sun_path) &&
+	       address->sun_path[0] != '\0';
+}
+
+/* A path from the kernel may lack its final zero. */
+static void
+path_of(const struct sockaddr_un *address, socklen_t length, char *path,
+    size_t room)
+{
+	size_t offset = offsetof(struct sockaddr_un, sun_path);
+	bool abstract = length > offset && address->sun_path[0] == '\0';
+
+	if (length <= offset)
+		snprintf(path, room, "%s", "");
+	else
+		snprintf(path, room, "%s%.*s", abstract ? "@" : "",
+		    (int)(length - offset - abstract),
+		    address->sun_path + abstract);
+}
+
+static ino_t
+inode_of(const char *path)
+{
+	struct stat file;
+
+	return lstat(path, &file) == 0 ? file.st_ino : 0;
+}
+
+/* Connects to the address. The watch is set first: a file that is replaced in
+ * between then tells. Returns 0, or -1 with errno. */
+static int
+attach(struct guest *guest, const struct sockaddr_un *address, socklen_t length)
+    NEEDS(guest->lock)
+{
+	char path[sizeof(address->sun_path) + 2];
+
+	path_of(address, length, path, sizeof(path));
+	if (has_file(address, length)) {
+		peer_watch_set(&guest->watch, path);
+		guest->peer_inode = inode_of(path);
+	}
+	if (connect(guest->fd, (const struct sockaddr *)address, length) < 0)
+		return -1;
+	guest->peer = *address;
+	guest->peer_length = length;
+	atomic_store(&guest->present, true);
+	return 0;
+}
+
+static void
+detach(struct guest *guest) NEEDS(guest->lock)
+{
+	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
+
+	peer_watch_set(&guest->watch, NULL);
+	connect(guest->fd, &nobody, sizeof(nobody));
+	guest->peer_length = 0;
+	guest->peer_inode = 0;
+	atomic_store(&guest->present, false);
+}
+
+/* Finds whoever answers at the last guest's path now; nobody: absent. */
+static bool
+attach_again(struct guest *guest) NEEDS(guest->lock)
+{
+	struct sockaddr_un address = guest->peer;
+	socklen_t length = guest->peer_length;
+
+	detach(guest);
+	if (length == 0 || attach(guest, &address, length) == 0)
+		return length != 0;
+	detach(guest);
+	return false;
+}
+
+static bool
+is_peer(const struct guest *guest, const struct sockaddr_un *sender,
+    socklen_t length) NEEDS(guest->lock)
+{
+	return guest->peer_length == length &&
+	       memcmp(&guest->peer, sender, length) == 0;
+}
+
+static void
+adopt(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
+{
+	char path[sizeof(sender->sun_path) + 2];
+	int error = 0;
+	bool known;
+
+	mutex_lock(&guest->lock);
+	known = is_peer(guest, sender, length);
+	if (!known && attach(guest, sender, length) < 0) {
+		error = errno;
+		detach(guest);
+	}
+	mutex_unlock(&guest->lock);
+	path_of(sender, length, path, sizeof(path));
+	if (error)
+		log_line(LOG_LEVEL_WARN, LOG_GUEST,
+		    "can't answer peer=%s error=\"%s\"", path, strerror(error));
+	else if (!known)
+		log_line(LOG_LEVEL_INFO, LOG_GUEST, "found peer=%s", path);
+}
+
+void
+guest_heard(
+    struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
+{
+	if (guest->endpoint.kind != GUEST_UNIXGRAM)
+		return;
+	if (length <= offsetof(struct sockaddr_un, sun_path)) {
+		if (!atomic_load(&guest->present) &&
+		    !atomic_exchange(&guest->told_anonymous, true))
+			log_line(LOG_LEVEL_WARN, LOG_GUEST,
+			    "can't answer a guest whose socket has no name "
+			    "(bind it to a path)");
+		return;
+	}
+	/* While connected the kernel lets nobody else send. */
+	if (!atomic_load(&guest->present))
+		adopt(guest, sender, length);
+}
+
+void
+guest_learn_mac(struct guest *guest, const uint8_t *frame)
+{
+	uint64_t mac = 0;
+
+	for (int i = 6; i < 12; i++)
+		mac = mac << 8 | frame[i];
+	if (mac == 0 || (frame[6] & 1) || /* a group is nobody's source */
+	    mac == atomic_load_explicit(&guest->mac, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&guest->mac, mac, memory_order_relaxed);
+}
+
+bool
+guest_get_mac(const struct guest *guest, uint8_t mac[6])
+{
+	uint64_t number =
+	    atomic_load_explicit(&guest->mac, memory_order_relaxed);
+
+	for (int i = 5; i >= 0; i--, number >>= 8)
+		mac[i] = (uint8_t)number;
+	return atomic_load_explicit(&guest->mac, memory_order_relaxed) != 0;
+}
+
+static void
+tell_gone(const char *path, const char *reason, bool replaced)
+{
+	log_line(LOG_LEVEL_WARN, LOG_GUEST, "%s peer=%s reason=\"%s\"",
+	    replaced ? "restarted" : "gone", path, reason);
+}
+
+bool
+guest_gone(struct guest *guest)
+{
+	char path[sizeof(guest->peer.sun_path) + 2];
+	bool was_there, replaced;
+
+	if (guest->endpoint.kind != GUEST_UNIXGRAM) {
+		atomic_store(&guest->present, false);
+		return false;
+	}
+	mutex_lock(&guest->lock);
+	was_there = guest->peer_length > 0;
+	path_of(&guest->peer, guest->peer_length, path, sizeof(path));
+	replaced = attach_again(guest);
+	mutex_unlock(&guest->lock);
+	if (was_there)
+		tell_gone(path, "a send was refused", replaced);
+	return replaced;
+}
+
+int
+guest_watch_fd(struct guest *guest)
+{
+	int fd;
+
+	mutex_lock(&guest->lock);
+	fd = guest->watch.fd;
+	mutex_unlock(&guest->lock);
+	return fd;
+}
+
+bool
+guest_look(struct guest *guest)
+{
+	char path[sizeof(guest->peer.sun_path) + 2];
+	bool moved, replaced = false;
+
+	mutex_lock(&guest->lock);
+	moved = peer_watch_drain(&guest->watch);
+	path_of(&guest->peer, guest->peer_length, path, sizeof(path));
+	moved |= guest->peer_inode != 0 && inode_of(path) != guest->peer_inode;
+	if (moved)
+		replaced = attach_again(guest);
+	mutex_unlock(&guest->lock);
+	if (moved)
+		tell_gone(path, "its socket was removed or replaced", replaced);
+	return moved;
+}
+
+void
+guest_peer_text(struct guest *guest, char *text, size_t room)
+{
+	mutex_lock(&guest->lock);
+	path_of(&guest->peer, guest->peer_length, text, room);
+	mutex_unlock(&guest->lock);
+	if (guest->endpoint.kind == GUEST_FD)
+		snprintf(
+		    text, room, "%s", atomic_load(&guest->present) ? "fd" : "");
+}

@@ -1,0 +1,71 @@
+/* The guest's side: one datagram socket for the life of the VM. Opens it,
+ * learns who the guest is, and notices when another one took its place.
+ * Passing frames is the copy threads' work. */
+#ifndef PROGRAM_GUEST_H
+#define PROGRAM_GUEST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "program/guest_endpoint.h"
+#include "program/peer_watch.h"
+#include "reconnect/sync.h"
+#include "reconnect/unix_bind.h"
+
+#define GUEST_WHY_BYTES 256
+
+struct guest {
+	struct mutex lock;
+	struct sockaddr_un peer GUARDED; /* whom fd is connected to */
+	socklen_t peer_length GUARDED;   /* 0: nobody */
+	ino_t peer_inode GUARDED;        /* of its file, 0: it has none */
+	struct peer_watch watch GUARDED; /* of that file */
+	struct guest_endpoint endpoint;
+	int fd;
+	struct unix_file file; /* of our own socket, if it has one */
+	atomic_bool present;  /* somebody to send to */
+	_Atomic uint64_t mac; /* 0 until learned */
+	atomic_bool told_anonymous;
+};
+
+/* Opens the endpoint; a path is bound with these permission bits, a dead
+ * forwarder's stale socket file is replaced, a live one's never.
+ * Returns 0, or -1 with the reason in `why`. */
+int guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
+    mode_t mode, char why[GUEST_WHY_BYTES]);
+
+/* Removes our socket's file, if it is still ours. Closes nothing: a copy
+ * thread may be blocked on the descriptor until the process ends. */
+void guest_remove(struct guest *guest);
+void guest_close(struct guest *guest);
+
+int guest_set_mode(struct guest *guest, mode_t mode);
+
+/* Frames came from `sender`: a new one becomes the guest and is connected
+ * back to. Cheap when nothing changed. fwd-up only. */
+void guest_heard(
+    struct guest *guest, const struct sockaddr_un *sender, socklen_t length);
+
+/* A frame of the guest: its source is the guest's MAC. fwd-up only. */
+void guest_learn_mac(struct guest *guest, const uint8_t *frame);
+
+/* False: the MAC isn't known yet. */
+bool guest_get_mac(const struct guest *guest, uint8_t mac[6]);
+
+/* Sending found nobody at the other end. True: somebody took its place, send
+ * again. False: gone; a descriptor's guest for good. */
+bool guest_gone(struct guest *guest);
+
+/* Poll this for POLLIN, then call guest_look(): it forgets a guest whose socket
+ * was removed or replaced, so that a new one can send to us. True: it did. */
+int guest_watch_fd(struct guest *guest);
+bool guest_look(struct guest *guest);
+
+/* For people: the guest's path, "" if nobody is there. */
+void guest_peer_text(struct guest *guest, char *text, size_t room);
+
+#endif

@@ -1,0 +1,394 @@
+#include "program/health.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include "keepalive/tcp.h"
+#include "program/log.h"
+#include "reconnect/clock.h"
+#include "reconnect/endpoint.h"
+
+void
+health_init(struct health *health, struct link *link, struct guest *guest)
+{
+	*health = (struct health){ .link = link, .guest = guest };
+	mutex_init(&health->lock);
+	pong_limit_init(&health->pongs);
+}
+
+static bool
+probes_by_arp(const struct health *health) NEEDS(health->lock)
+{
+	return health->mode == KEEPALIVE_ARP ||
+	    (health->mode == KEEPALIVE_AUTO && health->over_tcp);
+}
+
+/* Whether the data path has to look at the guest's frames. */
+static void
+set_wants(struct health *health) NEEDS(health->lock)
+{
+	atomic_store_explicit(&health->wants,
+	    probes_by_arp(health) && learn_wants(&health->learned),
+	    memory_order_relaxed);
+}
+
+void
+health_configure(struct health *health, const struct config *config)
+{
+	struct endpoint endpoint;
+	uint8_t gateway[4];
+	bool configured =
+	    inet_pton(AF_INET, config->keepalive.gateway, gateway) == 1;
+	const char *why;
+
+	endpoint_parse(&endpoint, config->network.endpoint, &why);
+	mutex_lock(&health->lock);
+	health->config = *config;
+	health->over_tcp = endpoint.kind == ENDPOINT_TCP;
+	health->mode = (enum keepalive_mode)config->keepalive.mode;
+	health->interval_ms = config->keepalive.interval_ms;
+	health->count = (unsigned)config->keepalive.count;
+	health->changed = true;
+	learn_init(&health->learned, configured ? gateway : NULL);
+	set_wants(health);
+	mutex_unlock(&health->lock);
+	doorbell_ring(&health->link->bell);
+}
+
+/* What is really done at the moment: `auto` and `arp` are passive until there
+ * is somebody to ask in somebody's name. */
+static enum keepalive_mode
+mode_now(const struct health *health) NEEDS(health->lock)
+{
+	uint8_t mac[6];
+
+	if (!probes_by_arp(health))
+		return health->mode == KEEPALIVE_AUTO ? KEEPALIVE_PASSIVE
+						      : health->mode;
+	return health->learned.gateway_known &&
+		guest_get_mac(health->guest, mac)
+	    ? KEEPALIVE_ARP
+	    : KEEPALIVE_PASSIVE;
+}
+
+void
+health_report(struct health *health, struct status *out)
+{
+	static const char *const names[] = {
+		[KEEPALIVE_OFF] = "off",
+		[KEEPALIVE_PASSIVE] = "passive",
+		[KEEPALIVE_ARP] = "arp",
+		[KEEPALIVE_PEER] = "peer",
+	};
+	struct link_view view;
+	int64_t last_ms = atomic_load(&health->last_byte_ms);
+	enum keepalive_mode mode;
+
+	link_look(health->link, &view);
+	mutex_lock(&health->lock);
+	mode = mode_now(health);
+	mutex_unlock(&health->lock);
+	snprintf(out->keepalive.mode, sizeof(out->keepalive.mode), "%s",
+	    names[mode]);
+	if (view.state == LINK_UP) {
+		int64_t idle_ms = clock_now_ms() - last_ms;
+
+		out->keepalive.armed =
+		    atomic_load(&health->answered_generation) ==
+		    view.generation;
+		if (idle_ms > view.up_ms)
+			idle_ms = view.up_ms;
+		out->keepalive.idle_ms = idle_ms > 0 ? (uint64_t)idle_ms : 0;
+	}
+	out->keepalive.probes = counter_read(&health->probes);
+	out->keepalive.replies = counter_read(&health->replies);
+	out->keepalive.answered = counter_read(&health->answered);
+	out->keepalive.deaths = counter_read(&health->deaths);
+	out->keepalive.write_stalls = counter_read(&health->write_stalls);
+	out->keepalive.rtt_us = counter_read(&health->rtt_us);
+}
+
+void
+health_prepare(struct health *health, int fd)
+{
+	struct tcp_settings tcp;
+	struct timeval stall;
+	bool watch_tcp;
+
+	mutex_lock(&health->lock);
+	tcp = (struct tcp_settings){
+		.idle_s = (int)(health->config.keepalive.tcp_idle_ms / 1000),
+		.interval_s =
+		    (int)(health->config.keepalive.tcp_interval_ms / 1000),
+		.count = (int)health->config.keepalive.tcp_count,
+	};
+	stall.tv_sec = health->config.network.write_stall_ms / 1000;
+	stall.tv_usec = health->config.network.write_stall_ms % 1000 * 1000;
+	watch_tcp = health->over_tcp && health->mode != KEEPALIVE_OFF;
+	mutex_unlock(&health->lock);
+	/* Zero is the kernel's "never", as in the configuration. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
+	if (watch_tcp && tcp_keepalive_set(fd, &tcp) < 0)
+		log_line(LOG_LEVEL_WARN, LOG_KEEPALIVE,
+		    "the system refused a TCP option error=\"%s\"",
+		    strerror(errno));
+}
+
+/* Sends a whole frame if nobody else is writing and there is room. */
+static bool
+send_between(const struct loan *loan, const uint8_t *frame)
+{
+	uint8_t message[FRAME_HEADER_BYTES + PROBE_BYTES];
+	ssize_t sent;
+
+	if (!mutex_try(&loan->connection->writing))
+		return false;
+	frame_put_header(message, PROBE_BYTES);
+	memcpy(message + FRAME_HEADER_BYTES, frame, PROBE_BYTES);
+	sent = send(
+	    loan->fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
+	/* A part went: the rest has to follow before anything else may. Only
+	 * then this can wait, for as long as any write. */
+	if (sent > 0 && sent < (ssize_t)sizeof(message) &&
+	    send(loan->fd, message + sent, sizeof(message) - (size_t)sent,
+		MSG_NOSIGNAL) != (ssize_t)sizeof(message) - sent)
+		shutdown(loan->fd, SHUT_RDWR);
+	mutex_unlock(&loan->connection->writing);
+	return sent > 0;
+}
+
+/* Composes the probe and expects its answer. False: there is none to send. */
+static bool
+compose(struct health *health, uint8_t frame[PROBE_BYTES])
+{
+	uint8_t mac[6];
+	bool known = guest_get_mac(health->guest, mac);
+	enum keepalive_mode mode;
+
+	mutex_lock(&health->lock);
+	mode = mode_now(health);
+	if (mode == KEEPALIVE_ARP && known) {
+		memcpy(health->target.guest, mac, sizeof(mac));
+		memcpy(health->target.gateway, health->learned.gateway, 4);
+		probe_arp_request(frame, mac, health->learned.gateway,
+		    learn_gateway_mac(&health->learned));
+	} else if (mode == KEEPALIVE_PEER) {
+		probe_ping(frame, known ? mac : NULL, ++health->sequence);
+	} else {
+		mode = KEEPALIVE_OFF;
+	}
+	health->outstanding = mode != KEEPALIVE_OFF;
+	health->probed_us = clock_now_us();
+	mutex_unlock(&health->lock);
+	return mode != KEEPALIVE_OFF;
+}
+
+static void
+probe(struct health *health, const struct loan *loan, int64_t now_ms)
+{
+	uint8_t frame[PROBE_BYTES];
+
+	if (!compose(health, frame))
+		return;
+	/* The gateway may have moved since it answered last. */
+	if (health->machine.unanswered > 0)
+		health_doubt(health);
+	if (send_between(loan, frame)) {
+		keepalive_sent(&health->machine, now_ms);
+		counter_add(&health->probes, 1);
+	}
+}
+
+static void
+bury(struct health *health, uint64_t generation)
+{
+	const struct keepalive *machine = &health->machine;
+	int64_t after_ms = machine->interval_ms * (machine->count + 1);
+	char reason[LINK_REASON_BYTES], after[LOG_DURATION_BYTES];
+
+	if (after_ms % 1000 == 0)
+		snprintf(after, sizeof(after), "%lld seconds",
+		    (long long)(after_ms / 1000));
+	else
+		log_duration(after, sizeof(after), after_ms);
+	snprintf(reason, sizeof(reason), "no response after %u probes in %s",
+	    machine->count, after);
+	log_line(LOG_LEVEL_INFO, LOG_KEEPALIVE, "%s", reason);
+	counter_add(&health->deaths, 1);
+	link_fail(health->link, generation, reason);
+}
+
+/* Nothing is readable, and fwd-down waits for something to read. */
+static bool
+reader_waits(struct health *health, int fd)
+{
+	struct pollfd readable = { .fd = fd, .events = POLLIN };
+
+	return atomic_load(&health->reading) && poll(&readable, 1, 0) == 0;
+}
+
+static void
+act(struct health *health, const struct loan *loan, int64_t now_ms)
+{
+	struct keepalive_seen seen;
+
+	/* The order matters: see keepalive.h. */
+	seen.reader_waiting = reader_waits(health, loan->fd);
+	seen.answered_generation = atomic_load(&health->answered_generation);
+	seen.last_byte_ms = atomic_load(&health->last_byte_ms);
+	switch (keepalive_check(&health->machine, now_ms, &seen)) {
+	case KEEPALIVE_WAIT:
+		break;
+	case KEEPALIVE_UNARMED:
+		log_line(LOG_LEVEL_INFO, LOG_KEEPALIVE,
+		    "the peer has answered no probe so far; its silence means "
+		    "nothing, one probe a minute goes on");
+		break;
+	case KEEPALIVE_PROBE:
+		probe(health, loan, now_ms);
+		break;
+	case KEEPALIVE_DEAD:
+		bury(health, loan->generation);
+		break;
+	}
+}
+
+/* Fits the machine to the mode and the generation; false: nothing to watch. */
+static bool
+follow(struct health *health, uint64_t generation, int64_t now_ms)
+{
+	enum keepalive_mode mode;
+	bool changed;
+	int64_t interval_ms;
+	unsigned count;
+
+	mutex_lock(&health->lock);
+	mode = mode_now(health);
+	changed = health->changed;
+	health->changed = false;
+	interval_ms = health->interval_ms;
+	count = health->count;
+	mutex_unlock(&health->lock);
+	if (changed)
+		keepalive_init(&health->machine, interval_ms, count);
+	if (mode != KEEPALIVE_ARP && mode != KEEPALIVE_PEER) {
+		keepalive_stop(&health->machine);
+		return false;
+	}
+	if (changed || health->machine.generation != generation ||
+	    keepalive_due(&health->machine) == KEEPALIVE_NEVER)
+		keepalive_start(&health->machine, generation, now_ms);
+	return true;
+}
+
+int64_t
+health_tend(struct health *health, uint64_t generation, int64_t now_ms)
+{
+	struct loan loan;
+
+	if (!follow(health, generation, now_ms))
+		return KEEPALIVE_NEVER;
+	if (keepalive_due(&health->machine) <= now_ms &&
+	    link_borrow(health->link, &loan, 0) == LINK_READY) {
+		if (loan.generation == generation)
+			act(health, &loan, now_ms);
+		link_return(&loan);
+	}
+	return keepalive_due(&health->machine);
+}
+
+void
+health_reads(struct health *health)
+{
+	atomic_store_explicit(&health->reading, true, memory_order_release);
+}
+
+void
+health_heard(struct health *health)
+{
+	/* Before the bytes are looked at, and before `reading` says otherwise. */
+	atomic_store_explicit(
+	    &health->last_byte_ms, clock_now_ms(), memory_order_release);
+	atomic_store_explicit(&health->reading, false, memory_order_release);
+}
+
+/* An answer to our probe came. */
+static void
+count_reply(struct health *health, uint64_t generation) NEEDS(health->lock)
+{
+	counter_add(&health->replies, 1);
+	atomic_store_explicit(&health->rtt_us,
+	    (uint64_t)(clock_now_us() - health->probed_us),
+	    memory_order_relaxed);
+	health->outstanding = false;
+	atomic_store_explicit(
+	    &health->answered_generation, generation, memory_order_release);
+}
+
+static void
+answer_ping(struct health *health, const struct loan *loan, uint64_t sequence)
+{
+	uint8_t frame[PROBE_BYTES], mac[6];
+	bool known = guest_get_mac(health->guest, mac);
+
+	if (!pong_limit_allows(&health->pongs, clock_now_ms()))
+		return;
+	probe_pong(frame, known ? mac : NULL, sequence);
+	if (send_between(loan, frame))
+		counter_add(&health->answered, 1);
+}
+
+bool
+health_consumes(
+    struct health *health, const struct loan *loan, const struct frame *frame)
+{
+	uint64_t sequence;
+	enum probe_kind kind;
+	bool learned;
+
+	mutex_lock(&health->lock);
+	learned = learn_from_network(
+	    &health->learned, frame->bytes, frame->length);
+	kind = probe_recognise(frame->bytes, frame->length,
+	    health->outstanding && probes_by_arp(health) ? &health->target
+							 : NULL,
+	    &sequence);
+	if (kind == PROBE_ARP_ANSWER ||
+	    (kind == PROBE_PONG && health->outstanding &&
+		sequence == health->sequence))
+		count_reply(health, loan->generation);
+	set_wants(health);
+	mutex_unlock(&health->lock);
+	if (learned)
+		doorbell_ring(&health->link->bell);
+	if (kind == PROBE_PING)
+		answer_ping(health, loan, sequence);
+	return kind != PROBE_NONE;
+}
+
+void
+health_from_guest(struct health *health, const uint8_t *frame, size_t length)
+{
+	bool learned;
+
+	mutex_lock(&health->lock);
+	learned = learn_from_guest(&health->learned, frame, length);
+	set_wants(health);
+	mutex_unlock(&health->lock);
+	if (learned) /* maybe enough to begin */
+		doorbell_ring(&health->link->bell);
+}
+
+void
+health_doubt(struct health *health)
+{
+	mutex_lock(&health->lock);
+	learn_doubt(&health->learned);
+	set_wants(health);
+	mutex_unlock(&health->lock);
+}

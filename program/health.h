@@ -1,0 +1,96 @@
+/* Finds silent death: drives the keepalive machine with what the copy threads
+ * see, sends its probes, takes their answers out of the stream.
+ *
+ *      fwd-link   health_prepare(), health_tend()     decides and probes
+ *      fwd-down   health_heard(), health_consumes()   hears
+ *      fwd-up     health_from_guest()                 learns
+ *      main       health_configure(), health_report()
+ *
+ * What is shared is an atomic with one writer, or guarded by the lock. The
+ * data path takes the lock only for a frame that may teach something. */
+#ifndef PROGRAM_HEALTH_H
+#define PROGRAM_HEALTH_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "framing/framing.h"
+#include "keepalive/keepalive.h"
+#include "keepalive/learn.h"
+#include "keepalive/probe.h"
+#include "program/config.h"
+#include "program/counters.h"
+#include "program/guest.h"
+#include "program/status.h"
+#include "reconnect/link.h"
+
+struct health {
+	struct mutex lock;
+	struct learned learned GUARDED;
+	struct probe_target target GUARDED; /* of the outstanding ARP request */
+	bool outstanding GUARDED;           /* a probe is */
+	int64_t probed_us GUARDED;
+	uint64_t sequence GUARDED; /* of the last PING */
+	enum keepalive_mode mode GUARDED;
+	bool over_tcp GUARDED;
+	int64_t interval_ms GUARDED;
+	unsigned count GUARDED;
+	struct config config GUARDED; /* for the next connection's options */
+	bool changed GUARDED;         /* settings, since fwd-link looked */
+
+	atomic_bool wants;                   /* the guest's frames are looked at */
+	atomic_bool reading;                 /* fwd-down is inside recv() */
+	_Atomic int64_t last_byte_ms;
+	_Atomic uint64_t answered_generation;
+
+	counter probes, deaths;    /* fwd-link */
+	counter replies, answered; /* fwd-down: to our probes, by our PONGs */
+	counter write_stalls;      /* fwd-up */
+	counter rtt_us;            /* fwd-down: of the last reply */
+
+	/* fwd-link's own. */
+	struct keepalive machine;
+	/* fwd-down's own. */
+	struct pong_limit pongs;
+
+	struct link *link;
+	struct guest *guest;
+};
+
+void health_init(struct health *health, struct link *link, struct guest *guest);
+void health_configure(struct health *health, const struct config *config);
+void health_report(struct health *health, struct status *out);
+
+/* A new connection: the kernel's own watch over it, the limit of a write. */
+void health_prepare(struct health *health, int fd);
+
+/* Called when due; decides, probes, reports a death to the link. Returns when
+ * to be called next, INT64_MAX: when the link's bell rings. */
+int64_t health_tend(struct health *health, uint64_t generation, int64_t now_ms);
+
+/* Around each recv(). */
+void health_reads(struct health *health);
+void health_heard(struct health *health);
+
+/* Frames worth a look, by some compares. */
+static inline bool
+health_may_consume(const struct frame *frame)
+{
+	return probe_is_possible(frame->bytes, frame->length) ||
+	    learn_is_possible(frame->bytes, frame->length);
+}
+
+/* True: the frame was between the forwarders, or the gateway's answer to us;
+ * the guest doesn't get it. A PING is answered on the loan, if nobody writes. */
+bool health_consumes(
+    struct health *health, const struct loan *loan, const struct frame *frame);
+
+/* Only while health->wants. */
+void health_from_guest(
+    struct health *health, const uint8_t *frame, size_t length);
+
+/* The guest was replaced: what was learned of it is in doubt. */
+void health_doubt(struct health *health);
+
+#endif

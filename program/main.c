@@ -1,0 +1,82 @@
+/* The command line: `forwarder` itself, and the commands that ask one. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "program/client.h"
+#include "program/daemon.h"
+#include "program/log.h"
+#include "program/options.h"
+
+static void
+tell(void *context, const char *line)
+{
+	(void)context;
+	fprintf(stderr, "%s\n", line);
+}
+
+static int
+print(const char *text)
+{
+	return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? EX_OSERR
+							      : EX_OK;
+}
+
+static int
+check(const struct config *config)
+{
+	config_print(config, stdout);
+	return fflush(stdout) != 0 ? EX_OSERR : EX_OK;
+}
+
+static int
+run(const struct options *options, const struct config *config)
+{
+	log_open((enum log_level)config->log.level);
+	return daemon_run(options, config);
+}
+
+static int
+status(const struct options *options, const struct config *config)
+{
+	static const enum client_form forms[] = {
+		[OPTIONS_TEXT] = CLIENT_TEXT,
+		[OPTIONS_JSON] = CLIENT_JSON,
+		[OPTIONS_PROMETHEUS] = CLIENT_PROMETHEUS,
+	};
+	const char *socket =
+	    options->socket ? options->socket : config->control.socket;
+
+	if (*socket == '\0') {
+		tell(NULL, "forwarder: which one? Name its control socket, or "
+			   "with -c a file that does ([control] socket)");
+		return EX_USAGE;
+	}
+	return client_status(socket, forms[options->form], options->watch);
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct config config;
+	struct config_problems problems = { .tell = tell };
+	struct options options;
+
+	if (options_parse(&options, argc, argv) < 0) {
+		fprintf(stderr, "forwarder: %s\ntry \"forwarder --help\"\n",
+		    options.problem);
+		return EX_USAGE;
+	}
+	if (options.mode == OPTIONS_HELP)
+		return print(options_help);
+	if (options.mode == OPTIONS_VERSION)
+		return print(options_version);
+	if (options_configure(&options, &config, &problems) > 0)
+		return EX_CONFIG;
+	if (options.mode == OPTIONS_CHECK)
+		return check(&config);
+	if (options.mode == OPTIONS_STATUS)
+		return status(&options, &config);
+	exit(run(&options, &config));
+}

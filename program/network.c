@@ -1,0 +1,261 @@
+#include "program/network.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "framing/framing.h"
+#include "program/announce.h"
+#include "program/log.h"
+#include "reconnect/listen.h"
+
+/* What comes in floods is counted, and told once in a while. */
+static struct log_limit lost_limit = { .burst = 20 };
+static struct log_limit up_limit = { .burst = 20 };
+static struct log_limit refused_limit = { .burst = 5 };
+
+static void
+log_lost(const struct link_event *event)
+{
+	char up[LOG_DURATION_BYTES];
+
+	log_limited(&lost_limit, LOG_LEVEL_WARN, LOG_LINK,
+	    "lost reason=\"%s\" generation=%llu up=%s", event->reason,
+	    (unsigned long long)event->generation,
+	    log_duration(up, sizeof(up), event->up_ms));
+}
+
+static void
+log_up(const char *endpoint, const struct link_event *event)
+{
+	char outage[LOG_DURATION_BYTES];
+
+	log_limited(&up_limit, LOG_LEVEL_INFO, LOG_LINK,
+	    "up endpoint=%s generation=%llu outage=%s dials=%u", endpoint,
+	    (unsigned long long)event->generation,
+	    log_duration(outage, sizeof(outage), event->outage_ms),
+	    event->dials);
+}
+
+static void
+log_event(const char *endpoint, const struct link_event *event)
+{
+	switch (event->kind) {
+	case LINK_EVENT_DIAL_FAILED:
+		log_line(LOG_LEVEL_DEBUG, LOG_LINK,
+		    "dial failed endpoint=%s error=\"%s\"", endpoint,
+		    event->reason);
+		break;
+	case LINK_EVENT_UP:
+		/* After one that was no life, wait and see what this one is. */
+		if (event->again)
+			log_line(LOG_LEVEL_DEBUG, LOG_LINK,
+			    "connected endpoint=%s generation=%llu", endpoint,
+			    (unsigned long long)event->generation);
+		else
+			log_up(endpoint, event);
+		break;
+	case LINK_EVENT_PROVEN:
+		if (event->again)
+			log_up(endpoint, event);
+		break;
+	case LINK_EVENT_LOST:
+		log_lost(event);
+		break;
+	case LINK_EVENT_UNPROVEN:
+		log_line(LOG_LEVEL_DEBUG, LOG_LINK,
+		    "closed before any sign of life reason=\"%s\" "
+		    "generation=%llu",
+		    event->reason, (unsigned long long)event->generation);
+		break;
+	}
+}
+
+static void
+on_event(void *context, const struct link_event *event)
+{
+	struct network *network = context;
+	char endpoint[CONFIG_TEXT_BYTES];
+
+	mutex_lock(&network->lock);
+	memcpy(endpoint, network->endpoint, sizeof(endpoint));
+	mutex_unlock(&network->lock);
+	log_event(endpoint, event);
+}
+
+/* Tells the switches behind a new connection where the guest is now, ahead of
+ * everything else. */
+static bool
+announce(struct network *network, int fd)
+{
+	uint8_t message[FRAME_HEADER_BYTES + ANNOUNCEMENT_BYTES];
+	uint8_t mac[6];
+
+	if (!network->tuning->announce || !guest_get_mac(network->guest, mac))
+		return true;
+	frame_put_header(message, ANNOUNCEMENT_BYTES);
+	announce_write(message + FRAME_HEADER_BYTES, mac);
+	return send(fd, message, sizeof(message),
+		   MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(message);
+}
+
+static bool
+on_greet(void *context, int fd)
+{
+	struct network *network = context;
+
+	health_prepare(network->health, fd);
+	return announce(network, fd);
+}
+
+static int64_t
+on_tend(void *context, uint64_t generation, int64_t now_ms)
+{
+	struct network *network = context;
+
+	return health_tend(network->health, generation, now_ms);
+}
+
+static void
+address_text(const struct sockaddr *who, char *text, socklen_t room)
+{
+	const void *address = who->sa_family == AF_INET
+	    ? (const void *)&((const struct sockaddr_in *)who)->sin_addr
+	    : (const void *)&((const struct sockaddr_in6 *)who)->sin6_addr;
+
+	if (!inet_ntop(who->sa_family, address, text, room))
+		snprintf(text, room, "?");
+}
+
+/* Without a list only an address of this host can have been configured. */
+static bool
+on_admit(void *context, const struct sockaddr *client)
+{
+	struct network *network = context;
+	char text[INET6_ADDRSTRLEN];
+	bool admitted;
+
+	if (client->sa_family == AF_UNIX)
+		return true;
+	mutex_lock(&network->lock);
+	admitted = network->allow.count == 0 ||
+	    cidr_list_holds(&network->allow, client);
+	mutex_unlock(&network->lock);
+	if (!admitted) {
+		address_text(client, text, sizeof(text));
+		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
+		    "client refused address=%s reason=\"not in allow\"", text);
+	}
+	return admitted;
+}
+
+static void
+note_config(struct network *network, const struct config *config)
+{
+	const char *why;
+
+	mutex_lock(&network->lock);
+	memcpy(network->endpoint, config->network.endpoint,
+	    sizeof(network->endpoint));
+	cidr_list_parse(&network->allow, config->network.allow, &why);
+	mutex_unlock(&network->lock);
+}
+
+/* The configuration was checked: the endpoint parses. */
+static struct dialler_settings
+wish(struct network *network, const struct config *config)
+{
+	struct dialler_settings wanted = { .min_ms = config->reconnect.min_ms,
+		.max_ms = config->reconnect.max_ms,
+		.jitter_percent = (unsigned)config->reconnect.jitter_percent,
+		.watch = config->reconnect.watch != 0,
+		.listen_fd = network->listen_fd };
+	const char *why;
+
+	endpoint_parse(&wanted.endpoint, config->network.endpoint, &why);
+	network->listen_fd = -1; /* the dialler's from now on */
+	return wanted;
+}
+
+int
+network_open(struct network *network, const struct config *config,
+    char why[NETWORK_WHY_BYTES])
+{
+	struct endpoint endpoint;
+	const char *fault;
+
+	network->listen_fd = -1;
+	mutex_init(&network->lock);
+	note_config(network, config);
+	if (endpoint_parse(&endpoint, config->network.endpoint, &fault) == 0 &&
+	    endpoint.listens)
+		network->listen_fd = listen_open(
+		    &endpoint, &network->file, why, NETWORK_WHY_BYTES);
+	return endpoint.listens && network->listen_fd < 0 ? -1 : 0;
+}
+
+int
+network_start(struct network *network, const struct config *config)
+{
+	struct dialler_settings wanted = wish(network, config);
+	struct dialler_hooks hooks = { .context = network,
+		.event = on_event,
+		.greet = on_greet,
+		.tend = on_tend,
+		.admit = on_admit };
+
+	return dialler_start(&network->dialler, network->link, &wanted, &hooks);
+}
+
+/* Another endpoint: its socket is opened before the old one's file goes. */
+static int
+move(struct network *network, const struct endpoint *endpoint,
+    char why[NETWORK_WHY_BYTES])
+{
+	struct unix_file file = { 0 };
+
+	if (endpoint->listens) {
+		network->listen_fd =
+		    listen_open(endpoint, &file, why, NETWORK_WHY_BYTES);
+		if (network->listen_fd < 0)
+			return -1;
+	}
+	unix_file_remove(&network->file);
+	network->file = file;
+	return 0;
+}
+
+int
+network_configure(struct network *network, const struct config *before,
+    const struct config *config, char why[NETWORK_WHY_BYTES])
+{
+	bool moves =
+	    strcmp(before->network.endpoint, config->network.endpoint) != 0;
+	struct dialler_settings wanted;
+	struct endpoint endpoint;
+	const char *fault;
+
+	endpoint_parse(&endpoint, config->network.endpoint, &fault);
+	if (moves && move(network, &endpoint, why) < 0)
+		return -1;
+	note_config(network, config);
+	wanted = wish(network, config);
+	dialler_configure(&network->dialler, &wanted);
+	return 0;
+}
+
+void
+network_remove(struct network *network)
+{
+	unix_file_remove(&network->file);
+}
+
+void
+network_stop(struct network *network)
+{
+	network_remove(network);
+	dialler_join(&network->dialler);
+}

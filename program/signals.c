@@ -1,0 +1,75 @@
+#include "program/signals.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+static const int caught[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1,
+	SIGUSR2, SIGCHLD };
+#define CAUGHT (sizeof(caught) / sizeof(*caught))
+
+static int ends[2]; /* written once, before the first handler can run */
+
+static void
+note_down(int number, siginfo_t *info, void *context)
+{
+	struct signal_note note = { .number = number,
+		.typed = info->si_code > 0 };
+	int saved = errno;
+
+	(void)context;
+	/* Less than PIPE_BUF: whole or not at all. A full pipe holds thousands
+	 * that main() hasn't read yet. */
+	(void)!write(ends[1], &note, sizeof(note));
+	errno = saved;
+}
+
+static void
+catch_all(void)
+{
+	struct sigaction action = { .sa_sigaction = note_down,
+		.sa_flags = SA_SIGINFO | SA_RESTART };
+
+	sigfillset(&action.sa_mask);
+	for (size_t i = 0; i < CAUGHT; i++)
+		sigaction(caught[i], &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static void
+set_mask(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < CAUGHT; i++)
+		sigaddset(&set, caught[i]);
+	pthread_sigmask(how, &set, NULL);
+}
+
+int
+signals_open(void)
+{
+	if (pipe(ends) < 0)
+		return -1;
+	for (int i = 0; i < 2; i++) {
+		fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+		fcntl(ends[i], F_SETFL, O_NONBLOCK);
+	}
+	set_mask(SIG_BLOCK);
+	catch_all();
+	return ends[0];
+}
+
+void
+signals_admit(void)
+{
+	set_mask(SIG_UNBLOCK);
+}
+
+bool
+signals_next(struct signal_note *note)
+{
+	return read(ends[0], note, sizeof(*note)) == (ssize_t)sizeof(*note);
+}

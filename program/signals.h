@@ -1,0 +1,23 @@
+/* Signals as descriptions in a pipe, for a poll() loop. One per process. */
+#ifndef PROGRAM_SIGNALS_H
+#define PROGRAM_SIGNALS_H
+
+#include <stdbool.h>
+
+struct signal_note {
+	int number;
+	bool typed; /* by the terminal: its whole foreground group has it */
+};
+
+/* Catches TERM, INT, QUIT, HUP, USR1, USR2 and CHLD, ignores PIPE, and blocks
+ * them in the calling thread and those it will start.
+ * Returns the descriptor to poll for POLLIN, or -1 with errno. */
+int signals_open(void);
+
+/* Lets them through in the calling thread. */
+void signals_admit(void);
+
+/* Takes one that came. False: none is left. */
+bool signals_next(struct signal_note *note);
+
+#endif

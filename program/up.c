@@ -1,0 +1,239 @@
+/* fwd-up: takes frames from the guest, writes them to the network.
+ *
+ *      batch_receive() --> sort out --> borrow the link --> stream_write()
+ *           ^                              |   ^                |
+ *           |            outage older than |   | broke off:     |
+ *           |            `hold`: drop      |   | the rest again |
+ *           +------------------------------+   +----------------+
+ *
+ * It holds a loan only while it writes. In an outage it waits with its batch in
+ * hand, so the guest's frames queue in the kernel and then the guest is held
+ * back; nothing is lost until `hold` is over. */
+#include "program/copy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "program/batch.h"
+#include "program/log.h"
+#include "program/stream.h"
+
+/* How much is taken from the guest at once: several writes' worth, so that
+ * system calls are few, and few enough to stay in the processor's cache. */
+#define APPETITE_BYTES (128 * 1024)
+
+struct up {
+	struct copy *copy;
+	struct batch batch;
+	struct parcel parcels[BATCH_FRAMES];
+	size_t count;   /* parcels to deliver */
+	size_t typical; /* bytes of a frame lately, leaning to the large */
+};
+
+/* How many slots to offer: with long frames few, so that the same memory is
+ * used again while it is in the cache. */
+static size_t
+appetite(const struct up *up)
+{
+	size_t frames = APPETITE_BYTES / up->typical;
+
+	if (frames < 1)
+		return 1;
+	return frames < BATCH_FRAMES ? frames : BATCH_FRAMES;
+}
+
+/* Follows growing frames at once and shrinking ones slowly. Gives the memory
+ * back that a burst of long frames took beyond what it should have. */
+static void
+adapt(struct up *up, size_t bytes, size_t longest_slot)
+{
+	size_t mean = bytes / up->batch.count + 1;
+	size_t faded = up->typical - up->typical / 8;
+
+	up->typical = mean > faded ? mean : faded;
+	if (longest_slot > APPETITE_BYTES / BATCH_REST_BYTES + 1 &&
+	    longest_slot > appetite(up))
+		batch_trim(&up->batch, appetite(up));
+}
+
+static bool
+is_hello(const struct up *up, size_t i)
+{
+	return up->batch.length[i] == 4 &&
+	       memcmp(batch_first(&up->batch, i), "VFKT", 4) == 0;
+}
+
+/* Counts a frame that can't be forwarded; true if it can. */
+static bool
+admit(struct up *up, size_t i, uint32_t max_frame)
+{
+	struct up_counters *counters = &up->copy->up;
+	const struct batch *batch = &up->batch;
+	enum frame_verdict verdict =
+	    batch->cut[i] ? FRAME_OVERSIZE
+			  : frame_judge(batch->length[i], max_frame);
+
+	if (verdict == FRAME_GOOD)
+		return true;
+	if (verdict == FRAME_OVERSIZE)
+		counter_add(&counters->oversize, 1);
+	else if (verdict == FRAME_EMPTY)
+		counter_add(&counters->empty, 1);
+	else if (!is_hello(up, i)) /* vfkit and krunkit say it once */
+		counter_add(&counters->runt, 1);
+	return false;
+}
+
+/* What of the frame lies together; any ARP or DHCP does whole. */
+static size_t
+first_length(const struct up *up, size_t i)
+{
+	uint32_t length = up->batch.length[i];
+
+	return length < BATCH_FIRST_BYTES ? length : BATCH_FIRST_BYTES;
+}
+
+/* Makes parcels of the batch's good frames. */
+static void
+sort_out(struct up *up)
+{
+	uint32_t max_frame = up->copy->tuning->max_frame;
+	bool wants = atomic_load_explicit(
+	    &up->copy->health->wants, memory_order_relaxed);
+	size_t bytes = 0, longest_slot = 0;
+
+	up->count = 0;
+	for (size_t i = 0; i < up->batch.count; i++) {
+		struct parcel *parcel = &up->parcels[up->count];
+
+		bytes += up->batch.length[i];
+		if (up->batch.length[i] > BATCH_FIRST_BYTES)
+			longest_slot = i;
+		if (!admit(up, i, max_frame))
+			continue;
+		if (wants)
+			health_from_guest(up->copy->health,
+			    batch_first(&up->batch, i), first_length(up, i));
+		parcel->part_count = batch_parts(&up->batch, i, parcel->parts);
+		parcel->bytes = FRAME_HEADER_BYTES + up->batch.length[i];
+		if (up->count++ == 0)
+			guest_learn_mac(
+			    up->copy->guest, batch_first(&up->batch, i));
+	}
+	if (up->batch.count > 0)
+		adapt(up, bytes, longest_slot);
+}
+
+static void
+count_written(struct copy *copy, const struct parcel *parcels, size_t count)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += parcels[i].bytes - FRAME_HEADER_BYTES;
+	counter_add(&copy->up.frames, count);
+	counter_add(&copy->up.bytes, bytes);
+}
+
+/* The generation broke under a write. */
+static void
+report(struct copy *copy, uint64_t generation, int error)
+{
+	const char *reason = strerror(error);
+
+	if (error == EPIPE)
+		reason = "peer closed";
+	if (error == EAGAIN) { /* SO_SNDTIMEO passed, no byte went */
+		counter_add(&copy->health->write_stalls, 1);
+		reason = "a write made no progress for write_stall";
+	}
+	link_fail(copy->link, generation, reason);
+}
+
+/* Writes what is left of the batch to the present generation; a break is
+ * reported and leaves the rest for the next one. Returns how many went. */
+static size_t
+write_some(struct up *up, struct loan *loan, size_t from)
+{
+	struct copy *copy = up->copy;
+	size_t left = up->count - from, done;
+	int error;
+
+	mutex_lock(&loan->connection->writing);
+	done = stream_write(
+	    loan->fd, up->parcels + from, left, copy->tuning->write_batch);
+	error = errno;
+	mutex_unlock(&loan->connection->writing);
+
+	count_written(copy, up->parcels + from, done);
+	if (done < left)
+		report(copy, loan->generation, error);
+	link_return(loan);
+	return done;
+}
+
+/* Gets the batch to the network, over as many generations as it takes.
+ * False: the link was stopped. */
+static bool
+deliver(struct up *up)
+{
+	struct copy *copy = up->copy;
+	struct loan loan;
+	size_t done = 0;
+
+	while (done < up->count) {
+		switch (link_borrow(copy->link, &loan, copy->tuning->hold_ms)) {
+		case LINK_READY:
+			done += write_some(up, &loan, done);
+			break;
+		case LINK_WAITED:
+			counter_add(&copy->up.outage, up->count - done);
+			return true;
+		case LINK_ENDED:
+			return false;
+		}
+	}
+	return true;
+}
+
+/* False: the guest's side broke, for good. */
+static bool
+take(struct up *up)
+{
+	struct guest *guest = up->copy->guest;
+
+	if (batch_receive(&up->batch, guest->fd, appetite(up)) == 0) {
+		guest_heard(guest, &up->batch.sender, up->batch.sender_length);
+		return true;
+	}
+	/* ECONNRESET: the guest connected to somebody else, said once. */
+	if (errno == EINTR || errno == ECONNRESET || errno == ENOBUFS ||
+	    errno == ENOMEM)
+		return true;
+	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "can't receive error=\"%s\"",
+	    strerror(errno));
+	return false;
+}
+
+void
+copy_up(struct copy *copy)
+{
+	struct up *up = calloc(1, sizeof(*up));
+
+	if (!up || batch_create(&up->batch) < 0)
+		abort(); /* at start: the system has no memory at all */
+	up->copy = copy;
+	up->typical = 1514;
+	for (;;) {
+		if (!take(up)) {
+			copy_guest_gone(copy);
+			break;
+		}
+		sort_out(up);
+		if (!deliver(up))
+			break;
+	}
+	batch_destroy(&up->batch);
+	free(up);
+}
