@@ -168,8 +168,8 @@ fuzz: ## libFuzzer on tests/fuzz/*.c (FUZZ_SECONDS=10 each), needs clang
 
 fuzz-run: $(FUZZERS:%=$(B)/fuzz/%)
 	@for name in $(FUZZERS); do \
-		mkdir -p $(B)/corpus/$$name && \
-		$(B)/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) \
+		echo "  FUZZ $$name"; mkdir -p $(B)/corpus/$$name && \
+		$(B)/fuzz/$$name -verbosity=0 -print_final_stats=1 -max_total_time=$(FUZZ_SECONDS) \
 			-artifact_prefix=$(B)/$$name- $(B)/corpus/$$name \
 			$$(ls -d tests/fuzz/corpus/$$name 2>/dev/null) || exit 1; \
 	done
@@ -191,7 +191,7 @@ bench: all ## measure against the floor and the naive loop (ARGS=)
 	@$(RUN) bench/run $(ARGS)
 
 bench-guest: all ## iperf3 inside a real guest, with and without the forwarder
-	@$(RUN) bench/run guest $(ARGS)
+	@$(RUN) bench/guest $(ARGS)
 
 # The checks of lint, each of which can be made alone. All are run, however
 # many of them fail. A missing tool is told; with CI=true it is a failure.
@@ -242,7 +242,7 @@ lint-cppcheck:
 		--suppressions-list=tools/cppcheck.suppressions \
 		--cppcheck-build-dir=build/lint/cppcheck \
 		-I. $(PLATFORM_FLAGS) -DVERSION='"$(VERSION)"' \
-		$(filter-out bench/%,$(LINT_SOURCES))
+		$(NOT_FOREIGN)
 
 lint-docs:
 	@$(if $(wildcard docs/*.[15]),$(call need,mandoc); \
@@ -268,10 +268,10 @@ uninstall: ## take away what install put there
 	rm -f '$(DESTDIR)$(BINDIR)/forwarder' '$(DESTDIR)$(DOCDIR)/forwarder.ini'
 	$(foreach page,$(PAGES),rm -f \
 		'$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))' &&) :
-	-@rmdir '$(DESTDIR)$(DOCDIR)' 2>/dev/null || :
-	-@$(if $(DESTDIR),for folder in '$(MANDIR)/man1' '$(MANDIR)/man5' \
+	@$(if $(DESTDIR),for folder in '$(MANDIR)/man1' '$(MANDIR)/man5' \
 		'$(DOCDIR)' '$(BINDIR)'; do \
 		(cd '$(DESTDIR)' && rmdir -p ".$$folder") 2>/dev/null; done; :)
+	@rmdir '$(DESTDIR)$(DOCDIR)' 2>/dev/null || :
 
 PAGES := $(wildcard docs/*.1 docs/*.5)
 

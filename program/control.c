@@ -11,8 +11,6 @@
 #define MSG_NOSIGNAL 0 /* macOS; log_open() has SIGPIPE ignored */
 #endif
 
-/* Connections the kernel keeps while we're busy. */
-#define BACKLOG 16
 /* Pause after accept() failed for want of descriptors or memory: the listener
  * stays readable, so without it poll() would return at once for ever. */
 #define PAUSE_MS 1000
@@ -40,89 +38,6 @@ control_set_flags(int fd, bool nonblocking)
 	return nonblocking ? fcntl(fd, F_SETFL, O_NONBLOCK) : 0;
 }
 
-static int
-open_socket(void)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-	if (fd >= 0 && control_set_flags(fd, true) < 0) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-static int
-refuse(char *why, size_t size, const char *path, const char *reason)
-{
-	snprintf(why, size, "%s: %s", path, reason);
-	return -1;
-}
-
-/* 0 if somebody listens there, else what connect() says. */
-static int
-try_connect(const struct sockaddr_un *address)
-{
-	int error = 0, fd = open_socket();
-
-	if (fd < 0 ||
-	    connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
-		error = errno;
-	close(fd);
-	return error;
-}
-
-/* Only a socket that refuses connections is a leftover. (So does a full
- * backlog on macOS; on Linux that is EAGAIN.) */
-static int
-remove_leftover(const char *path, int error, char *why, size_t size)
-{
-	struct stat file;
-
-	if (lstat(path, &file) == 0 && !S_ISSOCK(file.st_mode))
-		return refuse(why, size, path, "exists and is no socket");
-	if (error == 0 || error == EAGAIN)
-		return refuse(why, size, path, "in use by a running process");
-	if (error != ECONNREFUSED && error != ENOENT)
-		return refuse(why, size, path, strerror(error));
-	if (unlink(path) < 0 && errno != ENOENT)
-		return refuse(why, size, path, strerror(errno));
-	return 0;
-}
-
-static int
-bind_socket(int fd, const struct sockaddr_un *address, char *why, size_t size)
-{
-	const struct sockaddr *a = (const struct sockaddr *)address;
-	const char *path = address->sun_path;
-
-	if (bind(fd, a, sizeof(*address)) == 0)
-		return 0;
-	if (errno == EADDRINUSE) {
-		if (remove_leftover(path, try_connect(address), why, size) < 0)
-			return -1;
-		if (bind(fd, a, sizeof(*address)) == 0)
-			return 0;
-	}
-	return refuse(why, size, path, strerror(errno));
-}
-
-/* Nobody can connect before listen(), so the mode is never too wide. */
-static int
-listen_at(struct control *c, char *why, size_t size)
-{
-	const char *path = c->address.sun_path;
-
-	if (bind_socket(c->fd, &c->address, why, size) < 0)
-		return -1;
-	if (chmod(path, 0600) == 0 && lstat(path, &c->file) == 0 &&
-	    listen(c->fd, BACKLOG) == 0)
-		return 0;
-	refuse(why, size, path, strerror(errno));
-	unlink(path);
-	return -1;
-}
-
 int
 control_open(struct control *c, const char *path, char *why, size_t size)
 {
@@ -131,18 +46,14 @@ control_open(struct control *c, const char *path, char *why, size_t size)
 		c->clients[i].fd = -1;
 	if (path[0] == '\0')
 		return 0;
-	if (control_address(&c->address, path) < 0)
-		return refuse(
-		    why, size, path, "too long for the path of a socket");
-	c->fd = open_socket();
+	c->fd = unix_bind(&c->file, SOCK_STREAM, path, 0600, why, size);
 	if (c->fd < 0)
-		return refuse(why, size, path, strerror(errno));
-	if (listen_at(c, why, size) < 0) {
-		close(c->fd);
-		c->fd = -1;
 		return -1;
-	}
-	return 0;
+	if (control_set_flags(c->fd, true) == 0)
+		return 0;
+	snprintf(why, size, "%s: %s", path, strerror(errno));
+	control_close(c);
+	return -1;
 }
 
 static void
@@ -152,17 +63,12 @@ drop(struct control_client *client)
 	client->fd = -1;
 }
 
-/* As long as our descriptor is open the inode can't become another file's. */
 void
 control_close(struct control *c)
 {
-	struct stat file;
-
 	for (size_t i = 0; i < CONTROL_CLIENTS; i++)
 		drop(&c->clients[i]);
-	if (c->fd >= 0 && lstat(c->address.sun_path, &file) == 0 &&
-	    file.st_dev == c->file.st_dev && file.st_ino == c->file.st_ino)
-		unlink(c->address.sun_path);
+	unix_file_remove(&c->file);
 	close(c->fd);
 	c->fd = -1;
 }

@@ -7,10 +7,10 @@
 #define PROGRAM_CONTROL_H
 
 #include "program/status.h"
+#include "reconnect/unix_bind.h"
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 
 #define CONTROL_CLIENTS 8
@@ -29,8 +29,7 @@ struct control_client {
 
 struct control {
 	int fd; /* listens; -1: closed */
-	struct sockaddr_un address;
-	struct stat file;  /* the socket's, so only our own is removed */
+	struct unix_file file;
 	int64_t resume_ms; /* nobody is accepted before */
 	uint64_t arrivals;
 	struct control_client clients[CONTROL_CLIENTS];

@@ -105,10 +105,10 @@ adopt(struct daemon *daemon, struct config *next)
 {
 	char why[NETWORK_WHY_BYTES];
 
-	if (network_configure(
-		&daemon->network, &daemon->config, next, why) < 0) {
-		log_line(LOG_LEVEL_ERROR, LOG_CONFIG,
-		    "nothing was changed: %s", why);
+	if (network_configure(&daemon->network, &daemon->config, next, why) <
+	    0) {
+		log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "nothing was changed: %s",
+		    why);
 		return;
 	}
 	keep_guest(daemon, next);
@@ -142,7 +142,8 @@ on_child(struct daemon *daemon)
 
 	if (!command_ended(&daemon->command, &status))
 		return;
-	log_line(LOG_LEVEL_INFO, LOG_SERVICE, "command ended status=%d", status);
+	log_line(
+	    LOG_LEVEL_INFO, LOG_SERVICE, "command ended status=%d", status);
 	end(daemon, status);
 }
 
@@ -206,8 +207,8 @@ serve_once(struct daemon *daemon)
 		    .events = POLLIN },
 	};
 	struct signal_note note;
-	int timeout = control_watch(
-	    &daemon->control, fds + POLL_CONTROL, clock_now_ms());
+	int timeout =
+	    control_watch(&daemon->control, fds + POLL_CONTROL, clock_now_ms());
 
 	if (poll(fds, POLL_CONTROL + CONTROL_DESCRIPTORS, timeout) < 0)
 		return; /* a signal: its note is in the pipe */
@@ -254,8 +255,8 @@ open_all(struct daemon *daemon)
 	const char *fault;
 
 	guest_endpoint_parse(&endpoint, config->guest.endpoint, &fault);
-	if (guest_open(&daemon->guest, &endpoint, (mode_t)config->guest.mode,
-		why) < 0)
+	if (guest_open(
+		&daemon->guest, &endpoint, (mode_t)config->guest.mode, why) < 0)
 		return refuse(LOG_GUEST, "can't open ", why);
 	if (network_open(&daemon->network, config, why) < 0) {
 		refuse(LOG_LINK, "can't open ", why);

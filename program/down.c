@@ -90,7 +90,8 @@ judge_refusal(struct down *down, int error, int64_t *since_ms)
 	case EMSGSIZE:
 		return DROP_ONE;
 	default: /* ECONNREFUSED, ENOTCONN, ...: nobody is there */
-		return guest_gone(down->copy->guest) ? TRY_AGAIN : DROP_ABSENT;
+		return guest_gone(down->copy->guest, error) ? TRY_AGAIN
+							    : DROP_ABSENT;
 	}
 }
 
@@ -100,7 +101,8 @@ guest_is_absent(struct down *down, size_t lost)
 	struct copy *copy = down->copy;
 
 	counter_add(&copy->down.guest_absent, lost);
-	if (copy->guest->endpoint.kind == GUEST_FD)
+	if (copy->guest->endpoint.kind != GUEST_UNIXGRAM &&
+	    !atomic_load(&copy->guest->present))
 		copy_guest_gone(copy);
 }
 
@@ -121,8 +123,8 @@ send_frames(struct down *down)
 			guest_is_absent(down, left);
 			break;
 		}
-		sent = batch_send(
-		    &down->batch, copy->guest->fd, down->frames + done, left);
+		sent = guest_send(
+		    copy->guest, &down->batch, down->frames + done, left);
 		if (sent > 0) {
 			count_sent(down, down->frames + done, (size_t)sent);
 			done += (size_t)sent;
@@ -155,8 +157,8 @@ send_frames(struct down *down)
 /* Hands on every whole frame of the buffer. False: the stream is lost, with
  * the reason for people. */
 static bool
-hand_on(struct down *down, const struct loan *loan,
-    char reason[LINK_REASON_BYTES])
+hand_on(
+    struct down *down, const struct loan *loan, char reason[LINK_REASON_BYTES])
 {
 	struct deframer *deframer = &down->deframer;
 	uint32_t max_frame = down->copy->tuning->max_frame;

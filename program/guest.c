@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "program/log.h"
+#include "program/tap.h"
 
 static int
 fail(char why[GUEST_WHY_BYTES], const char *what, const char *reason)
@@ -86,7 +87,7 @@ int
 guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
     mode_t mode, char why[GUEST_WHY_BYTES])
 {
-	int result;
+	int result = -1;
 
 	*guest = (struct guest){ .endpoint = *endpoint, .fd = -1 };
 	mutex_init(&guest->lock);
@@ -98,8 +99,10 @@ guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
 	case GUEST_UNIXGRAM:
 		result = open_path(guest, mode, why);
 		break;
-	default:
-		result = fail(why, endpoint->name, "tap: isn't built yet");
+	case GUEST_TAP:
+		guest->fd = tap_open(endpoint->name, why, GUEST_WHY_BYTES);
+		guest->present = guest->fd >= 0;
+		result = guest->fd < 0 ? -1 : 0;
 		break;
 	}
 	if (result < 0) {
@@ -290,12 +293,31 @@ tell_gone(const char *path, const char *reason, bool replaced)
 	    replaced ? "restarted" : "gone", path, reason);
 }
 
+int
+guest_receive(struct guest *guest, struct batch *batch, size_t limit)
+{
+	return guest->endpoint.kind == GUEST_TAP
+		   ? tap_receive(batch, guest->fd, limit)
+		   : batch_receive(batch, guest->fd, limit);
+}
+
+int
+guest_send(struct guest *guest, struct batch *batch, const struct frame *frames,
+    size_t count)
+{
+	return guest->endpoint.kind == GUEST_TAP
+		   ? tap_send(guest->fd, frames, count)
+		   : batch_send(batch, guest->fd, frames, count);
+}
+
 bool
-guest_gone(struct guest *guest)
+guest_gone(struct guest *guest, int error)
 {
 	char path[sizeof(guest->peer.sun_path) + 2];
 	bool was_there, replaced;
 
+	if (guest->endpoint.kind == GUEST_TAP && error != ENODEV)
+		return false; /* it is down, and may come up again */
 	if (guest->endpoint.kind != GUEST_UNIXGRAM) {
 		atomic_store(&guest->present, false);
 		return false;
@@ -345,7 +367,8 @@ guest_peer_text(struct guest *guest, char *text, size_t room)
 	mutex_lock(&guest->lock);
 	path_of(&guest->peer, guest->peer_length, text, room);
 	mutex_unlock(&guest->lock);
-	if (guest->endpoint.kind == GUEST_FD)
-		snprintf(
-		    text, room, "%s", atomic_load(&guest->present) ? "fd" : "");
+	if (guest->endpoint.kind == GUEST_FD && atomic_load(&guest->present))
+		snprintf(text, room, "fd");
+	if (guest->endpoint.kind == GUEST_TAP && atomic_load(&guest->present))
+		snprintf(text, room, "tap");
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "program/batch.h"
 #include "program/guest_endpoint.h"
 #include "program/peer_watch.h"
 #include "reconnect/sync.h"
@@ -27,8 +28,8 @@ struct guest {
 	struct guest_endpoint endpoint;
 	int fd;
 	struct unix_file file; /* of our own socket, if it has one */
-	atomic_bool present;  /* somebody to send to */
-	_Atomic uint64_t mac; /* 0 until learned */
+	atomic_bool present;   /* somebody to send to */
+	_Atomic uint64_t mac;  /* 0 until learned */
 	atomic_bool told_anonymous;
 };
 
@@ -56,9 +57,15 @@ void guest_learn_mac(struct guest *guest, const uint8_t *frame);
 /* False: the MAC isn't known yet. */
 bool guest_get_mac(const struct guest *guest, uint8_t mac[6]);
 
-/* Sending found nobody at the other end. True: somebody took its place, send
- * again. False: gone; a descriptor's guest for good. */
-bool guest_gone(struct guest *guest);
+/* batch_receive() and batch_send(), whatever the guest is. */
+int guest_receive(struct guest *guest, struct batch *batch, size_t limit);
+int guest_send(struct guest *guest, struct batch *batch,
+    const struct frame *frames, size_t count);
+
+/* Sending found nobody at the other end (errno `error`). True: somebody took
+ * its place, send again. False: nobody is there now; a guest that isn't on a
+ * path and isn't `present` any more is gone for good. */
+bool guest_gone(struct guest *guest, int error);
 
 /* Poll this for POLLIN, then call guest_look(): it forgets a guest whose socket
  * was removed or replaced, so that a new one can send to us. True: it did. */

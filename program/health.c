@@ -25,7 +25,7 @@ static bool
 probes_by_arp(const struct health *health) NEEDS(health->lock)
 {
 	return health->mode == KEEPALIVE_ARP ||
-	    (health->mode == KEEPALIVE_AUTO && health->over_tcp);
+	       (health->mode == KEEPALIVE_AUTO && health->over_tcp);
 }
 
 /* Whether the data path has to look at the guest's frames. */
@@ -71,9 +71,9 @@ mode_now(const struct health *health) NEEDS(health->lock)
 		return health->mode == KEEPALIVE_AUTO ? KEEPALIVE_PASSIVE
 						      : health->mode;
 	return health->learned.gateway_known &&
-		guest_get_mac(health->guest, mac)
-	    ? KEEPALIVE_ARP
-	    : KEEPALIVE_PASSIVE;
+		       guest_get_mac(health->guest, mac)
+		   ? KEEPALIVE_ARP
+		   : KEEPALIVE_PASSIVE;
 }
 
 void
@@ -352,8 +352,8 @@ health_consumes(
 	bool learned;
 
 	mutex_lock(&health->lock);
-	learned = learn_from_network(
-	    &health->learned, frame->bytes, frame->length);
+	learned =
+	    learn_from_network(&health->learned, frame->bytes, frame->length);
 	kind = probe_recognise(frame->bytes, frame->length,
 	    health->outstanding && probes_by_arp(health) ? &health->target
 							 : NULL,

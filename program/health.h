@@ -39,8 +39,8 @@ struct health {
 	struct config config GUARDED; /* for the next connection's options */
 	bool changed GUARDED;         /* settings, since fwd-link looked */
 
-	atomic_bool wants;                   /* the guest's frames are looked at */
-	atomic_bool reading;                 /* fwd-down is inside recv() */
+	atomic_bool wants;   /* the guest's frames are looked at */
+	atomic_bool reading; /* fwd-down is inside recv() */
 	_Atomic int64_t last_byte_ms;
 	_Atomic uint64_t answered_generation;
 
@@ -78,7 +78,7 @@ static inline bool
 health_may_consume(const struct frame *frame)
 {
 	return probe_is_possible(frame->bytes, frame->length) ||
-	    learn_is_possible(frame->bytes, frame->length);
+	       learn_is_possible(frame->bytes, frame->length);
 }
 
 /* True: the frame was between the forwarders, or the gateway's answer to us;

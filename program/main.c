@@ -1,4 +1,5 @@
 /* The command line: `forwarder` itself, and the commands that ask one. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
@@ -14,6 +15,20 @@ tell(void *context, const char *line)
 {
 	(void)context;
 	fprintf(stderr, "%s\n", line);
+}
+
+/* Whoever closed one of the standard descriptors must not have a socket of
+ * ours take its number: the log would be written to the guest. */
+static void
+fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
 }
 
 static int
@@ -63,9 +78,9 @@ main(int argc, char **argv)
 	struct config_problems problems = { .tell = tell };
 	struct options options;
 
+	fill_standard_descriptors();
 	if (options_parse(&options, argc, argv) < 0) {
-		fprintf(stderr, "forwarder: %s\ntry \"forwarder --help\"\n",
-		    options.problem);
+		fprintf(stderr, "forwarder: %s\n", options.problem);
 		return EX_USAGE;
 	}
 	if (options.mode == OPTIONS_HELP)

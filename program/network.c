@@ -122,9 +122,10 @@ on_tend(void *context, uint64_t generation, int64_t now_ms)
 static void
 address_text(const struct sockaddr *who, char *text, socklen_t room)
 {
-	const void *address = who->sa_family == AF_INET
-	    ? (const void *)&((const struct sockaddr_in *)who)->sin_addr
-	    : (const void *)&((const struct sockaddr_in6 *)who)->sin6_addr;
+	const void *address =
+	    who->sa_family == AF_INET
+		? (const void *)&((const struct sockaddr_in *)who)->sin_addr
+		: (const void *)&((const struct sockaddr_in6 *)who)->sin6_addr;
 
 	if (!inet_ntop(who->sa_family, address, text, room))
 		snprintf(text, room, "?");
@@ -142,7 +143,7 @@ on_admit(void *context, const struct sockaddr *client)
 		return true;
 	mutex_lock(&network->lock);
 	admitted = network->allow.count == 0 ||
-	    cidr_list_holds(&network->allow, client);
+		   cidr_list_holds(&network->allow, client);
 	mutex_unlock(&network->lock);
 	if (!admitted) {
 		address_text(client, text, sizeof(text));

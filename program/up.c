@@ -1,6 +1,6 @@
 /* fwd-up: takes frames from the guest, writes them to the network.
  *
- *      batch_receive() --> sort out --> borrow the link --> stream_write()
+ *      guest_receive() --> sort out --> borrow the link --> stream_write()
  *           ^                              |   ^                |
  *           |            outage older than |   | broke off:     |
  *           |            `hold`: drop      |   | the rest again |
@@ -29,6 +29,7 @@ struct up {
 	struct parcel parcels[BATCH_FRAMES];
 	size_t count;   /* parcels to deliver */
 	size_t typical; /* bytes of a frame lately, leaning to the large */
+	bool swollen;   /* with long frames' memory, once they are delivered */
 };
 
 /* How many slots to offer: with long frames few, so that the same memory is
@@ -43,8 +44,8 @@ appetite(const struct up *up)
 	return frames < BATCH_FRAMES ? frames : BATCH_FRAMES;
 }
 
-/* Follows growing frames at once and shrinking ones slowly. Gives the memory
- * back that a burst of long frames took beyond what it should have. */
+/* Follows growing frames at once and shrinking ones slowly. Notices when a
+ * burst of long frames took more memory than it should have. */
 static void
 adapt(struct up *up, size_t bytes, size_t longest_slot)
 {
@@ -52,9 +53,8 @@ adapt(struct up *up, size_t bytes, size_t longest_slot)
 	size_t faded = up->typical - up->typical / 8;
 
 	up->typical = mean > faded ? mean : faded;
-	if (longest_slot > APPETITE_BYTES / BATCH_REST_BYTES + 1 &&
-	    longest_slot > appetite(up))
-		batch_trim(&up->batch, appetite(up));
+	up->swollen = longest_slot > APPETITE_BYTES / BATCH_REST_BYTES + 1 &&
+		      longest_slot > appetite(up);
 }
 
 static bool
@@ -203,7 +203,7 @@ take(struct up *up)
 {
 	struct guest *guest = up->copy->guest;
 
-	if (batch_receive(&up->batch, guest->fd, appetite(up)) == 0) {
+	if (guest_receive(guest, &up->batch, appetite(up)) == 0) {
 		guest_heard(guest, &up->batch.sender, up->batch.sender_length);
 		return true;
 	}
@@ -233,6 +233,8 @@ copy_up(struct copy *copy)
 		sort_out(up);
 		if (!deliver(up))
 			break;
+		if (up->swollen)
+			batch_trim(&up->batch, appetite(up));
 	}
 	batch_destroy(&up->batch);
 	free(up);

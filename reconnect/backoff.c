@@ -19,7 +19,8 @@ backoff_next(struct backoff *backoff, uint32_t random)
 
 	backoff->next_ms =
 	    delay > backoff->max_ms / 2 ? backoff->max_ms : delay * 2;
-	delay -= delay * off / 100000;
+	/* In two parts: no delay overflows. */
+	delay -= delay / 100000 * off + delay % 100000 * off / 100000;
 	return delay > 0 ? delay : 1;
 }
 

@@ -92,9 +92,9 @@ static int
 open_door(const struct dialler *dialler)
 {
 	return dialler->settings.endpoint.listens &&
-		clock_now_ms() >= redial_spaced_ms(&dialler->redial)
-	    ? dialler->settings.listen_fd
-	    : -1;
+		       clock_now_ms() >= redial_spaced_ms(&dialler->redial)
+		   ? dialler->settings.listen_fd
+		   : -1;
 }
 
 /* Until the deadline, a ring, the path's appearance or a client's call. */
@@ -110,8 +110,8 @@ sleep_until(struct dialler *dialler, int64_t deadline_ms)
 	};
 
 	if (dialler->settings.endpoint.listens && door < 0)
-		deadline_ms = earlier(
-		    deadline_ms, redial_spaced_ms(&dialler->redial));
+		deadline_ms =
+		    earlier(deadline_ms, redial_spaced_ms(&dialler->redial));
 	if (poll(fds, 3, wait_timeout(deadline_ms)) <= 0)
 		return;
 	if (fds[1].revents && watch_appeared(&dialler->watch)) {
@@ -136,8 +136,8 @@ static bool
 same_endpoint(const struct endpoint *a, const struct endpoint *b)
 {
 	return a->kind == b->kind && a->listens == b->listens &&
-	    strcmp(a->path, b->path) == 0 && strcmp(a->host, b->host) == 0 &&
-	    strcmp(a->port, b->port) == 0;
+	       strcmp(a->path, b->path) == 0 && strcmp(a->host, b->host) == 0 &&
+	       strcmp(a->port, b->port) == 0;
 }
 
 /* Replaces settings; a listening descriptor that isn't replaced by another one
@@ -165,9 +165,11 @@ apply(struct dialler *dialler, const struct dialler_settings *settings)
 	    settings->max_ms, settings->jitter_percent);
 	link_set_proof(dialler->link, settings->max_ms);
 	disarm(dialler);
-	if (moved)
-		link_fail(dialler->link, dialler->generation,
-		    "the network endpoint was changed");
+	if (!moved)
+		return;
+	dialler->appeared = true; /* it is new to us: dialled at once */
+	link_fail(dialler->link, dialler->generation,
+	    "the network endpoint was changed");
 }
 
 static void
@@ -220,6 +222,7 @@ static void
 connected(struct dialler *dialler, int fd)
 {
 	struct link_view view;
+	unsigned dials;
 
 	redial_connected(&dialler->redial, clock_now_ms());
 	if (!dialler->hooks.greet(dialler->hooks.context, fd)) {
@@ -227,14 +230,18 @@ connected(struct dialler *dialler, int fd)
 		dial_failed(dialler, "closed before the first frame");
 		return;
 	}
+	link_look(dialler->link, &view);
+	dials = view.outage_dials; /* a loss can come before the next look */
 	link_install(dialler->link, fd);
 	dialler->generation++;
 	dialler->told_proven = false;
 	link_look(dialler->link, &view);
+	if (view.state == LINK_STOPPED)
+		return;
 	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_UP,
 			  .generation = dialler->generation,
 			  .outage_ms = view.last_outage_ms,
-			  .dials = view.outage_dials,
+			  .dials = dials,
 			  .again = dialler->unproven_before });
 }
 
@@ -246,12 +253,14 @@ make_dial(struct dialler *dialler)
 		.patience_ms = dialler->appeared ? PATIENCE_MS : 0 };
 	int fd;
 
-	dialler->appeared = false;
 	link_dialled(dialler->link);
 	fd = dial(&attempt, &dialler->resolver);
+	if (fd < 0 && errno == EINTR)
+		return; /* the reason for patience still holds */
+	dialler->appeared = false;
 	if (fd >= 0)
 		connected(dialler, fd);
-	else if (errno != EINTR)
+	else
 		dial_failed(dialler, attempt.why);
 }
 
@@ -276,6 +285,10 @@ take_client(struct dialler *dialler)
 	link_fail(dialler->link, dialler->generation,
 	    "another client took its place");
 	link_look(dialler->link, &view);
+	if (view.state == LINK_STOPPED) {
+		close(fd);
+		return;
+	}
 	if (dialler->ended != dialler->generation)
 		note_loss(dialler, &view.loss);
 	link_dialled(dialler->link);
@@ -295,8 +308,8 @@ while_down(struct dialler *dialler, const struct link_view *view)
 	else if (dialler->redial.due_ms <= now_ms)
 		make_dial(dialler);
 	else
-		sleep_until(dialler,
-		    earlier(dialler->redial.due_ms, now_ms + NAP_MS));
+		sleep_until(
+		    dialler, earlier(dialler->redial.due_ms, now_ms + NAP_MS));
 }
 
 static void
@@ -304,12 +317,11 @@ tell_proven(struct dialler *dialler, const struct link_view *view)
 {
 	dialler->told_proven = true;
 	disarm(dialler);
-	tell(dialler,
-	    &(struct link_event){ .kind = LINK_EVENT_PROVEN,
-		.generation = dialler->generation,
-		.outage_ms = view->last_outage_ms,
-		.dials = view->outage_dials,
-		.again = dialler->unproven_before });
+	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_PROVEN,
+			  .generation = dialler->generation,
+			  .outage_ms = view->last_outage_ms,
+			  .dials = view->outage_dials,
+			  .again = dialler->unproven_before });
 	dialler->unproven_before = false;
 }
 

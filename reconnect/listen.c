@@ -9,12 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* One client is served at a time; a few may knock at once. */
-#define BACKLOG 8
+#define BACKLOG 64 /* as for a path, in unix_bind.c */
 
 static int
-refuse(char *why, size_t why_size, const struct endpoint *at,
-    const char *reason)
+refuse(
+    char *why, size_t why_size, const struct endpoint *at, const char *reason)
 {
 	snprintf(why, why_size, "%.200s:%s: %s", at->host, at->port, reason);
 	return -1;
@@ -22,7 +21,7 @@ refuse(char *why, size_t why_size, const struct endpoint *at,
 
 /* The address can be bound again while old connections of it fade away. */
 static int
-bind_address(const struct addrinfo *address)
+listen_address(const struct addrinfo *address)
 {
 	int fd = socket(address->ai_family, SOCK_STREAM, 0);
 	int yes = 1, error;
@@ -31,7 +30,8 @@ bind_address(const struct addrinfo *address)
 		return -1;
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-	if (bind(fd, address->ai_addr, address->ai_addrlen) == 0)
+	if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 &&
+	    listen(fd, BACKLOG) == 0)
 		return fd;
 	error = errno;
 	close(fd);
@@ -40,18 +40,17 @@ bind_address(const struct addrinfo *address)
 }
 
 static int
-bind_tcp(const struct endpoint *endpoint, char *why, size_t why_size)
+listen_tcp(const struct endpoint *endpoint, char *why, size_t why_size)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_PASSIVE | AI_NUMERICSERV };
 	struct addrinfo *found;
-	int error =
-	    getaddrinfo(endpoint->host, endpoint->port, &hints, &found);
+	int error = getaddrinfo(endpoint->host, endpoint->port, &hints, &found);
 	int fd;
 
 	if (error)
 		return refuse(why, why_size, endpoint, gai_strerror(error));
-	fd = bind_address(found);
+	fd = listen_address(found);
 	if (fd < 0)
 		refuse(why, why_size, endpoint, strerror(errno));
 	freeaddrinfo(found);
@@ -65,19 +64,14 @@ listen_open(const struct endpoint *endpoint, struct unix_file *file, char *why,
 	int fd;
 
 	*file = (struct unix_file){ 0 };
-	fd = endpoint->kind == ENDPOINT_UNIX
-	    ? unix_bind(
-		  file, SOCK_STREAM, endpoint->path, 0600, why, why_size)
-	    : bind_tcp(endpoint, why, why_size);
-	if (fd < 0)
-		return -1;
-	fcntl(fd, F_SETFL, O_NONBLOCK);
-	if (listen(fd, BACKLOG) == 0)
-		return fd;
-	snprintf(why, why_size, "can't listen: %s", strerror(errno));
-	unix_file_remove(file);
-	close(fd);
-	return -1;
+	if (endpoint->kind == ENDPOINT_UNIX)
+		fd = unix_bind(
+		    file, SOCK_STREAM, endpoint->path, 0600, why, why_size);
+	else
+		fd = listen_tcp(endpoint, why, why_size);
+	if (fd >= 0)
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+	return fd;
 }
 
 int
@@ -93,7 +87,6 @@ listen_accept(int fd, struct sockaddr_storage *client)
 	fcntl(taken, F_SETFD, FD_CLOEXEC);
 	fcntl(taken, F_SETFL, 0); /* BSDs hand O_NONBLOCK down */
 	if (client->ss_family != AF_UNIX)
-		setsockopt(
-		    taken, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+		setsockopt(taken, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 	return taken;
 }

@@ -8,12 +8,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Not all who knock at once are served at once. */
+#define BACKLOG 64
+
 static int
-refuse(char *why, size_t why_size, const char *path, int error,
-    const char *reason)
+refuse(
+    char *why, size_t why_size, const char *path, int error, const char *reason)
 {
-	snprintf(why, why_size, "%s: %s", path,
-	    reason ? reason : strerror(error));
+	snprintf(
+	    why, why_size, "%s: %s", path, reason ? reason : strerror(error));
 	errno = error;
 	return -1;
 }
@@ -98,14 +101,17 @@ static int
 bind_locked(int fd, int type, const struct sockaddr_un *address, mode_t mode,
     char *why, size_t why_size)
 {
-	if (bind_with_mode(fd, address, mode) == 0)
-		return 0;
-	if (errno == EADDRINUSE) {
+	int result = bind_with_mode(fd, address, mode);
+
+	if (result < 0 && errno == EADDRINUSE) {
 		if (clear(type, address, why, why_size) < 0)
 			return -1;
-		if (bind_with_mode(fd, address, mode) == 0)
-			return 0;
+		result = bind_with_mode(fd, address, mode);
 	}
+	if (result == 0 && type == SOCK_STREAM)
+		result = listen(fd, BACKLOG);
+	if (result == 0)
+		return 0;
 	return refuse(why, why_size, address->sun_path, errno, NULL);
 }
 
@@ -120,7 +126,7 @@ unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 	*file = (struct unix_file){ 0 };
 	if (strlen(path) >= sizeof(address.sun_path))
 		return refuse(why, why_size, path, ENAMETOOLONG,
-		    "longer than a socket's path can be");
+		    "too long for the path of a socket");
 	strcpy(address.sun_path, path);
 	fd = socket(AF_UNIX, type, 0);
 	if (fd < 0)

@@ -16,7 +16,8 @@ struct unix_file {
 };
 
 /* Makes a socket of `type`, closed on exec, bound to `path` with permission
- * bits `mode`; nobody can reach it with wider ones at any moment.
+ * bits `mode`; nobody can reach it with wider ones at any moment. A stream
+ * socket listens already, so that nobody takes it for a dead one.
  * Returns the descriptor, or -1 with errno and the reason in `why`. */
 int unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
     char *why, size_t why_size);

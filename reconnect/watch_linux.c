@@ -3,6 +3,7 @@
 #include "reconnect/watch.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -50,16 +51,33 @@ add(struct watch *watch, size_t length)
 
 /* Watches the nearest folder that exists. */
 static void
-descend(struct watch *watch)
+watch_nearest(struct watch *watch)
 {
 	size_t own = folder_of(watch->path, strlen(watch->path));
-	size_t length = own;
+	size_t length = own, up;
 
-	while ((watch->target = add(watch, length)) < 0 && length > 1 &&
-	       (errno == ENOENT || errno == ENOTDIR))
-		length = folder_of(watch->path, length);
+	while ((watch->target = add(watch, length)) < 0 &&
+	       (errno == ENOENT || errno == ENOTDIR) &&
+	       (up = folder_of(watch->path, length)) != length)
+		length = up;
 	watch->folder_length = length;
 	watch->above = length != own;
+}
+
+/* Again while that is one above the path's own: the next one down may have
+ * appeared before it was watched. */
+static void
+descend(struct watch *watch)
+{
+	size_t before;
+
+	watch->folder_length = SIZE_MAX;
+	do {
+		before = watch->folder_length;
+		if (watch->target >= 0)
+			inotify_rm_watch(watch->fd, watch->target);
+		watch_nearest(watch);
+	} while (watch->above && watch->folder_length != before);
 }
 
 static void
@@ -100,20 +118,14 @@ is_ours(const struct watch *watch, const struct inotify_event *event)
 	       strcmp(event->name, name ? name + 1 : watch->path) == 0;
 }
 
-/* Folders came or went on the way to the path: look again from the top. Two
- * rounds, since one may have appeared before its parent was watched. */
+/* Folders came or went on the way to the path. Events of an earlier target
+ * don't count: that it is watched no more is told as an event, too. */
 static bool
-look_again(struct watch *watch)
+is_move(const struct watch *watch, const struct inotify_event *event)
 {
-	size_t before;
-
-	do {
-		before = watch->folder_length;
-		if (watch->target >= 0)
-			inotify_rm_watch(watch->fd, watch->target);
-		descend(watch);
-	} while (watch->folder_length != before);
-	return !watch->above && access(watch->path, F_OK) == 0;
+	return event->wd == watch->target &&
+	       (watch->above ||
+		   (event->mask & (IN_DELETE_SELF | IN_MOVE_SELF)));
 }
 
 bool
@@ -128,13 +140,13 @@ watch_appeared(struct watch *watch)
 			struct inotify_event *event = (void *)at;
 
 			appeared |= !watch->above && is_ours(watch, event);
-			moved |=
-			    watch->above ||
-			    (event->mask & (IN_DELETE_SELF | IN_MOVE_SELF));
+			moved |= is_move(watch, event);
 			at += sizeof(*event) + event->len;
 		}
 	}
-	if (moved && watch->target >= 0)
-		appeared |= look_again(watch);
+	if (moved && watch->target >= 0) {
+		descend(watch);
+		appeared |= !watch->above && access(watch->path, F_OK) == 0;
+	}
 	return appeared;
 }

@@ -50,12 +50,13 @@ static void
 descend(struct watch *watch)
 {
 	size_t own = folder_of(watch->path, strlen(watch->path));
-	size_t length = own;
+	size_t length = own, up;
 	struct kevent change;
 
-	while ((watch->target = open_folder(watch, length)) < 0 && length > 1 &&
-	       (errno == ENOENT || errno == ENOTDIR))
-		length = folder_of(watch->path, length);
+	while ((watch->target = open_folder(watch, length)) < 0 &&
+	       (errno == ENOENT || errno == ENOTDIR) &&
+	       (up = folder_of(watch->path, length)) != length)
+		length = up;
 	watch->folder_length = length;
 	watch->above = length != own;
 	if (watch->target < 0)

@@ -1,0 +1,440 @@
+#include "reconnect/dial.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "reconnect/clock.h"
+#include "reconnect/socket.h"
+#include "tests/support/hanging_lookup.h"
+#include "tests/support/listener.h"
+#include "tests/support/suite.h"
+
+static struct dial attempt;
+static struct resolver resolver;
+static int way_out[2];
+static unsigned descriptors_before;
+
+/* The test's own socket_stream() takes the place of the system's: each try of
+ * a dial makes one socket, so they can be counted, and given a port. */
+static atomic_uint tries;
+static uint16_t own_port; /* of 127.0.0.1; 0: as the system likes */
+
+int
+socket_stream(int family)
+{
+	int fd = socket(family, SOCK_STREAM, 0);
+	struct sockaddr_in own = { .sin_family = AF_INET,
+		.sin_port = htons(own_port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+
+	if (own_port)
+		ck_assert_int_eq(
+		    bind(fd, (struct sockaddr *)&own, sizeof(own)), 0);
+	atomic_fetch_add(&tries, 1);
+	return fd;
+}
+
+static void
+set_up(void)
+{
+	scratch_enter();
+	ck_assert_int_eq(pipe(way_out), 0);
+	attempt = (struct dial){ .interrupt_fd = way_out[0] };
+	descriptors_before = open_descriptors();
+}
+
+/* Whatever way a dial ended. */
+static void
+tear_down(void)
+{
+	lookups_answer();
+	resolver_abandon(&resolver);
+	while (open_descriptors() != descriptors_before)
+		sched_yield();
+	scratch_leave();
+}
+
+static int
+dial_to(const char *endpoint)
+{
+	const char *why;
+
+	ck_assert_int_eq(endpoint_parse(&attempt.endpoint, endpoint, &why), 0);
+	errno = 0;
+	return dial(&attempt, &resolver);
+}
+
+static int
+dial_port(const char *host, const char *port)
+{
+	char endpoint[64];
+
+	snprintf(endpoint, sizeof(endpoint), "tcp:%s:%s", host, port);
+	return dial_to(endpoint);
+}
+
+static void
+expect_failure(int fd, int error)
+{
+	int seen = errno;
+
+	ck_assert_int_eq(fd, -1);
+	ck_assert_msg(seen == error, "%s instead of %s (%s)", strerror(seen),
+	    strerror(error), attempt.why);
+	ck_assert_uint_gt(strlen(attempt.why), 0);
+}
+
+/* Bytes go both ways through fd and what the listener accepted. */
+static void
+expect_connection(int fd, int listener)
+{
+	int peer = accept(listener, NULL, NULL);
+	char byte;
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, "a", 1), 1);
+	ck_assert_int_eq(read(peer, &byte, 1), 1);
+	ck_assert_int_eq(write(peer, "b", 1), 1);
+	ck_assert_int_eq(read(fd, &byte, 1), 1);
+	ck_assert_int_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+	close(peer);
+	close(fd);
+}
+
+START_TEST(a_path_is_dialled)
+{
+	int listener = listening_unix("sock", 5);
+
+	expect_connection(dial_to("unix:sock"), listener);
+	close(listener);
+}
+END_TEST
+
+START_TEST(a_missing_path_is_told)
+{
+	expect_failure(dial_to("unix:sock"), ENOENT);
+	ck_assert_str_eq(attempt.why, strerror(ENOENT));
+	ck_assert_uint_eq(atomic_load(&tries), 1);
+}
+END_TEST
+
+START_TEST(a_path_that_is_not_listened_on_is_told)
+{
+	int bound = bound_unix("sock");
+
+	expect_failure(dial_to("unix:sock"), ECONNREFUSED);
+	ck_assert_uint_eq(atomic_load(&tries), 1);
+	close(bound);
+}
+END_TEST
+
+START_TEST(a_stale_file_is_told)
+{
+	close(bound_unix("sock"));
+	expect_failure(dial_to("unix:sock"), ECONNREFUSED);
+}
+END_TEST
+
+START_TEST(what_is_no_socket_is_told)
+{
+	int file = open("sock", O_CREAT | O_WRONLY, 0600);
+
+	ck_assert_int_ge(file, 0);
+	close(file);
+	expect_failure(dial_to("unix:sock"), ECONNREFUSED);
+}
+END_TEST
+
+START_TEST(patience_ends)
+{
+	int64_t began_ms = clock_now_ms();
+
+	attempt.patience_ms = 20;
+	expect_failure(dial_to("unix:sock"), ENOENT);
+	ck_assert_int_ge(clock_now_ms(), began_ms + 20);
+	ck_assert_uint_gt(atomic_load(&tries), 1);
+	ck_assert_uint_le(atomic_load(&tries), 22);
+}
+END_TEST
+
+/* A daemon that is just starting: each step comes after a dial has seen the
+ * one before. */
+static void
+await_tries(unsigned enough)
+{
+	while (atomic_load(&tries) < enough)
+		sched_yield();
+}
+
+static void *
+start_slowly(void *argument)
+{
+	int *listener = argument;
+
+	await_tries(2);
+	*listener = bound_unix("sock");
+	await_tries(atomic_load(&tries) + 2);
+	ck_assert_int_eq(listen(*listener, 5), 0);
+	return NULL;
+}
+
+START_TEST(patience_lasts_from_no_path_over_bind_to_listen)
+{
+	pthread_t thread;
+	int listener, fd;
+
+	attempt.patience_ms = 60 * 60 * 1000;
+	ck_assert_int_eq(
+	    pthread_create(&thread, NULL, start_slowly, &listener), 0);
+	fd = dial_to("unix:sock");
+	pthread_join(thread, NULL);
+	expect_connection(fd, listener);
+	ck_assert_uint_ge(atomic_load(&tries), 4);
+	close(listener);
+}
+END_TEST
+
+static void *
+interrupt(void *argument)
+{
+	(void)argument;
+	await_tries(1);
+	ck_assert_int_eq(write(way_out[1], "", 1), 1);
+	return NULL;
+}
+
+START_TEST(patience_is_interrupted)
+{
+	pthread_t thread;
+
+	attempt.patience_ms = 60 * 60 * 1000;
+	ck_assert_int_eq(pthread_create(&thread, NULL, interrupt, NULL), 0);
+	expect_failure(dial_to("unix:sock"), EINTR);
+	pthread_join(thread, NULL);
+}
+END_TEST
+
+/* A blocking connect() would hang here for ever. */
+START_TEST(a_frozen_daemons_full_backlog_is_an_error_at_once)
+{
+	int listener = listening_unix("sock", 0), fds[16];
+	size_t count = fill_backlog(listener, fds, 16);
+
+	attempt.patience_ms = 60 * 60 * 1000;
+	ck_assert_int_eq(dial_to("unix:sock"), -1);
+	ck_assert_ptr_nonnull(strstr(attempt.why, "backlog"));
+	ck_assert_uint_eq(atomic_load(&tries), 1);
+	close_all(fds, count);
+	close(listener);
+}
+END_TEST
+
+START_TEST(a_port_is_dialled_without_delay_of_small_frames)
+{
+	char port[6];
+	int listener = listening_tcp(AF_INET, 5, port);
+	int fd = dial_port("127.0.0.1", port), on = 0;
+	socklen_t length = sizeof(on);
+
+	ck_assert_int_eq(
+	    getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &length), 0);
+	ck_assert_int_ne(on, 0);
+	expect_connection(fd, listener);
+	close(listener);
+}
+END_TEST
+
+START_TEST(a_port_of_ipv6_is_dialled)
+{
+	char port[6];
+	int listener = listening_tcp(AF_INET6, 5, port);
+
+	if (listener < 0)
+		return; /* this host has no ::1 */
+	expect_connection(dial_port("[::1]", port), listener);
+	close(listener);
+}
+END_TEST
+
+START_TEST(a_port_is_dialled_by_name)
+{
+	char port[6];
+	int listener = listening_tcp(AF_INET, 5, port);
+
+	lookups_answer();
+	expect_connection(dial_port("hangs.test", port), listener);
+	expect_connection(dial_port("hangs.test", port), listener);
+	ck_assert_uint_eq(lookups_asked(), 2);
+	close(listener);
+}
+END_TEST
+
+START_TEST(a_port_nobody_listens_on_is_told)
+{
+	char port[6];
+
+	free_port(port);
+	expect_failure(dial_port("127.0.0.1", port), ECONNREFUSED);
+	ck_assert_str_eq(attempt.why, strerror(ECONNREFUSED));
+}
+END_TEST
+
+START_TEST(a_missing_host_is_told)
+{
+	ck_assert_int_eq(dial_port("missing.test", "7000"), -1);
+	ck_assert_str_eq(attempt.why, gai_strerror(EAI_NONAME));
+	ck_assert_uint_eq(atomic_load(&tries), 0);
+}
+END_TEST
+
+/* "localhost" often means ::1 and 127.0.0.1, and the daemon has one of them. */
+START_TEST(every_address_of_a_name_is_tried)
+{
+	char port[6];
+	int listener = listening_tcp(AF_INET, 5, port);
+
+	expect_connection(dial_port("localhost", port), listener);
+	close(listener);
+}
+END_TEST
+
+/* The kernel may give a dial the very port that it dials. */
+START_TEST(a_connection_to_oneself_is_refused)
+{
+	char port[6];
+
+	free_port(port);
+	own_port = (uint16_t)strtol(port, NULL, 10);
+	expect_failure(dial_port("127.0.0.1", port), ECONNREFUSED);
+	ck_assert_uint_eq(atomic_load(&tries), 1);
+}
+END_TEST
+
+/* With a full backlog, Linux drops the SYN as a silent host would. */
+START_TEST(a_silent_host_is_interrupted)
+{
+	char port[6];
+	int listener = listening_tcp(AF_INET, 0, port), fds[16];
+	size_t count = fill_backlog(listener, fds, 16);
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, interrupt, NULL), 0);
+	expect_failure(dial_port("127.0.0.1", port), EINTR);
+	pthread_join(thread, NULL);
+	close_all(fds, count);
+	close(listener);
+}
+END_TEST
+
+START_TEST(a_silent_host_is_given_up_at_the_limit)
+{
+	char port[6];
+	int listener = listening_tcp(AF_INET, 0, port), fds[16];
+	size_t count = fill_backlog(listener, fds, 16);
+	int64_t began_ms = clock_now_ms();
+
+	expect_failure(dial_port("127.0.0.1", port), ETIMEDOUT);
+	ck_assert_int_ge(clock_now_ms(), began_ms + DIAL_LIMIT_MS);
+	close_all(fds, count);
+	close(listener);
+}
+END_TEST
+
+static void *
+interrupt_lookup(void *argument)
+{
+	(void)argument;
+	lookups_await_question(1);
+	ck_assert_int_eq(write(way_out[1], "", 1), 1);
+	return NULL;
+}
+
+START_TEST(a_name_server_that_says_nothing_is_interrupted)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(
+	    pthread_create(&thread, NULL, interrupt_lookup, NULL), 0);
+	expect_failure(dial_port("hangs.test", "7000"), EINTR);
+	pthread_join(thread, NULL);
+}
+END_TEST
+
+START_TEST(a_ring_from_before_ends_a_dial_that_would_wait)
+{
+	ck_assert_int_eq(write(way_out[1], "", 1), 1);
+	attempt.patience_ms = 60 * 60 * 1000;
+	expect_failure(dial_to("unix:sock"), EINTR);
+	expect_failure(dial_port("hangs.test", "7000"), EINTR);
+}
+END_TEST
+
+static TCase *
+paths(void)
+{
+	TCase *tc = tcase_create("paths");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_test(tc, a_path_is_dialled);
+	tcase_add_test(tc, a_missing_path_is_told);
+	tcase_add_test(tc, a_path_that_is_not_listened_on_is_told);
+	tcase_add_test(tc, a_stale_file_is_told);
+	tcase_add_test(tc, what_is_no_socket_is_told);
+	tcase_add_test(tc, patience_ends);
+	tcase_add_test(tc, patience_lasts_from_no_path_over_bind_to_listen);
+	tcase_add_test(tc, patience_is_interrupted);
+	tcase_add_test(tc, a_frozen_daemons_full_backlog_is_an_error_at_once);
+	return tc;
+}
+
+static TCase *
+ports(void)
+{
+	TCase *tc = tcase_create("ports");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_test(tc, a_port_is_dialled_without_delay_of_small_frames);
+	tcase_add_test(tc, a_port_of_ipv6_is_dialled);
+	tcase_add_test(tc, a_port_is_dialled_by_name);
+	tcase_add_test(tc, a_port_nobody_listens_on_is_told);
+	tcase_add_test(tc, a_missing_host_is_told);
+	tcase_add_test(tc, every_address_of_a_name_is_tried);
+	tcase_add_test(tc, a_connection_to_oneself_is_refused);
+	return tc;
+}
+
+static TCase *
+silence(void)
+{
+	TCase *tc = tcase_create("silence");
+
+	tcase_set_timeout(tc, 30);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_test(tc, a_silent_host_is_interrupted);
+	tcase_add_test(tc, a_silent_host_is_given_up_at_the_limit);
+	tcase_add_test(tc, a_name_server_that_says_nothing_is_interrupted);
+	tcase_add_test(tc, a_ring_from_before_ends_a_dial_that_would_wait);
+	return tc;
+}
+
+int
+main(void)
+{
+	Suite *suite = suite_create("dial");
+
+	suite_add_tcase(suite, paths());
+	suite_add_tcase(suite, ports());
+	suite_add_tcase(suite, silence());
+	return suite_run(suite);
+}

@@ -1,0 +1,850 @@
+/* DIALLER_ROUNDS=100 repeats each test that often. */
+#include "reconnect/dialler.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "reconnect/clock.h"
+#include "reconnect/wait.h"
+#include "tests/support/hanging_lookup.h"
+#include "tests/support/listener.h"
+#include "tests/support/suite.h"
+
+/* So long that only something else than the backoff can end a wait. */
+#define LONG_MS (10 * 60 * 1000)
+
+static struct link shared;
+static struct dialler dialler;
+static struct dialler_settings settings;
+static unsigned descriptors_before;
+
+/* What the dialler reported, to be read one after the other. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct link_event events[1000];
+	char reasons[1000][LINK_REASON_BYTES];
+	size_t written, read;
+} record = { .lock = PTHREAD_MUTEX_INITIALIZER,
+	.more = PTHREAD_COND_INITIALIZER };
+
+static void
+on_event(void *context, const struct link_event *event)
+{
+	size_t i;
+
+	ck_assert_ptr_eq(context, &record);
+	pthread_mutex_lock(&record.lock);
+	i = record.written++;
+	ck_assert_uint_lt(i, 1000);
+	record.events[i] = *event;
+	snprintf(record.reasons[i], LINK_REASON_BYTES, "%s",
+	    event->reason ? event->reason : "");
+	record.events[i].reason = record.reasons[i];
+	pthread_cond_signal(&record.more);
+	pthread_mutex_unlock(&record.lock);
+}
+
+static struct link_event
+next_event(void)
+{
+	struct link_event event;
+
+	pthread_mutex_lock(&record.lock);
+	while (record.read == record.written)
+		pthread_cond_wait(&record.more, &record.lock);
+	event = record.events[record.read++];
+	pthread_mutex_unlock(&record.lock);
+	return event;
+}
+
+static bool
+is_on_the_way(enum link_event_kind kind)
+{
+	return kind == LINK_EVENT_DIAL_FAILED || kind == LINK_EVENT_PROVEN;
+}
+
+/* The next event; failed dials on the way, and proofs, which are told when
+ * something else wakes the thread, only where they are what is expected. */
+static struct link_event
+expect(enum link_event_kind kind)
+{
+	struct link_event event = next_event();
+
+	while (event.kind != kind && is_on_the_way(event.kind))
+		event = next_event();
+	ck_assert_int_eq(event.kind, kind);
+	return event;
+}
+
+static struct link_event
+expect_up(uint64_t generation, bool again)
+{
+	struct link_event event = expect(LINK_EVENT_UP);
+
+	ck_assert_uint_eq(event.generation, generation);
+	ck_assert_int_eq(event.again, again);
+	ck_assert_uint_ge(event.dials, 1);
+	ck_assert_int_ge(event.outage_ms, 0);
+	return event;
+}
+
+static void
+expect_end(enum link_event_kind kind, uint64_t generation, const char *reason)
+{
+	struct link_event event = expect(kind);
+
+	ck_assert_uint_eq(event.generation, generation);
+	ck_assert_str_eq(event.reason, reason);
+	ck_assert_int_ge(event.up_ms, 0);
+}
+
+static void
+expect_no_more_events(void)
+{
+	pthread_mutex_lock(&record.lock);
+	ck_assert_uint_eq(record.read, record.written);
+	pthread_mutex_unlock(&record.lock);
+}
+
+/* Says hello, and sees to it that nobody else could have before. */
+static bool
+greet(void *context, int fd)
+{
+	struct link_view view;
+
+	ck_assert_ptr_eq(context, &record);
+	ck_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	ck_assert_int_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+	link_look(&shared, &view);
+	ck_assert_int_ne(view.state, LINK_UP);
+	return send(fd, "hello", 5, MSG_NOSIGNAL) == 5;
+}
+
+static int64_t
+tend_nothing(void *context, uint64_t generation, int64_t now_ms)
+{
+	(void)generation;
+	(void)now_ms;
+	ck_assert_ptr_eq(context, &record);
+	return INT64_MAX;
+}
+
+static struct dialler_hooks hooks = { .context = &record,
+	.event = on_event,
+	.greet = greet,
+	.tend = tend_nothing };
+
+/* As fwd-down does: the first byte is proof of life, the end is reported. */
+static void *
+read_always(void *argument)
+{
+	struct loan loan;
+	char bytes[64];
+
+	(void)argument;
+	while (
+	    link_borrow(&shared, &loan, LINK_PATIENCE_FOREVER) == LINK_READY) {
+		while (read(loan.fd, bytes, sizeof(bytes)) > 0)
+			link_heard(&shared, loan.generation);
+		link_fail(&shared, loan.generation, "peer closed");
+		link_return(&loan);
+	}
+	return NULL;
+}
+
+static pthread_t reader;
+static bool started;
+
+static void
+aim(const char *endpoint)
+{
+	const char *why;
+
+	ck_assert_int_eq(endpoint_parse(&settings.endpoint, endpoint, &why), 0);
+}
+
+static void
+set_up(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	scratch_enter();
+	descriptors_before = open_descriptors();
+	settings = (struct dialler_settings){ .min_ms = LONG_MS,
+		.max_ms = LONG_MS,
+		.watch = true,
+		.listen_fd = -1 };
+	aim("unix:sock");
+}
+
+static void
+start(void)
+{
+	started = true;
+	ck_assert_int_eq(link_init(&shared, settings.max_ms), 0);
+	ck_assert_int_eq(
+	    dialler_start(&dialler, &shared, &settings, &hooks), 0);
+	ck_assert_int_eq(pthread_create(&reader, NULL, read_always, NULL), 0);
+}
+
+/* Whatever it is doing. */
+static void
+stop(void)
+{
+	int64_t stopped_ms = clock_now_ms();
+
+	if (!started)
+		return;
+	started = false;
+	link_stop(&shared);
+	dialler_join(&dialler);
+	ck_assert_int_lt(clock_now_ms() - stopped_ms, 1000);
+	pthread_join(reader, NULL);
+	link_destroy(&shared);
+}
+
+static void
+tear_down(void)
+{
+	stop();
+	lookups_answer();
+	while (open_descriptors() != descriptors_before)
+		sched_yield();
+	scratch_leave();
+}
+
+/* A daemon of our own making. */
+struct daemon {
+	int listener, peer;
+};
+
+static struct daemon
+daemon_start(const char *path)
+{
+	return (struct daemon){ listening_unix(path, 5), -1 };
+}
+
+static void
+daemon_accept(struct daemon *daemon)
+{
+	char hello[5];
+
+	daemon->peer = accept(daemon->listener, NULL, NULL);
+	ck_assert_int_ge(daemon->peer, 0);
+	ck_assert_int_eq(recv(daemon->peer, hello, 5, MSG_WAITALL), 5);
+	ck_assert_mem_eq(hello, "hello", 5);
+}
+
+static bool
+is_proven(void)
+{
+	struct link_view view;
+
+	link_look(&shared, &view);
+	return view.proven;
+}
+
+static void
+daemon_prove(struct daemon *daemon)
+{
+	ck_assert_int_eq(send(daemon->peer, "x", 1, MSG_NOSIGNAL), 1);
+	while (!is_proven())
+		sched_yield();
+}
+
+static void
+daemon_hang_up(struct daemon *daemon)
+{
+	close(daemon->peer);
+	daemon->peer = -1;
+}
+
+static void
+daemon_kill(struct daemon *daemon, const char *path)
+{
+	if (daemon->peer >= 0)
+		close(daemon->peer);
+	close(daemon->listener);
+	unlink(path);
+}
+
+static uint64_t
+outages(void)
+{
+	struct link_view view;
+
+	link_look(&shared, &view);
+	return view.outages;
+}
+
+START_TEST(a_daemon_that_is_there_is_dialled_at_once)
+{
+	struct daemon daemon = daemon_start("sock");
+	struct link_event event;
+
+	start();
+	event = expect_up(1, false);
+	ck_assert_uint_eq(event.dials, 1);
+	daemon_accept(&daemon);
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+START_TEST(a_daemon_absent_at_start_is_dialled_when_it_appears)
+{
+	struct daemon daemon;
+	struct link_event event;
+
+	start();
+	event = next_event();
+	ck_assert_int_eq(event.kind, LINK_EVENT_DIAL_FAILED);
+	ck_assert_str_eq(event.reason, strerror(ENOENT));
+	daemon = daemon_start("sock");
+	event = expect_up(1, false);
+	ck_assert_uint_ge(event.dials, 2);
+	daemon_accept(&daemon);
+	ck_assert_uint_eq(outages(), 0);
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+START_TEST(a_daemon_that_restarts_at_once_is_dialled_at_once)
+{
+	struct daemon daemon = daemon_start("sock");
+
+	start();
+	for (uint64_t generation = 1; generation <= 10; generation++) {
+		expect_up(generation, false);
+		daemon_accept(&daemon);
+		daemon_prove(&daemon);
+		daemon_kill(&daemon, "sock");
+		daemon = daemon_start("sock");
+		expect_end(LINK_EVENT_LOST, generation, "peer closed");
+	}
+	expect_up(11, false);
+	ck_assert_uint_eq(outages(), 10);
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+START_TEST(a_daemon_that_restarts_late_is_dialled_when_it_appears)
+{
+	struct daemon daemon = daemon_start("sock");
+
+	start();
+	expect_up(1, false);
+	daemon_accept(&daemon);
+	daemon_prove(&daemon);
+	daemon_kill(&daemon, "sock");
+	expect_end(LINK_EVENT_LOST, 1, "peer closed");
+	expect(LINK_EVENT_DIAL_FAILED);
+	daemon = daemon_start("sock");
+	expect_up(2, false);
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+START_TEST(a_daemon_that_hangs_up_and_listens_on_is_dialled_at_once)
+{
+	struct daemon daemon = daemon_start("sock");
+
+	start();
+	for (uint64_t generation = 1; generation <= 5; generation++) {
+		struct link_event event = expect_up(generation, false);
+
+		ck_assert_uint_eq(event.dials, 1);
+		daemon_accept(&daemon);
+		daemon_prove(&daemon);
+		daemon_hang_up(&daemon);
+		expect_end(LINK_EVENT_LOST, generation, "peer closed");
+	}
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+/* The backlog takes the dial, dies, and then the next daemon appears. */
+START_TEST(a_backlog_that_dies_is_no_outage)
+{
+	struct daemon daemon = daemon_start("sock");
+
+	start();
+	expect_up(1, false);
+	daemon_accept(&daemon);
+	daemon_prove(&daemon);
+	daemon_hang_up(&daemon);
+	expect_end(LINK_EVENT_LOST, 1, "peer closed");
+	expect_up(2, false); /* nobody accepted it */
+	daemon_kill(&daemon, "sock");
+	expect(LINK_EVENT_UNPROVEN);
+	daemon = daemon_start("sock");
+	expect_up(3, true);
+	daemon_accept(&daemon);
+	daemon_prove(&daemon);
+	ck_assert_uint_eq(outages(), 1);
+	daemon_kill(&daemon, "sock");
+	expect_end(LINK_EVENT_LOST, 3, "peer closed");
+	ck_assert_uint_eq(outages(), 2);
+}
+END_TEST
+
+/* The next daemon appears while the dead one's backlog is still open. */
+START_TEST(a_path_that_appears_before_the_backlog_died_is_not_missed)
+{
+	struct daemon old = daemon_start("sock"), new;
+
+	start();
+	expect_up(1, false);
+	unlink("sock");
+	new = daemon_start("sock");
+	close(old.listener);
+	expect(LINK_EVENT_UNPROVEN);
+	expect_up(2, true);
+	daemon_accept(&new);
+	daemon_kill(&new, "sock");
+}
+END_TEST
+
+/* Accepts and closes at once until end_ms; says how often. */
+static unsigned
+close_whatever_comes(const struct daemon *daemon, int64_t end_ms)
+{
+	struct pollfd dialled = { .fd = daemon->listener, .events = POLLIN };
+	unsigned count = 0;
+
+	while (poll(&dialled, 1, wait_timeout(end_ms)) > 0) {
+		close(accept(daemon->listener, NULL, NULL));
+		count++;
+	}
+	return count;
+}
+
+START_TEST(a_daemon_that_accepts_and_closes_is_dialled_with_backoff)
+{
+	struct daemon daemon = daemon_start("sock");
+	unsigned dials;
+
+	settings.min_ms = 100;
+	settings.max_ms = 2000;
+	settings.jitter_percent = 25;
+	start();
+	dials = close_whatever_comes(&daemon, clock_now_ms() + 500);
+	ck_assert_uint_ge(dials, 1);
+	ck_assert_uint_le(dials, 3); /* at 0, 75 and 225 ms; then at 525 */
+	ck_assert_uint_eq(outages(), 0);
+	daemon_kill(&daemon, "sock");
+	stop();
+	/* Told as failed dials, or as generations that never lived. */
+	while (record.read < record.written)
+		ck_assert_int_ne(next_event().kind, LINK_EVENT_LOST);
+}
+END_TEST
+
+START_TEST(a_daemon_that_sends_a_byte_and_dies_does_not_spin_us)
+{
+	struct daemon daemon = daemon_start("sock");
+	int64_t began_ms = clock_now_ms();
+
+	start();
+	for (uint64_t generation = 1; generation <= 20; generation++) {
+		daemon_accept(&daemon);
+		ck_assert_int_eq(send(daemon.peer, "x", 1, MSG_NOSIGNAL), 1);
+		daemon_hang_up(&daemon);
+		expect_up(generation, false);
+		expect_end(LINK_EVENT_LOST, generation, "peer closed");
+	}
+	ck_assert_int_ge(clock_now_ms() - began_ms, 19 * REDIAL_SPACING_MS);
+	ck_assert_uint_eq(outages(), 20);
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+/* Copy threads borrow the moment the link is up; the greeting is before. */
+static void *
+write_always(void *argument)
+{
+	struct loan loan;
+
+	(void)argument;
+	while (
+	    link_borrow(&shared, &loan, LINK_PATIENCE_FOREVER) == LINK_READY) {
+		if (send(loan.fd, "frame", 5, MSG_NOSIGNAL) != 5)
+			link_fail(&shared, loan.generation, "broken pipe");
+		link_return(&loan);
+	}
+	return NULL;
+}
+
+START_TEST(the_greeting_comes_before_any_frame)
+{
+	struct daemon daemon = daemon_start("sock");
+	pthread_t writer;
+
+	start();
+	ck_assert_int_eq(pthread_create(&writer, NULL, write_always, NULL), 0);
+	for (int i = 0; i < 10; i++) {
+		daemon_accept(&daemon); /* reads it */
+		daemon_prove(&daemon);
+		daemon_hang_up(&daemon);
+	}
+	daemon_kill(&daemon, "sock");
+	link_stop(&shared);
+	pthread_join(writer, NULL);
+}
+END_TEST
+
+static atomic_uint refusals;
+
+static bool
+refuse_twice(void *context, int fd)
+{
+	return atomic_fetch_add(&refusals, 1) >= 2 && greet(context, fd);
+}
+
+START_TEST(a_greeting_that_fails_is_a_failed_dial)
+{
+	struct daemon daemon = daemon_start("sock");
+	struct link_event event;
+
+	settings.min_ms = settings.max_ms = 20;
+	hooks.greet = refuse_twice;
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	event = expect(LINK_EVENT_DIAL_FAILED);
+	ck_assert_uint_gt(strlen(event.reason), 0);
+	event = expect_up(1, false);
+	ck_assert_uint_eq(event.dials, 3);
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+START_TEST(a_byte_or_age_is_told_as_proof_once)
+{
+	struct daemon daemon = daemon_start("sock");
+	struct link_event event;
+
+	settings.min_ms = 1;
+	settings.max_ms = 20;
+	start();
+	expect_up(1, false);
+	event = expect(LINK_EVENT_PROVEN);
+	ck_assert_uint_eq(event.generation, 1);
+	daemon_accept(&daemon);
+	daemon_hang_up(&daemon);
+	expect_end(LINK_EVENT_LOST, 1, "peer closed");
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+START_TEST(without_a_watch_the_backoff_finds_the_daemon)
+{
+	struct daemon daemon;
+
+	settings.min_ms = 1;
+	settings.max_ms = 20;
+	settings.watch = false;
+	start();
+	for (int i = 0; i < 5; i++)
+		expect(LINK_EVENT_DIAL_FAILED);
+	daemon = daemon_start("sock");
+	expect_up(1, false);
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+START_TEST(another_endpoint_ends_the_present_generation)
+{
+	struct daemon first = daemon_start("sock");
+	struct daemon second = daemon_start("other");
+
+	start();
+	expect_up(1, false);
+	daemon_accept(&first);
+	daemon_prove(&first);
+	aim("unix:other");
+	dialler_configure(&dialler, &settings);
+	expect_end(LINK_EVENT_LOST, 1, "the network endpoint was changed");
+	expect_up(2, false);
+	daemon_accept(&second);
+	daemon_kill(&first, "sock");
+	daemon_kill(&second, "other");
+}
+END_TEST
+
+START_TEST(another_endpoint_is_dialled_at_once_from_an_unproven_one)
+{
+	struct daemon first = daemon_start("sock");
+	struct daemon second = daemon_start("other");
+
+	start();
+	expect_up(1, false);
+	aim("unix:other");
+	dialler_configure(&dialler, &settings);
+	expect_end(LINK_EVENT_UNPROVEN, 1, "the network endpoint was changed");
+	expect_up(2, true);
+	daemon_kill(&first, "sock");
+	daemon_kill(&second, "other");
+}
+END_TEST
+
+START_TEST(another_endpoint_is_dialled_at_once_from_the_backoff)
+{
+	struct daemon second = daemon_start("other");
+
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	aim("unix:other");
+	dialler_configure(&dialler, &settings);
+	expect_up(1, false);
+	daemon_kill(&second, "other");
+}
+END_TEST
+
+START_TEST(another_endpoint_is_watched)
+{
+	struct daemon second;
+
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	aim("unix:other");
+	dialler_configure(&dialler, &settings);
+	expect(LINK_EVENT_DIAL_FAILED);
+	second = daemon_start("other");
+	expect_up(1, false);
+	daemon_kill(&second, "other");
+}
+END_TEST
+
+START_TEST(other_settings_leave_the_connection_alone)
+{
+	struct daemon daemon = daemon_start("sock");
+
+	start();
+	expect_up(1, false);
+	daemon_accept(&daemon);
+	daemon_prove(&daemon);
+	settings.min_ms = 1;
+	settings.max_ms = 20;
+	dialler_configure(&dialler, &settings);
+	expect(LINK_EVENT_PROVEN); /* it has looked */
+	daemon_hang_up(&daemon);
+	expect_end(LINK_EVENT_LOST, 1, "peer closed");
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+START_TEST(it_stops_while_up_and_quiet)
+{
+	struct daemon daemon = daemon_start("sock");
+
+	start();
+	expect_up(1, false);
+	stop();
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+START_TEST(it_stops_in_the_backoff)
+{
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+}
+END_TEST
+
+START_TEST(it_stops_before_it_began)
+{
+	start();
+}
+END_TEST
+
+START_TEST(it_stops_in_front_of_a_full_backlog)
+{
+	int listener = listening_unix("sock", 0), fds[16];
+	size_t count = fill_backlog(listener, fds, 16);
+
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	stop();
+	close_all(fds, count);
+	close(listener);
+}
+END_TEST
+
+/* A dial that hangs is told by nothing but its count. */
+static void
+await_dial(void)
+{
+	struct link_view view = { 0 };
+
+	while (view.dials == 0) {
+		sched_yield();
+		link_look(&shared, &view);
+	}
+}
+
+START_TEST(it_stops_while_a_host_is_silent)
+{
+	char port[6], endpoint[32];
+	int listener = listening_tcp(AF_INET, 0, port), fds[16];
+	size_t count = fill_backlog(listener, fds, 16);
+
+	snprintf(endpoint, sizeof(endpoint), "tcp:127.0.0.1:%s", port);
+	aim(endpoint);
+	start();
+	await_dial();
+	stop();
+	close_all(fds, count);
+	close(listener);
+}
+END_TEST
+
+START_TEST(it_stops_while_a_name_server_is_silent)
+{
+	aim("tcp:hangs.test:7000");
+	start();
+	lookups_await_question(1);
+}
+END_TEST
+
+/* The number behind `field:` in a thread's status, of the thread that has
+ * that name; -1 where the system has no such files. */
+static long
+status_of_thread(const char *name, const char *field)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+	long value = -1;
+
+	while (tasks && (task = readdir(tasks))) {
+		char path[300], line[128], its_name[32] = "";
+		FILE *status;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status",
+		    task->d_name);
+		status = fopen(path, "r");
+		while (status && fgets(line, sizeof(line), status)) {
+			sscanf(line, "Name: %31s", its_name);
+			if (!strcmp(its_name, name) &&
+			    !strncmp(line, field, strlen(field)))
+				value = strtol(strchr(line, ':') + 1, NULL, 10);
+		}
+		if (status)
+			fclose(status);
+	}
+	if (tasks)
+		closedir(tasks);
+	return value;
+}
+
+START_TEST(up_and_proven_it_never_wakes)
+{
+	static const char field[] = "voluntary_ctxt_switches";
+	struct daemon daemon = daemon_start("sock");
+	long before;
+
+	settings.min_ms = 1;
+	settings.max_ms = 20;
+	start();
+	expect_up(1, false);
+	expect(LINK_EVENT_PROVEN);
+	poll(NULL, 0, 100); /* on its way to sleep */
+	before = status_of_thread("fwd-link", field);
+	poll(NULL, 0, 1000);
+	ck_assert_int_eq(status_of_thread("fwd-link", field), before);
+	expect_no_more_events();
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+static int rounds;
+
+static void
+add(TCase *tc, const TTest *test)
+{
+	tcase_add_loop_test(tc, test, 0, rounds);
+}
+
+static TCase *
+daemons(void)
+{
+	TCase *tc = tcase_create("daemons");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, a_daemon_that_is_there_is_dialled_at_once);
+	add(tc, a_daemon_absent_at_start_is_dialled_when_it_appears);
+	add(tc, a_daemon_that_restarts_at_once_is_dialled_at_once);
+	add(tc, a_daemon_that_restarts_late_is_dialled_when_it_appears);
+	add(tc, a_daemon_that_hangs_up_and_listens_on_is_dialled_at_once);
+	add(tc, a_backlog_that_dies_is_no_outage);
+	add(tc, a_path_that_appears_before_the_backlog_died_is_not_missed);
+	add(tc, a_daemon_that_accepts_and_closes_is_dialled_with_backoff);
+	add(tc, a_daemon_that_sends_a_byte_and_dies_does_not_spin_us);
+	add(tc, without_a_watch_the_backoff_finds_the_daemon);
+	return tc;
+}
+
+static TCase *
+greetings(void)
+{
+	TCase *tc = tcase_create("greetings");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, the_greeting_comes_before_any_frame);
+	add(tc, a_greeting_that_fails_is_a_failed_dial);
+	add(tc, a_byte_or_age_is_told_as_proof_once);
+	return tc;
+}
+
+static TCase *
+configuring(void)
+{
+	TCase *tc = tcase_create("configuring");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, another_endpoint_ends_the_present_generation);
+	add(tc, another_endpoint_is_dialled_at_once_from_an_unproven_one);
+	add(tc, another_endpoint_is_dialled_at_once_from_the_backoff);
+	add(tc, another_endpoint_is_watched);
+	add(tc, other_settings_leave_the_connection_alone);
+	return tc;
+}
+
+static TCase *
+stopping(void)
+{
+	TCase *tc = tcase_create("stopping");
+
+	tcase_set_timeout(tc, 15);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, it_stops_before_it_began);
+	add(tc, it_stops_while_up_and_quiet);
+	add(tc, it_stops_in_the_backoff);
+	add(tc, it_stops_in_front_of_a_full_backlog);
+	add(tc, it_stops_while_a_host_is_silent);
+	add(tc, it_stops_while_a_name_server_is_silent);
+	add(tc, up_and_proven_it_never_wakes);
+	return tc;
+}
+
+int
+main(void)
+{
+	Suite *suite = suite_create("dialler");
+
+	rounds = suite_rounds("DIALLER_ROUNDS");
+	suite_add_tcase(suite, daemons());
+	suite_add_tcase(suite, greetings());
+	suite_add_tcase(suite, configuring());
+	suite_add_tcase(suite, stopping());
+	return suite_run(suite);
+}

@@ -1,0 +1,84 @@
+/* Frames from a guest and a network that mean no good, for learn.h and
+ * probe.h. The input is a series of frames, each behind three bytes: who sends
+ * it, and its length. What a frame taught is checked against what a caller
+ * relies on. */
+#include "keepalive/learn.h"
+#include "keepalive/probe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+must(bool promise_kept)
+{
+	if (!promise_kept)
+		abort();
+}
+
+static void
+recognise(const struct learned *l, const uint8_t *frame, size_t length)
+{
+	struct probe_target target;
+	uint64_t sequence = 0;
+	enum probe_kind kind;
+
+	memcpy(target.guest, l->guest, sizeof(target.guest));
+	memcpy(target.gateway, l->gateway, sizeof(target.gateway));
+	kind = probe_recognise(
+	    frame, length, l->gateway_known ? &target : NULL, &sequence);
+	must(kind == PROBE_NONE || probe_is_possible(frame, length));
+	must(kind != PROBE_ARP_ANSWER || l->gateway_known);
+}
+
+static void
+learn(struct learned *l, unsigned who, const uint8_t *frame, size_t length)
+{
+	bool news = who & 1 ? learn_from_guest(l, frame, length)
+			    : learn_from_network(l, frame, length);
+
+	must(!news || length >= 14);
+	must(!l->guest_known || (l->guest[0] & 1) == 0);
+	must(!l->gateway_mac_known ||
+	     (l->gateway_known && (l->gateway_mac[0] & 1) == 0));
+	must(!l->gateway_known || l->configured || l->gateway[0] != 0);
+	if (who & 2)
+		learn_doubt(l);
+}
+
+/* A copy of its own size, so that a byte read past its end is noticed. */
+static void
+look_at(struct learned *l, unsigned who, const uint8_t *bytes, size_t length)
+{
+	uint8_t *frame = malloc(length + 1);
+
+	if (frame == NULL)
+		return;
+	memcpy(frame + 1, bytes, length);
+	learn(l, who, frame + 1, length);
+	recognise(l, frame + 1, length);
+	free(frame);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static const uint8_t gateway[4] = { 192, 168, 105, 1 };
+	struct learned l;
+
+	learn_init(&l, size % 2 ? gateway : NULL);
+	while (size >= 3) {
+		size_t length = (size_t)(data[1] << 8 | data[2]);
+		unsigned who = data[0];
+
+		data += 3;
+		size -= 3;
+		if (length > size)
+			length = size;
+		look_at(&l, who, data, length);
+		data += length;
+		size -= length;
+	}
+	return 0;
+}

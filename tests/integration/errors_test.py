@@ -1,0 +1,650 @@
+"""What is said when something is wrong, and what the process ends with; the
+log; and what `forwarder status` tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+from forwarder import ask_status
+from harness import (FORWARDER, ROOT, Case, Process, expect, expect_equal,
+                     needs, wait_for)
+from peers import (MAC, Bridge, FakeDaemon, frame, guest_on_path, lines_of,
+                   number_of, run_forwarder)
+
+EX_USAGE, EX_UNAVAILABLE, EX_OSERR, EX_CONFIG = 64, 69, 71, 78
+
+
+# --- the configuration --------------------------------------------------------
+
+def write(case: Case, text: str, name: str = "forwarder.ini") -> Path:
+    path = case.path(name)
+    path.write_text(text)
+    return path
+
+
+def problems(*arguments) -> list[str]:
+    """Of a start that wrong configuration prevents."""
+    done = run_forwarder(*arguments)
+    expect_equal(f"exit status of {arguments}", done.returncode, EX_CONFIG)
+    expect_equal("standard output", done.stdout, "")
+    return done.stderr.splitlines()
+
+
+@needs()
+def every_problem_of_the_configuration_is_told_with_file_and_line(case: Case):
+    path = write(case, """\
+[guest]
+endpoint = unixgram:relative.sock
+mode = 0999
+
+[keepalive]
+interval = 0.5x
+count = 0
+
+[network]
+endpont = unix:/run/x
+hold = 2 weeks
+max_frame = 69633
+[netwrok]
+hold = 1s
+[log]
+level = loud
+level
+""")
+    told = problems("-c", path)
+    start = f"{path}:"
+    for line, words in (
+            (3, ["[guest] mode", '"0999"', "octal"]),
+            (6, ["[keepalive] interval", '"0.5x" is not a duration '
+                 "(examples: 500ms, 5s, 2m)"]),
+            (7, ["[keepalive] count", '"0" is out of range', "1 to 100"]),
+            (10, ["[network] endpont: unknown key",
+                  '(did you mean "endpoint"?)']),
+            (11, ["[network] hold", '"2 weeks" is not a duration']),
+            (12, ["[network] max_frame", '"69633"', "60 to 69632"]),
+            (13, ["[netwrok]", "unknown section", '"network"']),
+            (16, ["[log] level", '"loud" is not one of error, warn, info,'
+                                 " debug"]),
+            (17, ["key = value"])):
+        found = [one for one in told if one.startswith(f"{start}{line}: ")]
+        expect_equal(f"problems of line {line} in {told}", len(found), 1)
+        for word in words:
+            expect(word in found[0], f"expected {word!r} in: {found[0]}")
+    expect_equal("problems", len(told), 9)
+
+
+@needs()
+def problem_of_an_option_names_the_option(case: Case):
+    told = problems("-o", "network.hold=soon", "-o", "network.holt=1s",
+                    "-o", "nowhere.key=1", "-g", "fd:x", "-n", "ftp:host")
+    for start, word in (("-o network.hold=soon: ", "not a duration"),
+                        ("-o network.holt=1s: ", '"hold"'),
+                        ("-o nowhere.key=1: ", "unknown section"),
+                        ("-g fd:x: ", "a descriptor is a number"),
+                        ("-n ftp:host: ", "unix:")):
+        expect(any(line.startswith(start) and word in line for line in told),
+               f"expected {start!r} and {word!r} in {told}")
+    expect_equal("problems", len(told), 5)
+
+
+@needs()
+def values_that_contradict_each_other_are_told(case: Case):
+    path = write(case, "[reconnect]\nmin = 3s\nmax = 2s\n")
+    told = problems("-c", path)
+    expect_equal("problems", len(told), 1)
+    expect(told[0].startswith(f"{path}:2: [reconnect] min: "), told[0])
+
+
+@needs()
+def listening_beyond_the_loopback_needs_a_list_of_who_may_connect(case: Case):
+    told = problems("-n", "listen-tcp:0.0.0.0:7000")
+    expect_equal("problems", len(told), 1)
+    expect("allow" in told[0], told[0])
+
+
+@needs()
+def endpoint_of_the_network_that_cannot_be_is_told(case: Case):
+    for endpoint, word in (
+            ("unix:", "missing"), ("unix:" + "x" * 108, "107 bytes"),
+            ("tcp:host", "port"), ("tcp:host:0", "port"),
+            ("tcp:host:65536", "port"), ("tcp:::1:7000", "[::1]:7000"),
+            ("tcp::7000", "host")):
+        told = problems("-n", endpoint)
+        expect_equal(f"problems of {endpoint}", len(told), 1)
+        expect(word in told[0], f"expected {word!r} in: {told[0]}")
+
+
+@needs()
+def configuration_that_cannot_be_read_is_told(case: Case):
+    for path, word in ((case.path("missing.ini"), "No such file"),
+                       (case.folder, "directory"),
+                       (write(case, "[log]\nlevel = info\0\n"), "text file")):
+        told = problems("-c", path)
+        expect_equal(f"problems of {path}", len(told), 1)
+        expect(told[0].startswith(str(path)) and word in told[0], told[0])
+
+
+@needs("root")
+def configuration_without_permission_is_told(case: Case):
+    path = write(case, "[log]\n")
+    case.folder.chmod(0o755)
+    path.chmod(0o600)
+    done = run_forwarder("--check", "-c", path, user="nobody")
+    expect_equal("exit status", done.returncode, EX_CONFIG)
+    expect("Permission denied" in done.stderr, done.stderr)
+
+
+@needs()
+def check_says_what_would_run_and_starts_nothing(case: Case):
+    guest = case.path("guest.sock")
+    path = write(case, f"""\
+[guest]
+endpoint = unixgram:{guest}
+[network]
+hold = 120s ; two minutes
+write_batch = 65536
+""")
+    done = run_forwarder("--check", "-c", path, "-n", "tcp:[::1]:7000",
+                         "-o", "log.level=warn")
+    expect_equal("exit status", done.returncode, 0)
+    said = done.stdout
+    for line in (f"endpoint     = unixgram:{guest}", "hold         = 2m",
+                 "endpoint     = tcp:[::1]:7000", "write_batch  = 64K",
+                 "level        = warn", "max_frame    = 65550"):
+        expect(f"\n{line}\n" in said, f"expected {line!r} in:\n{said}")
+    expect(not guest.exists(), "expected no socket to be made")
+    again = run_forwarder("--check", "-c", write(case, said, "again.ini"))
+    expect_equal("what it says of its own answer", again.stdout, said)
+
+
+@needs()
+def check_tells_problems_as_a_start_does(case: Case):
+    path = write(case, "[network]\nendpont = x\n")
+    expect_equal("problems", problems("--check", "-c", path),
+                 problems("-c", path))
+
+
+@needs()
+def annotated_default_is_the_default(case: Case):
+    expect_equal("what the file says",
+                 run_forwarder("--check", "-c", ROOT / "forwarder.ini").stdout,
+                 run_forwarder("--check").stdout)
+
+
+@needs()
+def options_go_before_the_file_and_the_last_one_wins(case: Case):
+    path = write(case, "[network]\nhold = 1s\nendpoint = unix:/file\n")
+    said = run_forwarder("-o", "network.hold=3s", "--check", "-c", path,
+                         "-o", "network.hold=4s", "-n", "unix:/n").stdout
+    expect("hold         = 4s" in said and "= unix:/n" in said, said)
+
+
+@needs()
+def each_v_logs_one_level_more(case: Case):
+    for options, level in ((["-v"], "debug"), (["-vvv"], "debug"),
+                           (["-o", "log.level=error", "-v"], "warn"),
+                           (["-o", "log.level=error", "-v", "-v"], "info")):
+        said = run_forwarder("--check", *options).stdout
+        expect(f"level        = {level}\n" in said, f"{options}: {said}")
+
+
+# --- the command line ---------------------------------------------------------
+
+@needs()
+def wrong_command_line_is_one_line_and_64(case: Case):
+    for arguments in (["--nonsense"], ["-x"], ["word"], ["-o"], ["-o", "x"],
+                      ["-o", "a=b"], ["-c"], ["-c", "a", "-c", "b"],
+                      ["status"], ["status", "--json", "--prometheus", "x"],
+                      ["status", "a", "b"], ["status", "-x"]):
+        done = run_forwarder(*arguments)
+        expect_equal(f"exit status of {arguments}", done.returncode, EX_USAGE)
+        expect_equal(f"lines of {done.stderr!r}",
+                     len(done.stderr.splitlines()), 1)
+        expect(done.stderr.startswith("forwarder: "), done.stderr)
+
+
+@needs()
+def help_and_version_are_given_on_standard_output(case: Case):
+    for word, start in (("--help", "Keeps a virtual machine"),
+                        ("--version", "forwarder ")):
+        done = run_forwarder(word)
+        expect_equal("exit status", done.returncode, 0)
+        expect(done.stdout.startswith(start) and not done.stderr, done.stdout)
+
+
+# --- what the system refuses --------------------------------------------------
+
+@needs()
+def control_socket_in_use_is_told_and_nothing_is_left(case: Case):
+    bridge = Bridge(case)
+    guest = case.path("second.sock")
+    for control, word in ((bridge.forwarder.control, "in use"),
+                          (write(case, "precious", "file"), "no socket"),
+                          (case.path("missing/control"), "No such file")):
+        done = run_forwarder("-g", f"unixgram:{guest}", "-n", "unix:/x",
+                             "-o", f"control.socket={control}")
+        expect_equal("exit status", done.returncode, EX_OSERR)
+        lines = done.stderr.splitlines()
+        expect_equal(f"lines of {done.stderr!r}", len(lines), 1)
+        expect(str(control) in lines[0] and word in lines[0], lines[0])
+        expect(not guest.exists(), "expected no guest socket to be left")
+    expect_equal("the file", case.path("file").read_text(), "precious")
+    expect(bridge.status(), "expected the first one to go on")
+
+
+@needs()
+def stale_control_socket_is_replaced(case: Case):
+    bridge = Bridge(case)
+    bridge.forwarder.process.kill()
+    expect(bridge.forwarder.control.is_socket(), "expected it to be left")
+    again = Process([FORWARDER, "-g", f"unixgram:{bridge.guest_path}",
+                     "-n", bridge.daemon.endpoint,
+                     "-o", f"control.socket={bridge.forwarder.control}"],
+                    case.path("again.log"))
+    case.own(again)
+    wait_for("an answer", lambda: ask_status(bridge.forwarder.control))
+    expect_equal("exit status", again.terminate(1), 0)
+
+
+@needs()
+def control_socket_is_the_owners_alone(case: Case):
+    bridge = Bridge(case)
+    mode = stat.S_IMODE(bridge.forwarder.control.stat().st_mode)
+    expect_equal("mode", oct(mode), oct(0o600))
+
+
+@needs()
+def control_socket_stands_nonsense(case: Case):
+    bridge = Bridge(case)
+    for request in (b"nonsense\n", b"x" * 100000, b"\0\xff\n", b""):
+        with socket.socket(socket.AF_UNIX) as asker:
+            asker.settimeout(10)
+            asker.connect(str(bridge.forwarder.control))
+            try:
+                asker.sendall(request)
+                asker.shutdown(socket.SHUT_WR)
+                asker.recv(1000)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+        expect(bridge.status(), "expected an answer to a good one")
+
+
+# --- the log ------------------------------------------------------------------
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
+                  r"(error|warn|info|debug) "
+                  r"(guest|link|keepalive|config|control|service): \S.*")
+
+
+@needs()
+def each_event_is_one_line_with_time_level_and_subsystem(case: Case):
+    bridge = Bridge(case)
+    bridge.meet().close()
+    bridge.meet()
+    bridge.forwarder.process.signal(signal.SIGHUP)
+    bridge.forwarder.process.signal(signal.SIGUSR1)
+    bridge.forwarder.process.terminate()
+    lines = bridge.forwarder.log_text().splitlines()
+    expect(len(lines) > 10, f"expected lines, found {lines}")
+    for line in lines:
+        expect(LINE.fullmatch(line), f"expected a line of the log: {line!r}")
+
+
+@needs()
+def journal_gets_priorities_instead_of_times(case: Case):
+    log = case.path("journal.log")
+    with open(log, "wb") as error:
+        about = os.fstat(error.fileno())
+        stream = f"{about.st_dev}:{about.st_ino}"
+        process = subprocess.Popen(
+            [FORWARDER, "-g", f"unixgram:{case.path('guest.sock')}",
+             "-n", f"unix:{case.path('nobody.sock')}"], stderr=error,
+            env={**os.environ, "JOURNAL_STREAM": stream})
+    try:
+        wait_for("a line", lambda: "started" in log.read_text())
+    finally:
+        process.terminate()
+        process.wait(10)
+    for line in log.read_text().splitlines():
+        expect(re.match(r"<[3467]>(error|warn|info|debug) \w+: ", line), line)
+
+
+@needs()
+def status_signal_writes_the_status_to_the_log(case: Case):
+    bridge = Bridge(case)
+    bridge.meet()
+    bridge.forwarder.process.signal(signal.SIGUSR1)
+    for start, words in (
+            ("info guest: status of guest:", [str(case.path("vm.sock"))]),
+            ("info link: status of network:", ['state="up"', "generation=1"]),
+            ("info link: status of guest_to_network:", ["frames=1"]),
+            ("info link: status of network_to_guest:", ["frames=1"]),
+            ("info keepalive: status of keepalive:", ["mode="])):
+        line = bridge.wait_for_line(start)
+        for word in words:
+            expect(word in line, f"expected {word!r} in: {line}")
+
+
+# --- reload -------------------------------------------------------------------
+
+class Configured:
+    """A forwarder with a file that can change."""
+
+    def __init__(self, case: Case) -> None:
+        self.daemon = case.own(FakeDaemon(case.path("net.sock"))).start()
+        self.control = case.path("control.sock")
+        self.settings = {
+            "guest": {"endpoint": f"unixgram:{case.path('guest.sock')}"},
+            "network": {"endpoint": self.daemon.endpoint},
+            "log": {"level": "info"},
+            "control": {"socket": str(self.control)}}
+        self.file = case.path("forwarder.ini")
+        self.write()
+        self.log = case.path("forwarder.log")
+        self.process = case.own(Process([FORWARDER, "-c", self.file],
+                                        self.log))
+        wait_for("the forwarder", lambda: ask_status(self.control))
+        self.guest = case.own(guest_on_path(case.path("vm.sock"),
+                                            case.path("guest.sock")))
+
+    def write(self) -> None:
+        self.file.write_text("".join(
+            f"[{section}]\n" + "".join(f"{key} = {value}\n"
+                                       for key, value in keys.items())
+            for section, keys in self.settings.items()))
+
+    def lines(self, start: str) -> list[str]:
+        return lines_of(self.log.read_text(), start)
+
+    def reload(self, section: str, key: str, value: str) -> None:
+        self.settings.setdefault(section, {})[key] = value
+        self.write()
+        told = len(self.lines("info config: read again"))
+        self.process.signal(signal.SIGHUP)
+        wait_for("the reload", lambda: len(
+            self.lines("info config: read again")) > told)
+
+    def status(self) -> dict:
+        return ask_status(self.control)
+
+    def drops(self, direction: str, reason: str) -> int:
+        return self.status()[direction]["drops"][reason]
+
+
+@needs()
+def reload_changes_the_limit_of_frames_at_once(case: Case):
+    forwarder = Configured(case)
+    connection = case.own(forwarder.daemon.accept())
+    forwarder.guest.send(frame(1, 1514))
+    expect_equal("frame", number_of(connection.next()), 1)
+    forwarder.reload("network", "max_frame", "1000")
+    forwarder.guest.send(frame(2, 1001), frame(3, 1000))
+    expect_equal("frame", number_of(connection.next()), 3)
+    expect_equal("oversize",
+                 forwarder.drops("guest_to_network", "oversize"), 1)
+    expect_equal("generation", forwarder.status()["network"]["generation"], 1)
+
+
+@needs()
+def reload_changes_hold_in_the_middle_of_an_outage(case: Case):
+    forwarder = Configured(case)
+    forwarder.reload("network", "hold", "forever")
+    connection = forwarder.daemon.accept()
+    forwarder.guest.send(frame(1))
+    connection.next()
+    connection.send(frame(1))
+    forwarder.guest.receive()
+    forwarder.daemon.stop()
+    connection.close()
+    wait_for("the outage",
+             lambda: forwarder.status()["network"]["state"] == "down")
+    forwarder.guest.send(frame(2), frame(3))
+    expect_equal("dropped", forwarder.drops("guest_to_network", "outage"), 0)
+    forwarder.reload("network", "hold", "0")
+    wait_for("the frames to be dropped",
+             lambda: forwarder.drops("guest_to_network", "outage") == 2)
+
+
+@needs()
+def reload_moves_to_another_network_at_once(case: Case):
+    forwarder = Configured(case)
+    first = case.own(forwarder.daemon.accept())
+    forwarder.guest.send(frame(1))
+    first.next()
+    other = case.own(FakeDaemon(case.path("other.sock"))).start()
+    forwarder.reload("network", "endpoint", other.endpoint)
+    first.expect_end()
+    second = case.own(other.accept())
+    forwarder.guest.send(frame(2))
+    expect_equal("frame", number_of(second.next()), 2)
+    expect_equal("endpoint", forwarder.status()["network"]["endpoint"],
+                 other.endpoint)
+
+
+@needs()
+def reload_changes_what_is_logged(case: Case):
+    forwarder = Configured(case)
+    connection = forwarder.daemon.accept()
+    forwarder.reload("log", "level", "debug")
+    forwarder.daemon.stop()
+    connection.close()
+    wait_for("a debug line", lambda: forwarder.lines("debug link: dial failed"))
+
+
+@needs()
+def reload_moves_the_control_socket(case: Case):
+    forwarder = Configured(case)
+    old, forwarder.control = forwarder.control, case.path("moved.sock")
+    forwarder.reload("control", "socket", str(forwarder.control))
+    expect(forwarder.status(), "expected an answer at the new path")
+    expect(not old.exists(), "expected the old socket to be removed")
+    forwarder.reload("control", "socket", "")
+    expect(not forwarder.control.exists(), "expected no socket any more")
+
+
+@needs()
+def reload_keeps_the_control_socket_if_the_new_one_is_refused(case: Case):
+    forwarder = Configured(case)
+    forwarder.reload("control", "socket", str(case.path("missing/x.sock")))
+    expect(forwarder.status(), "expected an answer at the old path")
+    expect(forwarder.lines("error control:"), "expected it to be told")
+
+
+@needs()
+def reload_keeps_the_guest_endpoint_and_says_so(case: Case):
+    forwarder = Configured(case)
+    forwarder.reload("guest", "endpoint",
+                     f"unixgram:{case.path('other.sock')}")
+    expect(forwarder.lines("warn config:"), "expected it to be told")
+    expect(not case.path("other.sock").exists(), "expected no second socket")
+    expect_equal("endpoint", forwarder.status()["guest"]["endpoint"],
+                 f"unixgram:{case.path('guest.sock')}")
+
+
+@needs()
+def reload_changes_the_mode_of_the_guest_socket(case: Case):
+    forwarder = Configured(case)
+    forwarder.reload("guest", "mode", "0660")
+    mode = stat.S_IMODE(case.path("guest.sock").stat().st_mode)
+    expect_equal("mode", oct(mode), oct(0o660))
+
+
+@needs()
+def reload_of_a_wrong_file_changes_nothing_and_is_told(case: Case):
+    forwarder = Configured(case)
+    connection = case.own(forwarder.daemon.accept())
+    forwarder.file.write_text("[network]\nmax_frame = 100\nhold = soon\n"
+                              "endpont = unix:/nowhere\n")
+    forwarder.process.signal(signal.SIGHUP)
+    wait_for("the problems", lambda: forwarder.lines(
+        "error config: nothing was changed"))
+    for line in (f"error config: {forwarder.file}:3: [network] hold",
+                 f"error config: {forwarder.file}:4: [network] endpont"):
+        expect(forwarder.lines(line), f"expected a line {line!r}")
+    forwarder.guest.send(frame(1, 1514))
+    expect_equal("frame", number_of(connection.next()), 1)
+    expect_equal("endpoint", forwarder.status()["network"]["endpoint"],
+                 forwarder.daemon.endpoint)
+
+
+# --- status -------------------------------------------------------------------
+
+COUNTER = int
+SHAPE = {
+    "version": str, "pid": COUNTER, "uptime_ms": COUNTER,
+    "guest": {"endpoint": str, "peer": str, "mac": str},
+    "network": {"endpoint": str, "state": str, "generation": COUNTER,
+                "outages": COUNTER, "down_ms": COUNTER,
+                "last_outage_ms": COUNTER, "dials": COUNTER,
+                "last_error": str},
+    "guest_to_network": {
+        "frames": COUNTER, "bytes": COUNTER,
+        "drops": {"outage": COUNTER, "oversize": COUNTER, "runt": COUNTER,
+                  "empty": COUNTER}},
+    "network_to_guest": {
+        "frames": COUNTER, "bytes": COUNTER,
+        "drops": {"guest_slow": COUNTER, "guest_absent": COUNTER,
+                  "runt": COUNTER, "empty": COUNTER, "truncated": COUNTER,
+                  "oversize": COUNTER}},
+    "keepalive": {"mode": str, "armed": bool, "idle_ms": COUNTER,
+                  "probes": COUNTER, "replies": COUNTER, "answered": COUNTER,
+                  "deaths": COUNTER, "write_stalls": COUNTER,
+                  "rtt_us": COUNTER},
+}
+
+
+def expect_shape(found: object, shape: object, where: str) -> None:
+    """More fields are welcome, those of the shape are fixed."""
+    if not isinstance(shape, dict):
+        expect(type(found) is shape, f"expected {shape} at {where}: {found!r}")
+        expect(shape is not COUNTER or found >= 0, f"negative: {where}")
+        return
+    for key, inner in shape.items():
+        expect(key in found, f"expected {key} in {where}")
+        expect_shape(found[key], inner, f"{where}.{key}")
+
+
+@needs()
+def status_as_json_has_every_promised_field(case: Case):
+    bridge = Bridge(case)
+    expect_shape(bridge.status(), SHAPE, "status")
+    bridge.meet()
+    status = bridge.status()
+    expect_shape(status, SHAPE, "status")
+    expect_equal("pid", status["pid"], bridge.pid)
+    expect_equal("guest", status["guest"], {
+        "endpoint": f"unixgram:{bridge.guest_path}",
+        "peer": str(case.path("vm.sock")), "mac": MAC.hex(":")})
+    expect_equal("state", status["network"]["state"], "up")
+    expect_equal("generation", status["network"]["generation"], 1)
+
+
+@needs()
+def status_counts_what_happened_in_an_outage(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    bridge.daemon.stop()
+    connection.close()
+    wait_for("a failed dial to be the last error", lambda: bridge.status()
+             ["network"]["last_error"] == "Connection refused")
+    down = bridge.status()["network"]
+    expect_equal("state", down["state"], "down")
+    expect_equal("outages", down["outages"], 1)
+    wait_for("the time to be counted", lambda: bridge.status()
+             ["network"]["down_ms"] > down["down_ms"])
+    bridge.daemon.start()
+    bridge.meet()
+    up = bridge.status()["network"]
+    expect(0 < up["last_outage_ms"] <= up["down_ms"], f"outage: {up}")
+    expect_equal("generation", up["generation"], 2)
+
+
+@needs()
+def status_for_people_names_both_ends(case: Case):
+    bridge = Bridge(case)
+    bridge.meet()
+    done = run_forwarder("status", bridge.forwarder.control)
+    expect_equal("exit status", done.returncode, 0)
+    for word in (str(bridge.guest_path), str(case.path("vm.sock")),
+                 bridge.daemon.endpoint, MAC.hex(":"), "up", "generation 1"):
+        expect(word in done.stdout, f"expected {word!r} in:\n{done.stdout}")
+
+
+@needs()
+def status_finds_its_forwarder_by_the_configuration(case: Case):
+    forwarder = Configured(case)
+    done = run_forwarder("status", "-c", forwarder.file, "--json")
+    expect_equal("pid", json.loads(done.stdout)["pid"], forwarder.process.pid)
+
+
+SAMPLE = re.compile(r'forwarder_[a-z_]+(\{[a-z_]+="[^"]*"'
+                    r'(,[a-z_]+="[^"]*")*\})? \d+(\.\d+)?')
+
+
+@needs()
+def status_for_prometheus_is_well_formed(case: Case):
+    bridge = Bridge(case)
+    bridge.meet()
+    done = run_forwarder("status", bridge.forwarder.control, "--prometheus")
+    lines = done.stdout.splitlines()
+    for line in lines:
+        expect(line.startswith(("# HELP forwarder_", "# TYPE forwarder_"))
+               or SAMPLE.fullmatch(line), f"expected a sample: {line}")
+    for line in ("forwarder_up 1", "forwarder_outages_total 0",
+                 'forwarder_frames_total{direction="guest_to_network"} 1',
+                 'forwarder_frames_total{direction="network_to_guest"} 1',
+                 'forwarder_drops_total{direction="guest_to_network",'
+                 'reason="outage"} 0'):
+        expect(line in lines, f"expected {line!r}")
+    families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    expect_equal("families told twice", len(families), len(set(families)))
+
+
+@needs()
+def status_watched_without_a_terminal_is_a_line_a_second(case: Case):
+    bridge = Bridge(case)
+    bridge.meet()
+    watch = case.own(Process(
+        [FORWARDER, "status", bridge.forwarder.control, "--watch"],
+        case.path("watch.log")))
+    lines = wait_for("three lines", lambda: (
+        found := case.path("watch.log").read_text().splitlines())
+        and len(found) >= 3 and found)
+    for line in lines:
+        expect(line.startswith("up outages=0 ") and "frames/s" in line
+               and "\x1b" not in line, f"expected a plain line: {line!r}")
+    expect_equal("exit status", watch.terminate(2), 0)
+
+
+@needs()
+def status_ends_with_69_when_nobody_answers(case: Case):
+    stale = case.own(FakeDaemon(case.path("stale.sock"))).start()
+    stale.stop()
+    for path, word in ((case.path("missing.sock"), "No such file"),
+                       (stale.path, "refused"),
+                       (write(case, "", "file"), "refused")):
+        for form in ((), ("--json",), ("--prometheus",), ("--watch",)):
+            done = run_forwarder("status", path, *form)
+            expect_equal("exit status", done.returncode, EX_UNAVAILABLE)
+            expect_equal("standard output", done.stdout, "")
+            lines = done.stderr.splitlines()
+            expect(len(lines) == 1 and str(path) in lines[0]
+                   and word in lines[0], f"expected one clear line: {lines}")
+
+
+@needs()
+def status_of_a_stopped_forwarder_ends_with_69_in_time(case: Case):
+    bridge = Bridge(case)
+    bridge.forwarder.process.signal(signal.SIGSTOP)
+    try:
+        done = run_forwarder("status", bridge.forwarder.control, "--json")
+        expect_equal("exit status", done.returncode, EX_UNAVAILABLE)
+    finally:
+        bridge.forwarder.process.signal(signal.SIGCONT)

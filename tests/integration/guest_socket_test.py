@@ -1,0 +1,513 @@
+"""The guest's side: who the guest is, and what if it is slow, gone, another
+one, or never was."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import stat
+import time
+from pathlib import Path
+from typing import Callable
+
+from forwarder import command_line
+from harness import (Case, Process, expect, expect_equal, needs, wait_for)
+from peers import (Bridge, Child, Connection, FakeDaemon, FakeGuest, frame,
+                   guest_on_path, guest_pair, lines_of, number_of, numbers,
+                   run_forwarder)
+
+UP, DOWN = "guest_to_network", "network_to_guest"
+EX_UNAVAILABLE, EX_OSERR, EX_CONFIG = 69, 71, 78
+
+
+def send_numbered(connection: Connection, first: int, count: int) -> None:
+    connection.send(*(frame(number, 1514)
+                      for number in range(first, first + count)))
+
+
+def settled(bridge: Bridge, count: int) -> None:
+    """Until `count` frames of the network have been passed on or dropped."""
+    def seen() -> bool:
+        counted = bridge.status()[DOWN]
+        return counted["frames"] + sum(counted["drops"].values()) >= count
+    wait_for(f"{count} frames to be dealt with", seen)
+
+
+# --- a guest that does not read -----------------------------------------------
+
+@needs()
+def guest_that_stops_reading_holds_nobody_up_and_recovers(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    send_numbered(connection, 1, 5000)  # blocks, were it held up
+    settled(bridge, 5001)
+    counted = bridge.status()[DOWN]
+    passed = counted["frames"] - 1
+    expect_equal("frames dropped", counted["drops"]["guest_slow"],
+                 5000 - passed)
+    bridge.guest.send(frame(7))
+    expect_equal("frame the other way", number_of(connection.next()), 7)
+    expect_equal("what the guest finds waiting", numbers(bridge.guest.drain()),
+                 list(range(1, passed + 1)))
+    connection.send(frame(5001))
+    expect_equal("next frame", number_of(bridge.guest.receive()), 5001)
+    expect_equal("outages", bridge.status()["network"]["outages"], 0)
+
+
+@needs()
+def stall_is_waited_for_once_and_not_for_each_frame(case: Case):
+    bridge = Bridge(case, ["guest.stall=1s"])
+    connection = bridge.meet()
+    started = time.monotonic()
+    send_numbered(connection, 1, 3000)
+    settled(bridge, 3001)
+    took = time.monotonic() - started
+    expect(took >= 1, f"expected a wait of 1 s, found {took:.2f} s")
+    expect(took < 1.9, f"expected one wait of 1 s, found {took:.2f} s")
+
+
+@needs()
+def guest_that_reads_again_within_stall_loses_nothing(case: Case):
+    bridge = Bridge(case, ["guest.stall=10s"])
+    connection = bridge.meet()
+    case.own(Child(send_them, connection, 2000))
+    wait_for("the guest's queue to be full",
+             lambda: no_more_frames(bridge))
+    expect_equal("frames", numbers(bridge.guest.take(2000)),
+                 list(range(1, 2001)))
+    expect_equal("dropped", sum(bridge.status()[DOWN]["drops"].values()), 0)
+
+
+def send_them(tell: Callable, connection: Connection, count: int) -> None:
+    send_numbered(connection, 1, count)
+
+
+def no_more_frames(bridge: Bridge) -> bool:
+    first = bridge.status()[DOWN]["frames"]
+    return first > 1 and first == bridge.status()[DOWN]["frames"]
+
+
+@needs()
+def queue_of_a_guest_that_is_connected_back_to_is_a_long_one(case: Case):
+    """One-way connected it holds 11 datagrams, however small."""
+    bridge = Bridge(case, ["guest.stall=0"])
+    connection = bridge.meet()
+    connection.send(*(frame(number) for number in range(1, 61)))
+    settled(bridge, 61)
+    expect_equal("frames waiting", numbers(bridge.guest.drain()),
+                 list(range(1, 61)))
+
+
+# --- a guest that is not there ------------------------------------------------
+
+@needs()
+def frames_for_a_guest_that_never_came_are_counted(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.accept()
+    send_numbered(connection, 1, 100)
+    bridge.wait_for_drops(DOWN, "guest_absent", 100)
+    bridge.guest.send(frame(1))
+    connection.next()
+    connection.send(frame(2))
+    expect_equal("frame", number_of(bridge.guest.receive()), 2)
+
+
+@needs()
+def frames_for_a_guest_that_left_are_counted(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    bridge.guest.remove()
+    send_numbered(connection, 1, 100)
+    bridge.wait_for_drops(DOWN, "guest_absent", 100)
+    expect_equal("peer", bridge.status()["guest"]["peer"], "")
+
+
+@needs()
+def nameless_guest_is_heard_and_told_of_once(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.accept()
+    nameless = case.own(FakeGuest(socket.socket(socket.AF_UNIX,
+                                                socket.SOCK_DGRAM)))
+    nameless.socket.connect(str(bridge.guest_path))
+    nameless.send(*(frame(number) for number in range(20)))
+    expect_equal("frames", numbers(connection.take(20)), list(range(20)))
+    expect_equal("warnings", len(bridge.log_lines("warn guest:")), 1)
+
+
+@needs()
+def guest_with_an_abstract_address_is_answered(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.accept()
+    hidden = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    hidden.bind(f"\0{case.folder.name}")
+    hidden.connect(str(bridge.guest_path))
+    guest = case.own(FakeGuest(hidden))
+    guest.send(frame(1))
+    connection.next()
+    connection.send(frame(2))
+    expect_equal("frame", number_of(guest.receive()), 2)
+
+
+# --- a guest that restarts ----------------------------------------------------
+
+def expect_relearned(case: Case, bridge: Bridge, connection: Connection,
+                     name: str) -> FakeGuest:
+    """A guest at this path gets through, however often it has to try."""
+    def introduced():
+        try:
+            guest = bridge.new_guest(name)
+        except PermissionError:  # still connected to the old one
+            return None
+        try:
+            guest.send(frame(77))
+            return guest
+        except (PermissionError, ConnectionRefusedError):
+            guest.remove()
+            return None
+    guest = wait_for("the new guest to be let in", introduced)
+    while number_of(connection.next()) != 77:
+        pass
+    guest.drain()
+    connection.send(frame(78))
+    expect_equal("frame to the new guest", number_of(guest.receive()), 78)
+    expect_equal("peer", bridge.status()["guest"]["peer"],
+                 str(case.path(name)))
+    expect_equal("outages", bridge.status()["network"]["outages"], 0)
+    return guest
+
+
+@needs()
+def guest_restarted_on_its_path_is_relearned_without_traffic(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    for _ in range(5):
+        bridge.guest.remove()
+        bridge.guest = expect_relearned(case, bridge, connection, "vm.sock")
+
+
+@needs()
+def guest_restarted_on_another_path_is_relearned_without_traffic(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    for number in range(5):
+        bridge.guest.remove()
+        bridge.guest = expect_relearned(case, bridge, connection,
+                                        f"vm{number}.sock")
+
+
+@needs()
+def guest_restarted_under_traffic_of_the_network_is_relearned(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    for name in ("vm.sock", "other.sock", "vm.sock"):
+        trickle = case.own(Child(trickle_frames, connection))
+        wait_for("traffic", lambda: bridge.guest.drain())
+        bridge.guest.remove()
+        wait_for("frames for nobody",
+                 lambda: bridge.drops(DOWN, "guest_absent"))
+        trickle.kill()
+        bridge.guest = expect_relearned(case, bridge, connection, name)
+
+
+def trickle_frames(tell: Callable, connection: Connection) -> None:
+    while True:
+        connection.send(frame(5))
+        time.sleep(0.001)
+
+
+def live_as_guest(tell: Callable, path: Path, forwarder_path: Path) -> None:
+    guest = guest_on_path(path, forwarder_path)
+    guest.send(frame(70))
+    tell(b"there")
+    signal.pause()
+
+
+def killed_guest(case: Case, bridge: Bridge, connection: Connection,
+                 name: str) -> None:
+    """One that was known, and leaves its socket's file behind."""
+    process = case.own(Child(live_as_guest, case.path(name),
+                             bridge.guest_path))
+    expect_equal("frame", number_of(connection.next()), 70)
+    wait_for("the guest to be known", lambda: bridge.status()
+             ["guest"]["peer"] == str(case.path(name)))
+    process.kill()
+
+
+@needs()
+def killed_guest_that_binds_its_path_again_is_relearned(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.accept()
+    killed_guest(case, bridge, connection, "killed.sock")
+    case.path("killed.sock").unlink()
+    expect_relearned(case, bridge, connection, "killed.sock")
+
+
+@needs()
+def guest_on_another_path_follows_a_killed_one_once_traffic_is_refused(
+        case: Case):
+    """The dead one's file is still there, so only a refused send tells."""
+    bridge = Bridge(case)
+    connection = bridge.accept()
+    killed_guest(case, bridge, connection, "killed.sock")
+    connection.send(frame(1))
+    expect_relearned(case, bridge, connection, "next.sock")
+
+
+@needs()
+def guest_whose_socket_file_is_removed_is_forgotten_and_found_again(
+        case: Case):
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    bridge.guest.path.unlink()
+    wait_for("the guest to be forgotten",
+             lambda: bridge.status()["guest"]["peer"] == "")
+    expect_relearned(case, bridge, connection, "again.sock")
+
+
+@needs()
+def guest_whose_socket_file_is_replaced_gives_way_to_the_new_one(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    newcomer = bridge_newcomer(case, "new.sock")
+    case.path("new.sock").rename(bridge.guest.path)
+    wait_for("a frame for the new one",
+             lambda: connection.send(frame(5)) or newcomer.drain())
+
+
+def bridge_newcomer(case: Case, name: str) -> FakeGuest:
+    """Bound, but it hasn't found the forwarder yet."""
+    datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    datagrams.bind(str(case.path(name)))
+    return case.own(FakeGuest(datagrams, case.path(name)))
+
+
+@needs()
+def guest_restarts_in_an_outage_too(case: Case):
+    bridge = Bridge(case, ["network.hold=1m"])
+    connection = bridge.meet()
+    bridge.daemon.stop()
+    connection.close()
+    bridge.wait_until("down")
+    bridge.guest.remove()
+    wait_for("the guest to be forgotten",
+             lambda: bridge.status()["guest"]["peer"] == "")
+    guest = bridge.new_guest("next.sock")
+    guest.send(frame(1))
+    bridge.daemon.start()
+    connection = bridge.accept()
+    expect_equal("frame", number_of(connection.next()), 1)
+    connection.send(frame(2))
+    expect_equal("frame", number_of(guest.receive()), 2)
+
+
+@needs()
+def second_guest_does_not_get_in_between(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    try:
+        intruder = bridge.new_guest("intruder.sock")
+        intruder.send(frame(66))
+    except PermissionError:
+        pass
+    else:
+        expect(False, "expected the kernel to turn a second guest away")
+    connection.send(frame(1))
+    expect_equal("frame", number_of(bridge.guest.receive()), 1)
+
+
+# --- fd:N ---------------------------------------------------------------------
+
+class Inherited:
+    """A forwarder whose guest is a descriptor."""
+
+    def __init__(self, case: Case) -> None:
+        self.daemon = case.own(FakeDaemon(case.path("net.sock"))).start()
+        self.guest, far = guest_pair()
+        case.own(self.guest)
+        self.log = case.path("forwarder.log")
+        self.process = case.own(Process(
+            command_line(case.path("control.sock"), self.daemon.endpoint,
+                         f"fd:{far.fileno()}"), self.log,
+            pass_fds=[far.fileno()]))
+        far.close()
+        self.connection = case.own(self.daemon.accept())
+
+
+@needs()
+def inherited_descriptor_is_a_guest_in_both_directions(case: Case):
+    bridge = Inherited(case)
+    bridge.guest.send(frame(1))
+    expect_equal("frame out", number_of(bridge.connection.next()), 1)
+    bridge.connection.send(frame(2))
+    expect_equal("frame in", number_of(bridge.guest.receive()), 2)
+    expect_equal("exit status", bridge.process.terminate(1), 0)
+
+
+@needs()
+def guest_gone_behind_a_descriptor_ends_the_process_with_69(case: Case):
+    bridge = Inherited(case)
+    bridge.guest.send(frame(1))
+    bridge.connection.next()
+    bridge.guest.close()
+    bridge.connection.send(frame(2))
+    expect_equal("exit status", bridge.process.wait(), EX_UNAVAILABLE)
+    errors = lines_of(bridge.log.read_text(), "error ")
+    expect_equal("errors", len(errors), 1)
+    expect("guest: gone" in errors[0], f"expected the reason: {errors[0]}")
+
+
+@needs()
+def inherited_descriptor_that_does_not_block_is_waited_for_all_the_same(
+        case: Case):
+    guest, far = guest_pair()
+    case.own(guest)
+    far.setblocking(False)
+    daemon = case.own(FakeDaemon(case.path("net.sock"))).start()
+    process = case.own(Process(
+        command_line(case.path("control.sock"), daemon.endpoint,
+                     f"fd:{far.fileno()}"), case.path("forwarder.log"),
+        pass_fds=[far.fileno()]))
+    far.close()
+    connection = case.own(daemon.accept())
+    guest.send(frame(1))
+    expect_equal("frame", number_of(connection.next()), 1)
+    expect_equal("exit status", process.terminate(1), 0)
+
+
+def expect_refused(arguments: list, words: list[str], status: int = EX_OSERR,
+                   **options) -> str:
+    """Ends with one clear line that has these words."""
+    done = run_forwarder(*arguments, **options)
+    expect_equal(f"exit status of {arguments}", done.returncode, status)
+    lines = done.stderr.splitlines()
+    expect_equal(f"lines of {done.stderr!r}", len(lines), 1)
+    for word in words:
+        expect(word in lines[0], f"expected {word!r} in: {lines[0]}")
+    return lines[0]
+
+
+@needs()
+def wrong_descriptor_is_refused_with_one_line(case: Case):
+    nobody = f"unix:{case.path('nobody.sock')}"
+    with open(case.path("file"), "w") as file, \
+            socket.socket(socket.AF_UNIX) as stream, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lonely, \
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unbound:
+        for given, word in ((file, "not a socket"), (stream, "datagram"),
+                            (lonely, "connected to nobody"),
+                            (unbound, "connected to nobody")):
+            fd = given.fileno()
+            expect_refused(["-g", f"fd:{fd}", "-n", nobody],
+                           [f"fd:{fd}", word], pass_fds=[fd])
+    expect_refused(["-g", "fd:99", "-n", nobody], ["fd:99", "no such"])
+
+
+# --- unixgram:PATH ------------------------------------------------------------
+
+def start(case: Case, guest: Path, *options: str, **process) -> Process:
+    """A forwarder bound to the path, its network being nobody."""
+    started = case.own(Process(
+        command_line(case.path("control.sock"),
+                     f"unix:{case.path('nobody.sock')}", f"unixgram:{guest}",
+                     options), case.path("forwarder.log"), **process))
+    wait_for("the guest socket", lambda: guest.is_socket() and answers(guest))
+    return started
+
+
+def answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asker:
+        return asker.connect_ex(str(path)) == 0
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@needs()
+def socket_has_the_mode_that_was_asked_for(case: Case):
+    for options, mode in (((), 0o600), (("guest.mode=0660",), 0o660),
+                          (("guest.mode=0777",), 0o777)):
+        path = case.path("guest.sock")
+        process = start(case, path, *options, umask=0o077)
+        expect_equal("mode", oct(mode_of(path)), oct(mode))
+        expect_equal("exit status", process.terminate(1), 0)
+
+
+@needs()
+def stale_socket_of_a_dead_forwarder_is_replaced(case: Case):
+    path = case.path("guest.sock")
+    start(case, path).kill()
+    expect(path.is_socket(), "expected a killed forwarder to leave its socket")
+    process = start(case, path)
+    expect_equal("exit status", process.terminate(1), 0)
+    expect(not path.exists(), "expected the socket to be removed")
+
+
+@needs()
+def live_socket_is_never_taken(case: Case):
+    """Neither a free forwarder's nor that of one that has its guest."""
+    bridge = Bridge(case)
+    nobody = f"unix:{case.path('nobody.sock')}"
+    arguments = ["-g", f"unixgram:{bridge.guest_path}", "-n", nobody]
+    expect_refused(arguments, [str(bridge.guest_path), "in use"])
+    connection = bridge.meet()
+    expect_refused(arguments, [str(bridge.guest_path), "in use"])
+    bridge.guest.send(frame(1))
+    expect_equal("frame", number_of(connection.next()), 1)
+    stranger = bridge_newcomer(case, "stranger.sock")
+    expect_refused(["-g", f"unixgram:{stranger.path}", "-n", nobody],
+                   ["in use"])
+    listener = case.own(FakeDaemon(case.path("stream.sock"))).start()
+    expect_refused(["-g", f"unixgram:{listener.path}", "-n", nobody],
+                   [str(listener.path)])
+    expect(listener.path.is_socket(), "expected another's socket untouched")
+
+
+@needs()
+def anything_but_a_socket_at_the_path_is_never_touched(case: Case):
+    nobody = f"unix:{case.path('nobody.sock')}"
+    file, folder = case.path("file"), case.path("folder")
+    link = case.path("link")
+    file.write_text("precious")
+    folder.mkdir()
+    link.symlink_to(file)
+    for path in (file, folder, link):
+        expect_refused(["-g", f"unixgram:{path}", "-n", nobody], [str(path)])
+    expect_equal("the file", file.read_text(), "precious")
+    expect(folder.is_dir() and link.is_symlink(), "expected nothing removed")
+
+
+@needs()
+def socket_that_another_has_replaced_meanwhile_is_not_removed(case: Case):
+    path = case.path("guest.sock")
+    process = start(case, path)
+    path.unlink()
+    other = bridge_newcomer(case, "guest.sock")
+    expect_equal("exit status", process.terminate(1), 0)
+    expect(other.path.is_socket(), "expected the other's socket to stay")
+
+
+@needs()
+def path_too_long_for_a_socket_is_told_and_the_longest_one_works(case: Case):
+    room = 107 - len(str(case.folder)) - 1
+    fits, too_long = case.path("g" * room), case.path("g" * (room + 1))
+    process = start(case, fits)
+    expect_equal("exit status", process.terminate(1), 0)
+    expect_refused(["-g", f"unixgram:{too_long}", "-n", "unix:/x"],
+                   ["longer than a socket allows"], EX_CONFIG)
+
+
+@needs()
+def missing_folder_is_told(case: Case):
+    path = case.path("missing/guest.sock")
+    expect_refused(["-g", f"unixgram:{path}", "-n", "unix:/x"],
+                   [str(path), "No such file"])
+
+
+@needs("root")
+def missing_permission_is_told(case: Case):
+    case.folder.chmod(0o755)
+    path = case.path("guest.sock")
+    expect_refused(["-g", f"unixgram:{path}", "-n", "unix:/x"],
+                   [str(path), "Permission denied"], user="nobody")
+    expect(not path.exists(), "expected nothing left behind")

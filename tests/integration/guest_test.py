@@ -1,0 +1,160 @@
+"""A real guest, a stateless daemon, and the forwarder between them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from daemons import Iperf3Server, L2Daemon
+from forwarder import (Forwarder, ask_status, command_line,
+                       wait_for_frames_after)
+from harness import (Case, Process, catches, expect, expect_equal, needs,
+                     process_exists, wait_for)
+from vm import Guest, received_bytes
+
+# Seconds from a kill to the new start: at once as a supervisor does it, or up
+# to a second later as one with a pause does.
+RESTART_DELAYS = [0, 1.0, 0, 0.05, 0.5, 0, 0.01, 0.2, 0, 1.0]
+PING = f"ping -c 3 -i 0.2 -W 5 {L2Daemon.ADDRESS}"
+
+
+def start_daemon(case: Case) -> L2Daemon:
+    daemon = case.own(L2Daemon(case.folder))
+    daemon.start()
+    return daemon
+
+
+def start_forwarder(case: Case, daemon: L2Daemon) -> Forwarder:
+    return case.own(Forwarder(case.folder, f"unix:{daemon.socket}",
+                              f"unixgram:{case.path('guest.sock')}"))
+
+
+def start_guest(case: Case, name: str = "guest") -> Guest:
+    """Behind the forwarder. A second one takes the same path again."""
+    netdev = ("dgram,id=n0"
+              f",local.type=unix,local.path={case.path('vm.sock')}"
+              f",remote.type=unix,remote.path={case.path('guest.sock')}")
+    return case.own(Guest(case.folder, netdev, L2Daemon.GUEST_ADDRESS,
+                          name=name))
+
+
+@needs("guest", "namespaces", limit=120)
+def guest_reaches_the_daemon_without_a_forwarder(case: Case):
+    """Tells a broken test bed from a broken forwarder."""
+    daemon = start_daemon(case)
+    netdev = f"stream,id=n0,server=off,addr.type=unix,addr.path={daemon.socket}"
+    guest = case.own(Guest(case.folder, netdev, L2Daemon.GUEST_ADDRESS))
+    guest.run(PING)
+
+
+@needs("guest", "namespaces", "iperf3", limit=120)
+def guest_keeps_its_tcp_session_while_the_daemon_is_killed_ten_times(
+        case: Case):
+    daemon = start_daemon(case)
+    for port in (5201, 5202):
+        case.own(Iperf3Server(case.folder, daemon.namespace, daemon.ADDRESS,
+                              port))
+    forwarder = start_forwarder(case, daemon)
+    guest = start_guest(case)
+    guest.run(PING)
+    before = forwarder.status()["network"]
+    client = f"iperf3 --json --client {daemon.ADDRESS} --time 20"
+    sessions = [guest.start(f"{client} --port 5201"),
+                guest.start(f"{client} --port 5202 --reverse")]
+    wait_for_frames_after(forwarder, before["generation"] - 1)
+
+    for delay in RESTART_DELAYS:
+        generation = forwarder.status()["network"]["generation"]
+        daemon.kill()
+        time.sleep(delay)
+        daemon.start()
+        wait_for_frames_after(forwarder, generation, daemon.supervise)
+
+    expect(all(session.alive() for session in sessions),
+           "expected both sessions to outlive the last kill: they were too"
+           " short for this machine")
+    for session in sessions:
+        expect(received_bytes(session.wait(40)) > 0, "expected bytes to arrive")
+    status = forwarder.status()
+    expect_equal("outages", status["network"]["outages"] - before["outages"],
+                 len(RESTART_DELAYS))
+    expect_equal("frames dropped by an outage",
+                 status["guest_to_network"]["drops"]["outage"], 0)
+    expect_equal("exit status", forwarder.stop(), 0)
+
+
+@needs("guest", "namespaces", limit=120)
+def guest_started_again_on_the_same_path_is_learned_again(case: Case):
+    daemon = start_daemon(case)
+    forwarder = start_forwarder(case, daemon)
+    guest = start_guest(case, "first")
+    guest.run(PING)
+
+    guest.kill()
+    guest = start_guest(case, "second-after-silence")
+    guest.run(PING)
+
+    guest.kill()
+    case.own(Process(
+        daemon.namespace.enter("busybox", "ping", "-i", "0.1", "192.0.2.2"),
+        case.path("ping.log")))
+    guest = start_guest(case, "third-under-traffic")
+    guest.run(PING)
+
+    status = forwarder.status()
+    expect_equal("guest", status["guest"]["peer"], str(case.path("vm.sock")))
+    expect_equal("outages", status["network"]["outages"], 0)
+
+
+# --- forwarder ... -- COMMAND -------------------------------------------------
+
+FD_NETDEV = "dgram,id=n0,local.type=fd,local.str={fd}"
+
+
+@needs("guest", "namespaces", limit=120)
+def wrapper_gives_its_guest_a_network_and_returns_its_exit_status(case: Case):
+    daemon = start_daemon(case)
+    control = case.path("control.sock")
+    prefix = [*command_line(control, f"unix:{daemon.socket}"), "--"]
+    guest = case.own(Guest(case.folder, FD_NETDEV, L2Daemon.GUEST_ADDRESS,
+                           prefix=prefix))
+    guest.run(PING)
+    status = ask_status(control)
+    expect_equal("state", status["network"]["state"], "up")
+    expect(status["network_to_guest"]["frames"] > 0, "expected frames counted")
+    guest.power_off()
+    expect_equal("exit status", guest.process.wait(), 0)
+    expect(not control.exists(), "expected the control socket to be gone")
+
+
+def start_wrapped_machine(case: Case) -> tuple[Process, int]:
+    """A forwarder with a QEMU that never boots, and the process id of this."""
+    control, pid_file = case.path("control.sock"), case.path("machine.pid")
+    forwarder = case.own(Process(
+        [*command_line(control, f"unix:{case.path('nobody.sock')}"), "--",
+         "qemu-system-x86_64", "-accel", "tcg", "-machine", "none",
+         "-nodefaults", "-no-user-config", "-display", "none",
+         "-pidfile", pid_file, "-netdev", FD_NETDEV], case.path("wrapper.log")))
+    wait_for("the forwarder and QEMU to be up",
+             lambda: pid_file.exists() and pid_file.read_text().strip()
+             and ask_status(control))
+    machine = int(pid_file.read_text())
+    wait_for("QEMU to handle SIGTERM", lambda: catches(machine, signal.SIGTERM))
+    return forwarder, machine
+
+
+@needs("guest")
+def wrapper_returns_the_signal_its_guest_died_of(case: Case):
+    forwarder, machine = start_wrapped_machine(case)
+    os.kill(machine, signal.SIGKILL)
+    expect_equal("exit status", forwarder.wait(), 128 + signal.SIGKILL)
+
+
+@needs("guest")
+def wrapper_passes_a_signal_on_and_leaves_nothing_behind(case: Case):
+    forwarder, machine = start_wrapped_machine(case)
+    expect_equal("exit status", forwarder.terminate(), 0)
+    expect(not process_exists(machine), "expected QEMU to have ended")
+    expect(not case.path("control.sock").exists(),
+           "expected the control socket to be gone")

@@ -1,0 +1,278 @@
+"""What every integration test stands on: declaring a test and its needs,
+waiting for conditions, processes that end with the test, and network
+namespaces that nobody else sees."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Optional, Sequence, TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+FORWARDER = Path(os.environ.get("FORWARDER", ROOT / "forwarder")).absolute()
+POLL_SECONDS = 0.02
+
+Value = TypeVar("Value")
+
+
+class Failure(Exception):
+    """What was expected and did not happen."""
+
+
+def expect(condition: object, message: str) -> None:
+    if not condition:
+        raise Failure(message)
+
+
+def expect_equal(what: str, found: object, expected: object) -> None:
+    expect(found == expected, f"{what}: expected {expected!r}, found {found!r}")
+
+
+def wait_for(what: str, probe: Callable[[], Value], seconds: float = 10) -> Value:
+    """Asks until the answer is true and returns it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        expect(time.monotonic() < deadline,
+               f"expected {what} within {seconds} s")
+        time.sleep(POLL_SECONDS)
+
+
+# --- tests and what they need -------------------------------------------------
+
+def needs(*names: str, limit: int = 60):
+    """Makes a function a test. It is given a Case, needs what is named (keys
+    of NEEDS) and has `limit` seconds."""
+    def declare(function: Callable[[Case], None]):
+        function.needs = ("forwarder",) + names
+        function.limit = limit
+        return function
+    return declare
+
+
+class Case:
+    """One run of one test: its folder, and what has to be closed after it."""
+
+    def __init__(self) -> None:
+        # Short, as a Unix socket's path has 108 bytes at most.
+        self.folder = Path(tempfile.mkdtemp(prefix="forwarder-"))
+        self._owned: list = []
+
+    def own(self, thing: Value) -> Value:
+        """Has thing.close() called at the end, last owned first."""
+        self._owned.append(thing)
+        return thing
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def logs(self) -> list[Path]:
+        return sorted(self.folder.glob("*.log"))
+
+    def close(self) -> None:
+        try:
+            while self._owned:
+                self._owned.pop().close()
+        finally:
+            shutil.rmtree(self.folder)
+
+
+def lacks_program(program: str, package: str) -> Callable[[], Optional[str]]:
+    return lambda: (None if shutil.which(program)
+                    else f"{program} (package {package})")
+
+
+def lacks_forwarder() -> Optional[str]:
+    if os.access(FORWARDER, os.X_OK):
+        return None
+    return f"{FORWARDER} (run make, or set FORWARDER)"
+
+
+def lacks_namespaces() -> Optional[str]:
+    try:
+        Namespace().close()
+    except (OSError, Failure) as error:
+        return f"a network namespace of its own ({error})"
+    return None if Path("/dev/net/tun").exists() else "/dev/net/tun"
+
+
+def lacks_guest() -> Optional[str]:
+    missing = lacks_program("qemu-system-x86_64", "qemu-system-x86")()
+    if missing:
+        return missing
+    built = subprocess.run([ROOT / "tests" / "guest" / "build"],
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True)
+    return None if built.returncode == 0 else built.stdout.strip()
+
+
+# Each answers None, or what the machine lacks.
+NEEDS: dict[str, Callable[[], Optional[str]]] = {
+    "forwarder": lacks_forwarder,
+    "guest": lacks_guest,
+    "iperf3": lacks_program("iperf3", "iperf3"),
+    "namespaces": lacks_namespaces,
+    "passt": lacks_program("passt", "passt"),
+}
+
+
+# --- processes ----------------------------------------------------------------
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None)
+
+
+def die_with_parent() -> None:
+    """Called in the child: even a runner that is killed leaves nothing."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """What a program under test leaves running becomes our child."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_orphans() -> None:
+    """Ends every child we have, once all that is ours is closed."""
+    while True:
+        pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")
+                if parent_of(int(path.name)) == os.getpid()]
+        if not pids:
+            return
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+class Process:
+    """A program with its output in a log file, in a session of its own so that
+    an interrupt at the terminal reaches only the runner, which cleans up."""
+
+    def __init__(self, arguments: Sequence, log: Path, **options) -> None:
+        self.name = Path(str(arguments[0])).name
+        self.log = log
+        with open(log, "ab") as output:
+            self._process = subprocess.Popen(
+                [str(argument) for argument in arguments],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True, preexec_fn=die_with_parent, **options)
+        self.pid = self._process.pid
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float = 10) -> int:
+        """The exit status as a shell would say it: 128 + N for signal N."""
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"expected {self.name} to end within {seconds} s")
+        return status if status >= 0 else 128 - status
+
+    def kill(self) -> None:
+        """SIGKILL, and gone when this returns."""
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self, seconds: float = 10) -> int:
+        self._process.terminate()
+        return self.wait(seconds)
+
+    def close(self) -> None:
+        if self.alive():
+            self._process.terminate()
+            try:
+                self._process.wait(2)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+def stat_of(pid: int) -> list[str]:
+    """Its state, its parent and so on. Empty if there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return stat.rpartition(")")[2].split()
+
+
+def parent_of(pid: int) -> Optional[int]:
+    stat = stat_of(pid)
+    return int(stat[1]) if stat else None
+
+
+def process_exists(pid: int) -> bool:
+    """Not counting one that is dead and only waits to be reaped."""
+    stat = stat_of(pid)
+    return bool(stat) and stat[0] != "Z"
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler for the signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE).group(1), 16)
+    return bool(mask >> (number - 1) & 1)
+
+
+def is_listening(path: Path, pid: int) -> bool:
+    """Whether the process's namespace has a Unix socket listening at path.
+    Asked of the kernel, as a connection would already be a client."""
+    try:
+        lines = Path(f"/proc/{pid}/net/unix").read_text().splitlines()
+    except OSError:
+        return False
+    accepting = "00010000"
+    return any(line.split()[3] == accepting and line.endswith(f" {path}")
+               for line in lines)
+
+
+# --- network namespaces -------------------------------------------------------
+
+class Namespace:
+    """A network namespace without a name, inside a user namespace of its own,
+    so that root isn't needed. Its devices and addresses are ours alone. It
+    lives as long as a process is in it: nothing is left to be removed."""
+
+    def __init__(self) -> None:
+        self._holder = subprocess.Popen(
+            ["unshare", "--user", "--map-root-user", "--net",
+             "sh", "-c", "echo ready && exec cat"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True)
+        if self._holder.stdout.readline() != "ready\n":
+            self.close()
+            raise Failure(self._holder.stderr.read().strip())
+
+    def enter(self, *arguments) -> list[str]:
+        """The command line that runs another one inside. It replaces itself
+        with it, so the process id is the command's."""
+        return ["nsenter", "--target", str(self._holder.pid), "--user", "--net",
+                "--preserve-credentials", "--", *map(str, arguments)]
+
+    def run(self, *arguments) -> str:
+        done = subprocess.run(self.enter(*arguments), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, timeout=10)
+        expect(done.returncode == 0,
+               f"{' '.join(map(str, arguments))}: {done.stdout.strip()}")
+        return done.stdout
+
+    def ip(self, arguments: str) -> str:
+        return self.run("ip", *arguments.split())
+
+    def close(self) -> None:
+        self._holder.stdin.close()
+        self._holder.wait(10)

@@ -1,0 +1,44 @@
+"""passt as the daemon, unprivileged and in a namespace of its own."""
+
+from __future__ import annotations
+
+from daemons import Iperf3Server, Passt
+from forwarder import Forwarder
+from harness import Case, expect_equal, needs, wait_for
+from vm import Guest, received_bytes
+
+
+def expect_transfer(guest: Guest) -> None:
+    """A new connection each way, from the guest to its gateway."""
+    for direction in ("", "--reverse"):
+        report = guest.run(f"iperf3 --json --client {Passt.GATEWAY}"
+                           f" --bytes 4M {direction}", seconds=20)
+        assert received_bytes(report) > 0, report
+
+
+@needs("guest", "passt", "namespaces", "iperf3", limit=120)
+def guest_makes_new_connections_after_passt_was_killed(case: Case):
+    passt = case.own(Passt(case.folder))
+    passt.start()
+    case.own(Iperf3Server(case.folder, passt.namespace, "127.0.0.1"))
+    forwarder = case.own(Forwarder(case.folder, f"unix:{passt.socket}",
+                                   f"unixgram:{case.path('guest.sock')}"))
+    netdev = ("dgram,id=n0"
+              f",local.type=unix,local.path={case.path('vm.sock')}"
+              f",remote.type=unix,remote.path={case.path('guest.sock')}")
+    guest = case.own(Guest(case.folder, netdev, "dhcp"))
+    wait_for("an address from passt's DHCP server",
+             lambda: Passt.ADDRESS in guest.run("ip address show dev eth0"), 20)
+    expect_transfer(guest)
+
+    passt.kill()
+    passt.start()
+    expect_transfer(guest)
+
+    passt.kill()
+    wait_for("the outage to be seen",
+             lambda: forwarder.status()["network"]["state"] == "down")
+    passt.start()
+    forwarder.wait_until_up()
+    expect_transfer(guest)
+    expect_equal("outages", forwarder.status()["network"]["outages"], 2)

@@ -1,0 +1,513 @@
+"""Stand-ins for both sides of the forwarder, which can do what no decent guest
+or daemon would: and the Bridge that puts a forwarder between the two."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+from typing import Callable, Optional, Sequence
+
+from forwarder import Forwarder
+from harness import (FORWARDER, NEEDS, Case, Failure, die_with_parent,
+                     expect, expect_equal, lacks_program, wait_for)
+
+# Locally administered, as a virtual machine's own.
+MAC = bytes.fromhex("525400123456")
+BROADCAST = b"\xff" * 6
+IPV4 = 0x0800
+RARP = 0x8035
+HEADER_BYTES = 4
+MIN_FRAME_BYTES = 14
+NUMBERED_BYTES = MIN_FRAME_BYTES + 8
+PATTERN = bytes(range(251)) * 280
+SECONDS = 10
+
+
+def lacks_plain_build() -> Optional[str]:
+    """Memory and processor time mean nothing under a sanitizer."""
+    image = Path(FORWARDER).read_bytes()
+    for name in (b"__asan_init", b"__tsan_init", b"__ubsan_handle"):
+        if name in image:
+            return "a forwarder built without a sanitizer"
+    return None
+
+
+def lacks_root() -> Optional[str]:
+    return None if os.geteuid() == 0 else "root"
+
+
+NEEDS["strace"] = lacks_program("strace", "strace")
+NEEDS["plain-build"] = lacks_plain_build
+NEEDS["root"] = lacks_root
+
+
+# --- frames -------------------------------------------------------------------
+
+def raw_frame(payload: bytes = b"", ether_type: int = IPV4,
+              source: bytes = MAC, target: bytes = BROADCAST) -> bytes:
+    return target + source + struct.pack("!H", ether_type) + payload
+
+
+def frame(number: int, size: int = 60, source: bytes = MAC) -> bytes:
+    """A frame that tells its number, and whether a byte of it was changed."""
+    start = number % 251
+    head = raw_frame(struct.pack("!Q", number), source=source)
+    return head + PATTERN[start:start + size - len(head)]
+
+
+def number_of(received: bytes) -> int:
+    """The number of a frame made by frame(), which is still as it was."""
+    number, = struct.unpack_from("!Q", received, MIN_FRAME_BYTES)
+    start = number % 251
+    expect(received[NUMBERED_BYTES:]
+           == PATTERN[start:start + len(received) - NUMBERED_BYTES],
+           f"expected frame {number} to be unchanged")
+    return number
+
+
+def numbers(frames: Sequence[bytes]) -> list[int]:
+    return [number_of(one) for one in frames]
+
+
+def is_announcement(received: bytes) -> bool:
+    return received[12:14] == struct.pack("!H", RARP)
+
+
+def header(length: int) -> bytes:
+    return struct.pack("!I", length)
+
+
+def framed(*frames: bytes) -> bytes:
+    return b"".join(header(len(one)) + one for one in frames)
+
+
+class Deframer:
+    """A stream's bytes to frames, without mercy for a wrong one."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        data = self.rest + data
+        frames, at = [], 0
+        while len(data) - at >= HEADER_BYTES:
+            length, = struct.unpack_from("!I", data, at)
+            expect(MIN_FRAME_BYTES <= length <= 69632,
+                   f"expected whole frames, found one of {length} bytes")
+            if len(data) - at - HEADER_BYTES < length:
+                break
+            at += HEADER_BYTES + length
+            frames.append(data[at - length:at])
+        self.rest = data[at:]
+        return frames
+
+
+# --- the network's side -------------------------------------------------------
+
+class Connection:
+    """One client of a stand-in daemon: a generation, seen from there."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        stream.settimeout(SECONDS)
+        self.socket = stream
+        self.deframer = Deframer()
+        self.waiting: list[bytes] = []
+
+    def send(self, *frames: bytes) -> None:
+        self.socket.sendall(framed(*frames))
+
+    def send_bytes(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def read(self) -> list[bytes]:
+        """The frames that the next piece completes; raises at the end."""
+        data = self.socket.recv(262144)
+        expect(data, "expected frames, found the end of the connection")
+        return self.deframer.feed(data)
+
+    def next_any(self) -> bytes:
+        while not self.waiting:
+            self.waiting += self.read()
+        return self.waiting.pop(0)
+
+    def next(self) -> bytes:
+        """The next frame that isn't an announcement."""
+        while True:
+            received = self.next_any()
+            if not is_announcement(received):
+                return received
+
+    def take(self, count: int) -> list[bytes]:
+        return [self.next() for _ in range(count)]
+
+    def expect_end(self) -> None:
+        """The forwarder gave this generation up."""
+        try:
+            while self.socket.recv(262144):
+                pass
+        except ConnectionResetError:
+            pass
+        except TimeoutError:
+            raise Failure("expected the connection to end")
+
+    def drain_after_death(self) -> list[bytes]:
+        """Dies like a process, but for telling what it hadn't read yet."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+        frames = list(self.waiting)
+        try:
+            while data := self.socket.recv(262144):
+                frames += self.deframer.feed(data)
+        except ConnectionResetError:  # it closed with bytes of ours unread
+            pass
+        self.close()
+        return frames
+
+    def reset(self) -> None:
+        """TCP only: ends without a goodbye."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                               struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class FakeDaemon:
+    """Listens on a Unix path, or on a port of the loopback."""
+
+    def __init__(self, path: Optional[Path] = None,
+                 host: str = "127.0.0.1") -> None:
+        self.path = path
+        self.host = host
+        self.port = 0
+        self.listener: Optional[socket.socket] = None
+
+    @property
+    def endpoint(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp:{host}:{self.port}"
+
+    def bind(self) -> None:
+        if self.path:
+            self.path.unlink(missing_ok=True)
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(str(self.path))
+        else:
+            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            self.listener = socket.socket(family)
+            self.listener.setsockopt(socket.SOL_SOCKET,
+                                     socket.SO_REUSEADDR, 1)
+            self.listener.bind((self.host, self.port))
+            self.port = self.listener.getsockname()[1]
+        self.listener.settimeout(SECONDS)
+
+    def listen(self, backlog: int = 16) -> None:
+        self.listener.listen(backlog)
+
+    def start(self) -> FakeDaemon:
+        self.bind()
+        self.listen()
+        return self
+
+    def accept(self) -> Connection:
+        try:
+            return Connection(self.listener.accept()[0])
+        except TimeoutError:
+            raise Failure("expected the forwarder to dial")
+
+    def greet(self) -> Connection:
+        """Accepts, and proves with a frame that it lives."""
+        connection = self.accept()
+        connection.send(frame(0))
+        return connection
+
+    def stop(self) -> None:
+        """Its socket file stays, as that of a killed process."""
+        if self.listener:
+            self.listener.close()
+            self.listener = None
+
+    close = stop
+
+
+def fill_backlog(path: Path) -> list[socket.socket]:
+    """Connections until the listener at path takes no more of them."""
+    fillers = []
+    while True:
+        filler = socket.socket(socket.AF_UNIX)
+        filler.setblocking(False)
+        fillers.append(filler)
+        try:
+            filler.connect(str(path))
+        except BlockingIOError:
+            return fillers
+
+
+# --- the guest's side ---------------------------------------------------------
+
+class FakeGuest:
+    """Sends and receives one frame a datagram."""
+
+    def __init__(self, datagrams: socket.socket,
+                 path: Optional[Path] = None) -> None:
+        datagrams.settimeout(SECONDS)
+        self.socket = datagrams
+        self.path = path
+
+    def send(self, *frames: bytes) -> None:
+        for one in frames:
+            self.socket.send(one)
+
+    def receive(self) -> bytes:
+        try:
+            return self.socket.recv(131072)
+        except TimeoutError:
+            raise Failure("expected a frame to reach the guest")
+
+    def take(self, count: int) -> list[bytes]:
+        return [self.receive() for _ in range(count)]
+
+    def drain(self) -> list[bytes]:
+        """What has come so far."""
+        frames = []
+        while select.select([self.socket], [], [], 0)[0]:
+            frames.append(self.socket.recv(131072))
+        return frames
+
+    def close(self) -> None:
+        """The file stays, as that of a killed process."""
+        self.socket.close()
+
+    def remove(self) -> None:
+        self.close()
+        if self.path:
+            self.path.unlink(missing_ok=True)
+
+
+def guest_on_path(path: Path, forwarder_path: Path) -> FakeGuest:
+    datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    datagrams.bind(str(path))
+    try:
+        datagrams.connect(str(forwarder_path))
+    except OSError:
+        datagrams.close()
+        path.unlink()
+        raise
+    return FakeGuest(datagrams, path)
+
+
+def guest_pair() -> tuple[FakeGuest, socket.socket]:
+    """A guest, and the descriptor's end that is the forwarder's."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    return FakeGuest(near), far
+
+
+# --- processes of our own -----------------------------------------------------
+
+def descriptor_of(thing: object) -> int:
+    """Of a socket or what has one; -1 for anything else."""
+    for name in ("socket", "listener"):
+        thing = getattr(thing, name, None) or thing
+    return thing.fileno() if isinstance(thing, socket.socket) else -1
+
+
+def close_all_but(kept: set[int]) -> None:
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:  # that of the list itself
+                pass
+
+
+class Child:
+    """Runs a function in a process of its own, so that it can be killed or
+    stopped like one, and its work doesn't slow the test's. What it sends with
+    the `tell` it is given, the test reads with hear(): also when it is dead.
+    Of the descriptors it keeps only its arguments', so that what the test
+    closes is closed."""
+
+    def __init__(self, function: Callable, *arguments) -> None:
+        ours, theirs = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._run(theirs, function, arguments)
+        os.close(theirs)
+        os.set_blocking(ours, False)
+        self._pipe = ours
+        self._heard = b""
+
+    @staticmethod
+    def _run(pipe: int, function: Callable, arguments: tuple) -> None:
+        status = 1
+        try:
+            die_with_parent()
+            close_all_but({0, 1, 2, pipe, *map(descriptor_of, arguments)})
+            signal.alarm(0)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            function(lambda data: os.write(pipe, data), *arguments)
+            status = 0
+        except OSError:  # the other side ended, as it may
+            pass
+        except BaseException as error:
+            print(f"child: {error!r}", flush=True)
+        finally:
+            os._exit(status)
+
+    def hear(self) -> bytes:
+        """All it has told so far."""
+        try:
+            while more := os.read(self._pipe, 65536):
+                self._heard += more
+        except BlockingIOError:
+            pass
+        return self._heard
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, and gone when this returns."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+
+    def close(self) -> None:
+        self.kill()
+        os.close(self._pipe)
+
+
+def flood(tell: Callable, guest: FakeGuest, rate: int, sizes: list[int],
+          first: int = 1) -> None:
+    """Sends numbered frames for ever, `rate` a second unless held back. What
+    was held back isn't made up for."""
+    datagrams = guest.socket
+    datagrams.settimeout(None)
+    number, due = first, time.monotonic()
+    while True:
+        for _ in range(max(1, rate // 500)):
+            datagrams.send(frame(number, sizes[number % len(sizes)]))
+            number += 1
+        due = max(due + max(1, rate // 500) / rate, time.monotonic() - 0.01)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def pour(tell: Callable, connection: Connection, size: int) -> None:
+    """Sends numbered frames to the guest as fast as they go."""
+    connection.socket.settimeout(None)
+    number = 1
+    while True:
+        connection.send(*(frame(number + i, size) for i in range(20)))
+        number += 20
+
+
+def swallow(tell: Callable, stream: socket.socket) -> None:
+    """Reads for ever."""
+    stream.settimeout(None)
+    while stream.recv(262144):
+        pass
+
+
+# --- all of it ----------------------------------------------------------------
+
+class Bridge:
+    """A stand-in guest, a forwarder and a stand-in daemon, each of which can
+    be taken apart. Options are SECTION.KEY=VALUE."""
+
+    def __init__(self, case: Case, options: Sequence[str] = (),
+                 daemon: Optional[FakeDaemon] = None,
+                 daemon_runs: bool = True) -> None:
+        self.case = case
+        self.guest_path = case.path("guest.sock")
+        self.daemon = case.own(daemon or FakeDaemon(case.path("net.sock")))
+        if daemon_runs and not self.daemon.listener:
+            self.daemon.start()
+        self.forwarder = case.own(Forwarder(
+            case.folder, self.daemon.endpoint, f"unixgram:{self.guest_path}",
+            options))
+        self.guest = self.new_guest("vm.sock")
+
+    def new_guest(self, name: str) -> FakeGuest:
+        return self.case.own(
+            guest_on_path(self.case.path(name), self.guest_path))
+
+    def accept(self) -> Connection:
+        return self.case.own(self.daemon.accept())
+
+    def meet(self) -> Connection:
+        """A generation in which both sides know each other, proven to live."""
+        connection = self.accept()
+        self.guest.send(frame(0))
+        expect_equal("first frame", number_of(connection.next()), 0)
+        connection.send(frame(0))
+        expect_equal("first frame", number_of(self.guest.receive()), 0)
+        return connection
+
+    @property
+    def pid(self) -> int:
+        return self.forwarder.process.pid
+
+    def status(self) -> dict:
+        return self.forwarder.status()
+
+    def drops(self, direction: str, reason: str) -> int:
+        return self.status()[direction]["drops"][reason]
+
+    def wait_for_drops(self, direction: str, reason: str, count: int) -> None:
+        wait_for(f"{count} frames dropped as {reason}",
+                 lambda: self.drops(direction, reason) >= count)
+        expect_equal(f"frames dropped as {reason}",
+                     self.drops(direction, reason), count)
+
+    def wait_until(self, state: str) -> None:
+        wait_for(f"the network to be {state}",
+                 lambda: self.status()["network"]["state"] == state)
+
+    def log_lines(self, start: str) -> list[str]:
+        """What stands behind the time in the lines that begin so."""
+        return lines_of(self.forwarder.log_text(), start)
+
+    def wait_for_line(self, start: str) -> str:
+        return wait_for(f"a line {start!r}", lambda: self.log_lines(start))[-1]
+
+
+def lines_of(log: str, start: str) -> list[str]:
+    lines = (line.partition(" ")[2] for line in log.splitlines())
+    return [line for line in lines if line.startswith(start)]
+
+
+def run_forwarder(*arguments, seconds: float = SECONDS, **options
+                  ) -> subprocess.CompletedProcess:
+    """To its end; for what is expected not to run for long."""
+    return subprocess.run([str(FORWARDER), *map(str, arguments)],
+                          stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=seconds, **options)
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_kib(pid: int) -> int:
+    """Exact, other than VmRSS, which is a sum of rough counters."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return next(int(line.split()[1]) for line in rollup.splitlines()
+                if line.startswith("Rss:"))
+
+
+def context_switches(pid: int) -> int:
+    """Of all threads, since they started: each wakeup is one."""
+    return sum(int(line.split()[1])
+               for task in Path(f"/proc/{pid}/task").iterdir()
+               for line in (task / "status").read_text().splitlines()
+               if "ctxt_switches" in line)

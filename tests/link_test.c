@@ -1,0 +1,883 @@
+/* LINK_ROUNDS=1000 repeats each test that often. */
+#include "reconnect/link.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "reconnect/clock.h"
+#include "tests/support/suite.h"
+
+/* No generation of a test grows this old. */
+#define NEVER_PROVEN_MS INT64_MAX
+
+#define HOUR_MS (60 * 60 * 1000)
+
+static struct link shared;
+static unsigned descriptors_before;
+
+static void
+set_up(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	descriptors_before = open_descriptors();
+	ck_assert_int_eq(link_init(&shared, NEVER_PROVEN_MS), 0);
+}
+
+/* Every test gives all loans back and closes its peers' ends. */
+static void
+tear_down(void)
+{
+	link_destroy(&shared);
+	ck_assert_uint_eq(open_descriptors(), descriptors_before);
+}
+
+static struct link_view
+look(void)
+{
+	struct link_view view;
+
+	link_look(&shared, &view);
+	return view;
+}
+
+/* A new generation; returns its peer's end. The smallest buffers there are:
+ * soon full, soon drained. */
+static int
+install(void)
+{
+	int ends[2], smallest = 1;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	for (int i = 0; i < 2; i++)
+		setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &smallest,
+		    sizeof(smallest));
+	link_install(&shared, ends[0]);
+	return ends[1];
+}
+
+static int
+install_proven(void)
+{
+	int peer = install();
+
+	link_heard(&shared, look().generation);
+	return peer;
+}
+
+static struct loan
+borrow(void)
+{
+	struct loan loan;
+
+	ck_assert_int_eq(
+	    link_borrow(&shared, &loan, LINK_PATIENCE_FOREVER), LINK_READY);
+	return loan;
+}
+
+static enum link_answer
+ask(int64_t patience_ms)
+{
+	struct loan loan;
+	enum link_answer answer = link_borrow(&shared, &loan, patience_ms);
+
+	if (answer == LINK_READY)
+		link_return(&loan);
+	return answer;
+}
+
+static pthread_t
+start(void *(*run)(void *), void *argument)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, run, argument), 0);
+	return thread;
+}
+
+static void
+join(pthread_t thread)
+{
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+
+static bool
+rings(void)
+{
+	struct pollfd bell = { .fd = shared.bell.fds[0], .events = POLLIN };
+
+	return poll(&bell, 1, 0) == 1;
+}
+
+START_TEST(it_starts_down_in_its_first_outage)
+{
+	struct link_view view = look();
+
+	ck_assert_int_eq(view.state, LINK_DOWN);
+	ck_assert_uint_eq(view.generation, 0);
+	ck_assert_uint_eq(view.outages, 0);
+	ck_assert_int_eq(ask(0), LINK_WAITED);
+}
+END_TEST
+
+START_TEST(a_loan_is_the_present_generation)
+{
+	int peer = install();
+	struct loan loan = borrow();
+
+	ck_assert_uint_eq(loan.generation, 1);
+	ck_assert_int_eq(look().state, LINK_UP);
+	ck_assert_int_eq(write(loan.fd, "x", 1), 1);
+	link_return(&loan);
+	ck_assert_int_eq(loan.fd, -1);
+	close(peer);
+}
+END_TEST
+
+START_TEST(the_first_failure_is_the_one_that_is_told)
+{
+	int peer = install_proven();
+	struct link_view view;
+
+	link_fail(&shared, 1, "first");
+	link_fail(&shared, 1, "second");
+	view = look();
+	ck_assert_int_eq(view.state, LINK_DOWN);
+	ck_assert_uint_eq(view.outages, 1);
+	ck_assert_uint_eq(view.loss.generation, 1);
+	ck_assert_str_eq(view.loss.reason, "first");
+	ck_assert_str_eq(view.last_error, "first");
+	close(peer);
+}
+END_TEST
+
+START_TEST(a_late_report_about_an_older_generation_does_nothing)
+{
+	int old = install_proven(), peer;
+
+	link_fail(&shared, 1, "old");
+	peer = install_proven();
+	doorbell_answer(&shared.bell);
+	link_fail(&shared, 1, "late");
+	link_fail(&shared, 0, "never was");
+	link_fail(&shared, 3, "not yet");
+	ck_assert_int_eq(look().state, LINK_UP);
+	ck_assert_uint_eq(look().outages, 1);
+	ck_assert_str_eq(look().loss.reason, "old");
+	ck_assert(!rings());
+	close(old);
+	close(peer);
+}
+END_TEST
+
+/* Two that report one generation at the same moment. */
+struct reporter {
+	pthread_barrier_t *together;
+	const char *reason;
+};
+
+static void *
+report(void *argument)
+{
+	struct reporter *reporter = argument;
+	struct loan loan = borrow();
+
+	pthread_barrier_wait(reporter->together);
+	link_fail(&shared, loan.generation, reporter->reason);
+	link_return(&loan);
+	return NULL;
+}
+
+START_TEST(both_sides_report_is_one_outage)
+{
+	pthread_barrier_t together;
+	struct reporter reader = { &together, "end of file" };
+	struct reporter writer = { &together, "broken pipe" };
+	int peer = install_proven();
+	pthread_t threads[2];
+	struct link_view view;
+
+	pthread_barrier_init(&together, NULL, 2);
+	threads[0] = start(report, &reader);
+	threads[1] = start(report, &writer);
+	join(threads[0]);
+	join(threads[1]);
+	view = look();
+	ck_assert_uint_eq(view.outages, 1);
+	ck_assert(!strcmp(view.loss.reason, reader.reason) ||
+		  !strcmp(view.loss.reason, writer.reason));
+	pthread_barrier_destroy(&together);
+	close(peer);
+}
+END_TEST
+
+/* A thread with a loan, blocked in a system call; woken, it reports. */
+struct borrower {
+	struct loan loan;
+	atomic_bool began;
+	ssize_t result;
+};
+
+static void *
+read_until_woken(void *argument)
+{
+	struct borrower *borrower = argument;
+	char byte;
+
+	atomic_store(&borrower->began, true);
+	borrower->result = read(borrower->loan.fd, &byte, 1);
+	link_return(&borrower->loan);
+	return NULL;
+}
+
+static void *
+write_until_woken(void *argument)
+{
+	static char much[16 * 1024 * 1024];
+	struct borrower *borrower = argument;
+
+	atomic_store(&borrower->began, true);
+	do
+		borrower->result = write(borrower->loan.fd, much, sizeof(much));
+	while (borrower->result > 0);
+	link_return(&borrower->loan);
+	return NULL;
+}
+
+static void
+await_beginning(struct borrower *borrower)
+{
+	while (!atomic_load(&borrower->began))
+		sched_yield();
+}
+
+START_TEST(a_failure_wakes_a_blocked_reader)
+{
+	int peer = install();
+	struct borrower borrower = { .loan = borrow(), .result = -1 };
+	pthread_t reader = start(read_until_woken, &borrower);
+
+	await_beginning(&borrower);
+	link_fail(&shared, 1, "somebody else saw it");
+	join(reader);
+	ck_assert_int_eq(borrower.result, 0);
+	close(peer);
+}
+END_TEST
+
+START_TEST(a_failure_wakes_a_blocked_writer)
+{
+	int peer = install();
+	struct borrower borrower = { .loan = borrow() };
+	struct pollfd arrived = { .fd = peer, .events = POLLIN };
+	pthread_t writer = start(write_until_woken, &borrower);
+
+	ck_assert_int_eq(poll(&arrived, 1, -1), 1);
+	link_fail(&shared, 1, "somebody else saw it");
+	join(writer);
+	ck_assert_int_eq(borrower.result, -1);
+	close(peer);
+}
+END_TEST
+
+START_TEST(a_stop_wakes_whoever_is_blocked_on_the_descriptor)
+{
+	int peer = install();
+	struct borrower reading = { .loan = borrow(), .result = -1 };
+	struct borrower writing = { .loan = borrow() };
+	struct pollfd arrived = { .fd = peer, .events = POLLIN };
+	pthread_t reader = start(read_until_woken, &reading);
+	pthread_t writer = start(write_until_woken, &writing);
+
+	await_beginning(&reading);
+	ck_assert_int_eq(poll(&arrived, 1, -1), 1);
+	link_stop(&shared);
+	join(reader);
+	join(writer);
+	ck_assert_int_eq(reading.result, 0);
+	ck_assert_int_eq(writing.result, -1);
+	close(peer);
+}
+END_TEST
+
+START_TEST(the_last_loan_that_comes_home_closes)
+{
+	int peer = install();
+	struct loan first = borrow(), second = borrow();
+	int fd = first.fd;
+
+	link_return(&first);
+	ck_assert(is_open(fd));
+	first = borrow();
+	link_fail(&shared, 1, "gone");
+	ck_assert(is_open(fd));
+	link_return(&first);
+	ck_assert(is_open(fd));
+	link_return(&second);
+	ck_assert(!is_open(fd));
+	close(peer);
+}
+END_TEST
+
+START_TEST(without_a_loan_the_failure_closes)
+{
+	int peer = install();
+	struct loan loan = borrow();
+	int fd = loan.fd;
+
+	link_return(&loan);
+	link_fail(&shared, 1, "gone");
+	ck_assert(!is_open(fd));
+	close(peer);
+}
+END_TEST
+
+START_TEST(a_number_is_not_reused_while_its_loan_is_out)
+{
+	int peer = install(), strangers[2];
+	struct loan loan = borrow();
+	int fd = loan.fd;
+	struct pollfd foreign;
+
+	link_fail(&shared, 1, "gone");
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, strangers), 0);
+	ck_assert_int_ne(strangers[0], fd);
+	ck_assert_int_ne(strangers[1], fd);
+	ck_assert_int_eq(write(loan.fd, "secret", 6), -1);
+	for (int i = 0; i < 2; i++) {
+		foreign = (struct pollfd){ strangers[i], POLLIN, 0 };
+		ck_assert_int_eq(poll(&foreign, 1, 0), 0);
+	}
+	close(strangers[0]);
+	close(strangers[1]);
+	link_return(&loan);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, strangers), 0);
+	ck_assert(strangers[0] == fd || strangers[1] == fd);
+	close(strangers[0]);
+	close(strangers[1]);
+	close(peer);
+}
+END_TEST
+
+START_TEST(an_old_loan_does_not_delay_the_next_generation)
+{
+	int old_peer = install(), peer;
+	struct loan old = borrow(), loan;
+	int old_fd = old.fd;
+
+	link_fail(&shared, 1, "gone");
+	peer = install();
+	loan = borrow();
+	ck_assert_uint_eq(loan.generation, 2);
+	ck_assert_int_ne(loan.fd, old_fd);
+	link_return(&old);
+	ck_assert(!is_open(old_fd));
+	ck_assert(is_open(loan.fd));
+	link_return(&loan);
+	close(old_peer);
+	close(peer);
+}
+END_TEST
+
+static void *
+wait_forever(void *argument)
+{
+	enum link_answer *answer = argument;
+
+	*answer = ask(LINK_PATIENCE_FOREVER);
+	return NULL;
+}
+
+START_TEST(a_new_generation_wakes_every_waiter)
+{
+	enum link_answer answers[4];
+	pthread_t waiters[4];
+	int peer;
+
+	for (int i = 0; i < 4; i++)
+		waiters[i] = start(wait_forever, &answers[i]);
+	link_nudge(&shared); /* and waking for nothing is no answer */
+	peer = install();
+	for (int i = 0; i < 4; i++) {
+		join(waiters[i]);
+		ck_assert_int_eq(answers[i], LINK_READY);
+	}
+	close(peer);
+}
+END_TEST
+
+static void *
+wait_an_hour(void *argument)
+{
+	enum link_answer *answer = argument;
+
+	*answer = ask(HOUR_MS);
+	return NULL;
+}
+
+START_TEST(a_stop_wakes_every_waiter_now_and_from_now_on)
+{
+	enum link_answer answers[6];
+	pthread_t waiters[6];
+
+	for (int i = 0; i < 6; i++)
+		waiters[i] =
+		    start(i % 2 ? wait_forever : wait_an_hour, &answers[i]);
+	link_stop(&shared);
+	for (int i = 0; i < 6; i++) {
+		join(waiters[i]);
+		ck_assert_int_eq(answers[i], LINK_ENDED);
+	}
+	ck_assert_int_eq(ask(LINK_PATIENCE_FOREVER), LINK_ENDED);
+	ck_assert_int_eq(ask(0), LINK_ENDED);
+	ck_assert_int_eq(look().state, LINK_STOPPED);
+	ck_assert(rings());
+}
+END_TEST
+
+START_TEST(a_connection_made_after_the_stop_is_closed)
+{
+	int ends[2];
+	char byte;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	link_stop(&shared);
+	link_install(&shared, ends[0]);
+	ck_assert(!is_open(ends[0]));
+	ck_assert_int_eq(read(ends[1], &byte, 1), 0);
+	ck_assert_uint_eq(look().generation, 0);
+	close(ends[1]);
+}
+END_TEST
+
+START_TEST(nothing_happens_after_the_stop)
+{
+	int peer = install_proven();
+
+	link_stop(&shared);
+	link_fail(&shared, 1, "late");
+	link_stop(&shared);
+	ck_assert_int_eq(look().state, LINK_STOPPED);
+	ck_assert_uint_eq(look().outages, 0);
+	close(peer);
+}
+END_TEST
+
+/* As if an hour had gone by since whatever it remembers. */
+static void
+let_an_hour_pass(void)
+{
+	mutex_lock(&shared.lock);
+	shared.outage_since_ms -= HOUR_MS;
+	shared.down_since_ms -= HOUR_MS;
+	shared.up_since_ms -= HOUR_MS;
+	mutex_unlock(&shared.lock);
+}
+
+START_TEST(patience_ends_when_the_outage_is_that_old)
+{
+	int64_t asked_ms = clock_now_ms();
+
+	mutex_lock(&shared.lock);
+	shared.outage_since_ms = asked_ms;
+	mutex_unlock(&shared.lock);
+	ck_assert_int_eq(ask(20), LINK_WAITED);
+	ck_assert_int_ge(clock_now_ms(), asked_ms + 20);
+}
+END_TEST
+
+/* Counted from the question, the answer would come in an hour. */
+START_TEST(patience_counts_from_the_start_of_the_outage)
+{
+	let_an_hour_pass();
+	ck_assert_int_eq(ask(HOUR_MS), LINK_WAITED);
+	ck_assert_int_eq(ask(HOUR_MS), LINK_WAITED);
+	ck_assert_int_eq(ask(0), LINK_WAITED);
+}
+END_TEST
+
+START_TEST(patience_starts_anew_with_a_new_outage)
+{
+	int peer;
+	int64_t lost_ms;
+
+	let_an_hour_pass();
+	peer = install_proven();
+	lost_ms = clock_now_ms();
+	link_fail(&shared, 1, "gone");
+	ck_assert_int_eq(ask(20), LINK_WAITED);
+	ck_assert_int_ge(clock_now_ms(), lost_ms + 20);
+	close(peer);
+}
+END_TEST
+
+START_TEST(a_flap_keeps_the_outages_start)
+{
+	let_an_hour_pass();
+	for (uint64_t generation = 1; generation <= 3; generation++) {
+		int peer = install();
+
+		ck_assert_int_ge(look().last_outage_ms, HOUR_MS);
+		link_fail(&shared, generation, "accepted and closed");
+		ck_assert(!look().loss.proven);
+		close(peer);
+	}
+	ck_assert_int_eq(ask(HOUR_MS), LINK_WAITED);
+	ck_assert_uint_eq(look().outages, 0);
+}
+END_TEST
+
+START_TEST(a_byte_is_proof_of_life)
+{
+	int peer = install();
+
+	ck_assert(!look().proven);
+	link_heard(&shared, 2);
+	link_heard(&shared, 0);
+	ck_assert(!look().proven);
+	link_heard(&shared, 1);
+	ck_assert(look().proven);
+	link_fail(&shared, 1, "gone");
+	ck_assert(look().loss.proven);
+	ck_assert_uint_eq(look().outages, 1);
+	close(peer);
+}
+END_TEST
+
+START_TEST(a_byte_heard_late_proves_nothing_of_the_next_generation)
+{
+	int old = install(), peer;
+
+	link_fail(&shared, 1, "gone");
+	peer = install();
+	link_heard(&shared, 1);
+	ck_assert(!look().proven);
+	close(old);
+	close(peer);
+}
+END_TEST
+
+START_TEST(a_byte_of_the_generation_before_is_no_proof)
+{
+	int old = install_proven(), peer;
+
+	link_fail(&shared, 1, "gone");
+	peer = install();
+	ck_assert(!look().proven);
+	link_fail(&shared, 2, "accepted and closed");
+	ck_assert_uint_eq(look().outages, 1);
+	close(old);
+	close(peer);
+}
+END_TEST
+
+START_TEST(outliving_proof_ms_is_proof_of_life)
+{
+	int peer;
+
+	link_set_proof(&shared, 5);
+	peer = install();
+	while (!look().proven)
+		sched_yield();
+	ck_assert_int_gt(look().up_ms, 5);
+	link_fail(&shared, 1, "gone");
+	ck_assert(look().loss.proven);
+	ck_assert_int_gt(look().loss.up_ms, 5);
+	close(peer);
+}
+END_TEST
+
+START_TEST(dials_are_counted_by_the_outage_and_in_all)
+{
+	int peers[3];
+
+	link_dialled(&shared);
+	link_dial_failed(&shared, "Connection refused");
+	ck_assert_str_eq(look().last_error, "Connection refused");
+	link_dialled(&shared);
+	peers[0] = install_proven();
+	ck_assert_uint_eq(look().outage_dials, 2);
+	link_fail(&shared, 1, "gone");
+	ck_assert_uint_eq(look().outage_dials, 0);
+	link_dialled(&shared);
+	peers[1] = install();
+	link_fail(&shared, 2, "accepted and closed");
+	link_dialled(&shared);
+	peers[2] = install();
+	ck_assert_uint_eq(look().outage_dials, 2);
+	ck_assert_uint_eq(look().dials, 4);
+	ck_assert_uint_eq(look().outages, 1);
+	ck_assert_uint_eq(look().generation, 3);
+	for (int i = 0; i < 3; i++)
+		close(peers[i]);
+}
+END_TEST
+
+START_TEST(time_spent_down_is_summed)
+{
+	int peer;
+
+	let_an_hour_pass();
+	ck_assert_int_ge(look().down_ms, HOUR_MS);
+	peer = install_proven();
+	ck_assert_int_ge(look().last_outage_ms, HOUR_MS);
+	ck_assert_int_eq(look().down_ms, look().last_outage_ms);
+	let_an_hour_pass();
+	ck_assert_int_ge(look().up_ms, HOUR_MS);
+	link_fail(&shared, 1, "gone");
+	ck_assert_int_ge(look().loss.up_ms, HOUR_MS);
+	let_an_hour_pass();
+	ck_assert_int_ge(look().down_ms, 2 * HOUR_MS);
+	ck_assert_int_lt(look().down_ms, 3 * HOUR_MS);
+	close(peer);
+}
+END_TEST
+
+START_TEST(a_long_reason_is_cut_and_ends)
+{
+	char reason[1000];
+	int peer = install();
+
+	memset(reason, 'x', sizeof(reason) - 1);
+	reason[sizeof(reason) - 1] = '\0';
+	link_fail(&shared, 1, reason);
+	ck_assert_uint_eq(strlen(look().loss.reason), LINK_REASON_BYTES - 1);
+	ck_assert_uint_eq(strlen(look().last_error), LINK_REASON_BYTES - 1);
+	close(peer);
+}
+END_TEST
+
+START_TEST(a_failure_rings_for_the_dialler)
+{
+	int peer = install();
+
+	ck_assert(!rings());
+	link_fail(&shared, 1, "gone");
+	ck_assert(rings());
+	doorbell_answer(&shared.bell);
+	ck_assert(!rings());
+	close(peer);
+}
+END_TEST
+
+/* The stress: writers and readers borrow as fast as they can, while
+ * generations come and go. Every message is its generation's number, so that
+ * both ends see a byte that went astray. */
+
+#define GENERATIONS 1000
+
+static void
+check_message(uint64_t message, uint64_t generation)
+{
+	ck_assert_msg(message == generation,
+	    "bytes of generation %ju reached generation %ju",
+	    (uintmax_t)message, (uintmax_t)generation);
+}
+
+static void *
+write_always(void *argument)
+{
+	struct loan loan;
+
+	(void)argument;
+	while (
+	    link_borrow(&shared, &loan, LINK_PATIENCE_FOREVER) == LINK_READY) {
+		uint64_t generation = loan.generation;
+
+		if (write(loan.fd, &generation, sizeof(generation)) !=
+		    sizeof(generation))
+			link_fail(&shared, generation, "write");
+		link_return(&loan);
+	}
+	return NULL;
+}
+
+static void *
+read_always(void *argument)
+{
+	struct loan loan;
+	uint64_t message;
+
+	(void)argument;
+	while (
+	    link_borrow(&shared, &loan, LINK_PATIENCE_FOREVER) == LINK_READY) {
+		if (read(loan.fd, &message, sizeof(message)) ==
+		    sizeof(message)) {
+			check_message(message, loan.generation);
+			link_heard(&shared, loan.generation);
+		} else {
+			link_fail(&shared, loan.generation, "read");
+		}
+		link_return(&loan);
+	}
+	return NULL;
+}
+
+/* Reads what the writers sent until nothing more can come. */
+static void
+drain(int peer, uint64_t generation)
+{
+	uint64_t message;
+
+	while (read(peer, &message, sizeof(message)) == sizeof(message))
+		check_message(message, generation);
+}
+
+/* One generation's life, ended by either side. */
+static void
+live(uint64_t generation, uint32_t luck)
+{
+	int peer = install(), stranger[2];
+	uint64_t message;
+
+	if (luck % 2)
+		(void)!write(peer, &generation, sizeof(generation));
+	ck_assert_int_eq(
+	    read(peer, &message, sizeof(message)), sizeof(message));
+	check_message(message, generation);
+	if (luck / 2 % 2)
+		shutdown(peer, luck / 4 % 2 ? SHUT_RDWR : SHUT_WR);
+	else
+		link_fail(&shared, generation, "the test wants it so");
+	/* Takes a freed number at once, if there is one. */
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, stranger), 0);
+	drain(peer, generation);
+	while (look().state == LINK_UP)
+		sched_yield();
+	close(peer);
+	ck_assert_int_eq(read(stranger[0], &message, sizeof(message)), -1);
+	ck_assert_int_eq(read(stranger[1], &message, sizeof(message)), -1);
+	close(stranger[0]);
+	close(stranger[1]);
+}
+
+START_TEST(no_byte_of_one_generation_ever_reaches_another)
+{
+	pthread_t threads[5];
+	uint64_t luck = (uint64_t)_i;
+
+	for (int i = 0; i < 5; i++)
+		threads[i] = start(i < 3 ? write_always : read_always, NULL);
+	for (uint64_t generation = 1; generation <= GENERATIONS; generation++)
+		live(generation, suite_random(&luck));
+	ck_assert_uint_eq(look().generation, GENERATIONS);
+	link_stop(&shared);
+	for (int i = 0; i < 5; i++)
+		join(threads[i]);
+}
+END_TEST
+
+static int rounds;
+
+static void
+add(TCase *tc, const TTest *test)
+{
+	tcase_add_loop_test(tc, test, 0, rounds);
+}
+
+static TCase *
+failures(void)
+{
+	TCase *tc = tcase_create("failures");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, it_starts_down_in_its_first_outage);
+	add(tc, a_loan_is_the_present_generation);
+	add(tc, the_first_failure_is_the_one_that_is_told);
+	add(tc, a_late_report_about_an_older_generation_does_nothing);
+	add(tc, both_sides_report_is_one_outage);
+	add(tc, a_failure_wakes_a_blocked_reader);
+	add(tc, a_failure_wakes_a_blocked_writer);
+	add(tc, a_failure_rings_for_the_dialler);
+	add(tc, a_long_reason_is_cut_and_ends);
+	return tc;
+}
+
+static TCase *
+loans(void)
+{
+	TCase *tc = tcase_create("loans");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, the_last_loan_that_comes_home_closes);
+	add(tc, without_a_loan_the_failure_closes);
+	add(tc, a_number_is_not_reused_while_its_loan_is_out);
+	add(tc, an_old_loan_does_not_delay_the_next_generation);
+	return tc;
+}
+
+static TCase *
+waiting(void)
+{
+	TCase *tc = tcase_create("waiting");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, a_new_generation_wakes_every_waiter);
+	add(tc, patience_ends_when_the_outage_is_that_old);
+	add(tc, patience_counts_from_the_start_of_the_outage);
+	add(tc, patience_starts_anew_with_a_new_outage);
+	add(tc, a_flap_keeps_the_outages_start);
+	return tc;
+}
+
+static TCase *
+stopping(void)
+{
+	TCase *tc = tcase_create("stopping");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, a_stop_wakes_whoever_is_blocked_on_the_descriptor);
+	add(tc, a_stop_wakes_every_waiter_now_and_from_now_on);
+	add(tc, a_connection_made_after_the_stop_is_closed);
+	add(tc, nothing_happens_after_the_stop);
+	return tc;
+}
+
+static TCase *
+proof(void)
+{
+	TCase *tc = tcase_create("proof and counts");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, a_byte_is_proof_of_life);
+	add(tc, a_byte_heard_late_proves_nothing_of_the_next_generation);
+	add(tc, a_byte_of_the_generation_before_is_no_proof);
+	add(tc, outliving_proof_ms_is_proof_of_life);
+	add(tc, dials_are_counted_by_the_outage_and_in_all);
+	add(tc, time_spent_down_is_summed);
+	return tc;
+}
+
+static TCase *
+stress(void)
+{
+	TCase *tc = tcase_create("stress");
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, no_byte_of_one_generation_ever_reaches_another);
+	return tc;
+}
+
+int
+main(void)
+{
+	Suite *suite = suite_create("link");
+
+	rounds = suite_rounds("LINK_ROUNDS");
+	suite_add_tcase(suite, failures());
+	suite_add_tcase(suite, loans());
+	suite_add_tcase(suite, waiting());
+	suite_add_tcase(suite, stopping());
+	suite_add_tcase(suite, proof());
+	suite_add_tcase(suite, stress());
+	return suite_run(suite);
+}

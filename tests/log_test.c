@@ -1,0 +1,379 @@
+#include "program/log.h"
+
+#include "tests/support/suite.h"
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <regex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STAMP                                                                  \
+	"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z "
+
+static int heard;  /* the file that standard error goes to */
+static int before; /* standard error as it was */
+static char said[1 << 20];
+
+static void
+setup(void)
+{
+	FILE *file = tmpfile();
+
+	ck_assert_ptr_nonnull(file);
+	heard = fileno(file);
+	fcntl(heard, F_SETFL, O_APPEND);
+	before = dup(STDERR_FILENO);
+	dup2(heard, STDERR_FILENO);
+	unsetenv("JOURNAL_STREAM");
+	log_open(LOG_LEVEL_INFO);
+}
+
+static void
+teardown(void)
+{
+	dup2(before, STDERR_FILENO);
+}
+
+static const char *
+what_was_said(void)
+{
+	ssize_t n = pread(heard, said, sizeof(said) - 1, 0);
+
+	ck_assert_int_ge(n, 0);
+	said[n] = '\0';
+	return said;
+}
+
+static void
+assert_matches(const char *string, const char *pattern)
+{
+	regex_t regex;
+	int result;
+
+	ck_assert_int_eq(regcomp(&regex, pattern, REG_EXTENDED | REG_NOSUB), 0);
+	result = regexec(&regex, string, 0, NULL, 0);
+	regfree(&regex);
+	ck_assert_msg(result == 0, "\"%s\" is not like %s", string, pattern);
+}
+
+START_TEST(a_line_has_a_time_stamp_a_level_and_a_subsystem)
+{
+	log_line(LOG_LEVEL_WARN, LOG_LINK,
+	    "lost reason=\"%s\" generation=%d up=12m3s", "peer closed", 3);
+	assert_matches(what_was_said(),
+	    STAMP "warn link: lost reason=\"peer closed\" generation=3 "
+		  "up=12m3s\n$");
+}
+END_TEST
+
+static void
+pretend_journal(long long inode_offset)
+{
+	struct stat st;
+	char stream[64];
+
+	fstat(STDERR_FILENO, &st);
+	snprintf(stream, sizeof(stream), "%lld:%lld", (long long)st.st_dev,
+	    (long long)st.st_ino + inode_offset);
+	setenv("JOURNAL_STREAM", stream, 1);
+	log_open(LOG_LEVEL_DEBUG);
+}
+
+START_TEST(under_the_journal_a_line_starts_with_its_priority)
+{
+	pretend_journal(0);
+	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "a");
+	log_line(LOG_LEVEL_WARN, LOG_KEEPALIVE, "b");
+	log_line(LOG_LEVEL_INFO, LOG_CONTROL, "c");
+	log_line(LOG_LEVEL_DEBUG, LOG_SERVICE, "d");
+	ck_assert_str_eq(what_was_said(),
+	    "<3>error guest: a\n<4>warn keepalive: b\n"
+	    "<6>info control: c\n<7>debug service: d\n");
+}
+END_TEST
+
+START_TEST(a_journal_that_is_not_our_standard_error_changes_nothing)
+{
+	pretend_journal(1);
+	log_line(LOG_LEVEL_INFO, LOG_CONFIG, "read");
+	assert_matches(what_was_said(), STAMP "info config: read\n$");
+}
+END_TEST
+
+START_TEST(what_a_peer_says_cannot_forge_a_line)
+{
+	log_line(LOG_LEVEL_INFO, LOG_GUEST, "peer=%s",
+	    "a\n<3>error link: lost\r\x1b[2J\x7f\xff");
+	assert_matches(what_was_said(),
+	    STAMP "info guest: peer=a\\\\x0a<3>error link: "
+		  "lost\\\\x0d\\\\x1b\\[2J\\\\x7f\\\\xff\n$");
+}
+END_TEST
+
+START_TEST(a_line_too_long_is_cut_and_still_ends)
+{
+	char word[5000];
+	struct log_limit limit = { .burst = 1, .suppressed = 7 };
+	const char *line;
+
+	memset(word, 'x', sizeof(word));
+	word[sizeof(word) - 1] = '\0';
+	log_limited(&limit, LOG_LEVEL_WARN, LOG_GUEST, "%s", word);
+	line = what_was_said();
+	ck_assert_uint_le(strlen(line), LOG_LINE_BYTES);
+	assert_matches(line, "x[.]{3} suppressed=7\n$");
+}
+END_TEST
+
+START_TEST(what_is_below_the_level_is_silent)
+{
+	log_line(LOG_LEVEL_DEBUG, LOG_LINK, "dialling");
+	ck_assert_str_eq(what_was_said(), "");
+	log_set_level(LOG_LEVEL_DEBUG);
+	ck_assert_int_eq(log_get_level(), LOG_LEVEL_DEBUG);
+	log_line(LOG_LEVEL_DEBUG, LOG_LINK, "dialling");
+	assert_matches(what_was_said(), "debug link: dialling\n$");
+}
+END_TEST
+
+START_TEST(a_closed_standard_error_harms_nothing)
+{
+	close(STDERR_FILENO);
+	errno = ENOTTY;
+	log_line(LOG_LEVEL_ERROR, LOG_LINK, "unheard");
+	ck_assert_int_eq(errno, ENOTTY);
+}
+END_TEST
+
+START_TEST(a_full_disk_harms_nothing)
+{
+	int full = open("/dev/full", O_WRONLY);
+
+	if (full < 0)
+		return;
+	dup2(full, STDERR_FILENO);
+	errno = 0;
+	log_line(LOG_LEVEL_ERROR, LOG_LINK, "unheard");
+	ck_assert_int_eq(errno, 0);
+}
+END_TEST
+
+START_TEST(a_reader_that_went_away_does_not_end_the_program)
+{
+	int ends[2];
+
+	ck_assert_int_eq(pipe(ends), 0);
+	dup2(ends[1], STDERR_FILENO);
+	close(ends[0]);
+	log_line(LOG_LEVEL_ERROR, LOG_LINK, "unheard");
+}
+END_TEST
+
+START_TEST(a_pipe_that_nobody_empties_does_not_stop_the_program)
+{
+	char filling[4096] = "";
+	int ends[2];
+
+	ck_assert_int_eq(pipe(ends), 0);
+	fcntl(ends[1], F_SETFL, O_NONBLOCK);
+	while (write(ends[1], filling, sizeof(filling)) > 0)
+		;
+	fcntl(ends[1], F_SETFL, 0);
+	dup2(ends[1], STDERR_FILENO);
+	log_line(LOG_LEVEL_ERROR, LOG_LINK, "unheard");
+}
+END_TEST
+
+static void *
+say_much(void *name)
+{
+	for (int i = 0; i < 200; i++)
+		log_line(LOG_LEVEL_INFO, LOG_LINK, "this is %s line %d",
+		    (const char *)name, i);
+	return NULL;
+}
+
+START_TEST(lines_of_several_threads_never_mix)
+{
+	static char names[4][2] = { "a", "b", "c", "d" };
+	pthread_t threads[4];
+	int lines = 0;
+
+	for (int i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, say_much, names[i]);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	what_was_said();
+	for (char *line = strtok(said, "\n"); line != NULL;
+	     line = strtok(NULL, "\n"), lines++)
+		assert_matches(
+		    line, STAMP "info link: this is [a-d] line [0-9]+$");
+	ck_assert_int_eq(lines, 800);
+}
+END_TEST
+
+START_TEST(repeats_are_counted_not_repeated)
+{
+	struct log_limit limit = { .burst = 3 };
+	unsigned suppressed = 99;
+
+	for (int i = 0; i < 3; i++) {
+		ck_assert(log_limit_pass(&limit, 50000, &suppressed));
+		ck_assert_uint_eq(suppressed, 0);
+	}
+	for (int i = 0; i < 10; i++)
+		ck_assert(!log_limit_pass(&limit, 50000 + i, &suppressed));
+	ck_assert(!log_limit_pass(&limit, 50999, &suppressed));
+	ck_assert(log_limit_pass(&limit, 51000, &suppressed));
+	ck_assert_uint_eq(suppressed, 11);
+	ck_assert(!log_limit_pass(&limit, 51001, &suppressed));
+}
+END_TEST
+
+START_TEST(after_a_quiet_time_a_burst_passes_again_and_no_more)
+{
+	struct log_limit limit = { .burst = 2 };
+	unsigned suppressed;
+	int passed = 0;
+
+	for (int i = 0; i < 5; i++)
+		log_limit_pass(&limit, 1000, &suppressed);
+	for (int i = 0; i < 100; i++)
+		passed += log_limit_pass(&limit, 1000000, &suppressed);
+	ck_assert_int_eq(passed, 2);
+}
+END_TEST
+
+START_TEST(right_after_the_start_of_the_clock_a_burst_passes)
+{
+	struct log_limit limit = { .burst = 2 };
+	unsigned suppressed;
+
+	ck_assert(log_limit_pass(&limit, 0, &suppressed));
+	ck_assert(log_limit_pass(&limit, 0, &suppressed));
+	ck_assert(!log_limit_pass(&limit, 0, &suppressed));
+}
+END_TEST
+
+static struct log_limit shared = { .burst = 5 };
+static _Atomic unsigned passed_in_all, suppressed_in_all;
+
+static void *
+try_to_pass(void *unused)
+{
+	unsigned suppressed;
+
+	(void)unused;
+	for (int i = 0; i < 1000; i++) {
+		if (!log_limit_pass(&shared, 7000, &suppressed))
+			continue;
+		passed_in_all++;
+		suppressed_in_all += suppressed;
+	}
+	return NULL;
+}
+
+START_TEST(threads_that_share_a_limit_share_one_burst)
+{
+	pthread_t threads[4];
+	unsigned suppressed;
+
+	for (int i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, try_to_pass, NULL);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert_uint_eq(passed_in_all, 5);
+	ck_assert(log_limit_pass(&shared, 8000, &suppressed));
+	ck_assert_uint_eq(suppressed + suppressed_in_all, 3995);
+}
+END_TEST
+
+START_TEST(what_was_held_back_is_told_with_the_next_line)
+{
+	struct log_limit limit = { .burst = 1, .suppressed = 41 };
+
+	log_limited(&limit, LOG_LEVEL_WARN, LOG_GUEST, "slow");
+	assert_matches(
+	    what_was_said(), STAMP "warn guest: slow suppressed=41\n$");
+}
+END_TEST
+
+START_TEST(a_line_below_the_level_uses_up_nothing)
+{
+	struct log_limit limit = { .burst = 1 };
+
+	log_limited(&limit, LOG_LEVEL_DEBUG, LOG_GUEST, "slow");
+	log_limited(&limit, LOG_LEVEL_WARN, LOG_GUEST, "slow");
+	assert_matches(what_was_said(), STAMP "warn guest: slow\n$");
+}
+END_TEST
+
+static const struct {
+	int64_t ms;
+	const char *said;
+} durations[] = {
+	{ -5, "0ms" },
+	{ 0, "0ms" },
+	{ 12, "12ms" },
+	{ 999, "999ms" },
+	{ 1000, "1s" },
+	{ 4321, "4s" },
+	{ 59999, "59s" },
+	{ 60000, "1m0s" },
+	{ 723000, "12m3s" },
+	{ 7500000, "2h5m" },
+	{ 86399999, "23h59m" },
+	{ 86400000, "1d0h" },
+	{ INT64_MAX, "106751991167d7h" },
+};
+
+START_TEST(durations_are_short)
+{
+	char buffer[LOG_DURATION_BYTES];
+
+	ck_assert_str_eq(log_duration(buffer, sizeof(buffer), durations[_i].ms),
+	    durations[_i].said);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("log");
+	TCase *lines = tcase_create("lines"), *limits = tcase_create("limits");
+
+	suite_add_tcase(s, lines);
+	suite_add_tcase(s, limits);
+	tcase_add_checked_fixture(lines, setup, teardown);
+	tcase_add_checked_fixture(limits, setup, teardown);
+	tcase_add_test(lines, a_line_has_a_time_stamp_a_level_and_a_subsystem);
+	tcase_add_test(
+	    lines, under_the_journal_a_line_starts_with_its_priority);
+	tcase_add_test(
+	    lines, a_journal_that_is_not_our_standard_error_changes_nothing);
+	tcase_add_test(lines, what_a_peer_says_cannot_forge_a_line);
+	tcase_add_test(lines, a_line_too_long_is_cut_and_still_ends);
+	tcase_add_test(lines, what_is_below_the_level_is_silent);
+	tcase_add_test(lines, a_closed_standard_error_harms_nothing);
+	tcase_add_test(lines, a_full_disk_harms_nothing);
+	tcase_add_test(lines, a_reader_that_went_away_does_not_end_the_program);
+	tcase_add_test(
+	    lines, a_pipe_that_nobody_empties_does_not_stop_the_program);
+	tcase_add_test(lines, lines_of_several_threads_never_mix);
+	tcase_add_loop_test(lines, durations_are_short, 0,
+	    (int)(sizeof(durations) / sizeof(durations[0])));
+	tcase_add_test(limits, repeats_are_counted_not_repeated);
+	tcase_add_test(
+	    limits, after_a_quiet_time_a_burst_passes_again_and_no_more);
+	tcase_add_test(
+	    limits, right_after_the_start_of_the_clock_a_burst_passes);
+	tcase_add_test(limits, threads_that_share_a_limit_share_one_burst);
+	tcase_add_test(limits, what_was_held_back_is_told_with_the_next_line);
+	tcase_add_test(limits, a_line_below_the_level_uses_up_nothing);
+	return suite_run(s);
+}

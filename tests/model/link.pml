@@ -1,0 +1,291 @@
+/* The link's protocol, for every order in which its threads can run: two
+ * borrowers, the dialler, whoever stops the link, and a stranger who opens and
+ * closes descriptors of his own, so that the system hands out numbers again.
+ *
+ * Proven, as assertions and by the absence of a state nobody can leave:
+ *  - a descriptor is never closed while a loan of it is out;
+ *  - a number is never used after it became a stranger's;
+ *  - every descriptor is closed exactly once;
+ *  - of several reports about a generation one counts, a late one does nothing;
+ *  - after the stop every waiter wakes and every thread ends.
+ *
+ * An atomic block is what happens under the link's lock, or one atomic
+ * operation, or one system call. BREAK_... macros each break one rule of the
+ * protocol; tests/model/run sees to it that spin refuses all of them. */
+
+#define GENERATIONS 3
+#define BORROWERS 2
+#define NUMBERS 3 /* descriptor numbers, 0 to 2 */
+
+#define FREE 0 /* otherwise the generation it belongs to, or: */
+#define STRANGER 99
+
+mtype = { DOWN, UP, STOPPED };
+
+/* The system. */
+byte owner[NUMBERS];
+bool shut[GENERATIONS + 1]; /* shutdown() was called */
+
+/* The link. */
+mtype state = DOWN;
+byte current = 0; /* generation; 0: none */
+byte made = 0;    /* generations */
+bool bell = false;
+bool waiting[BORROWERS]; /* on the condition variable */
+byte number[GENERATIONS + 1];
+byte holders[GENERATIONS + 1];
+
+/* For the proof only. */
+byte loans[GENERATIONS + 1];
+byte closed[GENERATIONS + 1];
+byte outages[GENERATIONS + 1];
+byte running = 0;
+
+inline wake_all()
+{
+	waiting[0] = false;
+	waiting[1] = false;
+}
+
+inline close_number(c)
+{
+	atomic {
+		assert(loans[c] == 0);
+		assert(closed[c] == 0);
+		assert(owner[number[c]] == c);
+		owner[number[c]] = FREE;
+		closed[c]++;
+	}
+}
+
+inline let_go(c)
+{
+#ifdef BREAK_COUNT_OF_HOLDERS
+	left = holders[c];
+	left = left - 1;
+	holders[c] = left;
+#else
+	atomic {
+		holders[c]--;
+		left = holders[c];
+	}
+#endif
+	if
+	:: left == 0 -> close_number(c)
+	:: else
+	fi
+}
+
+inline shut_down(c)
+{
+#ifndef BREAK_SHUTDOWN
+	atomic {
+		assert(owner[number[c]] == c);
+		shut[c] = true;
+	}
+#endif
+}
+
+inline bury(c)
+{
+	if
+	:: c != 0 ->
+		shut_down(c);
+#ifdef BREAK_LAST_LOAN_CLOSES
+		close_number(c)
+#else
+		let_go(c)
+#endif
+	:: else
+	fi
+}
+
+inline fail(c)
+{
+	atomic {
+		ended = 0;
+		if
+#ifdef BREAK_LATE_REPORT
+		:: current != 0 ->
+#else
+		:: current == c ->
+#endif
+			assert(current == c);
+			ended = current;
+			current = 0;
+			state = DOWN;
+			outages[c]++
+#ifdef BREAK_FIRST_REPORT
+		:: current != c -> outages[c]++
+#endif
+#ifdef BREAK_CLOSED_ONCE
+		:: current != c -> ended = c
+#endif
+		:: else
+		fi;
+		assert(outages[c] <= 1)
+	}
+	bury(ended);
+	if
+	:: ended != 0 -> bell = true
+	:: else
+	fi
+}
+
+/* A system call that names the descriptor by its number. */
+inline use(c)
+{
+	assert(owner[number[c]] == c)
+}
+
+proctype borrower(byte me)
+{
+	byte loan, ended, left;
+
+again:	atomic {
+		loan = 0;
+		if
+		:: state == UP ->
+			loan = current;
+			holders[loan]++;
+			loans[loan]++
+		:: state == STOPPED -> goto done
+		:: state == DOWN ->
+#ifndef BREAK_WAIT
+			waiting[me] = true
+#endif
+		fi
+	}
+	if
+	:: loan == 0 ->
+#ifdef BREAK_WAIT
+		waiting[me] = true;
+#endif
+		!waiting[me];
+		goto again
+	:: else
+	fi;
+	do
+	:: use(loan) /* a batch went through */
+	:: use(loan); shut[loan]; break /* blocked in the call until then */
+	:: use(loan); fail(loan); break /* the peer has broken it */
+	:: break
+	od;
+	atomic { loans[loan]--; }
+	let_go(loan);
+#ifdef BREAK_RETURN_ENDS_THE_LOAN
+	use(loan);
+#endif
+	goto again;
+done:	running--
+}
+
+inline open_number(who, which)
+{
+	if
+	:: owner[0] == FREE -> which = 0
+	:: owner[1] == FREE -> which = 1
+	:: owner[2] == FREE -> which = 2
+	fi;
+	owner[which] = who
+}
+
+inline install()
+{
+	atomic {
+		if
+#ifndef BREAK_INSTALL_AFTER_STOP
+		:: state == STOPPED -> stopped = true
+#endif
+		:: else ->
+			current = made;
+			state = UP;
+			wake_all()
+		fi
+	}
+	if
+	:: stopped -> let_go(made)
+	:: else
+	fi
+}
+
+proctype dialler()
+{
+	byte left;
+	mtype seen;
+	bool stopped = false;
+
+	do
+	:: bell = false;
+		seen = state;
+		if
+		:: seen == STOPPED -> break
+		:: seen == UP -> bell
+		:: seen == DOWN && made == GENERATIONS -> bell
+		:: seen == DOWN && made < GENERATIONS ->
+			atomic {
+				made++;
+				open_number(made, number[made]);
+				holders[made] = 1
+			}
+			install()
+		fi
+	od;
+	running--
+}
+
+proctype stopper()
+{
+	byte ended, left;
+
+	atomic {
+		ended = current;
+		current = 0;
+		state = STOPPED;
+#ifndef BREAK_WAKE
+		wake_all()
+#endif
+	}
+	bury(ended);
+#ifndef BREAK_BELL
+	bell = true;
+#endif
+	running--
+}
+
+proctype stranger()
+{
+	byte mine;
+
+	do
+	:: atomic {
+			owner[0] == FREE || owner[1] == FREE ||
+				owner[2] == FREE ->
+			open_number(STRANGER, mine)
+		}
+		atomic {
+			assert(owner[mine] == STRANGER);
+			owner[mine] = FREE
+		}
+	:: break
+	od;
+	running--
+}
+
+init
+{
+	byte i;
+
+	atomic {
+		running = BORROWERS + 3;
+		run borrower(0);
+		run borrower(1);
+		run dialler();
+		run stopper();
+		run stranger()
+	}
+	running == 0;
+	for (i : 1 .. GENERATIONS) {
+		assert(i > made || closed[i] == 1);
+	}
+}

@@ -1,0 +1,231 @@
+#include "reconnect/redial.h"
+
+#include <check.h>
+
+#include "tests/support/suite.h"
+
+/* Takes the whole jitter of 25 % off: the soonest that is possible. */
+#define SOONEST 25000
+#define LATEST 0
+
+static struct redial redial;
+
+/* A daemon that was up for a minute until now. */
+static void
+set_up(void)
+{
+	redial_init(&redial, 0, 100, 2000, 25);
+	redial_connected(&redial, 0);
+}
+
+START_TEST(the_first_dial_is_due_at_once)
+{
+	redial_init(&redial, 5000, 100, 2000, 25);
+	ck_assert_int_eq(redial.due_ms, 5000);
+}
+END_TEST
+
+START_TEST(a_failed_dial_backs_off)
+{
+	static const int64_t delays_ms[] = { 100, 200, 400, 800, 1600, 2000,
+		2000 };
+	int64_t now_ms = 7000;
+
+	redial_init(&redial, now_ms, 100, 2000, 25);
+	for (int i = 0; i < 7; i++) {
+		redial_failed(&redial, now_ms, LATEST);
+		ck_assert_int_eq(redial.due_ms, now_ms + delays_ms[i]);
+		now_ms = redial.due_ms + 3;
+	}
+}
+END_TEST
+
+START_TEST(a_proven_loss_is_dialled_at_once)
+{
+	set_up();
+	redial_lost(&redial, 60000, true, LATEST);
+	ck_assert_int_eq(redial.due_ms, 60000);
+	redial_failed(&redial, 60000, LATEST);
+	ck_assert_int_eq(redial.due_ms, 60100);
+}
+END_TEST
+
+START_TEST(a_proven_loss_starts_the_backoff_over)
+{
+	redial_init(&redial, 0, 100, 2000, 25);
+	for (int i = 0; i < 8; i++)
+		redial_failed(&redial, 0, LATEST);
+	redial_connected(&redial, 10000);
+	redial_lost(&redial, 20000, true, LATEST);
+	redial_failed(&redial, 20000, LATEST);
+	ck_assert_int_eq(redial.due_ms, 20100);
+}
+END_TEST
+
+START_TEST(a_connect_alone_does_not_start_the_backoff_over)
+{
+	redial_init(&redial, 0, 100, 2000, 25);
+	redial_failed(&redial, 0, LATEST);
+	redial_failed(&redial, 100, LATEST);
+	redial_connected(&redial, 300);
+	redial_lost(&redial, 301, false, LATEST);
+	ck_assert_int_eq(redial.due_ms, 701);
+}
+END_TEST
+
+START_TEST(two_connections_are_never_closer_than_the_spacing)
+{
+	set_up();
+	redial_connected(&redial, 60000);
+	redial_lost(&redial, 60003, true, LATEST);
+	ck_assert_int_eq(redial.due_ms, 60010);
+	redial_appeared(&redial, 60004);
+	ck_assert_int_eq(redial.due_ms, 60010);
+	redial_resumed(&redial, 60005);
+	ck_assert_int_eq(redial.due_ms, 60010);
+}
+END_TEST
+
+START_TEST(even_a_backoff_of_a_millisecond_keeps_the_spacing)
+{
+	redial_init(&redial, 0, 1, 1, 50);
+	redial_connected(&redial, 1000);
+	redial_lost(&redial, 1000, false, 50000);
+	ck_assert_int_eq(redial.due_ms, 1010);
+}
+END_TEST
+
+START_TEST(a_path_that_appears_is_dialled_at_once_and_the_backoff_stays)
+{
+	redial_init(&redial, 0, 100, 2000, 25);
+	redial_failed(&redial, 0, LATEST);
+	redial_failed(&redial, 100, LATEST);
+	redial_appeared(&redial, 150);
+	ck_assert_int_eq(redial.due_ms, 150);
+	redial_failed(&redial, 150, LATEST);
+	ck_assert_int_eq(redial.due_ms, 550);
+}
+END_TEST
+
+START_TEST(a_path_that_appears_never_puts_a_dial_off)
+{
+	redial_init(&redial, 0, 100, 2000, 25);
+	redial_failed(&redial, 0, LATEST);
+	redial_appeared(&redial, 500);
+	ck_assert_int_eq(redial.due_ms, 100);
+}
+END_TEST
+
+START_TEST(after_a_suspend_the_dial_is_made_at_once_from_the_backoffs_start)
+{
+	redial_init(&redial, 0, 100, 2000, 25);
+	for (int i = 0; i < 8; i++)
+		redial_failed(&redial, 0, LATEST);
+	ck_assert_int_eq(redial.due_ms, 2000);
+	redial_resumed(&redial, 300);
+	ck_assert_int_eq(redial.due_ms, 300);
+	redial_failed(&redial, 300, LATEST);
+	ck_assert_int_eq(redial.due_ms, 400);
+}
+END_TEST
+
+/* How many connections a daemon gets that accepts and then ends each of them
+ * after life_ms, within the first `until_ms`. */
+static unsigned
+connections(int64_t until_ms, int64_t life_ms, bool proven, uint32_t random)
+{
+	unsigned count = 0;
+
+	redial_init(&redial, 0, 100, 2000, 25);
+	while (redial.due_ms < until_ms) {
+		int64_t now_ms = redial.due_ms;
+
+		count++;
+		redial_connected(&redial, now_ms);
+		redial_lost(&redial, now_ms + life_ms, proven, random);
+		ck_assert_int_ge(redial.due_ms, now_ms + REDIAL_SPACING_MS);
+	}
+	return count;
+}
+
+START_TEST(a_peer_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds)
+{
+	ck_assert_uint_le(connections(5000, 0, false, SOONEST), 10);
+	ck_assert_uint_le(connections(5000, 0, false, LATEST), 10);
+}
+END_TEST
+
+START_TEST(a_daemon_that_sends_a_byte_and_dies_does_not_spin_us)
+{
+	ck_assert_uint_eq(connections(1000, 0, true, SOONEST), 100);
+	ck_assert_uint_eq(connections(1000, 3, true, SOONEST), 100);
+	ck_assert_uint_eq(connections(1000, 20, true, SOONEST), 50);
+}
+END_TEST
+
+/* Whatever happens in whatever order. */
+START_TEST(no_history_brings_two_connections_closer)
+{
+	uint64_t luck = (uint64_t)_i;
+	int64_t now_ms = 0, last_ms = -REDIAL_SPACING_MS;
+
+	redial_init(&redial, now_ms, 1, 20, 50);
+	for (int i = 0; i < 20000; i++) {
+		now_ms += suite_random(&luck) % 8;
+		if (redial.due_ms <= now_ms) {
+			ck_assert_int_ge(now_ms, last_ms + REDIAL_SPACING_MS);
+			redial_connected(&redial, last_ms = now_ms);
+			redial_lost(&redial, now_ms, suite_random(&luck) % 2,
+			    suite_random(&luck));
+		} else if (suite_random(&luck) % 2) {
+			redial_appeared(&redial, now_ms);
+		} else {
+			redial_resumed(&redial, now_ms);
+		}
+		ck_assert_int_le(redial.due_ms - now_ms, 20);
+	}
+}
+END_TEST
+
+static TCase *
+rules(void)
+{
+	TCase *tc = tcase_create("rules");
+
+	tcase_add_test(tc, the_first_dial_is_due_at_once);
+	tcase_add_test(tc, a_failed_dial_backs_off);
+	tcase_add_test(tc, a_proven_loss_is_dialled_at_once);
+	tcase_add_test(tc, a_proven_loss_starts_the_backoff_over);
+	tcase_add_test(tc, a_connect_alone_does_not_start_the_backoff_over);
+	tcase_add_test(tc, two_connections_are_never_closer_than_the_spacing);
+	tcase_add_test(tc, even_a_backoff_of_a_millisecond_keeps_the_spacing);
+	tcase_add_test(
+	    tc, a_path_that_appears_is_dialled_at_once_and_the_backoff_stays);
+	tcase_add_test(tc, a_path_that_appears_never_puts_a_dial_off);
+	tcase_add_test(tc,
+	    after_a_suspend_the_dial_is_made_at_once_from_the_backoffs_start);
+	return tc;
+}
+
+static TCase *
+histories(void)
+{
+	TCase *tc = tcase_create("histories");
+
+	tcase_add_test(tc,
+	    a_peer_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds);
+	tcase_add_test(
+	    tc, a_daemon_that_sends_a_byte_and_dies_does_not_spin_us);
+	tcase_add_loop_test(tc, no_history_brings_two_connections_closer, 0, 8);
+	return tc;
+}
+
+int
+main(void)
+{
+	Suite *suite = suite_create("redial");
+
+	suite_add_tcase(suite, rules());
+	suite_add_tcase(suite, histories());
+	return suite_run(suite);
+}

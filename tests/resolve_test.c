@@ -1,0 +1,203 @@
+#include "reconnect/resolve.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "reconnect/clock.h"
+#include "tests/support/hanging_lookup.h"
+#include "tests/support/suite.h"
+
+#define FAR_AWAY_MS (60 * 60 * 1000)
+
+static struct resolver resolver;
+static struct addrinfo *found;
+static const char *why;
+static int way_out[2];
+static unsigned descriptors_before;
+
+static void
+set_up(void)
+{
+	ck_assert_int_eq(pipe(way_out), 0);
+	descriptors_before = open_descriptors();
+}
+
+/* A lookup that was left behind cleans up after itself, some time later. */
+static void
+tear_down(void)
+{
+	lookups_answer();
+	resolver_abandon(&resolver);
+	while (open_descriptors() != descriptors_before)
+		sched_yield();
+}
+
+static int
+look_up(const char *host, int64_t wait_ms)
+{
+	errno = 0;
+	why = NULL;
+	return resolve(&resolver, host, "7000", way_out[0],
+	    clock_now_ms() + wait_ms, &found, &why);
+}
+
+static void
+expect_loopback(void)
+{
+	const struct sockaddr_in *address = (void *)found->ai_addr;
+
+	ck_assert_int_eq(found->ai_family, AF_INET);
+	ck_assert_int_eq(found->ai_socktype, SOCK_STREAM);
+	ck_assert_uint_eq(address->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+	ck_assert_uint_eq(address->sin_port, htons(7000));
+	freeaddrinfo(found);
+}
+
+START_TEST(a_numeric_address_needs_no_lookup)
+{
+	ck_assert_int_eq(look_up("127.0.0.1", 0), 0);
+	expect_loopback();
+	ck_assert_ptr_null(resolver.pending);
+	ck_assert_int_eq(look_up("::1", 0), 0);
+	ck_assert_int_eq(found->ai_family, AF_INET6);
+	freeaddrinfo(found);
+}
+END_TEST
+
+START_TEST(a_name_is_found)
+{
+	lookups_answer();
+	ck_assert_int_eq(look_up("hangs.test", FAR_AWAY_MS), 0);
+	expect_loopback();
+	ck_assert_ptr_null(resolver.pending);
+}
+END_TEST
+
+START_TEST(a_name_is_looked_up_again_each_time)
+{
+	lookups_answer();
+	for (unsigned i = 1; i <= 3; i++) {
+		ck_assert_int_eq(look_up("hangs.test", FAR_AWAY_MS), 0);
+		freeaddrinfo(found);
+		ck_assert_uint_eq(lookups_asked(), i);
+	}
+}
+END_TEST
+
+START_TEST(a_missing_name_is_told_in_words)
+{
+	ck_assert_int_eq(look_up("missing.test", FAR_AWAY_MS), -1);
+	ck_assert_str_eq(why, gai_strerror(EAI_NONAME));
+	ck_assert_int_ne(errno, EINTR);
+	ck_assert_int_ne(errno, 0);
+	ck_assert_ptr_null(resolver.pending);
+}
+END_TEST
+
+START_TEST(a_name_server_that_says_nothing_is_waited_for_until_the_deadline)
+{
+	int64_t asked_ms = clock_now_ms();
+
+	ck_assert_int_eq(look_up("hangs.test", 20), -1);
+	ck_assert_int_eq(errno, ETIMEDOUT);
+	ck_assert_ptr_nonnull(why);
+	ck_assert_int_ge(clock_now_ms(), asked_ms + 20);
+}
+END_TEST
+
+static void *
+interrupt(void *argument)
+{
+	(void)argument;
+	lookups_await_question(1);
+	(void)!write(way_out[1], "", 1);
+	return NULL;
+}
+
+START_TEST(an_interrupt_ends_the_wait_for_a_name)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, interrupt, NULL), 0);
+	ck_assert_int_eq(look_up("hangs.test", FAR_AWAY_MS), -1);
+	ck_assert_int_eq(errno, EINTR);
+	pthread_join(thread, NULL);
+}
+END_TEST
+
+START_TEST(lookups_that_hang_do_not_pile_up)
+{
+	unsigned descriptors;
+
+	ck_assert_int_eq(look_up("hangs.test", 1), -1);
+	descriptors = open_descriptors();
+	for (int i = 0; i < 20; i++)
+		ck_assert_int_eq(look_up("hangs.test", 1), -1);
+	ck_assert_uint_eq(open_descriptors(), descriptors);
+	lookups_await_question(1);
+	ck_assert_uint_eq(lookups_asked(), 1);
+}
+END_TEST
+
+START_TEST(a_lookup_that_hung_is_taken_up_again)
+{
+	ck_assert_int_eq(look_up("hangs.test", 1), -1);
+	lookups_answer();
+	ck_assert_int_eq(look_up("hangs.test", FAR_AWAY_MS), 0);
+	expect_loopback();
+	ck_assert_uint_eq(lookups_asked(), 1);
+}
+END_TEST
+
+START_TEST(another_name_does_not_wait_for_the_one_that_hangs)
+{
+	ck_assert_int_eq(look_up("hangs.test", 1), -1);
+	ck_assert_int_eq(look_up("missing.test", FAR_AWAY_MS), -1);
+	ck_assert_str_eq(why, gai_strerror(EAI_NONAME));
+}
+END_TEST
+
+START_TEST(a_lookup_left_behind_cleans_up_after_itself)
+{
+	ck_assert_int_eq(look_up("hangs.test", 1), -1);
+	resolver_abandon(&resolver);
+	ck_assert_ptr_null(resolver.pending);
+	resolver_abandon(&resolver);
+}
+END_TEST
+
+START_TEST(a_finished_lookup_left_behind_cleans_up_after_itself)
+{
+	ck_assert_int_eq(look_up("hangs.test", 1), -1);
+	lookups_answer();
+	resolver_abandon(&resolver);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *suite = suite_create("resolve");
+	TCase *tc = tcase_create("resolve");
+
+	suite_add_tcase(suite, tc);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_test(tc, a_numeric_address_needs_no_lookup);
+	tcase_add_test(tc, a_name_is_found);
+	tcase_add_test(tc, a_name_is_looked_up_again_each_time);
+	tcase_add_test(tc, a_missing_name_is_told_in_words);
+	tcase_add_test(tc,
+	    a_name_server_that_says_nothing_is_waited_for_until_the_deadline);
+	tcase_add_test(tc, an_interrupt_ends_the_wait_for_a_name);
+	tcase_add_test(tc, lookups_that_hang_do_not_pile_up);
+	tcase_add_test(tc, a_lookup_that_hung_is_taken_up_again);
+	tcase_add_test(tc, another_name_does_not_wait_for_the_one_that_hangs);
+	tcase_add_test(tc, a_lookup_left_behind_cleans_up_after_itself);
+	tcase_add_test(
+	    tc, a_finished_lookup_left_behind_cleans_up_after_itself);
+	return suite_run(suite);
+}

@@ -1,0 +1,26 @@
+/* Listening sockets for tests: what a network daemon would have. */
+#ifndef TESTS_SUPPORT_LISTENER_H
+#define TESTS_SUPPORT_LISTENER_H
+
+#include <netinet/in.h>
+#include <stddef.h>
+
+/* Bound, not yet listening: a path that exists and refuses. */
+int bound_unix(const char *path);
+
+int listening_unix(const char *path, int backlog);
+
+/* On a free port of 127.0.0.1 or, for AF_INET6, of ::1; -1 if there is no such
+ * address. The port goes to `port`, decimal. */
+int listening_tcp(int family, int backlog, char port[static 6]);
+
+/* A port of 127.0.0.1 that nobody listens on. */
+void free_port(char port[static 6]);
+
+/* Connects until one more would have to wait, and says how many did. Their
+ * descriptors go to fds, at most `most` of them. */
+size_t fill_backlog(int listener, int *fds, size_t most);
+
+void close_all(const int *fds, size_t count);
+
+#endif

@@ -1,0 +1,109 @@
+#include "program/text.h"
+
+#include "tests/support/suite.h"
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+START_TEST(what_does_not_fit_is_left_out_whole)
+{
+	char bytes[8];
+	struct text t = text_in(bytes, sizeof(bytes));
+
+	text_add(&t, "%d", 12345);
+	text_add(&t, "%d", 678);
+	ck_assert_str_eq(t.bytes, "12345");
+	ck_assert(t.cut);
+	text_add_bytes(&t, "x", 1);
+	ck_assert_str_eq(t.bytes, "12345");
+}
+END_TEST
+
+START_TEST(the_last_byte_is_the_end)
+{
+	char bytes[4];
+	struct text t = text_in(bytes, sizeof(bytes));
+
+	text_add_bytes(&t, "abc", 3);
+	ck_assert(!t.cut);
+	ck_assert_str_eq(t.bytes, "abc");
+	text_add_bytes(&t, "", 0);
+	ck_assert(!t.cut);
+	text_add(&t, "d");
+	ck_assert(t.cut);
+}
+END_TEST
+
+START_TEST(an_escape_is_never_cut_in_the_middle)
+{
+	char bytes[7];
+	struct text t = text_in(bytes, sizeof(bytes));
+
+	text_add_escaped(&t, "abc\n", text_visible);
+	ck_assert_str_eq(t.bytes, "abc");
+	ck_assert(t.cut);
+}
+END_TEST
+
+static const struct {
+	const char *in, *out;
+} visible[] = {
+	{ "plain \xc3\xa4 \xe2\x82\xac \xf0\x9f\x90\xa7",
+	    "plain \xc3\xa4 \xe2\x82\xac \xf0\x9f\x90\xa7" },
+	{ "\n\r\t\x1b[31m\x7f", "\\x0a\\x0d\\x09\\x1b[31m\\x7f" },
+	{ "\xc2\x9b"
+	  "31m",
+	    "\\xc2\\x9b31m" }, /* C1: an escape, too */
+	{ "\xff\xfe", "\\xff\\xfe" },
+	{ "\x80", "\\x80" },
+	{ "cut \xe2\x82", "cut \\xe2\\x82" },
+	{ "\xc0\x80 overlong", "\\xc0\\x80 overlong" },
+	{ "\xe0\x80\x80", "\\xe0\\x80\\x80" },
+	{ "\xed\xa0\x80 surrogate", "\\xed\\xa0\\x80 surrogate" },
+	{ "\xf4\x90\x80\x80 past the end",
+	    "\\xf4\\x90\\x80\\x80 past the end" },
+	{ "\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf" },
+};
+
+START_TEST(controls_and_bytes_that_are_no_text_become_visible)
+{
+	char bytes[128];
+	struct text t = text_in(bytes, sizeof(bytes));
+
+	text_add_escaped(&t, visible[_i].in, text_visible);
+	ck_assert_str_eq(t.bytes, visible[_i].out);
+}
+END_TEST
+
+START_TEST(a_character_never_reaches_past_the_end)
+{
+	for (unsigned first = 1; first < 256; first++) {
+		char *one = malloc(2);
+		uint32_t character;
+
+		one[0] = (char)first;
+		one[1] = '\0';
+		ck_assert_uint_eq(utf8_next(one, &character), 1);
+		ck_assert(first < 0x80 ? character == first
+				       : character == UTF8_INVALID);
+		free(one);
+	}
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("text");
+	TCase *c = tcase_create("text");
+
+	suite_add_tcase(s, c);
+	tcase_add_test(c, what_does_not_fit_is_left_out_whole);
+	tcase_add_test(c, the_last_byte_is_the_end);
+	tcase_add_test(c, an_escape_is_never_cut_in_the_middle);
+	tcase_add_loop_test(c,
+	    controls_and_bytes_that_are_no_text_become_visible, 0,
+	    (int)(sizeof(visible) / sizeof(visible[0])));
+	tcase_add_test(c, a_character_never_reaches_past_the_end);
+	return suite_run(s);
+}

@@ -1,0 +1,163 @@
+#include "reconnect/wait.h"
+
+#include <check.h>
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "reconnect/clock.h"
+#include "tests/support/suite.h"
+
+#define FAR_AWAY_MS (60 * 60 * 1000)
+
+static int data[2], way_out[2];
+
+static void
+set_up(void)
+{
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, data), 0);
+	ck_assert_int_eq(pipe(way_out), 0);
+}
+
+static void
+tear_down(void)
+{
+	for (int i = 0; i < 2; i++) {
+		close(data[i]);
+		close(way_out[i]);
+	}
+}
+
+static void
+say(int fd)
+{
+	ck_assert_int_eq(write(fd, "x", 1), 1);
+}
+
+START_TEST(what_is_ready_ends_the_wait)
+{
+	int64_t deadline_ms = clock_now_ms() + FAR_AWAY_MS;
+
+	ck_assert_int_eq(wait_writable(data[0], way_out[0], deadline_ms), 0);
+	say(data[1]);
+	ck_assert_int_eq(wait_readable(data[0], way_out[0], deadline_ms), 0);
+}
+END_TEST
+
+START_TEST(a_hang_up_ends_the_wait)
+{
+	shutdown(data[1], SHUT_RDWR);
+	ck_assert_int_eq(
+	    wait_readable(data[0], way_out[0], clock_now_ms() + FAR_AWAY_MS),
+	    0);
+}
+END_TEST
+
+START_TEST(the_way_out_goes_before_everything_and_keeps_its_bytes)
+{
+	char bytes[2];
+
+	say(data[1]);
+	say(way_out[1]);
+	for (int i = 0; i < 2; i++) {
+		errno = 0;
+		ck_assert_int_eq(
+		    wait_readable(data[0], way_out[0], INT64_MAX), -1);
+		ck_assert_int_eq(errno, EINTR);
+		ck_assert_int_eq(wait_readable(-1, way_out[0], 0), -1);
+		ck_assert_int_eq(errno, EINTR);
+	}
+	ck_assert_int_eq(read(way_out[0], bytes, 2), 1);
+}
+END_TEST
+
+START_TEST(the_deadline_ends_the_wait_and_not_before_its_time)
+{
+	int64_t deadline_ms = clock_now_ms() + 20;
+
+	ck_assert_int_eq(wait_readable(data[0], way_out[0], deadline_ms), -1);
+	ck_assert_int_eq(errno, ETIMEDOUT);
+	ck_assert_int_ge(clock_now_ms(), deadline_ms);
+}
+END_TEST
+
+START_TEST(no_descriptor_just_waits)
+{
+	int64_t deadline_ms = clock_now_ms() + 20;
+
+	ck_assert_int_eq(wait_readable(-1, way_out[0], deadline_ms), -1);
+	ck_assert_int_eq(errno, ETIMEDOUT);
+	ck_assert_int_ge(clock_now_ms(), deadline_ms);
+}
+END_TEST
+
+START_TEST(a_deadline_in_the_past_still_sees_what_is_ready)
+{
+	ck_assert_int_eq(wait_readable(data[0], way_out[0], 0), -1);
+	ck_assert_int_eq(errno, ETIMEDOUT);
+	say(data[1]);
+	ck_assert_int_eq(wait_readable(data[0], way_out[0], 0), 0);
+}
+END_TEST
+
+static volatile sig_atomic_t signals;
+
+static void
+count_signal(int number)
+{
+	(void)number;
+	signals = signals + 1;
+}
+
+START_TEST(a_signal_is_not_an_interrupt)
+{
+	struct sigaction action = { .sa_handler = count_signal };
+	struct itimerval every_ms = { { 0, 1000 }, { 0, 1000 } }, off = { 0 };
+	int64_t deadline_ms = clock_now_ms() + 50;
+
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &every_ms, NULL);
+	ck_assert_int_eq(wait_readable(data[0], way_out[0], deadline_ms), -1);
+	ck_assert_int_eq(errno, ETIMEDOUT);
+	setitimer(ITIMER_REAL, &off, NULL);
+	ck_assert_int_gt(signals, 0);
+	ck_assert_int_ge(clock_now_ms(), deadline_ms);
+}
+END_TEST
+
+START_TEST(a_timeout_is_what_poll_wants)
+{
+	int64_t now_ms = clock_now_ms();
+
+	ck_assert_int_eq(wait_timeout(INT64_MAX), -1);
+	ck_assert_int_eq(wait_timeout(INT64_MIN / 2), 0);
+	ck_assert_int_eq(wait_timeout(0), 0);
+	ck_assert_int_eq(wait_timeout(now_ms), 0);
+	ck_assert_int_eq(wait_timeout(INT64_MAX - 1), INT_MAX);
+	ck_assert_int_le(wait_timeout(now_ms + FAR_AWAY_MS), FAR_AWAY_MS);
+	ck_assert_int_gt(wait_timeout(now_ms + FAR_AWAY_MS), FAR_AWAY_MS / 2);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *suite = suite_create("wait");
+	TCase *tc = tcase_create("wait");
+
+	suite_add_tcase(suite, tc);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_test(tc, what_is_ready_ends_the_wait);
+	tcase_add_test(tc, a_hang_up_ends_the_wait);
+	tcase_add_test(
+	    tc, the_way_out_goes_before_everything_and_keeps_its_bytes);
+	tcase_add_test(tc, the_deadline_ends_the_wait_and_not_before_its_time);
+	tcase_add_test(tc, no_descriptor_just_waits);
+	tcase_add_test(tc, a_deadline_in_the_past_still_sees_what_is_ready);
+	tcase_add_test(tc, a_signal_is_not_an_interrupt);
+	tcase_add_test(tc, a_timeout_is_what_poll_wants);
+	return suite_run(suite);
+}
