@@ -1,5 +1,6 @@
 #include "program/command.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -78,6 +79,7 @@ spawn(pid_t *pid, char **argv)
 	sigset_t none, usual;
 	int error;
 
+	assert(argv[0]); /* options_parse() has seen to it */
 	sigemptyset(&none);
 	sigemptyset(&usual);
 	sigaddset(&usual, SIGPIPE);
