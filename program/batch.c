@@ -1,9 +1,9 @@
 #include "program/batch.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
-#define MEMORY_BYTES                                                           \
-	(BATCH_FRAMES * (size_t)(BATCH_FIRST_STRIDE + BATCH_REST_STRIDE))
+#define MEMORY_BYTES (BATCH_FRAMES * (size_t)BATCH_STRIDE)
 
 int
 batch_create(struct batch *batch)
@@ -26,29 +26,13 @@ batch_destroy(struct batch *batch)
 	munmap(batch->memory, MEMORY_BYTES);
 }
 
-int
-batch_parts(const struct batch *batch, size_t i, struct iovec parts[2])
-{
-	uint8_t *first = batch_first(batch, i) - FRAME_HEADER_BYTES;
-	uint32_t length = batch->length[i];
-
-	frame_put_header(first, length);
-	if (length <= BATCH_FIRST_BYTES) {
-		parts[0] = (struct iovec){ first, FRAME_HEADER_BYTES + length };
-		return 1;
-	}
-	parts[0] =
-	    (struct iovec){ first, FRAME_HEADER_BYTES + BATCH_FIRST_BYTES };
-	parts[1] =
-	    (struct iovec){ batch_rest(batch, i), length - BATCH_FIRST_BYTES };
-	return 2;
-}
-
 void
 batch_trim(struct batch *batch, size_t keep)
 {
-	if (keep < BATCH_FRAMES)
-		madvise(batch_rest(batch, keep),
-		    (BATCH_FRAMES - keep) * (size_t)BATCH_REST_STRIDE,
-		    MADV_DONTNEED);
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t from = (keep * BATCH_STRIDE + page - 1) / page * page;
+
+	if (from < MEMORY_BYTES)
+		madvise(
+		    batch->memory + from, MEMORY_BYTES - from, MADV_DONTNEED);
 }

@@ -1,10 +1,9 @@
 /* Many datagrams a system call, where the system can. Each received frame
  * lies behind room for its header, ready to be written to a stream.
  *
- * A slot has two parts. The first parts lie close together and hold any frame
- * of an ordinary network, so that a full batch of those touches 1 MiB; what is
- * longer runs over into a second part, of which the system gives memory only
- * when it is used. */
+ * A slot holds the longest frame there can be, so one piece of memory is all
+ * the kernel has to look at; of an ordinary network's frame it touches one
+ * page, and the system gives memory only for pages that are touched. */
 #ifndef PROGRAM_BATCH_H
 #define PROGRAM_BATCH_H
 
@@ -17,14 +16,13 @@
 
 #include "framing/framing.h"
 
-/* As many 64-byte frames as fit one write of 32 KiB. */
-#define BATCH_FRAMES 480
-#define BATCH_FIRST_STRIDE 2048u
-/* The frame starts on a cache line, its header right before it. */
-#define BATCH_FIRST_OFFSET 64u
-#define BATCH_FIRST_BYTES (BATCH_FIRST_STRIDE - BATCH_FIRST_OFFSET)
-#define BATCH_REST_BYTES (FRAME_LIMIT_BYTES - BATCH_FIRST_BYTES)
-#define BATCH_REST_STRIDE FRAME_LIMIT_BYTES
+/* Bounds the memory: a page for each. 64-byte frames fill half a write. */
+#define BATCH_FRAMES 256
+/* The frame starts on a cache line, its header right before it. The distance of
+ * two slots is an odd number of lines, or all frames would share a few sets of
+ * the cache. */
+#define BATCH_OFFSET 64u
+#define BATCH_STRIDE (FRAME_LIMIT_BYTES + BATCH_OFFSET)
 
 struct batch {
 	size_t count; /* frames received by the last call */
@@ -34,7 +32,7 @@ struct batch {
 	struct sockaddr_un sender;
 	socklen_t sender_length;
 
-	uint8_t *memory; /* the first parts, then the rests */
+	uint8_t *memory;
 	struct batch_system *system;
 };
 
@@ -43,23 +41,22 @@ int batch_create(struct batch *batch);
 void batch_destroy(struct batch *batch);
 
 static inline uint8_t *
-batch_first(const struct batch *batch, size_t i)
+batch_frame(const struct batch *batch, size_t i)
 {
-	return batch->memory + i * BATCH_FIRST_STRIDE + BATCH_FIRST_OFFSET;
+	return batch->memory + i * BATCH_STRIDE + BATCH_OFFSET;
 }
 
-static inline uint8_t *
-batch_rest(const struct batch *batch, size_t i)
+/* The frame with its header, which this writes. */
+static inline struct iovec
+batch_parcel(const struct batch *batch, size_t i)
 {
-	return batch->memory + BATCH_FRAMES * (size_t)BATCH_FIRST_STRIDE +
-	       i * BATCH_REST_STRIDE;
+	uint8_t *header = batch_frame(batch, i) - FRAME_HEADER_BYTES;
+
+	frame_put_header(header, batch->length[i]);
+	return (struct iovec){ header, FRAME_HEADER_BYTES + batch->length[i] };
 }
 
-/* Writes the frame's header; returns how many of `parts` header and frame
- * take: one for an ordinary frame, two for a long one. */
-int batch_parts(const struct batch *batch, size_t i, struct iovec parts[2]);
-
-/* Gives the memory of long frames back, but for the first `keep` slots. */
+/* Gives the memory of the slots from `keep` on back to the system. */
 void batch_trim(struct batch *batch, size_t keep);
 
 /* Waits for the first frame, then takes what else is there, `limit` at most.

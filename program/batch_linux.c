@@ -5,7 +5,7 @@
 
 struct batch_system {
 	struct mmsghdr in[BATCH_FRAMES], out[BATCH_FRAMES];
-	struct iovec in_parts[BATCH_FRAMES][2], out_part[BATCH_FRAMES];
+	struct iovec in_part[BATCH_FRAMES], out_part[BATCH_FRAMES];
 };
 
 int
@@ -16,12 +16,10 @@ batch_system_create(struct batch *batch)
 	if (!system)
 		return -1;
 	for (size_t i = 0; i < BATCH_FRAMES; i++) {
-		system->in_parts[i][0] =
-		    (struct iovec){ batch_first(batch, i), BATCH_FIRST_BYTES };
-		system->in_parts[i][1] =
-		    (struct iovec){ batch_rest(batch, i), BATCH_REST_BYTES };
-		system->in[i].msg_hdr.msg_iov = system->in_parts[i];
-		system->in[i].msg_hdr.msg_iovlen = 2;
+		system->in_part[i] =
+		    (struct iovec){ batch_frame(batch, i), FRAME_LIMIT_BYTES };
+		system->in[i].msg_hdr.msg_iov = &system->in_part[i];
+		system->in[i].msg_hdr.msg_iovlen = 1;
 		system->out[i].msg_hdr.msg_iov = &system->out_part[i];
 		system->out[i].msg_hdr.msg_iovlen = 1;
 	}

@@ -20,11 +20,8 @@ static int
 receive_one(struct batch *batch, int fd, int flags)
 {
 	size_t i = batch->count;
-	struct iovec parts[2] = {
-		{ batch_first(batch, i), BATCH_FIRST_BYTES },
-		{ batch_rest(batch, i), BATCH_REST_BYTES },
-	};
-	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+	struct iovec part = { batch_frame(batch, i), FRAME_LIMIT_BYTES };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
 	ssize_t length;
 
 	if (i == 0) {

@@ -227,10 +227,16 @@ run_generations(struct down *down)
 {
 	struct link *link = down->copy->link;
 	char reason[LINK_REASON_BYTES];
+	enum link_answer answer;
 	struct loan loan;
 	bool ended;
 
-	while (link_borrow(link, &loan, LINK_PATIENCE_FOREVER) == LINK_READY) {
+	for (;;) {
+		answer = link_borrow(link, &loan, LINK_PATIENCE_FOREVER);
+		if (answer == LINK_ENDED)
+			return;
+		if (answer != LINK_READY)
+			continue;
 		ended = read_generation(down, &loan, reason);
 		link_fail(link, loan.generation, reason);
 		link_return(&loan);

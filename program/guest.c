@@ -193,11 +193,12 @@ detach(struct guest *guest) NEEDS(guest->lock)
 	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
 
 	peer_watch_set(&guest->watch, NULL);
+	/* First: the frame of whom the kernel lets in next must find it so. */
+	atomic_store(&guest->present, false);
 	/* Fails only where there was nobody to leave (macOS). */
 	(void)connect(guest->fd, &nobody, sizeof(nobody));
 	guest->peer_length = 0;
 	guest->peer_inode = 0;
-	atomic_store(&guest->present, false);
 }
 
 /* Finds whoever answers at the last guest's path now; nobody: absent. */

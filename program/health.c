@@ -376,6 +376,8 @@ health_from_guest(struct health *health, const uint8_t *frame, size_t length)
 {
 	bool learned;
 
+	/* Before the bell rings: mode_now() asks the guest for its MAC. */
+	guest_learn_mac(health->guest, frame);
 	mutex_lock(&health->lock);
 	learned = learn_from_guest(&health->learned, frame, length);
 	set_wants(health);

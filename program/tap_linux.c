@@ -83,11 +83,7 @@ static int
 receive_one(struct batch *batch, int fd)
 {
 	size_t i = batch->count;
-	struct iovec parts[2] = {
-		{ batch_first(batch, i), BATCH_FIRST_BYTES },
-		{ batch_rest(batch, i), BATCH_REST_BYTES },
-	};
-	ssize_t length = readv(fd, parts, 2);
+	ssize_t length = read(fd, batch_frame(batch, i), FRAME_LIMIT_BYTES);
 
 	if (length < 0)
 		return fail();

@@ -23,13 +23,17 @@
  * system calls are few, and few enough to stay in the processor's cache. */
 #define APPETITE_BYTES (128 * 1024)
 
+/* Slots beyond these keep no memory for frames longer than a page. */
+#define LONG_FRAMES_KEPT 16
+#define LONG_FRAME_BYTES 4096
+
 struct up {
 	struct copy *copy;
 	struct batch batch;
-	struct parcel parcels[BATCH_FRAMES];
-	size_t count;   /* parcels to deliver */
-	size_t typical; /* bytes of a frame lately, leaning to the large */
-	bool swollen;   /* with long frames' memory, once they are delivered */
+	struct iovec parcels[BATCH_FRAMES]; /* frames with their headers */
+	size_t count;                       /* of those, to deliver */
+	size_t last_long; /* the last slot with a long frame */
+	size_t typical;   /* bytes of a frame lately, leaning to the large */
 };
 
 /* How many slots to offer: with long frames few, so that the same memory is
@@ -44,24 +48,21 @@ appetite(const struct up *up)
 	return frames < BATCH_FRAMES ? frames : BATCH_FRAMES;
 }
 
-/* Follows growing frames at once and shrinking ones slowly. Notices when a
- * burst of long frames took more memory than it should have. */
+/* Follows growing frames at once and shrinking ones slowly. */
 static void
-adapt(struct up *up, size_t bytes, size_t longest_slot)
+adapt(struct up *up, size_t bytes)
 {
 	size_t mean = bytes / up->batch.count + 1;
 	size_t faded = up->typical - up->typical / 8;
 
 	up->typical = mean > faded ? mean : faded;
-	up->swollen = longest_slot > APPETITE_BYTES / BATCH_REST_BYTES + 1 &&
-		      longest_slot > appetite(up);
 }
 
 static bool
 is_hello(const struct up *up, size_t i)
 {
 	return up->batch.length[i] == 4 &&
-	       memcmp(batch_first(&up->batch, i), "VFKT", 4) == 0;
+	       memcmp(batch_frame(&up->batch, i), "VFKT", 4) == 0;
 }
 
 /* Counts a frame that can't be forwarded; true if it can. */
@@ -85,15 +86,6 @@ admit(struct up *up, size_t i, uint32_t max_frame)
 	return false;
 }
 
-/* What of the frame lies together; any ARP or DHCP does whole. */
-static size_t
-first_length(const struct up *up, size_t i)
-{
-	uint32_t length = up->batch.length[i];
-
-	return length < BATCH_FIRST_BYTES ? length : BATCH_FIRST_BYTES;
-}
-
 /* Makes parcels of the batch's good frames. */
 static void
 sort_out(struct up *up)
@@ -101,37 +93,35 @@ sort_out(struct up *up)
 	uint32_t max_frame = up->copy->tuning->max_frame;
 	bool wants = atomic_load_explicit(
 	    &up->copy->health->wants, memory_order_relaxed);
-	size_t bytes = 0, longest_slot = 0;
+	size_t bytes = 0;
 
-	up->count = 0;
+	up->count = up->last_long = 0;
 	for (size_t i = 0; i < up->batch.count; i++) {
-		struct parcel *parcel = &up->parcels[up->count];
+		const uint8_t *frame = batch_frame(&up->batch, i);
+		uint32_t length = up->batch.length[i];
 
-		bytes += up->batch.length[i];
-		if (up->batch.length[i] > BATCH_FIRST_BYTES)
-			longest_slot = i;
+		bytes += length;
+		if (length > LONG_FRAME_BYTES)
+			up->last_long = i;
 		if (!admit(up, i, max_frame))
 			continue;
 		if (wants)
-			health_from_guest(up->copy->health,
-			    batch_first(&up->batch, i), first_length(up, i));
-		parcel->part_count = batch_parts(&up->batch, i, parcel->parts);
-		parcel->bytes = FRAME_HEADER_BYTES + up->batch.length[i];
-		if (up->count++ == 0)
-			guest_learn_mac(
-			    up->copy->guest, batch_first(&up->batch, i));
+			health_from_guest(up->copy->health, frame, length);
+		if (up->count == 0)
+			guest_learn_mac(up->copy->guest, frame);
+		up->parcels[up->count++] = batch_parcel(&up->batch, i);
 	}
 	if (up->batch.count > 0)
-		adapt(up, bytes, longest_slot);
+		adapt(up, bytes);
 }
 
 static void
-count_written(struct copy *copy, const struct parcel *parcels, size_t count)
+count_written(struct copy *copy, const struct iovec *parcels, size_t count)
 {
 	size_t bytes = 0;
 
 	for (size_t i = 0; i < count; i++)
-		bytes += parcels[i].bytes - FRAME_HEADER_BYTES;
+		bytes += parcels[i].iov_len - FRAME_HEADER_BYTES;
 	counter_add(&copy->up.frames, count);
 	counter_add(&copy->up.bytes, bytes);
 }
@@ -190,6 +180,8 @@ deliver(struct up *up)
 		case LINK_WAITED:
 			counter_add(&copy->up.outage, up->count - done);
 			return true;
+		case LINK_NUDGED:
+			break;
 		case LINK_ENDED:
 			return false;
 		}
@@ -233,8 +225,8 @@ copy_up(struct copy *copy)
 		sort_out(up);
 		if (!deliver(up))
 			break;
-		if (up->swollen)
-			batch_trim(&up->batch, appetite(up));
+		if (up->last_long >= LONG_FRAMES_KEPT)
+			batch_trim(&up->batch, LONG_FRAMES_KEPT);
 	}
 	batch_destroy(&up->batch);
 	free(up);

@@ -82,12 +82,16 @@ patience_ends(const struct link *link, int64_t patience_ms) NEEDS(link->lock)
 static enum link_answer
 await(struct link *link, int64_t patience_ms) NEEDS(link->lock)
 {
+	unsigned nudges = link->nudges;
+
 	while (link->state == LINK_DOWN) {
 		int64_t deadline_ms = patience_ends(link, patience_ms);
 
 		if (deadline_ms != CONDITION_NO_DEADLINE &&
 		    clock_now_ms() >= deadline_ms)
 			return LINK_WAITED;
+		if (nudges != link->nudges)
+			return LINK_NUDGED;
 		condition_wait(&link->changed, &link->lock, deadline_ms);
 	}
 	return link->state == LINK_UP ? LINK_READY : LINK_ENDED;
@@ -203,6 +207,7 @@ void
 link_nudge(struct link *link)
 {
 	mutex_lock(&link->lock);
+	link->nudges++;
 	condition_wake_all(&link->changed);
 	mutex_unlock(&link->lock);
 }

@@ -64,6 +64,7 @@ struct link {
 	enum link_state state GUARDED;
 	struct connection *current GUARDED; /* NULL unless up */
 	bool heard GUARDED;                 /* current received a byte */
+	unsigned nudges GUARDED;
 	int64_t up_since_ms GUARDED;
 	int64_t down_since_ms GUARDED;   /* when state last became down */
 	int64_t outage_since_ms GUARDED; /* of the outage, flaps included */
@@ -81,6 +82,7 @@ void link_destroy(struct link *link);
 enum link_answer {
 	LINK_READY,  /* the loan is yours */
 	LINK_WAITED, /* the outage is older than patience_ms */
+	LINK_NUDGED, /* link_nudge() was called meanwhile: ask again */
 	LINK_ENDED,  /* link_stop() was called */
 };
 
@@ -100,7 +102,7 @@ void link_fail(struct link *link, uint64_t generation, const char *reason);
 /* A byte came from the peer: proof of life. Say it once a generation. */
 void link_heard(struct link *link, uint64_t generation);
 
-/* Whoever waits in link_borrow() looks again (patience has changed). */
+/* Whoever waits in link_borrow() returns and asks again: patience changed. */
 void link_nudge(struct link *link);
 
 /* Every waiter wakes, now and from now on. */
