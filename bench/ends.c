@@ -1,0 +1,146 @@
+#include "ends.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+void
+die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static struct sockaddr_un
+address_of(const char *path, size_t length)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (length >= sizeof(address.sun_path)) {
+		fprintf(stderr, "path too long: %s\n", path);
+		exit(64);
+	}
+	memcpy(address.sun_path, path, length);
+	return address;
+}
+
+static void
+connect_to(int fd, const char *path)
+{
+	struct sockaddr_un address = address_of(path, strlen(path));
+
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
+		die(path);
+}
+
+/* Connects back to whoever sends first; its frame stays in the queue. */
+static void
+learn_guest(int fd)
+{
+	struct sockaddr_un guest;
+	socklen_t length = sizeof(guest);
+	char byte;
+
+	if (recvfrom(
+		fd, &byte, 1, MSG_PEEK, (struct sockaddr *)&guest, &length) < 0)
+		die("recvfrom");
+	if (connect(fd, (struct sockaddr *)&guest, length) != 0)
+		die("connect to guest");
+}
+
+static int
+open_guest(const char *endpoint)
+{
+	struct sockaddr_un address;
+	const char *path, *comma;
+	int fd;
+
+	if (strncmp(endpoint, "fd:", 3) == 0)
+		return atoi(endpoint + 3);
+	if (strncmp(endpoint, "unixgram:", 9) != 0)
+		die(endpoint);
+	path = endpoint + 9;
+	comma = strchr(path, ',');
+	address =
+	    address_of(path, comma ? (size_t)(comma - path) : strlen(path));
+	unlink(address.sun_path);
+	fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	if (fd < 0 ||
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
+		die(address.sun_path);
+	if (comma)
+		connect_to(fd, comma + 1);
+	else
+		learn_guest(fd);
+	return fd;
+}
+
+static int
+open_network(const char *endpoint)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	if (fd < 0 || strncmp(endpoint, "unix:", 5) != 0)
+		die(endpoint);
+	connect_to(fd, endpoint + 5);
+	return fd;
+}
+
+void
+ends_open(struct ends *ends, int argc, char **argv)
+{
+	const char *guest = NULL, *network = NULL;
+	int option;
+
+	*ends = (struct ends){ .frame = 1514 };
+	while ((option = getopt(argc, argv, "g:n:s:S:r:")) != -1) {
+		if (option == 'g')
+			guest = optarg;
+		else if (option == 'n')
+			network = optarg;
+		else if (option == 's')
+			ends->frame = strtoul(optarg, NULL, 10);
+		else if (option == 'S')
+			ends->stride = strtoul(optarg, NULL, 10);
+		else if (option == 'r')
+			ends->reading = strtoul(optarg, NULL, 10);
+		else
+			exit(64);
+	}
+	if (!guest || !network) {
+		fprintf(stderr, "usage: %s -g GUEST -n NETWORK\n", argv[0]);
+		exit(64);
+	}
+	ends->network = open_network(network);
+	ends->guest = open_guest(guest);
+}
+
+struct job {
+	void *(*copy)(void *);
+	struct ends *ends;
+};
+
+static void *
+run_job(void *argument)
+{
+	struct job *job = argument;
+
+	job->copy(job->ends);
+	exit(0);
+}
+
+void
+run_pair(void *(*up)(void *), void *(*down)(void *), struct ends *ends)
+{
+	struct job other = { down, ends };
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, run_job, &other) != 0)
+		die("pthread_create");
+	up(ends);
+	exit(0);
+}

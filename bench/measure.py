@@ -1,0 +1,234 @@
+"""Runs the measuring tools and does the sums: every figure is a ratio against
+the floor's figure in the same cycle of slices, and its median over all."""
+
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import time
+
+BENCH = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(BENCH)
+TOOLS = os.path.join(ROOT, "build", "bench")
+FORWARDER = os.environ.get("FORWARDER", os.path.join(ROOT, "forwarder"))
+
+# More than this between the floor and itself, or of the machine's time taken
+# by others, and the figures are called noisy.
+NOISY_FLOOR = 0.03
+NOISY_PERCENT = 3.0
+
+QEMU_HUB = (
+    "qemu-system-x86_64 -machine none -nodefaults -display none"
+    " -netdev dgram,id=a,local.type=fd,local.str={fd}"
+    " -netdev stream,id=b,server=off,addr.type=unix,addr.path={net}"
+    " -netdev hubport,id=p0,hubid=0,netdev=a"
+    " -netdev hubport,id=p1,hubid=0,netdev=b"
+)
+
+
+class Variant:
+    """A program to measure. {size} in its command is the size of the frames."""
+
+    def __init__(self, name, command):
+        self.name = name
+        self.command = command
+
+    def arguments(self, size=1514):
+        return self.command.replace("{size}", str(size)).split()
+
+
+def variants(extra=()):
+    """Those there are on this machine; the floor first, and once more."""
+    ends = " -g fd:{fd} -n unix:{net}"
+    floor = os.path.join(TOOLS, "floor") + ends + " -s {size}"
+    found = [Variant("floor", floor)]
+    if os.path.exists(FORWARDER):
+        found.append(
+            Variant("forwarder", FORWARDER + ends + " -o log.level=error"))
+    found += [Variant(*text.split("=", 1)) for text in extra]
+    found.append(Variant("floor again", floor))
+    found.append(Variant("naive", os.path.join(TOOLS, "naive") + ends))
+    if shutil.which("qemu-system-x86_64"):
+        found.append(Variant("qemu-hub", QEMU_HUB))
+    return found
+
+
+def build():
+    subprocess.run(["make", "-s", "-C", BENCH], check=True)
+
+
+def tool(name, *arguments, timeout=1200):
+    """What a tool printed; its error output explains a failure."""
+    command = [os.path.join(TOOLS, name), *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def load(programs, size, direction, cycles, window_ms, *options):
+    """One round: fresh processes, `cycles` slices of load for each."""
+    arguments = ["-s", size, "-d", direction, "-k", cycles, "-t", window_ms]
+    arguments += options
+    for program in programs:
+        arguments += ["--", *program.arguments(size)]
+    return tool("load", *arguments)
+
+
+def spread(values):
+    """Median, quartiles and the 95 % range of the median itself."""
+    ordered = sorted(values)
+    n = len(ordered)
+    reach = 0.98 * math.sqrt(n)
+    low = max(0, math.floor(n / 2 - reach))
+    high = min(n - 1, math.ceil(n / 2 + reach))
+    if n > 1:
+        q1, _, q3 = statistics.quantiles(ordered, n=4)
+    else:
+        q1 = q3 = ordered[0]
+    return {"median": statistics.median(ordered), "q1": q1, "q3": q3,
+            "low": ordered[low], "high": ordered[high], "n": n}
+
+
+def percentile(values, part):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+
+
+def distribution(values):
+    return {"n": len(values), "min": min(values), "max": max(values),
+            **{f"p{name}": percentile(values, part) for name, part in
+               (("50", .5), ("90", .9), ("99", .99), ("999", .999))}}
+
+
+def ratios(values, floor):
+    return spread([a / b for a, b in zip(values, floor) if b > 0 and a > 0]
+                  or [0.0])
+
+
+def compare(programs, size, direction, rounds, cycles, window_ms, keys):
+    """Rows of one size and direction, a variant each, and the noise."""
+    series = {p.name: {key: [] for key in keys} for p in programs}
+    noise = {"steal_percent": [], "others_percent": []}
+    extra = {p.name: {"lost": 0, "rss_peak_kb": 0} for p in programs}
+    for _ in range(rounds):
+        result = load(programs, size, direction, cycles, window_ms)
+        for key, values in noise.items():
+            values.append(result[key])
+        for program, player in zip(programs, result["players"]):
+            for key in keys:
+                series[program.name][key] += player[key]
+            mine = extra[program.name]
+            mine["lost"] += player["lost"]
+            mine["rss_peak_kb"] = max(
+                mine["rss_peak_kb"], player["rss_peak_kb"])
+    floor = series[programs[0].name]
+    rows = []
+    for program in programs:
+        mine = series[program.name]
+        rows.append({
+            "size": size, "direction": direction, "variant": program.name,
+            **extra[program.name],
+            "values": {key: spread(mine[key]) for key in keys},
+            "ratios": {key: ratios(mine[key], floor[key]) for key in keys},
+        })
+    return rows, {key: statistics.mean(v) for key, v in noise.items()}
+
+
+def is_noisy(rows, noise, key):
+    """Why the rows are not to be trusted, or nothing."""
+    reasons = []
+    for row in rows:
+        off = abs(row["ratios"][key]["median"] - 1)
+        if row["variant"] == "floor again" and off > NOISY_FLOOR:
+            reasons.append(f"floor against itself is {off:.0%} off")
+    for what, percent in noise.items():
+        if percent > NOISY_PERCENT:
+            reasons.append(f"{what.split('_')[0]} {percent:.0f} %")
+    return reasons
+
+
+class Machine:
+    """What others took of the machine meanwhile, in percent of all of it."""
+
+    def __init__(self):
+        self.begin = self._look()
+
+    @staticmethod
+    def _look():
+        """Seconds: all, busy, stolen, and busy for us."""
+        tick = os.sysconf("SC_CLK_TCK")
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, idle, wait, irq, soft, steal = (
+                int(text) / tick for text in file.readline().split()[1:9])
+        own = sum(os.times()[:4])  # and of children that have ended
+        busy = user + nice + system + irq + soft
+        return busy + idle + wait + steal, busy, steal, own
+
+    def noise(self):
+        everything, busy, steal, own = (
+            b - a for a, b in zip(self.begin, self._look()))
+        return {"steal_percent": 100 * steal / everything,
+                "others_percent": 100 * max(0, busy - own) / everything}
+
+
+# One process and what /proc says of it.
+
+def read_proc(pid, name):
+    with open(f"/proc/{pid}/{name}", encoding="ascii") as file:
+        return file.read()
+
+
+def memory_kb(pid):
+    status = read_proc(pid, "status")
+    rollup = read_proc(pid, "smaps_rollup")
+    return {"rss_kb": int(re.search(r"VmRSS:\s+(\d+)", status)[1]),
+            "pss_kb": int(re.search(r"^Pss:\s+(\d+)", rollup, re.M)[1])}
+
+
+def switches(pid):
+    return sum(
+        int(count) for thread in os.listdir(f"/proc/{pid}/task")
+        for count in re.findall(r"voluntary_ctxt_switches:\s+(\d+)",
+                                read_proc(pid, f"task/{thread}/status")))
+
+
+def cpu_ns(pid):
+    return sum(int(read_proc(pid, f"task/{thread}/schedstat").split()[0])
+               for thread in os.listdir(f"/proc/{pid}/task"))
+
+
+def first_line(*command):
+    try:
+        text = subprocess.run(command, capture_output=True, text=True,
+                              timeout=10).stdout
+    except OSError:
+        return "none"
+    return text.splitlines()[0] if text else "none"
+
+
+def state(command):
+    """What one needs to know to judge the figures, or to get them again."""
+    cpu = re.search(r"model name\s*:\s*(.*)", open("/proc/cpuinfo").read())
+    return {
+        "command": command,
+        "date": time.strftime("%Y-%m-%d %H:%M %z"),
+        "machine": f"{cpu[1] if cpu else platform.machine()}, "
+                   f"{os.cpu_count()} processors",
+        "hypervisor": first_line("systemd-detect-virt"),
+        "memory_kb": int(re.search(
+            r"MemTotal:\s+(\d+)", open("/proc/meminfo").read())[1]),
+        "kernel": platform.release(),
+        "system": platform.freedesktop_os_release().get("PRETTY_NAME", ""),
+        "compiler": first_line("cc", "--version"),
+        "qemu": first_line("qemu-system-x86_64", "--version"),
+        "forwarder": first_line(FORWARDER, "--version"),
+        "commit": first_line("git", "-C", ROOT, "describe", "--always",
+                             "--dirty"),
+        "load_average": os.getloadavg()[0],
+    }

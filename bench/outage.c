@@ -1,0 +1,589 @@
+/* Plays a guest, and a daemon that dies and comes back, around one forwarding
+ * program. Prints one JSON object.
+ *
+ *   recovery  listen() of the returned daemon -> first frame of the guest there
+ *   loss      frames lost over many deaths, the guest sending all it can
+ *   close, kill  death of the daemon -> the program's next dial, and the line
+ *             that it logs (the listener lives on)
+ *   silent    a daemon that answers probes and then stops -> the link is down;
+ *             the program is to be set up for ARP probes of 192.0.2.1
+ *
+ * A frame that a dead daemon had not read was inside it: loss mode ends a
+ * connection with shutdown(), which lets nothing more in, and then reads what
+ * is there, so that only frames lost outside count. */
+#include "middle.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define HEADER_BYTES 4u
+#define ETHERNET_BYTES 14u
+#define GUEST_TYPE 0x88b6 /* experimental: no one else sends it */
+#define ARP_TYPE 0x0806
+#define MAX_FRAME_BYTES 65550u
+#define BUFFER_BYTES (256u * 1024)
+#define MAX_ROUNDS 10000
+#define MAX_FRAMES ((uint64_t)1 << 28)
+#define MS INT64_C(1000000)
+#define GIVE_UP_MS 15000
+
+static const uint8_t guest_mac[6] = { 0x02, 0, 0, 0, 0, 1 };
+static const uint8_t daemon_mac[6] = { 0x02, 0, 0, 0, 0, 2 };
+
+static struct {
+	const char *mode;
+	int rounds;
+	int64_t gap_us; /* between two frames of the guest; 0: none */
+	int64_t away_min_ms, away_ms; /* range of how long the daemon is away */
+	size_t size;                  /* bytes of a frame; 0: mixed */
+	int64_t dead_after_ms;        /* silent: what is expected */
+} settings = { .mode = "recovery",
+	.rounds = 200,
+	.gap_us = 100,
+	.away_min_ms = 20,
+	.away_ms = 200 };
+
+static struct middle middle;
+static _Atomic uint64_t frames_sent;
+static atomic_bool stopping;
+
+/* Deterministic: two runs see the same pauses. */
+static int64_t
+random_below(int64_t limit)
+{
+	static uint64_t state = 88172645463325252u;
+
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return limit > 0 ? (int64_t)(state % (uint64_t)limit) : 0;
+}
+
+static void
+pause_ms(int64_t min_ms, int64_t max_ms)
+{
+	sleep_until_ns(
+	    now_ns() + min_ms * MS + random_below((max_ms - min_ms) * MS));
+}
+
+static __attribute__((noreturn)) void
+give_up(const char *why)
+{
+	fprintf(stderr, "outage: %s\n", why);
+	exit(1);
+}
+
+/* The guest. */
+
+static size_t
+size_of(uint64_t number)
+{
+	static const size_t mix[] = { 64, 1514, 590, 1514, 9014, 1514, 100,
+		1514 };
+
+	if (settings.size)
+		return settings.size;
+	return number % 256 == 255 ? 65000
+				   : mix[number % (sizeof(mix) / sizeof(*mix))];
+}
+
+/* Number, length and a pattern that starts with the number: a torn or mixed
+ * frame is seen. */
+static size_t
+make_guest_frame(uint8_t *frame, uint64_t number)
+{
+	uint16_t type = htons(GUEST_TYPE);
+	size_t size = size_of(number);
+
+	memcpy(frame, daemon_mac, 6);
+	memcpy(frame + 6, guest_mac, 6);
+	memcpy(frame + 12, &type, 2);
+	memcpy(frame + ETHERNET_BYTES, &number, sizeof(number));
+	memset(frame + ETHERNET_BYTES + 8, (int)(number & 0xff),
+	    size - ETHERNET_BYTES - 8);
+	return size;
+}
+
+static void
+send_guest_frame(void)
+{
+	static uint8_t frame[MAX_FRAME_BYTES];
+	size_t size = make_guest_frame(frame, frames_sent);
+
+	if (send(middle.guest, frame, size, 0) != (ssize_t)size)
+		die("guest: send");
+	frames_sent++;
+}
+
+static void *
+guest_runs(void *unused)
+{
+	int64_t next_ns = now_ns();
+
+	while (!stopping && frames_sent < MAX_FRAMES) {
+		send_guest_frame();
+		if (!settings.gap_us)
+			continue;
+		next_ns += settings.gap_us * 1000;
+		if (next_ns < now_ns())
+			next_ns = now_ns(); /* was held up: no burst after it */
+		sleep_until_ns(next_ns);
+	}
+	return unused;
+}
+
+static void
+start(void *(*run)(void *))
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, run, NULL) != 0)
+		die("pthread_create");
+	pthread_detach(thread);
+}
+
+/* The daemon: one connection, and what came over all of them. */
+
+struct stream {
+	int fd;
+	size_t held, at;
+	uint8_t bytes[BUFFER_BYTES + MAX_FRAME_BYTES];
+};
+
+static struct {
+	uint8_t *seen; /* a bit a frame */
+	uint64_t distinct, again, damaged, others;
+} received;
+
+/* Reads what is there, waiting for it at most that long. False at the end of
+ * the stream, and when nothing came. */
+static bool
+stream_read(struct stream *s, int64_t wait_ns)
+{
+	struct pollfd ready = { .fd = s->fd, .events = POLLIN };
+	struct timespec wait = { wait_ns / 1000000000, wait_ns % 1000000000 };
+	ssize_t got;
+
+	if (wait_ns >= 0 && ppoll(&ready, 1, &wait, NULL) != 1)
+		return false;
+	memmove(s->bytes, s->bytes + s->at, s->held - s->at);
+	s->held -= s->at;
+	s->at = 0;
+	got = recv(s->fd, s->bytes + s->held, sizeof(s->bytes) - s->held, 0);
+	if (got > 0)
+		s->held += (size_t)got;
+	return got > 0;
+}
+
+/* The next whole frame, or NULL. */
+static const uint8_t *
+stream_next(struct stream *s, uint32_t *length)
+{
+	const uint8_t *frame = s->bytes + s->at + HEADER_BYTES;
+	uint32_t header;
+
+	if (s->held - s->at < HEADER_BYTES)
+		return NULL;
+	memcpy(&header, s->bytes + s->at, HEADER_BYTES);
+	*length = ntohl(header);
+	if (*length > MAX_FRAME_BYTES)
+		give_up("the stream lost step");
+	if (s->held - s->at - HEADER_BYTES < *length)
+		return NULL;
+	s->at += HEADER_BYTES + *length;
+	return frame;
+}
+
+static uint16_t
+type_of(const uint8_t *frame)
+{
+	uint16_t type;
+
+	memcpy(&type, frame + 12, 2);
+	return ntohs(type);
+}
+
+static bool
+intact(const uint8_t *frame, uint32_t length, uint64_t number)
+{
+	const uint8_t *pattern = frame + ETHERNET_BYTES + 8;
+
+	if (number >= MAX_FRAMES || length != size_of(number))
+		return false;
+	for (size_t i = 0; i < length - ETHERNET_BYTES - 8; i++)
+		if (pattern[i] != (number & 0xff))
+			return false;
+	return true;
+}
+
+/* Books a frame; true if it is one of the guest's. */
+static bool
+book(const uint8_t *frame, uint32_t length)
+{
+	uint64_t number;
+	uint8_t bit;
+
+	if (length < ETHERNET_BYTES + 8 || type_of(frame) != GUEST_TYPE) {
+		received.others++;
+		return false;
+	}
+	memcpy(&number, frame + ETHERNET_BYTES, sizeof(number));
+	if (!intact(frame, length, number)) {
+		received.damaged++;
+		return true;
+	}
+	bit = (uint8_t)(1u << number % 8);
+	if (received.seen[number / 8] & bit)
+		received.again++;
+	else
+		received.distinct++;
+	received.seen[number / 8] |= bit;
+	return true;
+}
+
+static bool
+book_all(struct stream *s)
+{
+	const uint8_t *frame;
+	uint32_t length;
+	bool guest = false;
+
+	while ((frame = stream_next(s, &length)))
+		guest |= book(frame, length);
+	return guest;
+}
+
+/* A daemon has something to say too: proof of life for a careful dialler. */
+static void
+greet(int fd)
+{
+	uint8_t bytes[HEADER_BYTES + 64] = { 0, 0, 0, 64 };
+
+	memcpy(bytes + HEADER_BYTES, guest_mac, 6);
+	memcpy(bytes + HEADER_BYTES + 6, daemon_mac, 6);
+	bytes[HEADER_BYTES + 12] = GUEST_TYPE >> 8;
+	bytes[HEADER_BYTES + 13] = GUEST_TYPE & 0xff;
+	if (send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) !=
+		(ssize_t)sizeof(bytes) &&
+	    errno != EPIPE)
+		die("daemon: send");
+}
+
+static void
+take_connection(struct stream *s)
+{
+	s->fd = middle_accept(&middle);
+	s->held = s->at = 0;
+}
+
+/* Reads for that long, also when the other side ends the connection. */
+static void
+serve(struct stream *s, int64_t milliseconds)
+{
+	int64_t end = now_ns() + milliseconds * MS;
+	int64_t left;
+
+	while ((left = end - now_ns()) > 0 && stream_read(s, left))
+		book_all(s);
+	sleep_until_ns(end);
+}
+
+static void
+swallow(struct stream *s)
+{
+	shutdown(s->fd, SHUT_RDWR);
+	while (stream_read(s, -1))
+		book_all(s);
+	close(s->fd);
+}
+
+/* Dies with everything inside it booked: the connection, and those that were
+ * never accepted. Half of the time the listener outlives the connection a
+ * little, as in a dying process. */
+static void
+die_and_book(struct stream *s)
+{
+	swallow(s);
+	if (random_below(2))
+		pause_ms(0, 3);
+	unlink(middle.path);
+	shutdown(middle.listener, SHUT_RDWR);
+	fcntl(middle.listener, F_SETFL, O_NONBLOCK);
+	while (
+	    (s->fd = accept4(middle.listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+		s->held = s->at = 0;
+		swallow(s);
+	}
+	middle_unlisten(&middle);
+}
+
+/* Results. */
+
+static int64_t first_ns[MAX_ROUNDS], second_ns[MAX_ROUNDS];
+
+static void
+print_times(const char *name, const int64_t *times_ns)
+{
+	printf(",\"%s\":[", name);
+	for (int i = 0; i < settings.rounds; i++)
+		printf("%s%.1f", i ? "," : "", (double)times_ns[i] / 1e3);
+	printf("]");
+}
+
+static void
+recovery(void)
+{
+	static struct stream s;
+
+	take_connection(&s);
+	start(guest_runs);
+	for (int round = 0; round < settings.rounds; round++) {
+		int64_t listened_ns;
+
+		greet(s.fd);
+		serve(&s, 5 + random_below(20));
+		close(s.fd);
+		middle_unlisten(&middle);
+		pause_ms(settings.away_min_ms, settings.away_ms);
+		middle_listen(&middle, &listened_ns);
+		take_connection(&s);
+		second_ns[round] = now_ns() - listened_ns;
+		do {
+			if (!stream_read(&s, GIVE_UP_MS * MS))
+				give_up("no frame on a new connection");
+		} while (!book_all(&s));
+		first_ns[round] = now_ns() - listened_ns;
+	}
+	print_times("recovery_us", first_ns);
+	print_times("dial_us", second_ns);
+}
+
+static void
+loss(void)
+{
+	static struct stream s;
+
+	take_connection(&s);
+	start(guest_runs);
+	for (int round = 0; round < settings.rounds; round++) {
+		greet(s.fd);
+		serve(&s, 20 + random_below(60));
+		die_and_book(&s);
+		pause_ms(settings.away_min_ms, settings.away_ms);
+		middle_listen(&middle, NULL);
+		take_connection(&s);
+	}
+	greet(s.fd);
+	stopping = true;
+	serve(&s, 1000);
+	printf(",\"sent\":%llu,\"received\":%llu,\"lost\":%lld",
+	    (unsigned long long)frames_sent,
+	    (unsigned long long)received.distinct,
+	    (long long)(frames_sent - received.distinct));
+	printf(",\"again\":%llu,\"damaged\":%llu",
+	    (unsigned long long)received.again,
+	    (unsigned long long)received.damaged);
+}
+
+/* Time stamps of the lines that tell of a lost link. */
+static _Atomic int64_t lost_line_ns;
+
+static void *
+read_log(void *unused)
+{
+	FILE *log = fdopen(middle.log, "r");
+	char line[1024];
+
+	while (log && fgets(line, sizeof(line), log))
+		if (strstr(line, "link: lost"))
+			lost_line_ns = now_ns();
+	return unused;
+}
+
+/* A process whose only business is to hold the connection. */
+static pid_t
+fork_holder(int fd)
+{
+	pid_t holder = fork();
+
+	if (holder < 0)
+		die("fork");
+	if (holder == 0)
+		for (;;)
+			pause();
+	close(fd);
+	return holder;
+}
+
+static void
+detection(bool by_kill)
+{
+	static struct stream s;
+
+	start(read_log);
+	take_connection(&s);
+	for (int round = 0; round < settings.rounds; round++) {
+		pid_t holder = -1;
+		int64_t died_ns;
+
+		greet(s.fd);
+		pause_ms(15, 40);
+		if (by_kill)
+			holder = fork_holder(s.fd);
+		pause_ms(5, 6);
+		lost_line_ns = 0;
+		died_ns = now_ns();
+		if (by_kill)
+			kill(holder, SIGKILL);
+		else
+			close(s.fd);
+		take_connection(&s);
+		first_ns[round] = now_ns() - died_ns;
+		if (by_kill)
+			waitpid(holder, NULL, 0);
+		pause_ms(2, 3);
+		second_ns[round] = lost_line_ns ? lost_line_ns - died_ns : -1;
+	}
+	print_times("redial_us", first_ns);
+	print_times("log_us", second_ns);
+}
+
+/* Answers an ARP request as 192.0.2.1; returns when, or 0 for another frame. */
+static int64_t
+answer_arp(int fd, const uint8_t *frame, uint32_t length)
+{
+	uint8_t reply[HEADER_BYTES + 60] = { 0, 0, 0, 60 };
+	uint8_t *arp = reply + HEADER_BYTES + ETHERNET_BYTES;
+	const uint8_t *request = frame + ETHERNET_BYTES;
+
+	if (length < 42 || type_of(frame) != ARP_TYPE || request[7] != 1)
+		return 0;
+	memcpy(reply + HEADER_BYTES, frame + 6, 6);
+	memcpy(reply + HEADER_BYTES + 6, daemon_mac, 6);
+	memcpy(reply + HEADER_BYTES + 12, frame + 12, 2);
+	memcpy(arp, request, 8);
+	arp[7] = 2;
+	memcpy(arp + 8, daemon_mac, 6);
+	memcpy(arp + 14, request + 24, 4);
+	memcpy(arp + 18, request + 8, 10);
+	if (send(fd, reply, sizeof(reply), MSG_NOSIGNAL) !=
+	    (ssize_t)sizeof(reply))
+		die("daemon: send");
+	return now_ns();
+}
+
+/* Answers some probes, then nothing until the other side hangs up. Returns
+ * how long that took after the last answer; -1 if there was no probe, or no
+ * end of the connection. */
+static int64_t
+fall_silent(struct stream *s)
+{
+	int64_t last_ns = 0;
+	int answers = 1 + (int)random_below(3);
+	const uint8_t *frame;
+	uint32_t length;
+
+	while (stream_read(s, GIVE_UP_MS * MS)) {
+		while ((frame = stream_next(s, &length))) {
+			int64_t at_ns =
+			    answers > 0 ? answer_arp(s->fd, frame, length) : 0;
+
+			if (at_ns) {
+				last_ns = at_ns;
+				answers--;
+			}
+		}
+	}
+	if (!last_ns || now_ns() - last_ns > GIVE_UP_MS * MS)
+		return -1;
+	return now_ns() - last_ns;
+}
+
+static void
+silent(void)
+{
+	static struct stream s;
+
+	start(read_log);
+	take_connection(&s);
+	for (int round = 0; round < settings.rounds; round++)
+		first_ns[round] = -1;
+	for (int round = 0; round < settings.rounds; round++) {
+		send_guest_frame();
+		first_ns[round] = fall_silent(&s);
+		if (first_ns[round] < 0)
+			break;
+		close(s.fd);
+		take_connection(&s);
+	}
+	print_times("dead_after_us", first_ns);
+}
+
+static void
+parse(int argc, char **argv)
+{
+	int option;
+
+	while ((option = getopt(argc, argv, "+m:r:g:a:b:s:")) != -1) {
+		if (option == 'm')
+			settings.mode = optarg;
+		else if (option == 'r')
+			settings.rounds = atoi(optarg);
+		else if (option == 'g')
+			settings.gap_us = strtoll(optarg, NULL, 10);
+		else if (option == 'a')
+			settings.away_min_ms = strtoll(optarg, NULL, 10);
+		else if (option == 'b')
+			settings.away_ms = strtoll(optarg, NULL, 10);
+		else if (option == 's')
+			settings.size = strtoul(optarg, NULL, 10);
+		else
+			exit(64);
+	}
+	if (optind >= argc || settings.rounds < 1 ||
+	    settings.rounds > MAX_ROUNDS) {
+		fprintf(stderr,
+		    "usage: outage [-m recovery|loss|close|kill|silent]"
+		    " [-r ROUNDS] [-g GAP_US] [-a MIN_AWAY_MS] [-b AWAY_MS]\n"
+		    "              [-s BYTES] -- PROGRAM with {fd} and "
+		    "{net}\n");
+		exit(64);
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	struct middle_options options = { .log = true };
+
+	parse(argc, argv);
+	received.seen = calloc(1, MAX_FRAMES / 8);
+	if (!received.seen)
+		die("calloc");
+	options.log = strcmp(settings.mode, "recovery") != 0 &&
+		      strcmp(settings.mode, "loss") != 0;
+	middle_start(&middle, &options, argv + optind);
+	printf(
+	    "{\"mode\":\"%s\",\"rounds\":%d", settings.mode, settings.rounds);
+	if (strcmp(settings.mode, "recovery") == 0)
+		recovery();
+	else if (strcmp(settings.mode, "loss") == 0)
+		loss();
+	else if (strcmp(settings.mode, "silent") == 0)
+		silent();
+	else
+		detection(strcmp(settings.mode, "kill") == 0);
+	printf("}\n");
+	fflush(stdout);
+	middle_stop(&middle);
+	_exit(0);
+}
