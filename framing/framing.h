@@ -55,7 +55,7 @@ struct deframer {
 void deframer_init(struct deframer *d, uint8_t *buffer, size_t capacity);
 
 /* Where the next bytes go and how many fit: never 0 as long as max_frame plus
- * header fits the buffer. Moves a cut frame to the front only when the space
+ * header fits the buffer and deframer_next() said DEFRAMER_MORE. Moves a cut frame to the front only when the space
  * behind it would not hold its rest, so a byte moves once a buffer turn at most. */
 size_t deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame);
 

@@ -245,6 +245,19 @@ adopt(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
 		log_line(LOG_LEVEL_INFO, LOG_GUEST, "found peer=%s", path);
 }
 
+static void
+tell_anonymous(struct guest *guest)
+{
+	if (!guest->told_anonymous && !atomic_load(&guest->present))
+		log_line(LOG_LEVEL_WARN, LOG_GUEST,
+		    "can't answer a guest whose socket has no name "
+		    "(bind it to a path)");
+	guest->told_anonymous = true;
+}
+
+/* While connected the kernel lets nobody else send; but a send that is refused
+ * disconnects, before anybody could say so, and then a stranger's frame comes
+ * in while `present` still stands. */
 void
 guest_heard(
     struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
@@ -252,16 +265,15 @@ guest_heard(
 	if (guest->endpoint.kind != GUEST_UNIXGRAM)
 		return;
 	if (length <= offsetof(struct sockaddr_un, sun_path)) {
-		if (!atomic_load(&guest->present) &&
-		    !atomic_exchange(&guest->told_anonymous, true))
-			log_line(LOG_LEVEL_WARN, LOG_GUEST,
-			    "can't answer a guest whose socket has no name "
-			    "(bind it to a path)");
+		tell_anonymous(guest);
 		return;
 	}
-	/* While connected the kernel lets nobody else send. */
-	if (!atomic_load(&guest->present))
-		adopt(guest, sender, length);
+	if (atomic_load(&guest->present) && guest->sender_length == length &&
+	    memcmp(&guest->sender, sender, length) == 0)
+		return;
+	memcpy(&guest->sender, sender, length);
+	guest->sender_length = length;
+	adopt(guest, sender, length);
 }
 
 void

@@ -30,7 +30,11 @@ struct guest {
 	struct unix_file file; /* of our own socket, if it has one */
 	atomic_bool present;   /* somebody to send to */
 	_Atomic uint64_t mac;  /* 0 until learned */
-	atomic_bool told_anonymous;
+
+	/* fwd-up's own: whom it heard last, and whether it complained. */
+	struct sockaddr_un sender;
+	socklen_t sender_length;
+	bool told_anonymous;
 };
 
 /* Opens the endpoint; a path is bound with these permission bits, a dead

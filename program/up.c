@@ -19,8 +19,9 @@
 #include "program/log.h"
 #include "program/stream.h"
 
-/* How much is taken from the guest at once: several writes' worth, so that
+/* How much is taken from the guest at once: a few full writes' worth, so that
  * system calls are few, and few enough to stay in the processor's cache. */
+#define APPETITE_WRITES 4
 #define APPETITE_BYTES (128 * 1024)
 
 /* Slots beyond these keep no memory for frames longer than a page. */
@@ -36,23 +37,30 @@ struct up {
 	size_t typical;   /* bytes of a frame lately, leaning to the large */
 };
 
+static size_t
+clamp(size_t n, size_t low, size_t high)
+{
+	return n < low ? low : n > high ? high : n;
+}
+
 /* How many slots to offer: with long frames few, so that the same memory is
  * used again while it is in the cache. */
 static size_t
 appetite(const struct up *up)
 {
-	size_t frames = APPETITE_BYTES / up->typical;
+	size_t parcel = up->typical + FRAME_HEADER_BYTES;
+	size_t write =
+	    clamp(up->copy->tuning->write_batch / parcel, 1, BATCH_FRAMES);
 
-	if (frames < 1)
-		return 1;
-	return frames < BATCH_FRAMES ? frames : BATCH_FRAMES;
+	return clamp(clamp(APPETITE_BYTES / parcel, 1, BATCH_FRAMES), 1,
+	    write * APPETITE_WRITES);
 }
 
 /* Follows growing frames at once and shrinking ones slowly. */
 static void
 adapt(struct up *up, size_t bytes)
 {
-	size_t mean = bytes / up->batch.count + 1;
+	size_t mean = (bytes + up->batch.count - 1) / up->batch.count;
 	size_t faded = up->typical - up->typical / 8;
 
 	up->typical = mean > faded ? mean : faded;

@@ -334,9 +334,11 @@ while_up(struct dialler *dialler, const struct link_view *view)
 
 	if (view->proven && !dialler->told_proven)
 		tell_proven(dialler, view);
-	if (!view->proven)
+	if (!view->proven) {
+		arm(dialler); /* a reload disarms */
 		due_ms = earlier(due_ms,
 		    now_ms + dialler->settings.max_ms - view->up_ms + 1);
+	}
 	sleep_until(dialler, due_ms);
 }
 
@@ -380,6 +382,7 @@ dialler_start(struct dialler *dialler, struct link *link,
 			  1 };
 	redial_init(&dialler->redial, clock_now_ms(), settings->min_ms,
 	    settings->max_ms, settings->jitter_percent);
+	link_set_proof(link, settings->max_ms);
 	mutex_init(&dialler->lock);
 	watch_init(&dialler->watch);
 	error = pthread_create(&dialler->thread, NULL, run, dialler);

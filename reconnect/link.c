@@ -266,7 +266,6 @@ bring_up(struct link *link, struct connection *connection) NEEDS(link->lock)
 	link->up_since_ms = now_ms;
 	link->view.down_ms += now_ms - link->down_since_ms;
 	link->view.last_outage_ms = now_ms - link->outage_since_ms;
-	condition_wake_all(&link->changed);
 }
 
 void
@@ -286,6 +285,9 @@ link_install(struct link *link, int fd)
 	if (!stopped)
 		bring_up(link, connection);
 	mutex_unlock(&link->lock);
+	/* With the lock free: whoever wakes needs it. */
 	if (stopped)
 		let_go(connection);
+	else
+		condition_wake_all(&link->changed);
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -10,6 +11,9 @@
 
 /* Not all who knock at once are served at once. */
 #define BACKLOG 64
+
+#define LOCK_TRIES 100
+#define LOCK_WAIT_MS 10
 
 static int
 refuse(
@@ -22,7 +26,9 @@ refuse(
 }
 
 /* A folder's lock, so that of two processes that find the same stale socket
- * the second doesn't remove what the first has just bound.
+ * the second doesn't remove what the first has just bound. Whoever else locks
+ * the folder (systemd-tmpfiles is told so to keep out) delays a start by
+ * LOCK_TRIES * LOCK_WAIT_MS and no more.
  * Returns a descriptor to close, or -1: then go on without. */
 static int
 lock_folder(const char *path)
@@ -38,8 +44,11 @@ lock_folder(const char *path)
 	else if (slash)
 		*slash = '\0';
 	fd = open(slash ? folder : ".", O_RDONLY | O_CLOEXEC);
-	if (fd >= 0)
-		flock(fd, LOCK_EX);
+	for (int i = 0; fd >= 0 && i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+			break;
+		poll(NULL, 0, LOCK_WAIT_MS);
+	}
 	return fd;
 }
 
@@ -136,7 +145,9 @@ unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 	result = bind_locked(fd, type, &address, mode, why, why_size);
 	if (lock >= 0)
 		close(lock);
-	if (result == 0 && lstat(path, &made) == 0) {
+	if (result == 0 && lstat(path, &made) < 0)
+		result = refuse(why, why_size, path, errno, NULL);
+	if (result == 0) {
 		strcpy(file->path, path);
 		file->device = made.st_dev;
 		file->inode = made.st_ino;

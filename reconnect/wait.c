@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <time.h>
 
 #include "reconnect/clock.h"
 
@@ -41,6 +42,20 @@ wait_for(short events, int fd, int interrupt_fd, int64_t deadline_ms)
 			return -1;
 		}
 	}
+}
+
+int
+wait_moment(int interrupt_fd, long pause_us)
+{
+	struct pollfd interrupt = { .fd = interrupt_fd, .events = POLLIN };
+	struct timespec pause = { .tv_nsec = pause_us * 1000 };
+
+	if (poll(&interrupt, 1, 0) > 0) {
+		errno = EINTR;
+		return -1;
+	}
+	nanosleep(&pause, NULL);
+	return 0;
 }
 
 int

@@ -10,6 +10,10 @@
 int wait_readable(int fd, int interrupt_fd, int64_t deadline_ms);
 int wait_writable(int fd, int interrupt_fd, int64_t deadline_ms);
 
+/* Waits pause_us microseconds, a fraction of a millisecond, which poll() can't.
+ * Returns 0, or -1 with errno EINTR if interrupt_fd was readable. */
+int wait_moment(int interrupt_fd, long pause_us);
+
 /* What is left until deadline_ms, as poll() wants it: rounded so that it never
  * returns early, -1 for INT64_MAX. */
 int wait_timeout(int64_t deadline_ms);

@@ -270,13 +270,14 @@ daemon_hang_up(struct daemon *daemon)
 	daemon->peer = -1;
 }
 
+/* The listener goes first: nobody is dialled into its backlog any more. */
 static void
 daemon_kill(struct daemon *daemon, const char *path)
 {
+	unlink(path);
+	close(daemon->listener);
 	if (daemon->peer >= 0)
 		close(daemon->peer);
-	close(daemon->listener);
-	unlink(path);
 }
 
 static uint64_t
@@ -432,13 +433,14 @@ close_whatever_comes(const struct daemon *daemon, int64_t end_ms)
 START_TEST(a_daemon_that_accepts_and_closes_is_dialled_with_backoff)
 {
 	struct daemon daemon = daemon_start("sock");
+	int64_t began_ms = clock_now_ms();
 	unsigned dials;
 
 	settings.min_ms = 100;
 	settings.max_ms = 2000;
 	settings.jitter_percent = 25;
 	start();
-	dials = close_whatever_comes(&daemon, clock_now_ms() + 500);
+	dials = close_whatever_comes(&daemon, began_ms + 500);
 	ck_assert_uint_ge(dials, 1);
 	ck_assert_uint_le(dials, 3); /* at 0, 75 and 225 ms; then at 525 */
 	ck_assert_uint_eq(outages(), 0);
@@ -680,6 +682,73 @@ START_TEST(it_stops_in_front_of_a_full_backlog)
 }
 END_TEST
 
+static bool
+greet_and_stop(void *context, int fd)
+{
+	link_stop(&shared);
+	return greet(context, fd);
+}
+
+START_TEST(a_connection_that_comes_after_the_stop_is_not_told)
+{
+	struct daemon daemon = daemon_start("sock");
+
+	hooks.greet = greet_and_stop;
+	start();
+	daemon_accept(&daemon);
+	stop();
+	expect_no_more_events();
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+static bool
+admit_the_first_and_stop(void *context, const struct sockaddr *client)
+{
+	struct link_view view;
+
+	(void)context;
+	(void)client;
+	link_look(&shared, &view);
+	if (view.state == LINK_UP)
+		link_stop(&shared);
+	return true;
+}
+
+static int
+call(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	ck_assert_int_eq(
+	    connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+/* It looked for the end of a generation that the stop had ended untold. */
+START_TEST(a_client_that_comes_as_it_stops_is_turned_away)
+{
+	int first, second;
+	char byte;
+
+	aim("listen-unix:sock");
+	settings.listen_fd = listening_unix("sock", 5);
+	fcntl(settings.listen_fd, F_SETFL, O_NONBLOCK);
+	hooks.admit = admit_the_first_and_stop;
+	start();
+	first = call("sock");
+	expect_up(1, false);
+	second = call("sock");
+	ck_assert_int_eq(read(second, &byte, 1), 0);
+	stop();
+	expect_no_more_events();
+	close(first);
+	close(second);
+}
+END_TEST
+
 /* A dial that hangs is told by nothing but its count. */
 static void
 await_dial(void)
@@ -830,6 +899,8 @@ stopping(void)
 	add(tc, it_stops_while_up_and_quiet);
 	add(tc, it_stops_in_the_backoff);
 	add(tc, it_stops_in_front_of_a_full_backlog);
+	add(tc, a_connection_that_comes_after_the_stop_is_not_told);
+	add(tc, a_client_that_comes_as_it_stops_is_turned_away);
 	add(tc, it_stops_while_a_host_is_silent);
 	add(tc, it_stops_while_a_name_server_is_silent);
 	add(tc, up_and_proven_it_never_wakes);

@@ -395,6 +395,16 @@ wait_forever(void *argument)
 	return NULL;
 }
 
+static atomic_bool told;
+
+static void *
+wait_forever_and_tell(void *argument)
+{
+	wait_forever(argument);
+	atomic_store(&told, true);
+	return NULL;
+}
+
 START_TEST(a_new_generation_wakes_every_waiter)
 {
 	enum link_answer answers[4];
@@ -403,13 +413,26 @@ START_TEST(a_new_generation_wakes_every_waiter)
 
 	for (int i = 0; i < 4; i++)
 		waiters[i] = start(wait_forever, &answers[i]);
-	link_nudge(&shared); /* and waking for nothing is no answer */
 	peer = install();
 	for (int i = 0; i < 4; i++) {
 		join(waiters[i]);
 		ck_assert_int_eq(answers[i], LINK_READY);
 	}
 	close(peer);
+}
+END_TEST
+
+/* Nudges until the waiter has gone, since it may not be waiting yet. */
+START_TEST(a_nudged_waiter_asks_again_with_another_patience)
+{
+	enum link_answer answer;
+	pthread_t waiter = start(wait_forever_and_tell, &answer);
+
+	while (!atomic_load(&told))
+		link_nudge(&shared);
+	join(waiter);
+	ck_assert_int_eq(answer, LINK_NUDGED);
+	ck_assert_int_eq(ask(0), LINK_WAITED);
 }
 END_TEST
 
@@ -821,6 +844,7 @@ waiting(void)
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	add(tc, a_new_generation_wakes_every_waiter);
+	add(tc, a_nudged_waiter_asks_again_with_another_patience);
 	add(tc, patience_ends_when_the_outage_is_that_old);
 	add(tc, patience_counts_from_the_start_of_the_outage);
 	add(tc, patience_starts_anew_with_a_new_outage);

@@ -282,6 +282,20 @@ def bridge_newcomer(case: Case, name: str) -> FakeGuest:
 
 
 @needs()
+def guest_whose_first_frame_races_with_the_old_ones_end_is_answered(
+        case: Case):
+    """Its one frame may come in the moment in which the old one is found
+    dead: it must make it the guest all the same."""
+    bridge = Bridge(case, ["log.level=error"])
+    connection = bridge.meet()
+    guest = bridge.guest
+    for number in range(30):
+        guest.close()
+        connection.send(frame(1))
+        guest = expect_relearned(case, bridge, connection, f"{number}.sock")
+
+
+@needs()
 def guest_restarts_in_an_outage_too(case: Case):
     bridge = Bridge(case, ["network.hold=1m"])
     connection = bridge.meet()

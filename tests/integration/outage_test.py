@@ -58,8 +58,7 @@ def no_frame_is_lost_or_doubled_over_fifty_deaths_under_load(case: Case):
     sequence = Sequence()
     case.own(Child(flood, bridge.guest, RATE, SIZES))
     connection = bridge.accept()
-    wait_for("the guest to be known",
-             lambda: bridge.status()["guest"]["peer"])
+    wait_until_guest_is_known(bridge)
     for _ in range(KILLS):
         prove(bridge, connection)
         read_for(connection, sequence, dice.randrange(1, 2500))
@@ -73,6 +72,11 @@ def no_frame_is_lost_or_doubled_over_fifty_deaths_under_load(case: Case):
     read_for(connection, sequence, 1000)
     expect_equal("frames lost", sequence.missing, 0)
     expect_status_after_kills(bridge)
+
+
+def wait_until_guest_is_known(bridge: Bridge) -> None:
+    wait_for("the guest to be known",
+             lambda: bridge.status()["guest"]["peer"])
 
 
 def prove(bridge: Bridge, connection: Connection) -> None:
@@ -128,12 +132,14 @@ def no_frame_is_doubled_or_lost_elsewhere_over_fifty_kills_under_load(
     bridge = Bridge(case, ["log.level=info"], daemon_runs=False)
     sequence = Sequence()
     case.own(Child(flood, bridge.guest, RATE, SIZES))
+    wait_until_guest_is_known(bridge)
     deaths = []
     for _ in range(KILLS + 1):
         process = start_daemon_process(case, bridge.daemon)
         wanted = dice.randrange(1, 2000)
         wait_for("the daemon to get its frames",
                  lambda: process.hear().count(b"\n") > wanted)
+        bridge.guest.receive()  # so it has proven to live
         process.kill()
         deaths.append(add_told(sequence, process.hear()))
         time.sleep(dice.choice((0, 0, 0.002, 0.05)))
@@ -415,23 +421,25 @@ def guest_is_held_back_for_hold_and_then_dropped_without_a_stale_burst(
 
 @needs()
 def hold_begins_with_the_outage_and_not_with_each_flap(case: Case):
-    """A daemon that accepts and closes every 200 ms is one long outage, after
-    a second of which frames are dropped."""
-    bridge = Bridge(case, ["network.hold=1s", "reconnect.min=200ms",
-                           "reconnect.max=200ms", "reconnect.jitter=0"])
+    """A daemon that accepts and closes at least every second is one long
+    outage, after two seconds of which frames are dropped."""
+    bridge = Bridge(case, ["network.hold=2s", "reconnect.min=200ms",
+                           "reconnect.max=1s"])
     connection = bridge.meet()
     case.own(Child(flood, bridge.guest, 500, [100]))
-    bridge.daemon.listener.settimeout(0.05)
+    case.own(Child(flap, bridge.daemon))
     connection.close()
+    wait_for("frames to be dropped although the daemon flaps",
+             lambda: bridge.drops(UP, "outage") > 0)
+    network = bridge.status()["network"]
+    expect(network["generation"] > 2, "expected the daemon to have flapped")
+    expect_equal("outages", network["outages"], 1)
 
-    def dropped() -> bool:
-        try:
-            bridge.daemon.listener.accept()[0].close()
-        except TimeoutError:
-            pass
-        return bridge.drops(UP, "outage") > 0
-    wait_for("frames to be dropped although the daemon flaps", dropped)
-    expect_equal("outages", bridge.status()["network"]["outages"], 1)
+
+def flap(tell: Callable, daemon: FakeDaemon) -> None:
+    daemon.listener.settimeout(None)
+    while True:
+        daemon.listener.accept()[0].close()
 
 
 @needs()

@@ -79,7 +79,7 @@ pair_init(
 static inline const char *
 pair_fill(struct pair *pair, const uint8_t *bytes, size_t length, size_t *taken)
 {
-	size_t start = pair->fast.start, cut = pair->fast.end - start;
+	size_t old = pair->fast.start, cut = pair->fast.end - old;
 	uint8_t *room;
 	size_t fits = deframer_room(&pair->fast, &room, pair->max_frame);
 
@@ -87,7 +87,7 @@ pair_fill(struct pair *pair, const uint8_t *bytes, size_t length, size_t *taken)
 		return "no room";
 	if (room + fits != pair->fast.buffer + pair->fast.capacity)
 		return "the room is not the rest of the buffer";
-	if (pair->fast.start != start && cut > 0) {
+	if (pair->fast.start != old && cut > 0) {
 		if (pair->handed_out < pair->moved_to)
 			return "a byte was moved twice";
 		pair->moved_to = pair->handed_out + cut;
