@@ -40,14 +40,25 @@ log_up(const char *endpoint, const struct link_event *event)
 	    event->dials);
 }
 
+/* Expected, so said to those who debug; but whoever has just started the
+ * forwarder wants to know what it waits for. */
+static void
+log_failed(const char *endpoint, const struct link_event *event)
+{
+	bool first = event->generation == 0 && event->dials == 1;
+
+	log_line(first ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, LOG_LINK,
+	    "%s endpoint=%s error=\"%s\"",
+	    first ? "waiting for the daemon" : "dial failed", endpoint,
+	    event->reason);
+}
+
 static void
 log_event(const char *endpoint, const struct link_event *event)
 {
 	switch (event->kind) {
 	case LINK_EVENT_DIAL_FAILED:
-		log_line(LOG_LEVEL_DEBUG, LOG_LINK,
-		    "dial failed endpoint=%s error=\"%s\"", endpoint,
-		    event->reason);
+		log_failed(endpoint, event);
 		break;
 	case LINK_EVENT_UP:
 		/* After one that was no life, wait and see what this one is. */

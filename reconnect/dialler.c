@@ -212,10 +212,15 @@ note_loss(struct dialler *dialler, const struct link_loss *loss)
 static void
 dial_failed(struct dialler *dialler, const char *why)
 {
+	struct link_view view;
+
 	link_dial_failed(dialler->link, why);
 	redial_failed(&dialler->redial, clock_now_ms(), next_random(dialler));
-	tell(dialler, &(struct link_event){
-			  .kind = LINK_EVENT_DIAL_FAILED, .reason = why });
+	link_look(dialler->link, &view);
+	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_DIAL_FAILED,
+			  .generation = dialler->generation,
+			  .dials = view.outage_dials,
+			  .reason = why });
 }
 
 static void

@@ -16,7 +16,7 @@
 #include "reconnect/watch.h"
 
 enum link_event_kind {
-	LINK_EVENT_DIAL_FAILED, /* reason */
+	LINK_EVENT_DIAL_FAILED, /* reason, dials; the last generation */
 	LINK_EVENT_UP,          /* generation, outage_ms, dials */
 	LINK_EVENT_PROVEN,      /* that generation showed life */
 	LINK_EVENT_LOST,        /* generation, up_ms, reason: an outage began */

@@ -121,7 +121,10 @@ bind_locked(int fd, int type, const struct sockaddr_un *address, mode_t mode,
 		result = listen(fd, BACKLOG);
 	if (result == 0)
 		return 0;
-	return refuse(why, why_size, address->sun_path, errno, NULL);
+	return refuse(why, why_size, address->sun_path, errno,
+	    errno == ENOENT ? "its folder doesn't exist (make it, or name "
+			      "another path)"
+			    : NULL);
 }
 
 int

@@ -227,7 +227,7 @@ def control_socket_in_use_is_told_and_nothing_is_left(case: Case):
     guest = case.path("second.sock")
     for control, word in ((bridge.forwarder.control, "in use"),
                           (write(case, "precious", "file"), "no socket"),
-                          (case.path("missing/control"), "No such file")):
+                          (case.path("missing/control"), "folder")):
         done = run_forwarder("-g", f"unixgram:{guest}", "-n", "unix:/x",
                              "-o", f"control.socket={control}")
         expect_equal("exit status", done.returncode, EX_OSERR)

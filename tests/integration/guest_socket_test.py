@@ -515,7 +515,7 @@ def path_too_long_for_a_socket_is_told_and_the_longest_one_works(case: Case):
 def missing_folder_is_told(case: Case):
     path = case.path("missing/guest.sock")
     expect_refused(["-g", f"unixgram:{path}", "-n", "unix:/x"],
-                   [str(path), "No such file"])
+                   [str(path), "its folder"])
 
 
 @needs("root")
