@@ -28,4 +28,15 @@ void watch_disarm(struct watch *watch);
 /* After fd was readable: true if the path (re)appeared since. */
 bool watch_appeared(struct watch *watch);
 
+/* Between watch.c and the system's part of it: watches the nearest folder that
+ * exists, again while that is one above the path's own, since the next one down
+ * may have appeared before it was watched. */
+void watch_descend(struct watch *watch);
+/* Watches one folder: sets target, or -1 with errno. */
+int watch_folder(struct watch *watch, const char *folder);
+/* Watches nothing. What was told before may still be on fd. */
+void watch_release(struct watch *watch);
+/* Takes everything off fd. */
+void watch_drain(struct watch *watch);
+
 #endif

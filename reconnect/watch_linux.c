@@ -2,9 +2,6 @@
  * dialler tries again for a while after it. */
 #include "reconnect/watch.h"
 
-#include <errno.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <unistd.h>
@@ -28,85 +25,27 @@ watch_destroy(struct watch *watch)
 		close(watch->fd);
 }
 
-/* Length of the folder part of the first `length` bytes of path: "/run" for
- * "/run/x", "/" for "/x", 0 for "x". */
-static size_t
-folder_of(const char *path, size_t length)
+int
+watch_folder(struct watch *watch, const char *folder)
 {
-	while (length > 0 && path[length - 1] != '/')
-		length--;
-	while (length > 1 && path[length - 1] == '/')
-		length--;
-	return length;
+	return watch->target = inotify_add_watch(watch->fd, folder, EVENTS);
 }
 
-static int
-add(struct watch *watch, size_t length)
+void
+watch_release(struct watch *watch)
 {
-	char folder[sizeof(watch->path)];
-
-	snprintf(folder, sizeof(folder), "%.*s", (int)length, watch->path);
-	return inotify_add_watch(watch->fd, length > 0 ? folder : ".", EVENTS);
+	if (watch->target >= 0)
+		inotify_rm_watch(watch->fd, watch->target);
+	watch->target = -1;
 }
 
-/* Watches the nearest folder that exists. */
-static void
-watch_nearest(struct watch *watch)
-{
-	size_t own = folder_of(watch->path, strlen(watch->path));
-	size_t length = own, up;
-
-	while ((watch->target = add(watch, length)) < 0 &&
-	       (errno == ENOENT || errno == ENOTDIR) &&
-	       (up = folder_of(watch->path, length)) != length)
-		length = up;
-	watch->folder_length = length;
-	watch->above = length != own;
-}
-
-/* Again while that is one above the path's own: the next one down may have
- * appeared before it was watched. */
-static void
-descend(struct watch *watch)
-{
-	size_t before;
-
-	watch->folder_length = SIZE_MAX;
-	do {
-		before = watch->folder_length;
-		if (watch->target >= 0)
-			inotify_rm_watch(watch->fd, watch->target);
-		watch_nearest(watch);
-	} while (watch->above && watch->folder_length != before);
-}
-
-static void
-drain(struct watch *watch)
+void
+watch_drain(struct watch *watch)
 {
 	char events[4096];
 
 	while (read(watch->fd, events, sizeof(events)) > 0)
 		;
-}
-
-void
-watch_disarm(struct watch *watch)
-{
-	if (watch->target >= 0)
-		inotify_rm_watch(watch->fd, watch->target);
-	watch->target = -1;
-	if (watch->fd >= 0)
-		drain(watch);
-}
-
-void
-watch_arm(struct watch *watch, const char *path)
-{
-	watch_disarm(watch);
-	if (watch->fd < 0)
-		return;
-	snprintf(watch->path, sizeof(watch->path), "%s", path);
-	descend(watch);
 }
 
 static bool
@@ -145,7 +84,7 @@ watch_appeared(struct watch *watch)
 		}
 	}
 	if (moved && watch->target >= 0) {
-		descend(watch);
+		watch_descend(watch);
 		appeared |= !watch->above && access(watch->path, F_OK) == 0;
 	}
 	return appeared;
