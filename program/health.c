@@ -13,6 +13,11 @@
 #include "reconnect/clock.h"
 #include "reconnect/endpoint.h"
 
+/* The moment before a death is pronounced: far longer than a thread is kept
+ * waiting on a machine that works, and within the 1 % that a death may be off. */
+#define LAST_MOMENT_MS 50
+#define LAST_MOMENT_PART 200
+
 void
 health_init(struct health *health, struct link *link, struct guest *guest)
 {
@@ -232,6 +237,22 @@ reader_waits(struct health *health, int fd)
 	return atomic_load(&health->reading) && poll(&readable, 1, 0) == 0;
 }
 
+/* One more moment before the sentence: fwd-down may have been held up between
+ * recv() and health_heard(), with the peer's byte in its hands. */
+static bool
+stays_silent(struct health *health, int fd, int64_t last_byte_ms)
+{
+	struct pollfd readable = { .fd = fd, .events = POLLIN };
+	int64_t limit_ms =
+	    health->machine.interval_ms * (health->machine.count + 1);
+	int64_t moment_ms = limit_ms / LAST_MOMENT_PART;
+
+	if (moment_ms > LAST_MOMENT_MS)
+		moment_ms = LAST_MOMENT_MS;
+	return poll(&readable, 1, (int)moment_ms) == 0 &&
+	       atomic_load(&health->last_byte_ms) == last_byte_ms;
+}
+
 static void
 act(struct health *health, const struct loan *loan, int64_t now_ms)
 {
@@ -253,7 +274,11 @@ act(struct health *health, const struct loan *loan, int64_t now_ms)
 		probe(health, loan, now_ms);
 		break;
 	case KEEPALIVE_DEAD:
-		bury(health, loan->generation);
+		if (stays_silent(health, loan->fd, seen.last_byte_ms))
+			bury(health, loan->generation);
+		else
+			keepalive_start(
+			    &health->machine, loan->generation, now_ms);
 		break;
 	}
 }

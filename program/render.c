@@ -67,15 +67,21 @@ add_guest(struct text *t, const struct status *s)
 	}
 }
 
+static const char *
+plural(uint64_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
 /* Up or down, which generation, how many outages. */
 static void
 add_link(struct text *t, const struct status *s)
 {
 	add_visible(t, "", s->network.state);
-	text_add(t, ", generation %llu, %llu dials\n           %llu outages",
+	text_add(t, ", generation %llu, %llu dial%s\n           %llu outage%s",
 	    (unsigned long long)s->network.generation,
-	    (unsigned long long)s->network.dials,
-	    (unsigned long long)s->network.outages);
+	    (unsigned long long)s->network.dials, plural(s->network.dials),
+	    (unsigned long long)s->network.outages, plural(s->network.outages));
 	if (s->network.outages > 0) {
 		text_add(t, ", the last ");
 		add_duration(t, s->network.last_outage_ms);
