@@ -296,6 +296,9 @@ wire(struct daemon *daemon)
 static int
 start_threads(struct daemon *daemon)
 {
+	log_line(LOG_LEVEL_INFO, LOG_SERVICE,
+	    "started version=%s guest=%s network=%s", VERSION,
+	    daemon->config.guest.endpoint, daemon->config.network.endpoint);
 	wire(daemon);
 	tune(&daemon->tuning, &daemon->config);
 	if (doorbell_init(&daemon->ended) < 0 ||
@@ -324,9 +327,6 @@ start_command(struct daemon *daemon, int guest_fd)
 static void
 serve(struct daemon *daemon, int command_fd)
 {
-	log_line(LOG_LEVEL_INFO, LOG_SERVICE,
-	    "started version=%s guest=%s network=%s", VERSION,
-	    daemon->config.guest.endpoint, daemon->config.network.endpoint);
 	signals_admit();
 	if (start_command(daemon, command_fd) < 0)
 		end(daemon, EX_OSERR);

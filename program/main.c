@@ -64,8 +64,12 @@ status(const struct options *options, const struct config *config)
 	    options->socket ? options->socket : config->control.socket;
 
 	if (*socket == '\0') {
-		tell(NULL, "forwarder: which one? Name its control socket, or "
-			   "with -c a file that does ([control] socket)");
+		tell(NULL,
+		    options->config_path
+			? "forwarder: which one? The file names no control "
+			  "socket ([control] socket is empty)"
+			: "forwarder: which one? Name its control socket, or "
+			  "with -c a file that does ([control] socket)");
 		return EX_USAGE;
 	}
 	return client_status(socket, forms[options->form], options->watch);

@@ -519,7 +519,7 @@ ask(struct status *status)
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
-	    send(fd, "status\n", 7, MSG_NOSIGNAL) == 7)
+	    send(fd, "status\n", 7, 0) == 7)
 		do {
 			n = recv(
 			    fd, lines + length, sizeof(lines) - length - 1, 0);

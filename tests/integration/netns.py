@@ -1,0 +1,117 @@
+"""Two hosts and what lies between them, each a network namespace: a switch
+whose ports can be cut, and which can be a firewall that forgets."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Sequence
+
+from forwarder import Forwarder, ask_status, command_line
+from harness import (NEEDS, Namespace, Process, expect, lacks_program,
+                     wait_for)
+
+PORT = 7000
+
+NEEDS["busybox"] = lacks_program("busybox", "busybox-static")
+NEEDS["nft"] = lacks_program("nft", "nftables")
+
+
+class Room(Namespace):
+    """A namespace in the same user namespace as another one, so that a cable
+    can be laid between the two without root."""
+
+    def __init__(self, beside: Namespace) -> None:
+        self._holder = subprocess.Popen(
+            beside.enter("unshare", "--net", "sh", "-c",
+                         "echo ready && exec cat"),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True)
+        expect(self._holder.stdout.readline() == "ready\n",
+               "expected a network namespace")
+
+    @property
+    def pid(self) -> int:
+        return self._holder.pid
+
+
+class Host(Room):
+    """A namespace with an address, plugged into a switch."""
+
+    def __init__(self, switch: Switch, number: int) -> None:
+        super().__init__(switch)
+        self.address = f"198.51.100.{number}"
+        self.port = f"port{number}"  # of the switch
+        switch.ip(f"link add {self.port} type veth peer name eth0"
+                  f" netns {self.pid}")
+        switch.ip(f"link set {self.port} master bridge0 up")
+        self.ip("link set lo up")
+        self.ip(f"address add {self.address}/24 dev eth0")
+        self.ip("link set eth0 up")
+
+
+class Switch(Namespace):
+    """Frames go through a bridge, so that a host sees nothing at all of what
+    becomes of the other's cable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            self.ip("link add bridge0 type bridge")
+            self.ip("link set bridge0 up")
+        except BaseException:
+            self.close()
+            raise
+
+    def cut(self, host: Host) -> None:
+        self.ip(f"link set {host.port} down")
+
+    def mend(self, host: Host) -> None:
+        self.ip(f"link set {host.port} up")
+
+    def forget(self, *flows: tuple[str, int]) -> None:
+        """Drops the flows of (client's address, client's port) in both
+        directions and without a word, and lets new ones through."""
+        rules = "".join(
+            f"ip saddr {address} tcp sport {port} drop\n"
+            f"ip daddr {address} tcp dport {port} drop\n"
+            for address, port in flows)
+        self.run("nft", "table bridge firewall {\n"
+                 "chain forward {\n"
+                 "type filter hook forward priority 0; policy accept;\n"
+                 f"{rules}"
+                 "}\n}")
+
+
+def flow_of(host: Host, port: int = PORT) -> tuple[str, int]:
+    """The host's own end of its established connection to a port."""
+    def ports() -> list[int]:
+        return [int(local.rpartition(":")[2])
+                for local, remote in connections(host)
+                if remote.endswith(f":{port}")]
+    return host.address, wait_for(f"a connection to port {port}", ports)[0]
+
+
+def connections(host: Namespace) -> list[tuple[str, str]]:
+    """(local, remote) of each that is established."""
+    lines = host.run("ss", "-Htn", "state", "established").splitlines()
+    return [tuple(line.split()[2:4]) for line in lines]
+
+
+class ForwarderIn(Forwarder):
+    """A forwarder inside a namespace."""
+
+    def __init__(self, host: Namespace, folder: Path, network: str, guest: str,
+                 options: Sequence[str] = (), name: str = "forwarder") -> None:
+        self.control = folder / f"{name}-control.sock"
+        self.log = folder / f"{name}.log"
+        self.process = Process(host.enter(*command_line(
+            self.control, network, guest, options)), self.log)
+        try:
+            wait_for(f"{name} to answer on its control socket",
+                     lambda: not self.process.alive()
+                     or ask_status(self.control))
+            expect(self.process.alive(), f"expected {name} to start")
+        except BaseException:
+            self.close()
+            raise

@@ -1,0 +1,286 @@
+"""The frames with which a quiet network is asked for a sign of life, the peers
+that answer them, and the ways in which one falls silent."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import select
+import socket
+import struct
+import threading
+import time
+from typing import Callable
+
+from harness import Case, expect_equal, wait_for
+from peers import (BROADCAST, IPV4, MAC, Bridge, Connection, Deframer,
+                   FakeDaemon, frame, framed, lines_of, number_of, raw_frame)
+
+ARP = 0x0806
+OURS = 0x88B5
+PROBE_BYTES = 60
+ROUTER_MAC = bytes.fromhex("5254000000fe")
+OTHER_MAC = bytes.fromhex("525400000001")
+BETWEEN_FORWARDERS = bytes.fromhex("024657444b41")
+NOBODY_YET = bytes.fromhex("024657444b42")
+PING, PONG = 1, 2
+PING_MARK = b"FWDK\x01\x01"
+
+
+# --- frames -------------------------------------------------------------------
+
+def between_forwarders(kind: int, sequence: int, source: bytes = MAC) -> bytes:
+    return raw_frame(struct.pack("!4sBB2xQ", b"FWDK", 1, kind, sequence),
+                     OURS, source, BETWEEN_FORWARDERS).ljust(PROBE_BYTES, b"\0")
+
+
+def ping(sequence: int) -> bytes:
+    return between_forwarders(PING, sequence, NOBODY_YET)
+
+
+def pong(sequence: int) -> bytes:
+    return between_forwarders(PONG, sequence, NOBODY_YET)
+
+
+def is_type(ether_type: int, one: bytes) -> bool:
+    return one[12:14] == struct.pack("!H", ether_type)
+
+
+def is_of_kind(kind: int, one: bytes) -> bool:
+    return is_type(OURS, one) and one[19] == kind
+
+
+def sequence_of(one: bytes) -> int:
+    return struct.unpack_from("!Q", one, 22)[0]
+
+
+def arp(operation: int, sender: tuple[bytes, str], target: tuple[bytes, str],
+        to: bytes) -> bytes:
+    """Sender and target are (MAC, address)."""
+    body = struct.pack("!HHBBH", 1, IPV4, 6, 4, operation) + b"".join(
+        mac + socket.inet_aton(address) for mac, address in (sender, target))
+    return raw_frame(body, ARP, sender[0], to).ljust(PROBE_BYTES, b"\0")
+
+
+def arp_question(sender: tuple[bytes, str], address: str,
+                 to: bytes = BROADCAST) -> bytes:
+    return arp(1, sender, (bytes(6), address), to)
+
+
+def arp_answer(sender: tuple[bytes, str], target: tuple[bytes, str]) -> bytes:
+    return arp(2, sender, target, target[0])
+
+
+def is_probe_for(address: str, one: bytes, guest: bytes = MAC) -> bool:
+    """RFC 5227's question in the guest's name, to anybody."""
+    return one[6:] == arp_question((guest, "0.0.0.0"), address)[6:]
+
+
+def checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def packet(protocol: int, source: str, target: str, body: bytes) -> bytes:
+    def head(check: int) -> bytes:
+        return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64,
+                           protocol, check, socket.inet_aton(source),
+                           socket.inet_aton(target))
+    return head(checksum(head(0))) + body
+
+
+def datagram(source: tuple[str, int], target: tuple[str, int], body: bytes
+             ) -> bytes:
+    """Without a checksum, which UDP allows."""
+    head = struct.pack("!HHHH", source[1], target[1], 8 + len(body), 0)
+    return packet(17, source[0], target[0], head + body)
+
+
+def tcp_call(source: tuple[str, int], target: tuple[str, int]) -> bytes:
+    """The packet that opens a connection."""
+    def head(check: int) -> bytes:
+        return struct.pack("!HHIIBBHHH", source[1], target[1], 1, 0, 5 << 4, 2,
+                           65535, check, 0)
+    pseudo = struct.pack("!4s4sBBH", socket.inet_aton(source[0]),
+                         socket.inet_aton(target[0]), 0, 6, 20)
+    return packet(6, source[0], target[0], head(checksum(pseudo + head(0))))
+
+
+def dhcp(operation: int, kind: int, mine: str = "0.0.0.0",
+         options: bytes = b"", mac: bytes = MAC) -> bytes:
+    """The message alone. Operation 1 asks, 2 answers."""
+    fixed = struct.pack("!BBBBIHH4s4s4s4s16s", operation, 1, 6, 0, 7, 0, 0x8000,
+                        bytes(4), socket.inet_aton(mine), bytes(4), bytes(4),
+                        mac)
+    return (fixed.ljust(236, b"\0") + bytes([99, 130, 83, 99, 53, 1, kind])
+            + options + b"\xff")
+
+
+def dhcp_from_guest(kind: int, options: bytes = b"") -> bytes:
+    return raw_frame(datagram(("0.0.0.0", 68), ("255.255.255.255", 67),
+                              dhcp(1, kind, options=options)))
+
+
+def dhcp_acknowledgement(server: str, mine: str, router: str) -> bytes:
+    options = bytes([3, 4]) + socket.inet_aton(router)
+    return raw_frame(datagram((server, 67), (mine, 68),
+                              dhcp(2, 5, mine, options)), source=ROUTER_MAC,
+                     target=MAC)
+
+
+# --- a peer's end of a connection ---------------------------------------------
+
+def next_where(connection: Connection, wanted: Callable[[bytes], bool]
+               ) -> bytes:
+    """The next such frame; those before it are lost."""
+    while True:
+        one = connection.next()
+        if wanted(one):
+            return one
+
+
+def next_numbered(connection: Connection) -> int:
+    """Of the next frame that a guest sent, not a forwarder."""
+    return number_of(next_where(connection, lambda one: is_type(IPV4, one)))
+
+
+def meet(bridge: Bridge) -> Connection:
+    """As Bridge.meet(), also where probes are sent."""
+    connection = bridge.accept()
+    bridge.guest.send(frame(0))
+    expect_equal("first frame", next_numbered(connection), 0)
+    connection.send(frame(0))
+    expect_equal("first frame", number_of(bridge.guest.receive()), 0)
+    return connection
+
+
+def answer_a_ping(connection: Connection) -> float:
+    """Returns when it did, by the wall clock."""
+    asked = next_where(connection, lambda one: is_of_kind(PING, one))
+    connection.send(pong(sequence_of(asked)))
+    return time.time()
+
+
+def what_comes(connection: Connection, seconds: float) -> list[bytes]:
+    """All frames of that time, announcements included."""
+    frames, connection.waiting = connection.waiting, []
+    deadline = time.monotonic() + seconds
+    while select.select([connection.socket], [], [],
+                        max(0.0, deadline - time.monotonic()))[0]:
+        frames += connection.read()
+    return frames
+
+
+def fall_silent(stream: socket.socket) -> None:
+    """From now on the kernel throws away all that arrives for this socket and
+    acknowledges nothing, as if the host were gone (BPF: return 0)."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    stream.setsockopt(socket.SOL_SOCKET, 26,  # SO_ATTACH_FILTER
+                      struct.pack("HP", 1, ctypes.addressof(program)))
+
+
+# --- peers that are processes -------------------------------------------------
+
+def answer_marks(stream: socket.socket, data: bytes) -> bytes:
+    """Answers each PING somewhere in the data, at the price of a search.
+    Returns what may be the beginning of the next."""
+    at = data.find(PING_MARK)
+    while at >= 0 and at + 16 <= len(data):
+        stream.sendall(framed(pong(struct.unpack_from("!Q", data, at + 8)[0])))
+        at = data.find(PING_MARK, at + 16)
+    return data[at:] if at >= 0 else data[-len(PING_MARK) + 1:]
+
+
+def echo_daemon(tell: Callable, daemon: FakeDaemon) -> None:
+    """Serves one client after another: answers PINGs and tells when (eight
+    bytes, the wall clock), sends other frames back."""
+    daemon.listener.settimeout(None)
+    while True:
+        stream, _ = daemon.listener.accept()
+        deframer = Deframer()
+        try:
+            while data := stream.recv(262144):
+                for one in deframer.feed(data):
+                    if is_of_kind(PING, one):
+                        stream.sendall(framed(pong(sequence_of(one))))
+                        tell(struct.pack("d", time.time()))
+                    elif is_type(IPV4, one):
+                        stream.sendall(framed(one))
+        except ConnectionError:
+            pass
+
+
+def busy_daemon(tell: Callable, daemon: FakeDaemon, talks: int) -> None:
+    """Takes all it gets and answers PINGs; if it talks, it pours frames from
+    the client's first frame on that is as long as one with data."""
+    daemon.listener.settimeout(None)
+    stream, _ = daemon.listener.accept()
+    lock = threading.Lock()
+    burst = framed(*(frame(number, 1514) for number in range(20)))
+    rest, pouring = b"", False
+
+    class Locked:
+        @staticmethod
+        def sendall(data: bytes) -> None:
+            with lock:
+                stream.sendall(data)
+
+    def pour() -> None:
+        while True:
+            Locked.sendall(burst)
+
+    while data := stream.recv(262144):
+        rest = answer_marks(Locked, rest + data)
+        if talks and not pouring and len(data) > 1000:
+            pouring = True
+            threading.Thread(target=pour, daemon=True).start()
+
+
+def deaf_daemon(tell: Callable, daemon: FakeDaemon) -> None:
+    """Takes all it gets and never says a word."""
+    daemon.listener.settimeout(None)
+    stream, _ = daemon.listener.accept()
+    while stream.recv(262144):
+        pass
+
+
+def last_told(told: bytes) -> float:
+    """Of the times that echo_daemon() told."""
+    return struct.unpack_from("d", told, len(told) - 8)[0]
+
+
+# --- several bridges in one test ----------------------------------------------
+
+class Corner(Case):
+    """A folder for one of several bridges of a test. The test's case closes
+    what it owns and shows its log."""
+
+    def __init__(self, case: Case, name: str) -> None:
+        self.name = name
+        self.case = case
+        self.folder = case.path(name)
+        self.folder.mkdir()
+        log = self.folder / "forwarder.log"
+        log.touch()
+        case.path(f"{name}.log").symlink_to(log)
+
+    def own(self, thing):
+        return self.case.own(thing)
+
+
+def time_of_line(log: str, start: str) -> float:
+    """When the first line that begins so was written, by the wall clock."""
+    for line in log.splitlines():
+        stamp, _, rest = line.partition(" ")
+        if rest.startswith(start):
+            return datetime.datetime.fromisoformat(
+                stamp.replace("Z", "+00:00")).timestamp()
+    raise AssertionError(f"no line {start!r}")
+
+
+def wait_for_time_of(log: Callable[[], str], start: str, seconds: float = 10
+                     ) -> float:
+    wait_for(f"a line {start!r}", lambda: lines_of(log(), start), seconds)
+    return time_of_line(log(), start)
