@@ -1,8 +1,6 @@
-/* The two copy threads, fwd-up and fwd-down, and what they share. */
+/* What the two copy threads do (up.c, down.c), and what they share. */
 #ifndef PROGRAM_COPY_H
 #define PROGRAM_COPY_H
-
-#include <pthread.h>
 
 #include "program/counters.h"
 #include "program/guest.h"
@@ -35,9 +33,5 @@ copy_guest_gone(struct copy *copy)
 	if (!atomic_exchange(&copy->guest_gone, true))
 		doorbell_ring(copy->ended);
 }
-
-/* Starts both as detached threads: blocked on a guest that says nothing, they
- * are ended by the process. Returns 0, or -1 with errno. */
-int copy_start(struct copy *copy);
 
 #endif

@@ -19,12 +19,12 @@
 
 #include "program/command.h"
 #include "program/control.h"
-#include "program/copy.h"
 #include "program/log.h"
 #include "program/network.h"
 #include "program/render.h"
 #include "program/report.h"
 #include "program/signals.h"
+#include "program/threads.h"
 #include "reconnect/clock.h"
 
 struct daemon {
@@ -307,7 +307,7 @@ start_threads(struct daemon *daemon)
 	health_init(&daemon->health, &daemon->link, &daemon->guest);
 	health_configure(&daemon->health, &daemon->config);
 	if (network_start(&daemon->network, &daemon->config) < 0 ||
-	    copy_start(&daemon->copy) < 0)
+	    threads_start(&daemon->copy) < 0)
 		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
 	return 0;
 }

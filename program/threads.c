@@ -1,6 +1,7 @@
-#include "program/copy.h"
+#include "program/threads.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include "reconnect/thread_name.h"
 
@@ -33,7 +34,7 @@ start(void *(*run)(void *), struct copy *copy)
 }
 
 int
-copy_start(struct copy *copy)
+threads_start(struct copy *copy)
 {
 	return start(run_up, copy) < 0 || start(run_down, copy) < 0 ? -1 : 0;
 }
