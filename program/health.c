@@ -169,7 +169,7 @@ send_between(const struct loan *loan, const uint8_t *frame)
 
 /* Composes the probe and expects its answer. False: there is none to send. */
 static bool
-compose(struct health *health, uint8_t frame[PROBE_BYTES])
+compose(struct health *health, uint64_t generation, uint8_t frame[PROBE_BYTES])
 {
 	uint8_t mac[6];
 	bool known = guest_get_mac(health->guest, mac);
@@ -187,7 +187,7 @@ compose(struct health *health, uint8_t frame[PROBE_BYTES])
 	} else {
 		mode = KEEPALIVE_OFF;
 	}
-	health->outstanding = mode != KEEPALIVE_OFF;
+	health->asked = mode != KEEPALIVE_OFF ? generation : 0;
 	health->probed_us = clock_now_us();
 	mutex_unlock(&health->lock);
 	return mode != KEEPALIVE_OFF;
@@ -198,7 +198,7 @@ probe(struct health *health, const struct loan *loan, int64_t now_ms)
 {
 	uint8_t frame[PROBE_BYTES];
 
-	if (!compose(health, frame))
+	if (!compose(health, loan->generation, frame))
 		return;
 	/* The gateway may have moved since it answered last. */
 	if (health->machine.unanswered > 0)
@@ -342,15 +342,24 @@ health_heard(struct health *health)
 	atomic_store_explicit(&health->reading, false, memory_order_release);
 }
 
-/* An answer to our probe came. */
+/* Of one of the last PINGs: an answer may take longer than an interval. */
+static bool
+is_ours(const struct health *health, uint64_t sequence) NEEDS(health->lock)
+{
+	return sequence > 0 && health->sequence - sequence < health->count;
+}
+
+/* An answer to our probe came; the time it took is known only of the last. */
 static void
-count_reply(struct health *health, uint64_t generation) NEEDS(health->lock)
+count_reply(struct health *health, uint64_t generation, uint64_t sequence)
+    NEEDS(health->lock)
 {
 	counter_add(&health->replies, 1);
-	atomic_store_explicit(&health->rtt_us,
-	    (uint64_t)(clock_now_us() - health->probed_us),
-	    memory_order_relaxed);
-	health->outstanding = false;
+	if (sequence == health->sequence)
+		atomic_store_explicit(&health->rtt_us,
+		    (uint64_t)(clock_now_us() - health->probed_us),
+		    memory_order_relaxed);
+	health->asked = 0;
 	atomic_store_explicit(
 	    &health->answered_generation, generation, memory_order_release);
 }
@@ -374,19 +383,18 @@ health_consumes(
 {
 	uint64_t sequence;
 	enum probe_kind kind;
-	bool learned;
+	bool learned, asked;
 
 	mutex_lock(&health->lock);
+	asked = health->asked == loan->generation;
+	sequence = health->sequence; /* ARP carries none: of the last probe */
 	learned =
 	    learn_from_network(&health->learned, frame->bytes, frame->length);
 	kind = probe_recognise(frame->bytes, frame->length,
-	    health->outstanding && probes_by_arp(health) ? &health->target
-							 : NULL,
-	    &sequence);
+	    asked && probes_by_arp(health) ? &health->target : NULL, &sequence);
 	if (kind == PROBE_ARP_ANSWER ||
-	    (kind == PROBE_PONG && health->outstanding &&
-		sequence == health->sequence))
-		count_reply(health, loan->generation);
+	    (kind == PROBE_PONG && asked && is_ours(health, sequence)))
+		count_reply(health, loan->generation, sequence);
 	set_wants(health);
 	mutex_unlock(&health->lock);
 	if (learned)

@@ -29,7 +29,7 @@ struct health {
 	struct mutex lock;
 	struct learned learned GUARDED;
 	struct probe_target target GUARDED; /* of the outstanding ARP request */
-	bool outstanding GUARDED;           /* a probe is */
+	uint64_t asked GUARDED; /* generation of an open probe, 0: none is */
 	int64_t probed_us GUARDED;
 	uint64_t sequence GUARDED; /* of the last PING */
 	enum keepalive_mode mode GUARDED;

@@ -1,0 +1,860 @@
+/* Keepalive as the program drives it, on a real link and socket, with the
+ * test's own clock. When to probe is keepalive_test's; here it is what goes
+ * out, what comes in, and what is said. */
+#include "program/health.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "reconnect/clock.h"
+#include "tests/support/frames.h"
+#include "tests/support/log_catcher.h"
+#include "tests/support/suite.h"
+
+#define START_MS 1000000
+#define SECOND_MS 1000
+
+static int64_t time_ms;
+
+int64_t
+clock_now_ms(void)
+{
+	return time_ms;
+}
+
+int64_t
+clock_now_us(void)
+{
+	return time_ms * 1000;
+}
+
+int64_t
+clock_suspended_ms(void)
+{
+	return 0;
+}
+
+static const uint8_t gateway_mac[6] = { 0x00, 0x00, 0x5e, 0, 1, 7 };
+static const uint8_t guest_ipv4[4] = { 192, 168, 105, 2 };
+
+static struct link the_link;
+static struct guest guest;
+static struct health health;
+static struct config config;
+static struct loan loan; /* fwd-down's */
+static int peer;
+static int guest_end;
+
+static void
+set_up(void)
+{
+	struct guest_endpoint endpoint = { .kind = GUEST_FD };
+	char why[GUEST_WHY_BYTES];
+	int ends[2];
+
+	time_ms = START_MS;
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+	endpoint.fd = ends[0];
+	guest_end = ends[1];
+	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, why), 0);
+	ck_assert_int_eq(link_init(&the_link, INT64_MAX), 0);
+	health_init(&health, &the_link, &guest);
+	config_defaults(&config);
+	strcpy(config.network.endpoint, "unix:/nowhere");
+	loan.fd = peer = -1;
+}
+
+static void
+tear_down(void)
+{
+	if (loan.fd >= 0)
+		link_return(&loan);
+	link_destroy(&the_link);
+	if (peer >= 0)
+		close(peer);
+	close(guest_end);
+	guest_close(&guest);
+}
+
+static void
+configure(enum keepalive_mode mode, const char *endpoint, const char *gateway)
+{
+	config.keepalive.mode = mode;
+	strcpy(config.network.endpoint, endpoint);
+	strcpy(config.keepalive.gateway, gateway);
+	health_configure(&health, &config);
+}
+
+/* A new generation, with fwd-down inside recv(). */
+static void
+install(void)
+{
+	int ends[2], smallest = 1;
+
+	if (loan.fd >= 0)
+		link_return(&loan);
+	if (peer >= 0)
+		close(peer);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &smallest, sizeof(smallest));
+	peer = ends[1];
+	link_install(&the_link, ends[0]);
+	ck_assert_int_eq(link_borrow(&the_link, &loan, 0), LINK_READY);
+	health_reads(&health);
+}
+
+/* fwd-link's turn. */
+static int64_t
+tend(void)
+{
+	return health_tend(&health, loan.generation, time_ms);
+}
+
+static void
+pass(int64_t ms)
+{
+	time_ms += ms;
+	tend();
+}
+
+static void
+guest_says(void)
+{
+	uint8_t frame[60];
+
+	frame_write(frame, sizeof(frame), 1);
+	guest_learn_mac(&guest, frame);
+}
+
+static void
+watch_by_arp(void)
+{
+	configure(KEEPALIVE_ARP, "tcp:localhost:7000", "192.168.105.1");
+	guest_says();
+	install();
+	tend();
+}
+
+static void
+watch_by_ping(void)
+{
+	configure(KEEPALIVE_PEER, "tcp:localhost:7000", "");
+	guest_says();
+	install();
+	tend();
+}
+
+/* The probe that has gone out; false: none. */
+static bool
+sent(uint8_t probe[PROBE_BYTES])
+{
+	uint8_t framed[FRAME_HEADER_BYTES + PROBE_BYTES];
+	ssize_t n = recv(peer, framed, sizeof(framed), MSG_DONTWAIT);
+	static const uint8_t header[FRAME_HEADER_BYTES] = { 0, 0, 0,
+		PROBE_BYTES };
+
+	if (n <= 0)
+		return false;
+	ck_assert_int_eq(n, sizeof(framed));
+	ck_assert_mem_eq(framed, header, sizeof(header));
+	memcpy(probe, framed + FRAME_HEADER_BYTES, PROBE_BYTES);
+	return true;
+}
+
+static bool
+sent_any(void)
+{
+	uint8_t probe[PROBE_BYTES];
+
+	return sent(probe);
+}
+
+/* As fwd-down does: bytes came, this frame was in them. */
+static bool
+consumes(const uint8_t *bytes)
+{
+	struct frame frame = { bytes, PROBE_BYTES };
+	bool consumed;
+
+	health_heard(&health);
+	consumed = health_may_consume(&frame) &&
+		   health_consumes(&health, &loan, &frame);
+	health_reads(&health);
+	return consumed;
+}
+
+/* The gateway's answer to an ARP request: sender and target change places. */
+static void
+arp_answer(uint8_t *answer, const uint8_t *request)
+{
+	memcpy(answer, request, PROBE_BYTES);
+	memcpy(answer, request + 6, 6);
+	memcpy(answer + 6, gateway_mac, 6);
+	answer[21] = 2;
+	memcpy(answer + 22, gateway_mac, 6);
+	memcpy(answer + 28, request + 38, 4);
+	memcpy(answer + 32, request + 22, 6);
+	memcpy(answer + 38, request + 28, 4);
+}
+
+/* The gateway's answer to what the guest itself asked. */
+static void
+arp_answer_to_guest(uint8_t *answer, const uint8_t *request)
+{
+	arp_answer(answer, request);
+	memcpy(answer + 38, guest_ipv4, 4);
+}
+
+static const char *
+mode(void)
+{
+	static struct status status;
+
+	status = (struct status){ .pid = 0 };
+	health_report(&health, &status);
+	return status.keepalive.mode;
+}
+
+static bool
+armed(void)
+{
+	struct status status = { .pid = 0 };
+
+	health_report(&health, &status);
+	return status.keepalive.armed;
+}
+
+static struct link_view
+look(void)
+{
+	struct link_view view;
+
+	link_look(&the_link, &view);
+	return view;
+}
+
+/* ---- the mode ---- */
+
+START_TEST(on_a_unix_path_auto_is_passive)
+{
+	configure(KEEPALIVE_AUTO, "unix:/nowhere", "192.168.105.1");
+	guest_says();
+	ck_assert_str_eq(mode(), "passive");
+	configure(KEEPALIVE_AUTO, "listen-unix:/nowhere", "192.168.105.1");
+	ck_assert_str_eq(mode(), "passive");
+}
+END_TEST
+
+START_TEST(over_tcp_auto_is_arp_once_somebody_can_be_asked)
+{
+	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
+	ck_assert_str_eq(mode(), "passive");
+	guest_says();
+	ck_assert_str_eq(mode(), "passive");
+	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "192.168.105.1");
+	ck_assert_str_eq(mode(), "arp");
+	configure(KEEPALIVE_AUTO, "listen-tcp:127.0.0.1:7000", "192.168.105.1");
+	ck_assert_str_eq(mode(), "arp");
+}
+END_TEST
+
+START_TEST(over_tcp_auto_is_passive_until_the_guest_is_known)
+{
+	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "192.168.105.1");
+	ck_assert_str_eq(mode(), "passive");
+	guest_says();
+	ck_assert_str_eq(mode(), "arp");
+}
+END_TEST
+
+START_TEST(a_mode_that_was_asked_for_is_used)
+{
+	guest_says();
+	configure(KEEPALIVE_OFF, "tcp:localhost:7000", "192.168.105.1");
+	ck_assert_str_eq(mode(), "off");
+	configure(KEEPALIVE_PASSIVE, "tcp:localhost:7000", "192.168.105.1");
+	ck_assert_str_eq(mode(), "passive");
+	configure(KEEPALIVE_PEER, "unix:/nowhere", "");
+	ck_assert_str_eq(mode(), "peer");
+	configure(KEEPALIVE_ARP, "unix:/nowhere", "192.168.105.1");
+	ck_assert_str_eq(mode(), "arp");
+	configure(KEEPALIVE_ARP, "unix:/nowhere", "");
+	ck_assert_str_eq(mode(), "passive");
+}
+END_TEST
+
+/* The data path looks at frames only while that can teach something. */
+START_TEST(the_guests_frames_are_looked_at_while_the_gateway_is_unknown)
+{
+	uint8_t probe[PROBE_BYTES], answer[PROBE_BYTES];
+	uint8_t frame[60];
+
+	configure(KEEPALIVE_AUTO, "unix:/nowhere", "");
+	ck_assert(!health.wants);
+	watch_by_arp();
+	ck_assert(health.wants);
+	frame_write(frame, sizeof(frame), 1);
+	health_from_guest(&health, frame, sizeof(frame));
+	ck_assert(health.wants);
+	pass(5 * SECOND_MS);
+	ck_assert(sent(probe));
+	arp_answer(answer, probe);
+	ck_assert(consumes(answer));
+	ck_assert(!health.wants);
+	health_doubt(&health);
+	ck_assert(health.wants);
+}
+END_TEST
+
+/* The prober sleeps until its bell rings. */
+START_TEST(what_is_learned_of_the_guest_wakes_the_prober)
+{
+	static const uint8_t request[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		0x52, 0x54, 0, 0x12, 0x34, 0x56, 0x08, 0x06, 0, 1, 0x08, 0, 6,
+		4, 0, 1, 0x52, 0x54, 0, 0x12, 0x34, 0x56, 192, 168, 105, 2 };
+
+	configure(KEEPALIVE_ARP, "tcp:localhost:7000", "192.168.105.1");
+	install();
+	ck_assert_int_eq(tend(), KEEPALIVE_NEVER);
+	doorbell_answer(&the_link.bell);
+	health_from_guest(&health, request, sizeof(request));
+	ck_assert_int_eq(read(the_link.bell.fds[0], (char[1]){ 0 }, 1), 1);
+	guest_learn_mac(&guest, request);
+	ck_assert_int_eq(tend(), time_ms + 5 * SECOND_MS);
+}
+END_TEST
+
+/* ---- probes ---- */
+
+START_TEST(a_quiet_peer_is_probed_when_it_is_due_and_not_before)
+{
+	uint8_t probe[PROBE_BYTES], expected[PROBE_BYTES];
+
+	watch_by_arp();
+	ck_assert_int_eq(tend(), time_ms + 5 * SECOND_MS);
+	pass(5 * SECOND_MS - 1);
+	ck_assert(!sent_any());
+	pass(1);
+	ck_assert(sent(probe));
+	probe_arp_request(expected, frames_guest_mac,
+	    (const uint8_t[4]){ 192, 168, 105, 1 }, NULL);
+	ck_assert_mem_eq(probe, expected, PROBE_BYTES);
+	ck_assert_uint_eq(counter_read(&health.probes), 1);
+}
+END_TEST
+
+START_TEST(a_gateway_that_answered_is_asked_alone_until_it_is_in_doubt)
+{
+	uint8_t probe[PROBE_BYTES], answer[PROBE_BYTES];
+	static const uint8_t everybody[6] = { 0xff, 0xff, 0xff, 0xff, 0xff,
+		0xff };
+
+	watch_by_arp();
+	pass(5 * SECOND_MS);
+	ck_assert(sent(probe));
+	arp_answer(answer, probe);
+	ck_assert(consumes(answer));
+	pass(5 * SECOND_MS);
+	ck_assert(sent(probe));
+	ck_assert_mem_eq(probe, gateway_mac, 6);
+	/* It stays silent: it may have moved. */
+	pass(5 * SECOND_MS);
+	ck_assert(sent(probe));
+	pass(5 * SECOND_MS);
+	ck_assert(sent(probe));
+	ck_assert_mem_eq(probe, everybody, 6);
+}
+END_TEST
+
+START_TEST(nothing_is_written_while_another_writes)
+{
+	watch_by_ping();
+	mutex_lock(&loan.connection->writing);
+	pass(5 * SECOND_MS);
+	pass(5 * SECOND_MS);
+	ck_assert(!sent_any());
+	ck_assert_uint_eq(counter_read(&health.probes), 0);
+	mutex_unlock(&loan.connection->writing);
+	pass(5 * SECOND_MS);
+	ck_assert(sent_any());
+	ck_assert_uint_eq(counter_read(&health.probes), 1);
+}
+END_TEST
+
+START_TEST(a_ping_isnt_answered_while_another_writes)
+{
+	uint8_t ping[PROBE_BYTES];
+
+	watch_by_ping();
+	probe_ping(ping, NULL, 1);
+	mutex_lock(&loan.connection->writing);
+	ck_assert(consumes(ping));
+	mutex_unlock(&loan.connection->writing);
+	ck_assert(!sent_any());
+	ck_assert_uint_eq(counter_read(&health.answered), 0);
+	ck_assert(consumes(ping));
+	ck_assert(sent_any());
+}
+END_TEST
+
+/* A probe that can't be sent is no evidence, and never waits. */
+START_TEST(a_probe_that_finds_no_room_isnt_counted)
+{
+	uint8_t probe[PROBE_BYTES], pong[PROBE_BYTES];
+
+	watch_by_ping();
+	pass(5 * SECOND_MS);
+	ck_assert(sent(probe));
+	probe_pong(pong, NULL, 1);
+	ck_assert(consumes(pong));
+	while (send(loan.fd, probe, sizeof(probe), MSG_DONTWAIT) > 0)
+		;
+	for (int i = 0; i < 20; i++)
+		pass(5 * SECOND_MS);
+	ck_assert_uint_eq(counter_read(&health.probes), 1);
+	ck_assert_int_eq(look().state, LINK_UP);
+}
+END_TEST
+
+START_TEST(nothing_is_probed_when_off_or_without_an_interval)
+{
+	configure(KEEPALIVE_PASSIVE, "tcp:localhost:7000", "192.168.105.1");
+	guest_says();
+	install();
+	ck_assert_int_eq(tend(), KEEPALIVE_NEVER);
+	config.keepalive.interval_ms = 0;
+	configure(KEEPALIVE_PEER, "tcp:localhost:7000", "");
+	ck_assert_int_eq(tend(), KEEPALIVE_NEVER);
+	/* And a reload begins at once. */
+	config.keepalive.interval_ms = 100;
+	configure(KEEPALIVE_PEER, "tcp:localhost:7000", "");
+	ck_assert_int_eq(tend(), time_ms + 100);
+	pass(100);
+	ck_assert(sent_any());
+}
+END_TEST
+
+START_TEST(a_late_call_about_an_older_generation_sends_nothing)
+{
+	uint64_t old;
+
+	watch_by_ping();
+	old = loan.generation;
+	link_fail(&the_link, old, "gone");
+	install();
+	time_ms += 5 * SECOND_MS;
+	health_tend(&health, old, time_ms);
+	ck_assert(!sent_any());
+}
+END_TEST
+
+/* ---- answers ---- */
+
+START_TEST(the_answer_to_our_question_is_ours_the_guests_own_is_the_guests)
+{
+	uint8_t probe[PROBE_BYTES], ours[PROBE_BYTES], theirs[PROBE_BYTES];
+
+	watch_by_arp();
+	pass(5 * SECOND_MS);
+	ck_assert(sent(probe));
+	arp_answer(ours, probe);
+	arp_answer_to_guest(theirs, probe);
+	ck_assert(!consumes(theirs));
+	ck_assert(!armed());
+	time_ms += 3;
+	ck_assert(consumes(ours));
+	ck_assert(armed());
+	ck_assert_uint_eq(counter_read(&health.replies), 1);
+	ck_assert_uint_eq(counter_read(&health.rtt_us), 3000);
+	/* One question, one answer. */
+	ck_assert(!consumes(ours));
+	ck_assert_uint_eq(counter_read(&health.replies), 1);
+}
+END_TEST
+
+START_TEST(before_a_question_no_answer_is_ours)
+{
+	uint8_t request[PROBE_BYTES], answer[PROBE_BYTES];
+
+	watch_by_arp();
+	probe_arp_request(request, frames_guest_mac,
+	    (const uint8_t[4]){ 192, 168, 105, 1 }, NULL);
+	arp_answer(answer, request);
+	ck_assert(!consumes(answer));
+	ck_assert(!consumes(request));
+}
+END_TEST
+
+START_TEST(only_the_pong_to_our_ping_counts)
+{
+	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
+
+	watch_by_ping();
+	probe_pong(pong, NULL, 1);
+	ck_assert(consumes(pong)); /* to nothing */
+	pass(5 * SECOND_MS);
+	ck_assert(sent(ping));
+	probe_pong(pong, NULL, 77);
+	ck_assert(consumes(pong));
+	ck_assert(!armed());
+	ck_assert_uint_eq(counter_read(&health.replies), 0);
+	probe_pong(pong, NULL, 1);
+	ck_assert(consumes(pong));
+	ck_assert(armed());
+	ck_assert_uint_eq(counter_read(&health.replies), 1);
+}
+END_TEST
+
+/* A satellite's answer comes after the next question. */
+START_TEST(a_pong_that_took_longer_than_an_interval_counts_too)
+{
+	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
+
+	watch_by_ping();
+	pass(5 * SECOND_MS);
+	ck_assert(sent(ping));
+	pass(5 * SECOND_MS);
+	ck_assert(sent(ping));
+	time_ms += 3;
+	probe_pong(pong, NULL, 1);
+	ck_assert(consumes(pong));
+	ck_assert(armed());
+	ck_assert_uint_eq(counter_read(&health.rtt_us), 0);
+}
+END_TEST
+
+START_TEST(a_ping_is_answered_whatever_the_mode_ten_times_a_second)
+{
+	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
+	uint64_t sequence;
+
+	configure(KEEPALIVE_OFF, "unix:/nowhere", "");
+	install();
+	for (uint64_t i = 0; i < 15; i++) {
+		probe_ping(ping, NULL, i);
+		ck_assert(consumes(ping));
+		ck_assert(sent(pong) == (i < 10));
+		if (i >= 10)
+			continue;
+		ck_assert_int_eq(
+		    probe_recognise(pong, PROBE_BYTES, NULL, &sequence),
+		    PROBE_PONG);
+		ck_assert_uint_eq(sequence, i);
+	}
+	time_ms += SECOND_MS;
+	ck_assert(consumes(ping));
+	ck_assert(sent_any());
+	ck_assert_uint_eq(counter_read(&health.answered), 11);
+}
+END_TEST
+
+START_TEST(other_frames_are_the_guests)
+{
+	uint8_t frame[PROBE_BYTES];
+
+	watch_by_ping();
+	frame_write(frame, sizeof(frame), 1);
+	ck_assert(!consumes(frame));
+	probe_ping(frame, NULL, 1);
+	frame[14] ^= 1; /* another's protocol on the same EtherType */
+	ck_assert(!consumes(frame));
+	ck_assert(!sent_any());
+}
+END_TEST
+
+/* ---- death ---- */
+
+static void
+arm(void)
+{
+	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
+	uint64_t sequence;
+
+	time_ms = health.machine.due_ms;
+	tend();
+	ck_assert(sent(ping));
+	ck_assert_int_eq(
+	    probe_recognise(ping, PROBE_BYTES, NULL, &sequence), PROBE_PING);
+	probe_pong(pong, NULL, sequence);
+	ck_assert(consumes(pong));
+	ck_assert(armed());
+}
+
+static const char death[] = "no response after 5 probes in 30 seconds";
+
+START_TEST(death_comes_after_thirty_seconds_in_the_contracts_words)
+{
+	int64_t byte_ms;
+
+	watch_by_ping();
+	link_heard(&the_link, loan.generation);
+	arm();
+	byte_ms = time_ms;
+	for (int i = 0; i < 5; i++) {
+		pass(5 * SECOND_MS);
+		ck_assert(sent_any());
+	}
+	pass(5 * SECOND_MS - 1);
+	ck_assert_int_eq(look().state, LINK_UP);
+	pass(1);
+	ck_assert_int_eq(time_ms - byte_ms, 30 * SECOND_MS);
+	ck_assert_int_eq(look().state, LINK_DOWN);
+	ck_assert_str_eq(look().loss.reason, death);
+	ck_assert_uint_eq(look().loss.generation, loan.generation);
+	ck_assert_uint_eq(counter_read(&health.deaths), 1);
+	ck_assert_uint_eq(
+	    log_count("keepalive: no response after 5 probes in 30 seconds\n"),
+	    1);
+	ck_assert(!sent_any());
+}
+END_TEST
+
+START_TEST(other_times_are_told_as_they_are)
+{
+	config.keepalive.interval_ms = 100;
+	config.keepalive.count = 2;
+	watch_by_ping();
+	arm();
+	for (int i = 0; i < 3; i++)
+		pass(100);
+	ck_assert_str_eq(
+	    look().loss.reason, "no response after 2 probes in 300ms");
+}
+END_TEST
+
+START_TEST(a_peer_that_never_answered_lives_and_is_told_once)
+{
+	watch_by_ping();
+	for (int i = 0; i < 100; i++) {
+		pass(5 * SECOND_MS);
+		sent_any();
+	}
+	ck_assert_int_eq(look().state, LINK_UP);
+	ck_assert_uint_eq(
+	    log_count("info keepalive: the peer has answered no probe"), 1);
+	ck_assert_uint_eq(counter_read(&health.deaths), 0);
+	ck_assert_uint_ge(counter_read(&health.probes), 5 + 6);
+	ck_assert_uint_le(counter_read(&health.probes), 5 + 9);
+}
+END_TEST
+
+START_TEST(any_byte_puts_it_off)
+{
+	uint8_t frame[PROBE_BYTES];
+
+	watch_by_ping();
+	arm();
+	frame_write(frame, sizeof(frame), 1);
+	for (int i = 0; i < 20; i++) {
+		for (int j = 0; j < 5; j++)
+			pass(5 * SECOND_MS);
+		consumes(frame);
+	}
+	ck_assert_int_eq(look().state, LINK_UP);
+}
+END_TEST
+
+/* fwd-down waits for the guest, not for the network. */
+START_TEST(nobody_is_dead_while_nobody_reads)
+{
+	watch_by_ping();
+	arm();
+	health_heard(&health);
+	for (int i = 0; i < 20; i++)
+		pass(5 * SECOND_MS);
+	ck_assert_int_eq(look().state, LINK_UP);
+	health_reads(&health);
+	pass(5 * SECOND_MS);
+	ck_assert_int_eq(look().state, LINK_DOWN);
+}
+END_TEST
+
+START_TEST(nobody_is_dead_while_bytes_wait_to_be_read)
+{
+	watch_by_ping();
+	arm();
+	ck_assert_int_eq(send(peer, "x", 1, 0), 1);
+	for (int i = 0; i < 20; i++)
+		pass(5 * SECOND_MS);
+	ck_assert_int_eq(look().state, LINK_UP);
+}
+END_TEST
+
+START_TEST(a_new_generation_has_to_answer_for_itself)
+{
+	watch_by_ping();
+	arm();
+	link_fail(&the_link, loan.generation, "gone");
+	install();
+	tend();
+	ck_assert(!armed());
+	for (int i = 0; i < 20; i++)
+		pass(5 * SECOND_MS);
+	ck_assert_int_eq(look().state, LINK_UP);
+}
+END_TEST
+
+START_TEST(an_answer_to_the_generation_before_says_nothing_of_this_one)
+{
+	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
+
+	watch_by_ping();
+	pass(5 * SECOND_MS);
+	ck_assert(sent(ping));
+	link_fail(&the_link, loan.generation, "gone");
+	install();
+	tend();
+	probe_pong(pong, NULL, 1);
+	ck_assert(consumes(pong));
+	ck_assert(!armed());
+	ck_assert_uint_eq(counter_read(&health.replies), 0);
+}
+END_TEST
+
+/* ---- the kernel's own watch ---- */
+
+static int64_t
+send_limit_ms(int fd)
+{
+	struct timeval limit;
+	socklen_t length = sizeof(limit);
+
+	ck_assert_int_eq(
+	    getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &length), 0);
+	return limit.tv_sec * INT64_C(1000) + limit.tv_usec / 1000;
+}
+
+START_TEST(a_write_is_limited_as_configured)
+{
+	configure(KEEPALIVE_AUTO, "unix:/nowhere", "");
+	install();
+	health_prepare(&health, loan.fd);
+	ck_assert_int_eq(send_limit_ms(loan.fd), 30 * SECOND_MS);
+	config.network.write_stall_ms = 1500;
+	configure(KEEPALIVE_OFF, "unix:/nowhere", "");
+	health_prepare(&health, loan.fd);
+	ck_assert_int_eq(send_limit_ms(loan.fd), 1500);
+	config.network.write_stall_ms = 0;
+	configure(KEEPALIVE_OFF, "unix:/nowhere", "");
+	health_prepare(&health, loan.fd);
+	ck_assert_int_eq(send_limit_ms(loan.fd), 0);
+}
+END_TEST
+
+static int
+keepalive_is_on(int fd)
+{
+	int on = -1;
+	socklen_t length = sizeof(on);
+
+	ck_assert_int_eq(
+	    getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &length), 0);
+	return on != 0;
+}
+
+START_TEST(tcp_is_watched_by_the_kernel_unless_off)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	configure(KEEPALIVE_OFF, "tcp:localhost:7000", "");
+	health_prepare(&health, fd);
+	ck_assert_int_eq(keepalive_is_on(fd), 0);
+	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
+	health_prepare(&health, fd);
+	ck_assert_int_eq(keepalive_is_on(fd), 1);
+	close(fd);
+	ck_assert_uint_eq(log_count("refused"), 0);
+}
+END_TEST
+
+static TCase *
+testing(const char *name)
+{
+	TCase *tc = tcase_create(name);
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	return tc;
+}
+
+static TCase *
+modes(void)
+{
+	TCase *tc = testing("the mode");
+
+	tcase_add_test(tc, on_a_unix_path_auto_is_passive);
+	tcase_add_test(tc, over_tcp_auto_is_arp_once_somebody_can_be_asked);
+	tcase_add_test(tc, over_tcp_auto_is_passive_until_the_guest_is_known);
+	tcase_add_test(tc, a_mode_that_was_asked_for_is_used);
+	tcase_add_test(
+	    tc, the_guests_frames_are_looked_at_while_the_gateway_is_unknown);
+	tcase_add_test(tc, what_is_learned_of_the_guest_wakes_the_prober);
+	tcase_add_test(tc, a_write_is_limited_as_configured);
+	tcase_add_test(tc, tcp_is_watched_by_the_kernel_unless_off);
+	return tc;
+}
+
+static TCase *
+probes(void)
+{
+	TCase *tc = testing("probes");
+
+	tcase_add_test(
+	    tc, a_quiet_peer_is_probed_when_it_is_due_and_not_before);
+	tcase_add_test(
+	    tc, a_gateway_that_answered_is_asked_alone_until_it_is_in_doubt);
+	tcase_add_test(tc, nothing_is_written_while_another_writes);
+	tcase_add_test(tc, a_ping_isnt_answered_while_another_writes);
+	tcase_add_test(tc, a_probe_that_finds_no_room_isnt_counted);
+	tcase_add_test(tc, nothing_is_probed_when_off_or_without_an_interval);
+	tcase_add_test(tc, a_late_call_about_an_older_generation_sends_nothing);
+	return tc;
+}
+
+static TCase *
+answers(void)
+{
+	TCase *tc = testing("answers");
+
+	tcase_add_test(tc,
+	    the_answer_to_our_question_is_ours_the_guests_own_is_the_guests);
+	tcase_add_test(tc, before_a_question_no_answer_is_ours);
+	tcase_add_test(tc, only_the_pong_to_our_ping_counts);
+	tcase_add_test(tc, a_pong_that_took_longer_than_an_interval_counts_too);
+	tcase_add_test(
+	    tc, a_ping_is_answered_whatever_the_mode_ten_times_a_second);
+	tcase_add_test(tc, other_frames_are_the_guests);
+	return tc;
+}
+
+static TCase *
+deaths(void)
+{
+	TCase *tc = testing("death");
+
+	tcase_add_test(
+	    tc, death_comes_after_thirty_seconds_in_the_contracts_words);
+	tcase_add_test(tc, other_times_are_told_as_they_are);
+	tcase_add_test(tc, a_peer_that_never_answered_lives_and_is_told_once);
+	tcase_add_test(tc, any_byte_puts_it_off);
+	tcase_add_test(tc, nobody_is_dead_while_nobody_reads);
+	tcase_add_test(tc, nobody_is_dead_while_bytes_wait_to_be_read);
+	tcase_add_test(tc, a_new_generation_has_to_answer_for_itself);
+	tcase_add_test(
+	    tc, an_answer_to_the_generation_before_says_nothing_of_this_one);
+	return tc;
+}
+
+int
+main(void)
+{
+	Suite *suite = suite_create("health");
+
+	suite_add_tcase(suite, modes());
+	suite_add_tcase(suite, probes());
+	suite_add_tcase(suite, answers());
+	suite_add_tcase(suite, deaths());
+	return suite_run(suite);
+}

@@ -1,0 +1,64 @@
+/* Takes the log's place in the program that includes this: lines are kept, to
+ * be looked for, instead of written. */
+#ifndef TESTS_SUPPORT_LOG_CATCHER_H
+#define TESTS_SUPPORT_LOG_CATCHER_H
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "program/log.h"
+
+static struct {
+	pthread_mutex_t lock;
+	char text[64 * 1024]; /* the oldest; what doesn't fit is lost */
+	size_t length;
+} caught_log = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+void
+log_line(
+    enum log_level level, enum log_subsystem subsystem, const char *format, ...)
+{
+	static const char *const levels[] = { "error", "warn", "info",
+		"debug" };
+	static const char *const subsystems[] = { "guest", "link", "keepalive",
+		"config", "control", "service" };
+	char message[LOG_LINE_BYTES], line[LOG_LINE_BYTES + 32];
+	va_list arguments;
+	size_t length;
+
+	va_start(arguments, format);
+	vsnprintf(message, sizeof(message), format, arguments);
+	va_end(arguments);
+	length = (size_t)snprintf(line, sizeof(line), "%s %s: %s\n",
+	    levels[level], subsystems[subsystem], message);
+	pthread_mutex_lock(&caught_log.lock);
+	if (caught_log.length + length < sizeof(caught_log.text)) {
+		memcpy(caught_log.text + caught_log.length, line, length + 1);
+		caught_log.length += length;
+	}
+	pthread_mutex_unlock(&caught_log.lock);
+}
+
+const char *
+log_duration(char *buffer, size_t size, int64_t ms)
+{
+	snprintf(buffer, size, "%lldms", (long long)ms);
+	return buffer;
+}
+
+/* How often the text was logged. */
+static inline unsigned
+log_count(const char *text)
+{
+	unsigned count = 0;
+
+	pthread_mutex_lock(&caught_log.lock);
+	for (const char *at = caught_log.text; (at = strstr(at, text)); at++)
+		count++;
+	pthread_mutex_unlock(&caught_log.lock);
+	return count;
+}
+
+#endif
