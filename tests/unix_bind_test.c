@@ -290,7 +290,10 @@ END_TEST
 
 START_TEST(a_folder_that_isnt_there_is_told)
 {
-	refused(SOCK_STREAM, "no/where", ENOENT, strerror(ENOENT));
+	const char *reason =
+	    "its folder doesn't exist (make it, or name another path)";
+
+	refused(SOCK_STREAM, "no/where", ENOENT, reason);
 	refused(SOCK_STREAM, "", ENOENT, strerror(ENOENT));
 }
 END_TEST

@@ -1,0 +1,1152 @@
+/* The two copy threads over socket pairs: a real link, whose connections the
+ * test puts in by hand. COPY_BREAKS=1 breaks a batch at every byte. */
+#include "program/copy.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "keepalive/probe.h"
+#include "reconnect/clock.h"
+#include "tests/support/connect_race.h"
+#include "tests/support/frames.h"
+#include "tests/support/log_catcher.h"
+#include "tests/support/suite.h"
+
+#define HOUR_MS (60 * 60 * 1000)
+#define MAX_FRAME 65550
+
+static struct copy copy;
+static struct guest guest;
+static struct link the_link;
+static struct tuning tuning;
+static struct health health;
+static struct config config;
+static struct doorbell ended;
+static pthread_t threads[2];
+static int guest_end; /* the guest's own socket */
+static int peer;      /* the network's end of the present connection */
+static unsigned descriptors_before;
+
+static void *
+run_up(void *argument)
+{
+	(void)argument;
+	copy_up(&copy);
+	return NULL;
+}
+
+static void *
+run_down(void *argument)
+{
+	(void)argument;
+	copy_down(&copy);
+	return NULL;
+}
+
+static void
+open_guest(const char *text)
+{
+	struct guest_endpoint endpoint;
+	char why[GUEST_WHY_BYTES];
+	const char *fault;
+
+	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &fault), 0);
+	ck_assert_int_eq(guest_open(&guest, &endpoint, 0600, why), 0);
+}
+
+static void
+open_pair(void)
+{
+	char text[32];
+	int ends[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+	snprintf(text, sizeof(text), "fd:%d", ends[0]);
+	guest_end = ends[1];
+	open_guest(text);
+}
+
+static void
+tune(void)
+{
+	tuning.hold_ms = LINK_PATIENCE_FOREVER;
+	tuning.stall_ms = HOUR_MS;
+	tuning.max_frame = MAX_FRAME;
+	tuning.write_batch = 32 * 1024;
+	config_defaults(&config);
+	strcpy(config.network.endpoint, "unix:/nowhere");
+}
+
+static void
+prepare(void)
+{
+	scratch_enter();
+	descriptors_before = open_descriptors();
+	tune();
+	ck_assert_int_eq(doorbell_init(&ended), 0);
+	ck_assert_int_eq(link_init(&the_link, HOUR_MS), 0);
+	peer = -1;
+}
+
+static void
+start(void)
+{
+	health_init(&health, &the_link, &guest);
+	health_configure(&health, &config);
+	copy = (struct copy){ .guest = &guest,
+		.link = &the_link,
+		.tuning = &tuning,
+		.health = &health,
+		.ended = &ended };
+	ck_assert_int_eq(pthread_create(&threads[0], NULL, run_up, NULL), 0);
+	ck_assert_int_eq(pthread_create(&threads[1], NULL, run_down, NULL), 0);
+}
+
+static void
+set_up(void)
+{
+	prepare();
+	open_pair();
+	start();
+}
+
+static void
+set_up_path(void)
+{
+	prepare();
+	open_guest("unixgram:ours");
+	guest_end = -1;
+	start();
+}
+
+static void
+guest_sends(size_t length, uint32_t number)
+{
+	uint8_t frame[FRAME_LIMIT_BYTES];
+
+	frame_write(frame, length, number);
+	ck_assert_int_eq(send(guest_end, frame, length, 0), (ssize_t)length);
+}
+
+/* fwd-up notices the end with the guest's next frame. */
+static void
+wake_up(void)
+{
+	struct sockaddr_un ours = { .sun_family = AF_UNIX };
+	int fd = guest_end >= 0 ? guest_end : socket(AF_UNIX, SOCK_DGRAM, 0);
+	uint8_t frame[60];
+
+	frame_write(frame, sizeof(frame), 0);
+	if (guest.endpoint.kind == GUEST_UNIXGRAM) {
+		strcpy(ours.sun_path, "ours");
+		sendto(fd, frame, sizeof(frame), MSG_DONTWAIT,
+		    (struct sockaddr *)&ours, sizeof(ours));
+	} else {
+		send(fd, frame, sizeof(frame), MSG_DONTWAIT);
+	}
+	if (guest_end < 0)
+		close(fd);
+}
+
+static void
+stop(void)
+{
+	link_stop(&the_link);
+	ck_assert_int_eq(pthread_join(threads[1], NULL), 0);
+	wake_up();
+	ck_assert_int_eq(pthread_join(threads[0], NULL), 0);
+}
+
+static void
+tear_down(void)
+{
+	stop();
+	link_destroy(&the_link);
+	doorbell_destroy(&ended);
+	guest_close(&guest);
+	if (guest_end >= 0)
+		close(guest_end);
+	if (peer >= 0)
+		close(peer);
+	mutex_destroy(&health.lock);
+	ck_assert_uint_eq(open_descriptors(), descriptors_before);
+	scratch_leave();
+}
+
+/* A new generation. Its buffer takes `bytes`, 0: as many as usual. */
+static void
+install_small(int bytes)
+{
+	int ends[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	if (bytes)
+		setsockopt(
+		    ends[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	peer = ends[1];
+	link_install(&the_link, ends[0]);
+}
+
+static void
+install(void)
+{
+	install_small(0);
+}
+
+static struct link_view
+look(void)
+{
+	struct link_view view;
+
+	link_look(&the_link, &view);
+	return view;
+}
+
+static void
+await_down(uint64_t generation)
+{
+	while (look().state == LINK_UP && look().generation == generation)
+		sched_yield();
+}
+
+static void
+await_count(counter *count, uint64_t at_least)
+{
+	while (counter_read(count) < at_least)
+		sched_yield();
+}
+
+static void
+close_peer(void)
+{
+	close(peer);
+	peer = -1;
+}
+
+/* ---- the network's side ---- */
+
+static void
+read_bytes(uint8_t *bytes, size_t count)
+{
+	for (size_t have = 0; have < count;) {
+		ssize_t n = recv(peer, bytes + have, count - have, 0);
+
+		ck_assert_int_gt(n, 0);
+		have += (size_t)n;
+	}
+}
+
+/* The next frame that the network gets; returns its length. */
+static size_t
+network_reads(uint8_t *frame)
+{
+	uint8_t header[FRAME_HEADER_BYTES];
+	size_t length;
+
+	read_bytes(header, sizeof(header));
+	length = (size_t)header[0] << 24 | (size_t)header[1] << 16 |
+		 (size_t)header[2] << 8 | header[3];
+	ck_assert_uint_le(length, FRAME_LIMIT_BYTES);
+	read_bytes(frame, length);
+	return length;
+}
+
+static void
+network_gets(size_t length, uint32_t number)
+{
+	uint8_t frame[FRAME_LIMIT_BYTES];
+
+	ck_assert_uint_eq(network_reads(frame), length);
+	frame_expect(frame, length, number);
+}
+
+static bool
+network_has_nothing(void)
+{
+	struct pollfd readable = { .fd = peer, .events = POLLIN };
+
+	return poll(&readable, 1, 0) == 0;
+}
+
+static void
+write_bytes(const void *bytes, size_t count)
+{
+	ck_assert_int_eq(
+	    send(peer, bytes, count, MSG_NOSIGNAL), (ssize_t)count);
+}
+
+static void
+network_sends(size_t length, uint32_t number)
+{
+	uint8_t framed[FRAME_HEADER_BYTES + FRAME_LIMIT_BYTES];
+
+	write_bytes(framed, frame_write_framed(framed, length, number));
+}
+
+static void
+network_announces(uint32_t length)
+{
+	uint8_t header[FRAME_HEADER_BYTES];
+
+	frame_put_header(header, length);
+	write_bytes(header, sizeof(header));
+}
+
+/* ---- the guest's side ---- */
+
+static void
+guest_gets(size_t length, uint32_t number)
+{
+	uint8_t frame[FRAME_LIMIT_BYTES + 1];
+
+	ck_assert_int_eq(
+	    recv(guest_end, frame, sizeof(frame), 0), (ssize_t)length);
+	frame_expect(frame, length, number);
+}
+
+/* ---- both ways ---- */
+
+static const size_t lengths[] = { 14, 60, 1514, 1984, 1985, 9014, 65535,
+	MAX_FRAME };
+#define LENGTHS (sizeof(lengths) / sizeof(*lengths))
+
+START_TEST(frames_of_any_length_pass_whole_both_ways)
+{
+	uint64_t bytes = 0;
+
+	install();
+	for (uint32_t i = 0; i < LENGTHS; i++) {
+		guest_sends(lengths[i], i);
+		network_gets(lengths[i], i);
+		network_sends(lengths[i], 100 + i);
+		guest_gets(lengths[i], 100 + i);
+		bytes += lengths[i];
+	}
+	/* A frame is counted after it went, its bytes last. */
+	await_count(&copy.up.bytes, bytes);
+	await_count(&copy.down.bytes, bytes);
+	ck_assert_uint_eq(counter_read(&copy.up.frames), LENGTHS);
+	ck_assert_uint_eq(counter_read(&copy.down.frames), LENGTHS);
+}
+END_TEST
+
+#define MANY 5000
+
+static size_t
+any_length(uint32_t number)
+{
+	uint64_t luck = number;
+
+	return suite_random(&luck) % 50 == 0
+		   ? NUMBERED_BYTES + suite_random(&luck) % 60000
+		   : NUMBERED_BYTES + suite_random(&luck) % 1500;
+}
+
+static void *
+guest_sends_many(void *argument)
+{
+	(void)argument;
+	for (uint32_t i = 0; i < MANY; i++)
+		guest_sends(any_length(i), i);
+	return NULL;
+}
+
+static void *
+network_sends_many(void *argument)
+{
+	(void)argument;
+	for (uint32_t i = 0; i < MANY; i++)
+		network_sends(any_length(i), i);
+	return NULL;
+}
+
+START_TEST(many_frames_keep_their_order_on_the_way_up)
+{
+	pthread_t sender;
+
+	install();
+	pthread_create(&sender, NULL, guest_sends_many, NULL);
+	for (uint32_t i = 0; i < MANY; i++)
+		network_gets(any_length(i), i);
+	pthread_join(sender, NULL);
+}
+END_TEST
+
+/* The guest is slow, and may be for an hour. */
+START_TEST(many_frames_keep_their_order_on_the_way_down)
+{
+	pthread_t sender;
+
+	install();
+	pthread_create(&sender, NULL, network_sends_many, NULL);
+	for (uint32_t i = 0; i < MANY; i++)
+		guest_gets(any_length(i), i);
+	pthread_join(sender, NULL);
+	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), 0);
+}
+END_TEST
+
+START_TEST(a_stop_ends_both_threads_however_they_wait)
+{
+	if (_i > 0)
+		install_small(1);
+	if (_i > 1) /* fwd-up waits in a write */
+		for (uint32_t i = 0; i < 20; i++)
+			guest_sends(1514, i);
+	if (_i > 1)
+		read_bytes((uint8_t[1]){ 0 }, 1);
+	/* tear_down() */
+}
+END_TEST
+
+/* ---- hold ---- */
+
+START_TEST(without_a_network_frames_wait_as_long_as_hold)
+{
+	for (uint32_t i = 0; i < 20; i++)
+		guest_sends(1514, i);
+	install();
+	for (uint32_t i = 0; i < 20; i++)
+		network_gets(1514, i);
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
+}
+END_TEST
+
+START_TEST(hold_zero_drops_at_once_and_counts)
+{
+	tuning.hold_ms = 0;
+	for (uint32_t i = 0; i < 20; i++)
+		guest_sends(1514, i);
+	await_count(&copy.up.outage, 20);
+	install();
+	guest_sends(60, 20);
+	network_gets(60, 20);
+	await_count(&copy.up.frames, 1);
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 20);
+	ck_assert_uint_eq(counter_read(&copy.up.frames), 1);
+}
+END_TEST
+
+START_TEST(hold_is_counted_from_the_beginning_of_the_outage)
+{
+	int64_t began_ms;
+
+	install();
+	network_sends(60, 0); /* proves life: what follows is an outage */
+	guest_gets(60, 0);
+	tuning.hold_ms = 200;
+	began_ms = clock_now_ms();
+	close_peer();
+	await_down(1);
+	guest_sends(60, 1);
+	await_count(&copy.up.outage, 1);
+	ck_assert_int_ge(clock_now_ms() - began_ms, 200);
+	/* From now on nothing waits: two more within one more hold. */
+	began_ms = clock_now_ms();
+	guest_sends(60, 2);
+	await_count(&copy.up.outage, 2);
+	guest_sends(60, 3);
+	await_count(&copy.up.outage, 3);
+	ck_assert_int_lt(clock_now_ms() - began_ms, 200);
+	/* A new connection, and the next outage has its own time. */
+	install();
+	guest_sends(60, 4);
+	network_gets(60, 4);
+	network_sends(60, 5);
+	guest_gets(60, 5);
+	tuning.hold_ms = HOUR_MS;
+	close_peer();
+	await_down(2);
+	guest_sends(60, 6);
+	install();
+	network_gets(60, 6);
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 3);
+}
+END_TEST
+
+/* A reload while it waits. */
+START_TEST(a_shorter_hold_is_heard_by_who_waits_already)
+{
+	guest_sends(60, 1);
+	tuning.hold_ms = 0;
+	while (counter_read(&copy.up.outage) == 0) {
+		link_nudge(&the_link);
+		sched_yield();
+	}
+}
+END_TEST
+
+/* ---- breaks ---- */
+
+#define BATCH 24
+
+static size_t
+batch_length(uint32_t number)
+{
+	return any_length(number) % 1500 + NUMBERED_BYTES;
+}
+
+/* What a generation's peer has got: whole frames, numbered on from `next`;
+ * returns the number after them. */
+static uint32_t
+whole_frames(const uint8_t *bytes, size_t count, uint32_t next)
+{
+	size_t at = 0;
+
+	while (next < BATCH &&
+	       at + FRAME_HEADER_BYTES + batch_length(next) <= count) {
+		uint8_t header[FRAME_HEADER_BYTES];
+
+		frame_put_header(header, (uint32_t)batch_length(next));
+		ck_assert_mem_eq(bytes + at, header, sizeof(header));
+		frame_expect(
+		    bytes + at + FRAME_HEADER_BYTES, batch_length(next), next);
+		at += FRAME_HEADER_BYTES + batch_length(next++);
+	}
+	return next;
+}
+
+/* Reads k bytes, takes no more, and looks at what the kernel had taken. */
+static uint32_t
+read_and_quit(size_t k, uint32_t next)
+{
+	static uint8_t bytes[256 * 1024];
+	size_t have = k;
+	ssize_t n;
+
+	read_bytes(bytes, k);
+	shutdown(peer, SHUT_RD);
+	while ((n = recv(peer, bytes + have, sizeof(bytes) - have, 0)) > 0)
+		have += (size_t)n;
+	close_peer();
+	return whole_frames(bytes, have, next);
+}
+
+static size_t
+batch_bytes(uint32_t from)
+{
+	size_t bytes = 0;
+
+	for (uint32_t i = from; i < BATCH; i++)
+		bytes += FRAME_HEADER_BYTES + batch_length(i);
+	return bytes;
+}
+
+static void
+send_batch(void)
+{
+	for (uint32_t i = 0; i < BATCH; i++)
+		guest_sends(batch_length(i), i);
+}
+
+static void
+expect_rest(uint32_t next)
+{
+	install();
+	for (; next < BATCH; next++)
+		network_gets(batch_length(next), next);
+	guest_sends(60, 1000);
+	network_gets(60, 1000);
+	close_peer();
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
+}
+
+START_TEST(a_batch_that_broke_off_goes_on_with_its_first_incomplete_frame)
+{
+	size_t step = getenv("COPY_BREAKS") ? 1 : 997;
+	uint64_t rounds = 0, generation;
+
+	tuning.write_batch = _i ? 32 * 1024 : 0;
+	for (size_t k = 0; k <= batch_bytes(0); k += step) {
+		uint32_t next;
+
+		install_small(1);
+		generation = look().generation;
+		send_batch();
+		next = read_and_quit(k, 0);
+		await_down(generation);
+		expect_rest(next);
+		await_down(generation + 1);
+		await_count(&copy.up.frames, ++rounds * (BATCH + 1));
+	}
+	ck_assert_uint_eq(counter_read(&copy.up.frames), rounds * (BATCH + 1));
+}
+END_TEST
+
+START_TEST(a_batch_can_break_off_again_and_again)
+{
+	uint32_t next = 0;
+
+	install_small(1);
+	send_batch();
+	while (batch_bytes(next) > 9000) {
+		uint64_t generation = look().generation;
+
+		next = read_and_quit(700, next);
+		await_down(generation);
+		install_small(1);
+	}
+	for (; next < BATCH; next++)
+		network_gets(batch_length(next), next);
+	ck_assert_uint_gt(look().generation, 2);
+	await_count(&copy.up.frames, BATCH);
+	ck_assert_uint_eq(counter_read(&copy.up.frames), BATCH);
+}
+END_TEST
+
+/* What lay unread inside it is lost with it, and nothing else. */
+START_TEST(a_peer_that_closes_loses_what_it_had_and_no_frame_comes_twice)
+{
+	uint8_t bytes[4000], frame[FRAME_LIMIT_BYTES];
+	uint32_t first;
+
+	install_small(1);
+	send_batch();
+	read_bytes(bytes, sizeof(bytes));
+	close_peer();
+	await_down(1);
+	guest_sends(60, BATCH);
+	install();
+	network_reads(frame);
+	first = frame_number(frame);
+	ck_assert_uint_ge(first, whole_frames(bytes, sizeof(bytes), 0));
+	for (uint32_t i = first + 1; i < BATCH; i++)
+		network_gets(batch_length(i), i);
+	if (first < BATCH)
+		network_gets(60, BATCH);
+}
+END_TEST
+
+START_TEST(a_write_without_progress_ends_the_generation)
+{
+	struct timeval limit = { .tv_usec = 10000 };
+	struct loan loan;
+
+	install_small(1);
+	ck_assert_int_eq(link_borrow(&the_link, &loan, 0), LINK_READY);
+	setsockopt(loan.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	link_return(&loan);
+	send_batch();
+	await_down(1);
+	ck_assert_str_eq(
+	    look().loss.reason, "a write made no progress for write_stall");
+	ck_assert_uint_eq(counter_read(&health.write_stalls), 1);
+	close_peer();
+	install();
+	guest_sends(60, BATCH);
+	for (;;) {
+		uint8_t frame[FRAME_LIMIT_BYTES];
+
+		network_reads(frame);
+		if (frame_number(frame) == BATCH)
+			break;
+	}
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
+}
+END_TEST
+
+/* Somebody else found it dead while fwd-up waits in a write. */
+START_TEST(a_blocked_write_ends_with_its_generation)
+{
+	uint8_t byte;
+
+	install_small(1);
+	send_batch();
+	read_bytes(&byte, 1);
+	link_fail(&the_link, 1, "no response");
+	close_peer();
+	install();
+	guest_sends(60, BATCH);
+	for (;;) {
+		uint8_t frame[FRAME_LIMIT_BYTES];
+
+		network_reads(frame);
+		if (frame_number(frame) == BATCH)
+			break;
+	}
+	ck_assert_str_eq(look().loss.reason, "no response");
+}
+END_TEST
+
+/* ---- what the network may send ---- */
+
+START_TEST(a_closed_stream_ends_the_generation)
+{
+	install();
+	network_sends(60, 1);
+	guest_gets(60, 1);
+	close_peer();
+	await_down(1);
+	ck_assert_str_eq(look().loss.reason, "peer closed");
+	ck_assert(look().loss.proven);
+	ck_assert_uint_eq(look().outages, 1);
+	ck_assert_uint_eq(counter_read(&copy.down.truncated), 0);
+}
+END_TEST
+
+START_TEST(a_stream_that_ends_inside_a_frame_is_counted_once)
+{
+	uint8_t framed[100];
+
+	frame_write_framed(framed, 60, 1);
+	install();
+	write_bytes(framed, 1 + (size_t)_i * 20);
+	close_peer();
+	await_down(1);
+	install();
+	/* Nothing of it is left in the next one. */
+	network_sends(60, 2);
+	guest_gets(60, 2);
+	ck_assert_uint_eq(counter_read(&copy.down.truncated), 1);
+	await_count(&copy.down.frames, 1);
+	ck_assert_uint_eq(counter_read(&copy.down.frames), 1);
+}
+END_TEST
+
+START_TEST(empty_frames_and_runts_are_skipped_and_counted)
+{
+	install();
+	network_sends(0, 0);
+	network_sends(1, 0);
+	network_sends(13, 0);
+	network_sends(14, 1);
+	guest_gets(14, 1);
+	await_count(&copy.down.empty, 1);
+	await_count(&copy.down.runt, 2);
+	ck_assert_uint_eq(counter_read(&copy.down.empty), 1);
+	ck_assert_uint_eq(counter_read(&copy.down.runt), 2);
+	ck_assert_int_eq(look().state, LINK_UP);
+}
+END_TEST
+
+START_TEST(a_frame_above_max_frame_ends_the_generation)
+{
+	tuning.max_frame = 1514;
+	install();
+	network_sends(1514, 1);
+	network_announces(1515);
+	guest_gets(1514, 1);
+	await_down(1);
+	ck_assert_str_eq(look().loss.reason,
+	    "a frame of 1515 bytes, more than max_frame 1514");
+	ck_assert_uint_eq(counter_read(&copy.down.oversize), 1);
+	close_peer();
+	install();
+	network_sends(60, 2);
+	guest_gets(60, 2);
+	/* We ended it: its rest is no cut frame. */
+	ck_assert_uint_eq(counter_read(&copy.down.truncated), 0);
+}
+END_TEST
+
+START_TEST(a_length_of_all_ones_ends_the_generation)
+{
+	install();
+	network_announces(UINT32_MAX);
+	await_down(1);
+	ck_assert_str_eq(look().loss.reason,
+	    "a frame of 4294967295 bytes, more than max_frame 65550");
+}
+END_TEST
+
+/* ---- what the guest may send ---- */
+
+START_TEST(what_cant_be_a_frame_is_dropped_and_counted)
+{
+	install();
+	guest_sends(0, 0);
+	guest_sends(1, 0);
+	guest_sends(13, 0);
+	guest_sends(MAX_FRAME + 1, 0);
+	guest_sends(FRAME_LIMIT_BYTES, 0);
+	guest_sends(14, 1);
+	guest_sends(MAX_FRAME, 2);
+	network_gets(14, 1);
+	network_gets(MAX_FRAME, 2);
+	await_count(&copy.up.frames, 2);
+	ck_assert_uint_eq(counter_read(&copy.up.empty), 1);
+	ck_assert_uint_eq(counter_read(&copy.up.runt), 2);
+	ck_assert_uint_eq(counter_read(&copy.up.oversize), 2);
+}
+END_TEST
+
+START_TEST(a_datagram_longer_than_any_frame_is_oversize)
+{
+	static uint8_t longer[FRAME_LIMIT_BYTES + 1];
+
+	tuning.max_frame = FRAME_LIMIT_BYTES;
+	install();
+	ck_assert_int_eq(send(guest_end, longer, sizeof(longer), 0),
+	    (ssize_t)sizeof(longer));
+	guest_sends(FRAME_LIMIT_BYTES, 1);
+	network_gets(FRAME_LIMIT_BYTES, 1);
+	ck_assert_uint_eq(counter_read(&copy.up.oversize), 1);
+}
+END_TEST
+
+START_TEST(a_hello_is_taken_and_is_no_runt)
+{
+	install();
+	ck_assert_int_eq(send(guest_end, "VFKT", 4, 0), 4);
+	ck_assert_int_eq(send(guest_end, "VFKX", 4, 0), 4);
+	guest_sends(60, 1);
+	network_gets(60, 1);
+	ck_assert_uint_eq(counter_read(&copy.up.runt), 1);
+}
+END_TEST
+
+START_TEST(the_guests_mac_is_learned_from_its_good_frames)
+{
+	static const uint8_t wrong[15] = { 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2 };
+	uint8_t mac[6];
+
+	install();
+	ck_assert_int_eq(send(guest_end, wrong, 13, 0), 13);
+	guest_sends(60, 1);
+	network_gets(60, 1);
+	ck_assert(guest_get_mac(&guest, mac));
+	ck_assert_mem_eq(mac, frames_guest_mac, 6);
+}
+END_TEST
+
+/* ---- a guest that is slow, or not there ---- */
+
+#define FLOOD 20000
+
+START_TEST(a_guest_that_reads_nothing_is_waited_for_once)
+{
+	uint64_t taken;
+	int64_t began_ms = clock_now_ms();
+
+	tuning.stall_ms = 100;
+	install();
+	for (uint32_t i = 0; i < FLOOD; i++)
+		network_sends(60, i);
+	while (counter_read(&copy.down.frames) +
+		   counter_read(&copy.down.guest_slow) <
+	       FLOOD)
+		sched_yield();
+	/* Over a hundred batches were refused, one was waited for. */
+	ck_assert_int_ge(clock_now_ms() - began_ms, 100);
+	ck_assert_int_lt(clock_now_ms() - began_ms, 2000);
+	taken = counter_read(&copy.down.frames);
+	ck_assert_uint_gt(taken, 0);
+	ck_assert_uint_lt(taken, FLOOD);
+	/* What it was given is there, in order; what comes next as well. */
+	for (uint32_t i = 0; i < taken; i++)
+		guest_gets(60, i);
+	network_sends(60, FLOOD);
+	guest_gets(60, FLOOD);
+	await_count(&copy.down.frames, taken + 1);
+	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), FLOOD - taken);
+}
+END_TEST
+
+START_TEST(a_stall_of_zero_never_waits)
+{
+	uint64_t taken;
+
+	tuning.stall_ms = 0;
+	install();
+	for (uint32_t i = 0; i < 2000; i++)
+		network_sends(60, i);
+	while (counter_read(&copy.down.frames) +
+		   counter_read(&copy.down.guest_slow) <
+	       2000)
+		sched_yield();
+	taken = counter_read(&copy.down.frames);
+	for (uint32_t i = 0; i < taken; i++)
+		guest_gets(60, i);
+}
+END_TEST
+
+START_TEST(a_guest_that_reads_again_is_waited_for_again)
+{
+	pthread_t sender;
+	uint64_t taken, dropped;
+
+	tuning.stall_ms = 0;
+	install();
+	for (uint32_t i = 0; i < 2000; i++)
+		network_sends(60, i);
+	while (counter_read(&copy.down.frames) +
+		   counter_read(&copy.down.guest_slow) <
+	       2000)
+		sched_yield();
+	taken = counter_read(&copy.down.frames);
+	for (uint32_t i = 0; i < taken; i++)
+		guest_gets(60, i);
+	dropped = counter_read(&copy.down.guest_slow);
+	ck_assert_uint_gt(dropped, 0);
+	/* One goes through, and it has all the time it wants. */
+	tuning.stall_ms = HOUR_MS;
+	network_sends(60, 2000);
+	guest_gets(60, 2000);
+	pthread_create(&sender, NULL, network_sends_many, NULL);
+	for (uint32_t i = 0; i < MANY; i++)
+		guest_gets(any_length(i), i);
+	pthread_join(sender, NULL);
+	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), dropped);
+}
+END_TEST
+
+START_TEST(a_frame_too_large_for_our_buffer_costs_itself_only)
+{
+	int smallest = 1;
+
+	setsockopt(
+	    guest.fd, SOL_SOCKET, SO_SNDBUF, &smallest, sizeof(smallest));
+	install();
+	network_sends(60, 1);
+	network_sends(60000, 2);
+	network_sends(60, 3);
+	guest_gets(60, 1);
+	guest_gets(60, 3);
+	ck_assert_uint_eq(counter_read(&copy.down.oversize), 1);
+	ck_assert_int_eq(look().state, LINK_UP);
+}
+END_TEST
+
+/* For tear_down(), which has to wake fwd-up. */
+static void
+be_a_guest_again(void)
+{
+	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
+	struct sockaddr_un ours = { .sun_family = AF_UNIX };
+
+	strcpy(ours.sun_path, "ours");
+	connect(guest.fd, &nobody, sizeof(nobody));
+	ck_assert_int_eq(
+	    bind(guest.fd, (struct sockaddr *)&ours, sizeof(ours)), 0);
+	guest_end = socket(AF_UNIX, SOCK_DGRAM, 0);
+	ck_assert_int_eq(
+	    connect(guest_end, (struct sockaddr *)&ours, sizeof(ours)), 0);
+}
+
+START_TEST(a_descriptors_guest_that_is_gone_is_told_to_main)
+{
+	struct pollfd bell = { .fd = ended.fds[0], .events = POLLIN };
+
+	install();
+	network_sends(60, 1);
+	guest_gets(60, 1);
+	ck_assert_int_eq(poll(&bell, 1, 0), 0);
+	close(guest_end);
+	network_sends(60, 2);
+	ck_assert_int_eq(poll(&bell, 1, -1), 1);
+	ck_assert(atomic_load(&copy.guest_gone));
+	await_count(&copy.down.guest_absent, 1);
+	be_a_guest_again();
+}
+END_TEST
+
+START_TEST(without_a_guest_frames_are_counted_and_nothing_ends)
+{
+	install();
+	for (uint32_t i = 0; i < 5; i++)
+		network_sends(60, i);
+	await_count(&copy.down.guest_absent, 5);
+	ck_assert(!atomic_load(&copy.guest_gone));
+	ck_assert_int_eq(look().state, LINK_UP);
+}
+END_TEST
+
+/* A guest at the path; answers come once it has said something. */
+static void
+appear(uint32_t number)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+
+	strcpy(at.sun_path, "vm");
+	unlink("vm");
+	guest_end = socket(AF_UNIX, SOCK_DGRAM, 0);
+	ck_assert_int_eq(
+	    bind(guest_end, (struct sockaddr *)&at, sizeof(at)), 0);
+	strcpy(at.sun_path, "ours");
+	ck_assert_int_eq(
+	    connect(guest_end, (struct sockaddr *)&at, sizeof(at)), 0);
+	guest_sends(60, number);
+}
+
+START_TEST(a_guest_on_a_path_comes_and_goes)
+{
+	uint64_t absent;
+
+	install();
+	for (uint32_t i = 0; i < 10; i++) {
+		appear(i);
+		network_gets(60, i);
+		network_sends(60, 100 + i);
+		guest_gets(60, 100 + i);
+		close(guest_end);
+		guest_end = -1;
+		absent = counter_read(&copy.down.guest_absent);
+		network_sends(60, 200 + i);
+		await_count(&copy.down.guest_absent, absent + 1);
+	}
+	ck_assert(!atomic_load(&copy.guest_gone));
+}
+END_TEST
+
+/* ---- between the forwarders ---- */
+
+static void
+network_sends_probe(const uint8_t *probe)
+{
+	uint8_t framed[FRAME_HEADER_BYTES + PROBE_BYTES];
+
+	frame_put_header(framed, PROBE_BYTES);
+	memcpy(framed + FRAME_HEADER_BYTES, probe, PROBE_BYTES);
+	write_bytes(framed, sizeof(framed));
+}
+
+START_TEST(a_ping_is_answered_and_the_guest_never_sees_it)
+{
+	uint8_t probe[PROBE_BYTES], answer[FRAME_LIMIT_BYTES];
+	uint64_t sequence = 0;
+
+	install();
+	probe_ping(probe, NULL, 42);
+	network_sends(60, 1);
+	network_sends_probe(probe);
+	network_sends(60, 2);
+	ck_assert_uint_eq(network_reads(answer), PROBE_BYTES);
+	ck_assert_int_eq(
+	    probe_recognise(answer, PROBE_BYTES, NULL, &sequence), PROBE_PONG);
+	ck_assert_uint_eq(sequence, 42);
+	guest_gets(60, 1);
+	guest_gets(60, 2);
+	ck_assert_uint_eq(counter_read(&health.answered), 1);
+	await_count(&copy.down.frames, 2);
+	ck_assert_uint_eq(counter_read(&copy.down.frames), 2);
+}
+END_TEST
+
+START_TEST(a_pong_nobody_asked_for_is_taken_too)
+{
+	uint8_t probe[PROBE_BYTES];
+
+	install();
+	probe_pong(probe, NULL, 7);
+	network_sends_probe(probe);
+	network_sends(60, 1);
+	guest_gets(60, 1);
+	ck_assert(network_has_nothing());
+	ck_assert_uint_eq(counter_read(&health.replies), 0);
+}
+END_TEST
+
+static TCase *
+testing(const char *name, void (*prepare_it)(void))
+{
+	TCase *tc = tcase_create(name);
+
+	tcase_set_timeout(tc, 10);
+	tcase_add_checked_fixture(tc, prepare_it, tear_down);
+	return tc;
+}
+
+static TCase *
+passing(void)
+{
+	TCase *tc = testing("passing", set_up);
+
+	tcase_add_test(tc, frames_of_any_length_pass_whole_both_ways);
+	tcase_add_test(tc, many_frames_keep_their_order_on_the_way_up);
+	tcase_add_test(tc, many_frames_keep_their_order_on_the_way_down);
+	tcase_add_loop_test(
+	    tc, a_stop_ends_both_threads_however_they_wait, 0, 3);
+	return tc;
+}
+
+static TCase *
+holding(void)
+{
+	TCase *tc = testing("hold", set_up);
+
+	tcase_add_test(tc, without_a_network_frames_wait_as_long_as_hold);
+	tcase_add_test(tc, hold_zero_drops_at_once_and_counts);
+	tcase_add_test(tc, hold_is_counted_from_the_beginning_of_the_outage);
+	tcase_add_test(tc, a_shorter_hold_is_heard_by_who_waits_already);
+	return tc;
+}
+
+static TCase *
+breaks(void)
+{
+	TCase *tc = testing("breaks", set_up);
+
+	tcase_set_timeout(tc, getenv("COPY_BREAKS") ? 600 : 20);
+	tcase_add_loop_test(tc,
+	    a_batch_that_broke_off_goes_on_with_its_first_incomplete_frame, 0,
+	    2);
+	tcase_add_test(tc, a_batch_can_break_off_again_and_again);
+	tcase_add_test(
+	    tc, a_peer_that_closes_loses_what_it_had_and_no_frame_comes_twice);
+	tcase_add_test(tc, a_write_without_progress_ends_the_generation);
+	tcase_add_test(tc, a_blocked_write_ends_with_its_generation);
+	return tc;
+}
+
+static TCase *
+network(void)
+{
+	TCase *tc = testing("the network", set_up);
+
+	tcase_add_test(tc, a_closed_stream_ends_the_generation);
+	tcase_add_loop_test(
+	    tc, a_stream_that_ends_inside_a_frame_is_counted_once, 0, 4);
+	tcase_add_test(tc, empty_frames_and_runts_are_skipped_and_counted);
+	tcase_add_test(tc, a_frame_above_max_frame_ends_the_generation);
+	tcase_add_test(tc, a_length_of_all_ones_ends_the_generation);
+	tcase_add_test(tc, a_ping_is_answered_and_the_guest_never_sees_it);
+	tcase_add_test(tc, a_pong_nobody_asked_for_is_taken_too);
+	return tc;
+}
+
+static TCase *
+guests(void)
+{
+	TCase *tc = testing("the guest", set_up);
+
+	tcase_add_test(tc, what_cant_be_a_frame_is_dropped_and_counted);
+	tcase_add_test(tc, a_datagram_longer_than_any_frame_is_oversize);
+	tcase_add_test(tc, a_hello_is_taken_and_is_no_runt);
+	tcase_add_test(tc, the_guests_mac_is_learned_from_its_good_frames);
+	tcase_add_test(tc, a_guest_that_reads_nothing_is_waited_for_once);
+	tcase_add_test(tc, a_stall_of_zero_never_waits);
+	tcase_add_test(tc, a_guest_that_reads_again_is_waited_for_again);
+	tcase_add_test(tc, a_frame_too_large_for_our_buffer_costs_itself_only);
+	tcase_add_test(tc, a_descriptors_guest_that_is_gone_is_told_to_main);
+	return tc;
+}
+
+static TCase *
+paths(void)
+{
+	TCase *tc = testing("a guest on a path", set_up_path);
+
+	tcase_add_test(tc, without_a_guest_frames_are_counted_and_nothing_ends);
+	tcase_add_test(tc, a_guest_on_a_path_comes_and_goes);
+	return tc;
+}
+
+int
+main(void)
+{
+	Suite *suite = suite_create("copy");
+
+	suite_add_tcase(suite, passing());
+	suite_add_tcase(suite, holding());
+	suite_add_tcase(suite, breaks());
+	suite_add_tcase(suite, network());
+	suite_add_tcase(suite, guests());
+	suite_add_tcase(suite, paths());
+	return suite_run(suite);
+}

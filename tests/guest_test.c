@@ -1,0 +1,873 @@
+/* GUEST_RESTARTS=2000: how often a guest is restarted under traffic. */
+#include "program/guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "tests/support/connect_race.h"
+#include "tests/support/frames.h"
+#include "tests/support/log_catcher.h"
+#include "tests/support/suite.h"
+
+static struct guest guest;
+static struct batch batch;
+static char why[GUEST_WHY_BYTES];
+static unsigned descriptors_before;
+
+static void
+set_up(void)
+{
+	scratch_enter();
+	descriptors_before = open_descriptors();
+	ck_assert_int_eq(batch_create(&batch), 0);
+}
+
+static void
+tear_down(void)
+{
+	batch_destroy(&batch);
+	scratch_leave();
+}
+
+static void
+tear_down_and_count(void)
+{
+	tear_down();
+	ck_assert_uint_eq(open_descriptors(), descriptors_before);
+}
+
+static int
+try_open(struct guest *it, const char *text, mode_t mode)
+{
+	struct guest_endpoint endpoint;
+	const char *fault;
+
+	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &fault), 0);
+	return guest_open(it, &endpoint, mode, why);
+}
+
+static void
+open_ours(void)
+{
+	ck_assert_msg(try_open(&guest, "unixgram:ours", 0600) == 0, "%s", why);
+}
+
+static void
+refused(const char *text, const char *reason)
+{
+	struct guest other;
+
+	ck_assert_int_eq(try_open(&other, text, 0600), -1);
+	ck_assert_str_eq(why, reason);
+}
+
+static void
+refused_descriptor(int fd, const char *reason)
+{
+	char text[32], expected[GUEST_WHY_BYTES];
+
+	snprintf(text, sizeof(text), "fd:%d", fd);
+	snprintf(expected, sizeof(expected), "fd:%d: %s", fd, reason);
+	refused(text, expected);
+}
+
+static bool
+exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+/* Address of a path, or with a leading @ of an abstract name. */
+static struct sockaddr_un
+address_of(const char *name, socklen_t *length)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	strcpy(address.sun_path, name);
+	*length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
+			      strlen(name) + (*name == '@' ? 0 : 1));
+	if (*name == '@')
+		address.sun_path[0] = '\0';
+	return address;
+}
+
+/* A guest's socket that sends to ours; "": without a name. */
+static int
+guest_at(const char *name)
+{
+	socklen_t length;
+	struct sockaddr_un address = address_of(name, &length);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+
+	if (*name)
+		ck_assert_int_eq(
+		    bind(fd, (struct sockaddr *)&address, length), 0);
+	return fd;
+}
+
+static int
+say(int fd)
+{
+	socklen_t length;
+	struct sockaddr_un ours = address_of("ours", &length);
+	uint8_t frame[60];
+
+	frame_write(frame, sizeof(frame), 1);
+	return sendto(fd, frame, sizeof(frame), 0, (struct sockaddr *)&ours,
+		   length) == sizeof(frame)
+		   ? 0
+		   : -1;
+}
+
+/* What fwd-up does with a batch's sender. */
+static void
+hear(void)
+{
+	ck_assert_int_eq(guest_receive(&guest, &batch, BATCH_FRAMES), 0);
+	guest_heard(&guest, &batch.sender, batch.sender_length);
+}
+
+static void
+say_and_hear(int fd)
+{
+	ck_assert_int_eq(say(fd), 0);
+	hear();
+}
+
+/* What fwd-down does: 1, or -1 with errno. */
+static int
+answer(void)
+{
+	static const uint8_t bytes[60];
+	struct frame frame = { bytes, sizeof(bytes) };
+
+	return guest_send(&guest, &batch, &frame, 1);
+}
+
+static bool
+gets(int fd)
+{
+	uint8_t frame[61];
+
+	return recv(fd, frame, sizeof(frame), MSG_DONTWAIT) == 60;
+}
+
+static const char *
+peer(void)
+{
+	static char text[sizeof(guest.peer.sun_path) + 2];
+
+	guest_peer_text(&guest, text, sizeof(text));
+	return text;
+}
+
+/* main() would look now. */
+static bool
+watch_tells(void)
+{
+	struct pollfd watch = { .fd = guest_watch_fd(&guest),
+		.events = POLLIN };
+
+	return poll(&watch, 1, 0) == 1;
+}
+
+static int
+learned(const char *name)
+{
+	int fd = guest_at(name);
+
+	say_and_hear(fd);
+	ck_assert(guest.present);
+	ck_assert_str_eq(peer(), name);
+	return fd;
+}
+
+static void
+die(int fd, const char *path)
+{
+	close(fd);
+	ck_assert_int_eq(unlink(path), 0);
+}
+
+/* ---- a descriptor ---- */
+
+START_TEST(a_connected_datagram_socket_is_a_guest_from_the_start)
+{
+	int ends[2];
+	char text[32];
+
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, ends), 0);
+	snprintf(text, sizeof(text), "fd:%d", ends[0]);
+	ck_assert_int_eq(try_open(&guest, text, 0600), 0);
+	ck_assert(guest.present);
+	ck_assert_str_eq(peer(), "fd");
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(ends[1]));
+	/* The copy threads wait on it, and no command may inherit it. */
+	ck_assert_int_eq(fcntl(ends[0], F_GETFL) & O_NONBLOCK, 0);
+	ck_assert_int_eq(fcntl(ends[0], F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	guest_close(&guest);
+	close(ends[1]);
+}
+END_TEST
+
+START_TEST(a_descriptor_that_is_no_guest_is_told)
+{
+	int ends[2], pipes[2];
+	int alone = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	ck_assert_int_eq(pipe(pipes), 0);
+	refused_descriptor(987, "no such open descriptor (was it passed on?)");
+	refused_descriptor(pipes[0], "not a socket");
+	refused_descriptor(ends[0], "a socket, but not a datagram socket");
+	refused_descriptor(
+	    alone, "a datagram socket that is connected to nobody");
+	close(alone);
+	close(ends[0]);
+	close(ends[1]);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+END_TEST
+
+START_TEST(a_descriptors_guest_that_is_gone_is_gone_for_good)
+{
+	int ends[2];
+	char text[32];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+	snprintf(text, sizeof(text), "fd:%d", ends[0]);
+	ck_assert_int_eq(try_open(&guest, text, 0600), 0);
+	close(ends[1]);
+	ck_assert_int_eq(answer(), -1);
+	ck_assert_int_eq(errno, ECONNREFUSED);
+	ck_assert(!guest_gone(&guest, ECONNREFUSED));
+	ck_assert(!guest.present);
+	ck_assert_str_eq(peer(), "");
+	guest_close(&guest);
+}
+END_TEST
+
+/* ---- a path ---- */
+
+START_TEST(a_path_is_bound_with_its_mode_and_nobody_is_there)
+{
+	struct stat file;
+
+	ck_assert_int_eq(try_open(&guest, "unixgram:ours", 0620), 0);
+	ck_assert_int_eq(stat("ours", &file), 0);
+	ck_assert_uint_eq(file.st_mode, S_IFSOCK | 0620);
+	ck_assert(!guest.present);
+	ck_assert_str_eq(peer(), "");
+	ck_assert_int_eq(guest_set_mode(&guest, 0666), 0);
+	ck_assert_int_eq(stat("ours", &file), 0);
+	ck_assert_uint_eq(file.st_mode, S_IFSOCK | 0666);
+	guest_close(&guest);
+	ck_assert(!exists("ours"));
+}
+END_TEST
+
+START_TEST(a_dead_forwarders_path_is_taken_over)
+{
+	open_ours();
+	close(guest.fd);
+	close(guest_watch_fd(&guest));
+	ck_assert(exists("ours"));
+	open_ours();
+	close(learned("vm"));
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(a_living_forwarders_path_is_left_alone)
+{
+	static const char in_use[] =
+	    "ours: in use by another process that runs";
+	int fd;
+
+	open_ours();
+	refused("unixgram:ours", in_use);
+	/* Connected to its guest it lets nobody else connect. */
+	fd = learned("vm");
+	refused("unixgram:ours", in_use);
+	say_and_hear(fd);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(on_leaving_anothers_file_at_our_path_stays)
+{
+	int fd;
+
+	open_ours();
+	ck_assert_int_eq(unlink("ours"), 0);
+	fd = guest_at("ours");
+	guest_close(&guest);
+	ck_assert(exists("ours"));
+	close(fd);
+}
+END_TEST
+
+START_TEST(the_first_sender_is_the_guest)
+{
+	int fd;
+
+	open_ours();
+	fd = learned("vm");
+	ck_assert_uint_eq(log_count("info guest: found peer=vm\n"), 1);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	say_and_hear(fd);
+	ck_assert_uint_eq(log_count("found"), 1);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(while_there_is_a_guest_the_kernel_refuses_others)
+{
+	int fd, other;
+
+	open_ours();
+	fd = learned("vm");
+	other = guest_at("other");
+	ck_assert_int_eq(say(other), -1);
+	ck_assert_int_eq(errno, EPERM);
+	ck_assert_str_eq(peer(), "vm");
+	close(other);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+/* Connected to each other they hold by bytes, not ten frames. */
+START_TEST(the_guests_queue_is_longer_than_a_strangers)
+{
+	socklen_t length;
+	struct sockaddr_un ours = address_of("ours", &length);
+	int fd, count = 0;
+
+	open_ours();
+	fd = learned("vm");
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&ours, length), 0);
+	while (count < 60 && answer() == 1)
+		count++;
+	ck_assert_int_eq(count, 60);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(an_abstract_name_is_a_guest_without_a_file)
+{
+	int fd;
+
+	open_ours();
+	/* Nothing is left of one that had a file. */
+	die(learned("vm"), "vm");
+	ck_assert(guest_look(&guest));
+	fd = learned("@vm");
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	ck_assert(!watch_tells());
+	ck_assert(!guest_look(&guest));
+	ck_assert(guest.present);
+	/* A new one is found by a send that is refused. */
+	close(fd);
+	fd = guest_at("@vm");
+	ck_assert_int_eq(answer(), -1);
+	ck_assert(guest_gone(&guest, errno));
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(a_guest_without_a_name_is_told_once_and_never_answered)
+{
+	int fd, named;
+
+	open_ours();
+	fd = guest_at("");
+	say_and_hear(fd);
+	say_and_hear(fd);
+	ck_assert(!guest.present);
+	ck_assert_uint_eq(log_count("whose socket has no name"), 1);
+	named = learned("vm");
+	close(named);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(a_sender_that_cant_be_answered_is_told_and_forgotten)
+{
+	int fd;
+
+	open_ours();
+	fd = guest_at("vm");
+	ck_assert_int_eq(say(fd), 0);
+	die(fd, "vm");
+	hear();
+	ck_assert(!guest.present);
+	ck_assert_uint_eq(log_count("warn guest: can't answer peer=vm"), 1);
+	close(learned("next"));
+	guest_close(&guest);
+}
+END_TEST
+
+/* ---- restarts ---- */
+
+START_TEST(a_guest_back_at_its_path_is_found_by_a_refused_send)
+{
+	int fd;
+
+	open_ours();
+	die(learned("vm"), "vm");
+	fd = guest_at("vm");
+	ck_assert_int_eq(answer(), -1);
+	ck_assert(guest_gone(&guest, errno));
+	ck_assert_uint_eq(log_count("warn guest: restarted peer=vm"), 1);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	ck_assert_int_eq(say(fd), 0);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(a_guest_back_at_its_path_is_found_without_traffic)
+{
+	int fd;
+
+	open_ours();
+	die(learned("vm"), "vm");
+	fd = guest_at("vm");
+	ck_assert_int_eq(say(fd), -1);
+	ck_assert_int_eq(errno, EPERM);
+	ck_assert(watch_tells());
+	ck_assert(guest_look(&guest));
+	ck_assert_str_eq(peer(), "vm");
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	ck_assert_int_eq(say(fd), 0);
+	ck_assert(!guest_look(&guest));
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+/* It died with its file left behind. */
+START_TEST(a_dead_guest_makes_room_for_anybody)
+{
+	int fd, other;
+
+	open_ours();
+	close(learned("vm"));
+	ck_assert_int_eq(answer(), -1);
+	ck_assert(!guest_gone(&guest, errno));
+	ck_assert(!guest.present);
+	ck_assert_str_eq(peer(), "");
+	ck_assert_uint_eq(log_count("warn guest: gone peer=vm"), 1);
+	/* Both copy threads may have seen it. */
+	ck_assert(!guest_gone(&guest, ECONNREFUSED));
+	ck_assert_uint_eq(log_count("gone peer="), 1);
+	other = learned("other");
+	close(other);
+	ck_assert_int_eq(answer(), -1);
+	ck_assert(!guest_gone(&guest, errno));
+	ck_assert_int_eq(unlink("vm"), 0);
+	fd = learned("vm");
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(a_guest_whose_file_is_removed_makes_room_for_anybody)
+{
+	int fd, other;
+
+	open_ours();
+	fd = learned("vm");
+	ck_assert(!watch_tells());
+	ck_assert_int_eq(unlink("vm"), 0);
+	ck_assert(watch_tells());
+	ck_assert(guest_look(&guest));
+	ck_assert(!guest.present);
+	ck_assert_uint_eq(log_count("its socket was removed or replaced"), 1);
+	other = learned("other");
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(other));
+	close(other);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(a_file_put_in_the_guests_place_is_the_new_guest)
+{
+	int fd, next;
+
+	open_ours();
+	fd = learned("vm");
+	next = guest_at("next");
+	ck_assert_int_eq(rename("next", "vm"), 0);
+	ck_assert(watch_tells());
+	ck_assert(guest_look(&guest));
+	ck_assert(guest.present);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(next));
+	ck_assert(!gets(fd));
+	close(next);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(a_guest_whose_file_was_moved_away_is_forgotten)
+{
+	int fd;
+
+	open_ours();
+	fd = learned("vm");
+	ck_assert_int_eq(rename("vm", "elsewhere"), 0);
+	ck_assert(watch_tells());
+	ck_assert(guest_look(&guest));
+	ck_assert(!guest.present);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(other_changes_of_its_file_or_folder_leave_the_guest)
+{
+	int fd, other;
+
+	open_ours();
+	fd = learned("vm");
+	other = guest_at("other");
+	die(other, "other");
+	ck_assert(!watch_tells());
+	ck_assert_int_eq(chmod("vm", 0666), 0);
+	ck_assert_int_eq(link("vm", "also"), 0);
+	ck_assert_int_eq(unlink("also"), 0);
+	ck_assert(!guest_look(&guest));
+	ck_assert(guest.present);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	ck_assert_uint_eq(log_count("restarted") + log_count("gone"), 0);
+	/* And what is told afterwards is heard. */
+	ck_assert_int_eq(unlink("vm"), 0);
+	ck_assert(watch_tells());
+	ck_assert(guest_look(&guest));
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+static ino_t
+inode(const char *path)
+{
+	struct stat file;
+
+	ck_assert_int_eq(lstat(path, &file), 0);
+	return file.st_ino;
+}
+
+/* ext4 gives the number of a removed file to the next one; where a file system
+ * doesn't, this is a restart like any other. */
+START_TEST(a_new_file_with_the_old_ones_inode_number_is_a_new_guest)
+{
+	int fd, next;
+	ino_t before;
+
+	open_ours();
+	fd = learned("vm");
+	before = inode("vm");
+	die(fd, "vm");
+	next = guest_at("vm");
+	for (int i = 0; i < 50 && inode("vm") != before; i++) {
+		die(next, "vm");
+		next = guest_at("vm");
+	}
+	ck_assert(guest_look(&guest));
+	ck_assert(guest.present);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(next));
+	close(next);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(frames_of_the_new_guest_are_kept_those_of_the_dead_one_not)
+{
+	int fd, next;
+
+	open_ours();
+	fd = learned("vm");
+	ck_assert_int_eq(say(fd), 0);
+	die(fd, "vm");
+	next = guest_at("vm");
+	ck_assert(guest_look(&guest));
+	ck_assert_int_eq(say(next), 0);
+	ck_assert_int_eq(say(next), 0);
+	hear();
+	ck_assert_uint_eq(batch.count, 2);
+	close(next);
+	guest_close(&guest);
+}
+END_TEST
+
+/* fwd-up, fwd-down and main() at work, as in the program. */
+static atomic_bool over;
+
+static void *
+receive_for_ever(void *argument)
+{
+	(void)argument;
+	for (;;) {
+		if (guest_receive(&guest, &batch, BATCH_FRAMES) < 0) {
+			ck_assert_int_eq(errno, ECONNRESET);
+			continue;
+		}
+		if (atomic_load(&over))
+			return NULL;
+		guest_heard(&guest, &batch.sender, batch.sender_length);
+	}
+}
+
+static void *
+send_for_ever(void *argument)
+{
+	static const uint8_t bytes[60];
+	struct frame frame = { bytes, sizeof(bytes) };
+	struct batch own;
+
+	(void)argument;
+	ck_assert_int_eq(batch_create(&own), 0);
+	while (!atomic_load(&over)) {
+		if (atomic_load(&guest.present) &&
+		    guest_send(&guest, &own, &frame, 1) < 0 && errno != EAGAIN)
+			guest_gone(&guest, errno);
+		sched_yield();
+	}
+	batch_destroy(&own);
+	return NULL;
+}
+
+static void *
+look_for_ever(void *argument)
+{
+	(void)argument;
+	while (!atomic_load(&over)) {
+		struct pollfd watch = { .fd = guest_watch_fd(&guest),
+			.events = POLLIN };
+
+		if (poll(&watch, 1, 1) == 1)
+			guest_look(&guest);
+	}
+	return NULL;
+}
+
+/* Until it has got an answer, it says it is there. */
+static void
+live_a_little(int fd)
+{
+	while (!gets(fd)) {
+		if (say(fd) < 0)
+			ck_assert(errno == EPERM || errno == EAGAIN);
+		sched_yield();
+	}
+}
+
+START_TEST(a_guest_restarted_often_under_traffic_is_found_each_time)
+{
+	static void *(*const run[])(
+	    void *) = { receive_for_ever, send_for_ever, look_for_ever };
+	int rounds = suite_rounds("GUEST_RESTARTS"), fd = -1;
+	pthread_t threads[3];
+
+	open_ours();
+	atomic_store(&over, false);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(
+		    pthread_create(&threads[i], NULL, run[i], NULL), 0);
+	for (int i = 0; i < (rounds > 1 ? rounds : 200); i++) {
+		int before = fd;
+
+		unlink("vm");
+		if (i %
+		    2) /* now and then the old one goes after the new came */
+			close(before);
+		fd = guest_at("vm");
+		if (i % 2 == 0)
+			close(before);
+		live_a_little(fd);
+	}
+	atomic_store(&over, true);
+	while (say(fd) < 0)
+		sched_yield();
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+/* ---- its MAC ---- */
+
+static void
+learn_source(uint8_t first, uint8_t last)
+{
+	uint8_t frame[60] = { 0 };
+
+	frame[6] = first;
+	frame[11] = last;
+	guest_learn_mac(&guest, frame);
+}
+
+static bool
+mac_is(uint8_t first, uint8_t last)
+{
+	const uint8_t expected[6] = { first, 0, 0, 0, 0, last };
+	uint8_t mac[6];
+
+	return guest_get_mac(&guest, mac) && memcmp(mac, expected, 6) == 0;
+}
+
+START_TEST(the_guests_mac_is_the_source_of_its_latest_frame)
+{
+	uint8_t mac[6], frame[60];
+
+	open_ours();
+	ck_assert(!guest_get_mac(&guest, mac));
+	frame_write(frame, sizeof(frame), 1);
+	guest_learn_mac(&guest, frame);
+	ck_assert(guest_get_mac(&guest, mac));
+	ck_assert_mem_eq(mac, frames_guest_mac, 6);
+	learn_source(0x02, 9);
+	ck_assert(mac_is(0x02, 9));
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(no_mac_is_learned_from_a_source_that_nobody_has)
+{
+	uint8_t mac[6];
+
+	open_ours();
+	learn_source(0, 0);
+	learn_source(0x01, 1);
+	learn_source(0xff, 0xff);
+	ck_assert(!guest_get_mac(&guest, mac));
+	learn_source(0, 1);
+	learn_source(0x33, 2);
+	ck_assert(mac_is(0, 1));
+	guest_close(&guest);
+}
+END_TEST
+
+static TCase *
+descriptors(void)
+{
+	TCase *tc = tcase_create("a descriptor");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down_and_count);
+	tcase_add_test(
+	    tc, a_connected_datagram_socket_is_a_guest_from_the_start);
+	tcase_add_test(tc, a_descriptor_that_is_no_guest_is_told);
+	tcase_add_test(tc, a_descriptors_guest_that_is_gone_is_gone_for_good);
+	return tc;
+}
+
+static TCase *
+paths(void)
+{
+	TCase *tc = tcase_create("a path");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down_and_count);
+	tcase_add_test(tc, a_path_is_bound_with_its_mode_and_nobody_is_there);
+	tcase_add_test(tc, a_dead_forwarders_path_is_taken_over);
+	tcase_add_test(tc, a_living_forwarders_path_is_left_alone);
+	tcase_add_test(tc, on_leaving_anothers_file_at_our_path_stays);
+	tcase_add_test(tc, the_first_sender_is_the_guest);
+	tcase_add_test(tc, while_there_is_a_guest_the_kernel_refuses_others);
+	tcase_add_test(tc, the_guests_queue_is_longer_than_a_strangers);
+	tcase_add_test(tc, an_abstract_name_is_a_guest_without_a_file);
+	tcase_add_test(
+	    tc, a_guest_without_a_name_is_told_once_and_never_answered);
+	tcase_add_test(
+	    tc, a_sender_that_cant_be_answered_is_told_and_forgotten);
+	return tc;
+}
+
+static TCase *
+restarts(void)
+{
+	TCase *tc = tcase_create("restarts");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down_and_count);
+	tcase_add_test(tc, a_guest_back_at_its_path_is_found_by_a_refused_send);
+	tcase_add_test(tc, a_guest_back_at_its_path_is_found_without_traffic);
+	tcase_add_test(tc, a_dead_guest_makes_room_for_anybody);
+	tcase_add_test(
+	    tc, a_guest_whose_file_is_removed_makes_room_for_anybody);
+	tcase_add_test(tc, a_file_put_in_the_guests_place_is_the_new_guest);
+	tcase_add_test(tc, a_guest_whose_file_was_moved_away_is_forgotten);
+	tcase_add_test(tc, other_changes_of_its_file_or_folder_leave_the_guest);
+	tcase_add_test(
+	    tc, a_new_file_with_the_old_ones_inode_number_is_a_new_guest);
+	tcase_add_test(
+	    tc, frames_of_the_new_guest_are_kept_those_of_the_dead_one_not);
+	return tc;
+}
+
+/* A sanitizer's own helper may take descriptors here: none are counted. */
+static TCase *
+traffic(void)
+{
+	TCase *tc = tcase_create("restarts under traffic");
+
+	tcase_set_timeout(tc, 30);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_test(
+	    tc, a_guest_restarted_often_under_traffic_is_found_each_time);
+	return tc;
+}
+
+static TCase *
+macs(void)
+{
+	TCase *tc = tcase_create("the guest's MAC");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down_and_count);
+	tcase_add_test(tc, the_guests_mac_is_the_source_of_its_latest_frame);
+	tcase_add_test(tc, no_mac_is_learned_from_a_source_that_nobody_has);
+	return tc;
+}
+
+int
+main(void)
+{
+	Suite *suite = suite_create("guest");
+
+	suite_add_tcase(suite, descriptors());
+	suite_add_tcase(suite, paths());
+	suite_add_tcase(suite, restarts());
+	suite_add_tcase(suite, traffic());
+	suite_add_tcase(suite, macs());
+	return suite_run(suite);
+}
