@@ -320,6 +320,9 @@ def journal_gets_priorities_instead_of_times(case: Case):
 def status_signal_writes_the_status_to_the_log(case: Case):
     bridge = Bridge(case)
     bridge.meet()
+    # The guest can have its frame a moment before it is counted.
+    wait_for("the frame to be counted", lambda:
+             bridge.status()["network_to_guest"]["frames"] == 1)
     bridge.forwarder.process.signal(signal.SIGUSR1)
     for start, words in (
             ("info guest: status of guest:", [str(case.path("vm.sock"))]),

@@ -217,12 +217,12 @@ def first_frame_after_listen(bridge: Bridge) -> float:
 @needs("plain-build")
 def first_frame_is_through_a_millisecond_after_listen(case: Case):
     """Whoever else uses the processor can only make it longer: the best of
-    three rounds counts."""
+    five rounds counts."""
     bridge = Bridge(case, ["log.level=info"])
     case.own(Child(flood, bridge.guest, RATE, [100]))
     first_frame_after_listen(bridge)
     summaries = []
-    for _ in range(3):
+    for _ in range(5):
         middle, most = forty_recoveries(bridge)
         summaries.append(f"median {middle:.2f} ms, most {most:.2f} ms")
         print(f"        {summaries[-1]}")
@@ -279,7 +279,7 @@ def daemon_whose_folder_comes_later_is_found(case: Case):
     bridge = Bridge(case, ["reconnect.min=10m", "reconnect.max=10m"],
                     daemon=daemon, daemon_runs=False)
     wait_for("the first dial",
-             lambda: bridge.log_lines("debug link: dial failed"))
+             lambda: bridge.log_lines("info link: waiting"))
     daemon.path.parent.mkdir(parents=True)
     daemon.start()
     bridge.meet()
@@ -293,7 +293,7 @@ def daemon_moved_into_place_is_found(case: Case):
     bridge = Bridge(case, ["reconnect.min=10m", "reconnect.max=10m"],
                     daemon_runs=False)
     wait_for("the first dial",
-             lambda: bridge.log_lines("debug link: dial failed"))
+             lambda: bridge.log_lines("info link: waiting"))
     other = case.own(FakeDaemon(case.path("other.sock"))).start()
     other.path.rename(bridge.daemon.path)
     case.own(other.accept())
