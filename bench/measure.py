@@ -1,6 +1,7 @@
 """Runs the measuring tools and does the sums: every figure is a ratio against
 the floor's figure in the same cycle of slices, and its median over all."""
 
+import collections
 import json
 import math
 import os
@@ -41,17 +42,22 @@ class Variant:
         return self.command.replace("{size}", str(size)).split()
 
 
+ENDS = " -g fd:{fd} -n unix:{net}"
+
+
+def forwarder(*options, name="forwarder"):
+    """The forwarder with these values of its configuration."""
+    return Variant(name, FORWARDER + ENDS + "".join(
+        f" -o {option}" for option in options))
+
+
 def variants(extra=()):
     """Those there are on this machine; the floor first, and once more."""
-    ends = " -g fd:{fd} -n unix:{net}"
-    floor = os.path.join(TOOLS, "floor") + ends + " -s {size}"
-    found = [Variant("floor", floor)]
-    if os.path.exists(FORWARDER):
-        found.append(
-            Variant("forwarder", FORWARDER + ends + " -o log.level=error"))
+    floor = os.path.join(TOOLS, "floor") + ENDS + " -s {size}"
+    found = [Variant("floor", floor), forwarder("log.level=error")]
     found += [Variant(*text.split("=", 1)) for text in extra]
     found.append(Variant("floor again", floor))
-    found.append(Variant("naive", os.path.join(TOOLS, "naive") + ends))
+    found.append(Variant("naive", os.path.join(TOOLS, "naive") + ENDS))
     if shutil.which("qemu-system-x86_64"):
         found.append(Variant("qemu-hub", QEMU_HUB))
     return found
@@ -191,11 +197,15 @@ def memory_kb(pid):
             "pss_kb": int(re.search(r"^Pss:\s+(\d+)", rollup, re.M)[1])}
 
 
-def switches(pid):
-    return sum(
-        int(count) for thread in os.listdir(f"/proc/{pid}/task")
-        for count in re.findall(r"voluntary_ctxt_switches:\s+(\d+)",
-                                read_proc(pid, f"task/{thread}/status")))
+def wakeups(pid):
+    """So far, of each thread by its name: as often as it went to sleep."""
+    counts = collections.Counter()
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        name = read_proc(pid, f"task/{thread}/comm").strip()
+        slept = re.search(r"^voluntary_ctxt_switches:\s+(\d+)",
+                          read_proc(pid, f"task/{thread}/status"), re.M)
+        counts[name] += int(slept[1])
+    return counts
 
 
 def cpu_ns(pid):

@@ -11,6 +11,14 @@ COLOURS = {"floor": "#9e9e9e", "floor again": "#c8c8c8",
            "direct": "#9e9e9e", "without": "#c44e52"}
 
 
+ARROWS = {"up": "guest → network", "down": "network → guest",
+          "both": "both ways", "rtt": "round trip"}
+
+
+def label(size, direction):
+    return f"{size} B {ARROWS[direction]}"
+
+
 def table(title, head, rows):
     """Left-aligned names, right-aligned figures."""
     lines = [head] + [[str(cell) for cell in row] for row in rows]

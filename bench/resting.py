@@ -1,0 +1,167 @@
+"""What the forwarder costs while nothing happens: wakeups and memory, of one
+and of many."""
+
+import contextlib
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+
+import measure
+import report
+
+# A connection counts as proven once it has outlived the backoff's cap of 2 s:
+# the last thing that happens before a forwarder is idle.
+SETTLE_SECONDS = 3
+
+
+class Idle:
+    """A program between a quiet guest and a quiet daemon, in a folder."""
+
+    def __init__(self, variant, folder, number=0):
+        path = os.path.join(folder, f"net{number}.sock")
+        self.guest, theirs = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.listener.settimeout(10)
+        fd = theirs.fileno()
+        self.process = subprocess.Popen(
+            [a.replace("{fd}", str(fd)).replace("{net}", path)
+             for a in variant.arguments()], pass_fds=[fd],
+            stderr=subprocess.DEVNULL)
+        theirs.close()
+        self.connection = self.listener.accept()[0]
+        self.path = path
+
+    def daemon_leaves(self):
+        os.unlink(self.path)
+        self.connection.close()
+        self.listener.close()
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.guest.close()
+        self.connection.close()
+        self.listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+
+@contextlib.contextmanager
+def idle_programs(variant, count):
+    folder = tempfile.mkdtemp(prefix="forwarder-bench-")
+    programs = []
+    try:
+        for number in range(count):
+            programs.append(Idle(variant, folder, number))
+        yield programs
+    finally:
+        for program in programs:
+            program.stop()
+        shutil.rmtree(folder)
+
+
+def wakeups(programs, seconds):
+    """Of all of them together, a second."""
+    def count():
+        return sum(measure.wakeups(p.process.pid).total() for p in programs)
+    before = count()
+    time.sleep(seconds)
+    return (count() - before) / seconds
+
+
+def idle(options):
+    seconds = 3 if options.quick else 10
+    rows = []
+    for variant in measure.variants(options.variant):
+        if variant.name == "floor again":
+            continue
+        with idle_programs(variant, 1) as programs:
+            time.sleep(SETTLE_SECONDS)
+            row = {"variant": variant.name, "seconds": seconds,
+                   "wakeups_per_s": wakeups(programs, seconds),
+                   **measure.memory_kb(programs[0].process.pid)}
+            if variant.name == "forwarder":
+                programs[0].daemon_leaves()
+                time.sleep(SETTLE_SECONDS)  # now the backoff is at its cap
+                row["wakeups_per_s_without_daemon"] = wakeups(
+                    programs, seconds)
+            rows.append(row)
+    report.table(
+        f"Idle for {seconds} s",
+        ["variant", "wakeups/s", "without daemon", "RSS KiB", "PSS KiB"],
+        [[r["variant"], f"{r['wakeups_per_s']:.2f}",
+          f"{r['wakeups_per_s_without_daemon']:.2f}"
+          if "wakeups_per_s_without_daemon" in r else "",
+          r["rss_kb"], r["pss_kb"]] for r in rows])
+    return {"rows": rows}
+
+
+def busy(variant, options):
+    """Frames a second and ns a frame of one program under load."""
+    player = measure.load([variant], 1514, "up", 10, options.window)[
+        "players"][0]
+    return (statistics.median(player["frames_per_s"]),
+            statistics.median(player["cpu_ns_per_frame"]))
+
+
+def links(options):
+    variant = measure.forwarder("log.level=error")
+    repeats = 2 if options.quick else 8
+    rows = []
+    for count in (1, 10) if options.quick else (1, 10, 50, 100):
+        frames, cpu = [], []
+        for _ in range(repeats):
+            alone = busy(variant, options)
+            with idle_programs(variant, count - 1):
+                crowded = busy(variant, options)
+            frames.append(crowded[0] / alone[0])
+            cpu.append(crowded[1] / alone[1])
+        with idle_programs(variant, count) as programs:
+            time.sleep(SETTLE_SECONDS)
+            per_second = wakeups(programs, 3 if options.quick else 10)
+            sizes = [measure.memory_kb(p.process.pid) for p in programs]
+        rows.append({
+            "links": count, "wakeups_per_s": per_second,
+            "rss_kb": sum(s["rss_kb"] for s in sizes),
+            "pss_kb": sum(s["pss_kb"] for s in sizes),
+            "busy_frames_ratio": measure.spread(frames),
+            "busy_cpu_ratio": measure.spread(cpu)})
+    report.table(
+        f"Many links ({variant.name}): all idle, and one busy among them",
+        ["links", "RSS KiB", "PSS KiB", "wakeups/s", "busy: × alone",
+         "ns/frame: × alone"],
+        [[r["links"], r["rss_kb"], r["pss_kb"], f"{r['wakeups_per_s']:.2f}",
+          report.ratio(r["busy_frames_ratio"]),
+          report.ratio(r["busy_cpu_ratio"])] for r in rows])
+    return {"rows": rows}
+
+
+def memory(options):
+    programs = [p for p in measure.variants(options.variant)
+                if p.name in ("floor", "forwarder")]
+    frames = options.frames
+    rows = []
+    for size in options.sizes:
+        for direction in ("up", "down"):
+            for program in programs:
+                result = measure.load([program], size, direction, 1, 0,
+                                      "-f", frames)
+                player = result["players"][0]
+                rows.append({"size": size, "direction": direction,
+                             "variant": program.name, "frames": frames,
+                             **{k: player[k] for k in (
+                                 "rss_start_kb", "rss_kb", "rss_peak_kb")}})
+    report.table(
+        f"Resident memory after {frames} frames, KiB",
+        ["frames", "variant", "start", "after", "peak", "goal ≤ 4 MiB"],
+        [[report.label(r["size"], r["direction"]), r["variant"],
+          r["rss_start_kb"], r["rss_kb"], r["rss_peak_kb"],
+          "reached" if r["rss_peak_kb"] <= 4096 else "missed"] for r in rows])
+    return {"rows": rows}
