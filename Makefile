@@ -188,6 +188,9 @@ bench: all ## measure against the floor and the naive loop (ARGS=)
 bench-guest: all ## iperf3 inside a real guest, with and without the forwarder
 	@$(RUN) bench/guest $(ARGS)
 
+bench-container: all ## iperf3 between two containers, beside two QEMU hubs
+	@$(RUN) bench/container $(ARGS)
+
 # The checks of lint, each of which can be made alone. All are run, however
 # many of them fail. A missing tool is told; with CI=true it is a failure.
 LINTS := lint-gcc lint-clang lint-rules lint-format lint-cppcheck lint-docs
@@ -275,10 +278,11 @@ clean: ## remove build/ and ./forwarder
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / && !seen[$$1]++ \
-		{ printf "  %-12s %s\n", $$1, $$2 }' Makefile
+		{ printf "  %-15s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: all demo unit test fuzz fuzz-run model bench bench-guest lint $(LINTS) \
-	lint-objects lint-tidy format macos install uninstall clean help FORCE
+.PHONY: all demo unit test fuzz fuzz-run model bench bench-guest \
+	bench-container lint $(LINTS) lint-objects lint-tidy format macos \
+	install uninstall clean help FORCE
 .SECONDARY:
 -include $(wildcard $(B)/*/*.d $(B)/*/*/*.d)
 

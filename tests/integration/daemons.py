@@ -111,7 +111,8 @@ class Passt(Daemon):
 
 
 class Iperf3Server:
-    """Serves one client after another on an address of a namespace."""
+    """Serves one client after another on an address of a namespace, and for
+    a moment between two of them nobody."""
 
     def __init__(self, folder: Path, namespace: Namespace, address: str,
                  port: int = 5201) -> None:
@@ -119,8 +120,12 @@ class Iperf3Server:
         self._process = Process(
             namespace.enter("iperf3", "--server", "--forceflush",
                             "--bind", address, "--port", port), self.log)
-        wait_for(f"iperf3 to listen on port {port}",
-                 lambda: "listening" in self.log.read_text())
+        self.wait_until_free()
+
+    def wait_until_free(self) -> None:
+        """It says so last, with a rule of dashes below."""
+        wait_for("iperf3 to listen", lambda: "Server listening" in "".join(
+            self.log.read_text().splitlines()[-2:]))
 
     def close(self) -> None:
         self._process.close()

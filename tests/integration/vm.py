@@ -156,5 +156,8 @@ class Job:
 
 
 def received_bytes(report: str) -> int:
-    """From the output of iperf3 --json: what the receiving end got."""
-    return json.loads(report)["end"]["sum_received"]["bytes"]
+    """From the output of iperf3 --json: what the receiving end got, or with
+    --bidir both of them."""
+    end = json.loads(report)["end"]
+    other = end.get("sum_received_bidir_reverse", {"bytes": 0})
+    return end["sum_received"]["bytes"] + other["bytes"]
