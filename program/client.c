@@ -2,6 +2,7 @@
 
 #include "program/control.h"
 #include "program/render.h"
+#include "reconnect/socket.h"
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -57,7 +58,7 @@ dial(const char *path)
 {
 	struct timeval patience = { .tv_sec = PATIENCE_MS / 1000 };
 	struct sockaddr_un address;
-	int fd, error;
+	int fd;
 
 	if (control_address(&address, path) < 0)
 		return -1;
@@ -69,10 +70,9 @@ dial(const char *path)
 		sizeof(patience)) == 0 &&
 	    connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		return fd;
-	error = errno == EAGAIN ? ETIMEDOUT : errno;
-	close(fd);
-	errno = error;
-	return -1;
+	if (errno == EAGAIN)
+		errno = ETIMEDOUT;
+	return socket_give_up(fd);
 }
 
 /* Waits until there is something to read. Returns -1 with errno. */
@@ -118,19 +118,17 @@ ask_status(const char *path, struct status *s)
 {
 	static const char request[] = "status\n";
 	char reply[STATUS_LINES_BYTES];
-	int result = -1, error, fd = dial(path);
+	int result = -1, fd = dial(path);
 
 	if (fd < 0)
 		return -1;
 	if (send(fd, request, sizeof(request) - 1, 0) > 0)
 		result = read_reply(fd, reply, sizeof(reply));
-	error = errno;
 	if (result == 0 && !(status_parse(s, reply) && s->version[0] != '\0')) {
 		result = -1;
-		error = EPROTO;
+		errno = EPROTO;
 	}
-	close(fd);
-	errno = error;
+	socket_give_up(fd);
 	return result;
 }
 

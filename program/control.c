@@ -7,10 +7,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* macOS; log_open() has SIGPIPE ignored */
-#endif
-
 /* Pause after accept() failed for want of descriptors or memory: the listener
  * stays readable, so without it poll() would return at once for ever. */
 #define PAUSE_MS 1000

@@ -48,7 +48,6 @@ connect_to(struct dial *dial, const struct sockaddr *address, socklen_t length,
     int64_t deadline_ms)
 {
 	int fd = socket_stream(address->sa_family);
-	int error;
 
 	if (fd < 0)
 		return -1;
@@ -58,10 +57,7 @@ connect_to(struct dial *dial, const struct sockaddr *address, socklen_t length,
 		fcntl(fd, F_SETFL, 0);
 		return fd;
 	}
-	error = errno;
-	close(fd);
-	errno = error;
-	return -1;
+	return socket_give_up(fd);
 }
 
 static int

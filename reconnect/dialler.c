@@ -194,7 +194,6 @@ note_loss(struct dialler *dialler, const struct link_loss *loss)
 	assert(loss->generation == dialler->generation);
 	dialler->ended = dialler->generation;
 	dialler->unproven_before = !loss->proven;
-	arm(dialler);
 	redial_lost(&dialler->redial, clock_now_ms(), loss->proven,
 	    next_random(dialler));
 	if (loss->proven)

@@ -7,7 +7,8 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "reconnect/socket.h"
 
 #define BACKLOG 64 /* as for a path, in unix_bind.c */
 
@@ -24,7 +25,7 @@ static int
 listen_address(const struct addrinfo *address)
 {
 	int fd = socket(address->ai_family, SOCK_STREAM, 0);
-	int yes = 1, error;
+	int yes = 1;
 
 	if (fd < 0)
 		return -1;
@@ -33,10 +34,7 @@ listen_address(const struct addrinfo *address)
 	if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 &&
 	    listen(fd, BACKLOG) == 0)
 		return fd;
-	error = errno;
-	close(fd);
-	errno = error;
-	return -1;
+	return socket_give_up(fd);
 }
 
 static int

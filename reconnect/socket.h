@@ -6,4 +6,7 @@
  * Returns the descriptor, or -1 with errno. */
 int socket_stream(int family);
 
+/* Closes one that came to nothing; errno goes on saying why. Returns -1. */
+int socket_give_up(int fd);
+
 #endif

@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "reconnect/socket.h"
+
 /* Not all who knock at once are served at once. */
 #define BACKLOG 64
 
@@ -156,10 +158,7 @@ unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 		file->inode = made.st_ino;
 		return fd;
 	}
-	int error = errno;
-	close(fd);
-	errno = error;
-	return -1;
+	return socket_give_up(fd);
 }
 
 void
