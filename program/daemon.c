@@ -353,7 +353,7 @@ daemon_run(const struct options *options, const struct config *config)
 	int command_fd = -1;
 
 	daemon = (struct daemon){ .options = options, .config = *config };
-	daemon.signals = signals_open();
+	daemon.signals = signals_open(options->command != NULL);
 	if (daemon.signals < 0) {
 		refuse(LOG_SERVICE, "no pipe: ", strerror(errno));
 		return EX_OSERR;

@@ -5,9 +5,10 @@
 #include <signal.h>
 #include <unistd.h>
 
-static const int caught[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1,
-	SIGUSR2, SIGCHLD };
+static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
+	SIGCHLD, SIGQUIT };
 #define CAUGHT (sizeof(caught) / sizeof(*caught))
+#define CAUGHT_ALONE (CAUGHT - 1) /* without a command: QUIT quits */
 
 static int ends[2]; /* written once, before the first handler can run */
 
@@ -25,15 +26,28 @@ note_down(int number, siginfo_t *info, void *context)
 	errno = saved;
 }
 
+/* nohup, or a shell that starts something in the background: whoever had these
+ * ignored meant the command, too, which inherits that. */
+static bool
+is_unwanted(int number)
+{
+	struct sigaction before;
+
+	return (number == SIGHUP || number == SIGINT || number == SIGQUIT) &&
+	       sigaction(number, NULL, &before) == 0 &&
+	       before.sa_handler == SIG_IGN;
+}
+
 static void
-catch_all(void)
+catch_all(size_t count)
 {
 	struct sigaction action = { .sa_sigaction = note_down,
 		.sa_flags = SA_SIGINFO | SA_RESTART };
 
 	sigfillset(&action.sa_mask);
-	for (size_t i = 0; i < CAUGHT; i++)
-		sigaction(caught[i], &action, NULL);
+	for (size_t i = 0; i < count; i++)
+		if (!is_unwanted(caught[i]))
+			sigaction(caught[i], &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
 
@@ -49,7 +63,7 @@ set_mask(int how)
 }
 
 int
-signals_open(void)
+signals_open(bool for_command)
 {
 	if (pipe(ends) < 0)
 		return -1;
@@ -58,7 +72,7 @@ signals_open(void)
 		fcntl(ends[i], F_SETFL, O_NONBLOCK);
 	}
 	set_mask(SIG_BLOCK);
-	catch_all();
+	catch_all(for_command ? CAUGHT : CAUGHT_ALONE);
 	return ends[0];
 }
 

@@ -9,10 +9,11 @@ struct signal_note {
 	bool typed; /* by the terminal: its whole foreground group has it */
 };
 
-/* Catches TERM, INT, QUIT, HUP, USR1, USR2 and CHLD, ignores PIPE, and blocks
- * them in the calling thread and those it will start.
+/* Catches TERM, INT, HUP, USR1, USR2 and CHLD, to pass it on to a command QUIT
+ * too, ignores PIPE, and blocks them in the calling thread and those it will
+ * start. HUP, INT and QUIT stay ignored if they were.
  * Returns the descriptor to poll for POLLIN, or -1 with errno. */
-int signals_open(void);
+int signals_open(bool for_command);
 
 /* Lets them through in the calling thread. */
 void signals_admit(void);

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from forwarder import command_line
+from forwarder import ask_status, command_line
 from harness import (Case, Namespace, Process, expect, expect_equal, needs,
                      wait_for)
 from peers import (Bridge, Child, FakeDaemon, fill_backlog, flood, pour,
@@ -46,6 +46,37 @@ def stops_on_an_interrupt_too(case: Case):
     bridge = Bridge(case)
     bridge.meet()
     expect_clean_stop(bridge, signal.SIGINT)
+
+
+def start_after(case: Case, script: str) -> Process:
+    """A forwarder that a shell becomes after it did something."""
+    control = case.path("control.sock")
+    process = case.own(Process(
+        ["sh", "-c", f"{script}; exec \"$@\"", "sh", *command_line(
+            control, f"unix:{case.path('nobody.sock')}",
+            f"unixgram:{case.path('guest.sock')}")],
+        case.path("forwarder.log")))
+    wait_for("the forwarder", lambda: ask_status(control))
+    return process
+
+
+@needs()
+def hangup_and_interrupt_that_were_ignored_at_start_do_nothing(case: Case):
+    """As under nohup, whose terminal goes, and behind a shell's &."""
+    process = start_after(case, "trap '' HUP INT")
+    process.signal(signal.SIGHUP)
+    process.signal(signal.SIGINT)
+    expect(ask_status(case.path("control.sock")), "expected it to go on")
+    expect_stop(process)
+    expect("read again" not in case.path("forwarder.log").read_text(),
+           "expected no reload")
+
+
+@needs()
+def quit_is_no_stop_with_status_0(case: Case):
+    process = start_after(case, "ulimit -c 0")
+    process.signal(signal.SIGQUIT)
+    expect_equal("exit status", process.wait(5), 128 + signal.SIGQUIT)
 
 
 @needs()

@@ -110,6 +110,18 @@ def command_starts_with_usual_signals(case: Case):
 
 
 @needs()
+def signals_that_were_ignored_at_start_stay_so_for_the_command(case: Case):
+    done = subprocess.run(
+        ["sh", "-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh",
+         *wrap(case, "sh", "-c", "cat /proc/self/status", "{fd}")],
+        stdout=subprocess.PIPE, text=True, timeout=10)
+    mask = next(int(line.split()[1], 16) for line in done.stdout.splitlines()
+                if line.startswith("SigIgn"))
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        expect(mask >> (number - 1) & 1, f"expected {number} ignored")
+
+
+@needs()
 def command_keeps_standard_input_and_output(case: Case):
     """With what came in on one it answers on the other."""
     done = subprocess.run(wrap(case, *shell("tr a-z A-Z")), input="question",
