@@ -316,7 +316,6 @@ check_reconnect(const struct config *config, struct config_problems *problems)
 	return 1;
 }
 
-/* A name is a loopback address only if it is the usual one. */
 static bool
 is_loopback(const char *host)
 {
@@ -325,8 +324,7 @@ is_loopback(const char *host)
 	int bad = cidr_list_parse(&loopback, "127.0.0.0/8, ::1/128", &why);
 
 	assert(!bad);
-	return !bad && (strcmp(host, "localhost") == 0 ||
-			   cidr_list_holds_text(&loopback, host));
+	return !bad && cidr_list_holds_text(&loopback, host);
 }
 
 /* TCP is neither encrypted nor asks who it is: whoever reaches the port is

@@ -1,5 +1,6 @@
 #include "reconnect/endpoint.h"
 
+#include <arpa/inet.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,30 @@ is_port(const char *text)
 	return port >= 1 && port <= 65535;
 }
 
+/* An IPv6 address can name its interface: fe80::1%eth0. */
+static bool
+is_address(const char *host)
+{
+	char bare[sizeof(((struct endpoint *)0)->host)];
+	struct in6_addr address; /* has room for either */
+
+	strcpy(bare, host);
+	bare[strcspn(bare, "%")] = '\0';
+	return inet_pton(AF_INET, host, &address) == 1 ||
+	       inet_pton(AF_INET6, bare, &address) == 1;
+}
+
+/* Listening asks no name server: main() opens the socket, and must not hang. */
+static int
+settle_host(struct endpoint *endpoint, const char **why)
+{
+	if (strcmp(endpoint->host, "localhost") == 0)
+		strcpy(endpoint->host, "127.0.0.1");
+	return is_address(endpoint->host)
+		   ? 0
+		   : fail(why, "listen-tcp takes an address, not a name");
+}
+
 /* HOST:PORT or [HOST]:PORT; text is the host's first character. */
 static int
 parse_host(struct endpoint *endpoint, const char *text, const char **why)
@@ -80,7 +105,7 @@ parse_host(struct endpoint *endpoint, const char *text, const char **why)
 	memcpy(endpoint->host, text, length);
 	endpoint->host[length] = '\0';
 	strcpy(endpoint->port, port);
-	return 0;
+	return endpoint->listens ? settle_host(endpoint, why) : 0;
 }
 
 int

@@ -17,7 +17,8 @@ struct endpoint {
 };
 
 /* Understands unix:PATH, tcp:HOST:PORT, listen-unix:PATH and
- * listen-tcp:ADDR:PORT; an IPv6 address stands in brackets.
+ * listen-tcp:ADDR:PORT; an IPv6 address stands in brackets. ADDR is no name,
+ * but for localhost, which is taken as 127.0.0.1.
  * Returns 0, or -1 with *why set to a static sentence for the user. */
 int endpoint_parse(
     struct endpoint *endpoint, const char *text, const char **why);

@@ -41,7 +41,7 @@ static int
 listen_tcp(const struct endpoint *endpoint, char *why, size_t why_size)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
-		.ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV };
 	struct addrinfo *found;
 	int error = getaddrinfo(endpoint->host, endpoint->port, &hints, &found);
 	int fd;

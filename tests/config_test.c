@@ -670,8 +670,7 @@ START_TEST(tcp_is_not_opened_to_strangers_by_accident)
 	static const char *const loopback[] = { "127.0.0.1", "127.9.9.9",
 		"[::1]", "localhost" };
 	static const char *const elsewhere[] = { "0.0.0.0", "[::]",
-		"192.168.1.1", "[::ffff:10.0.0.1]", "localhost.example",
-		"128.0.0.1", "[fe80::1]", "2130706433" };
+		"192.168.1.1", "[::ffff:10.0.0.1]", "128.0.0.1", "[fe80::1]" };
 	char text[128];
 
 	for (size_t i = 0; i < sizeof(loopback) / sizeof(*loopback); i++) {
@@ -689,6 +688,14 @@ START_TEST(tcp_is_not_opened_to_strangers_by_accident)
 		strcat(text, "allow=10.0.0.0/8\n");
 		expect_check(text, "");
 	}
+}
+END_TEST
+
+START_TEST(a_name_to_listen_on_is_refused)
+{
+	read_text("[network]\nendpoint=listen-tcp:localhost.example:7000\n");
+	ck_assert_int_eq(problems.count, 1);
+	ck_assert_ptr_nonnull(strstr(told.text, "an address, not a name"));
 }
 END_TEST
 
@@ -890,6 +897,7 @@ cross_case(void)
 	tcase_add_test(c, the_shortest_wait_is_not_longer_than_the_longest);
 	tcase_add_test(c, a_refused_value_raises_no_second_problem);
 	tcase_add_test(c, tcp_is_not_opened_to_strangers_by_accident);
+	tcase_add_test(c, a_name_to_listen_on_is_refused);
 	tcase_add_test(c, a_dialled_endpoint_needs_no_allow);
 	return c;
 }

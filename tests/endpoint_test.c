@@ -29,6 +29,11 @@ static const struct {
 	    "7000" },
 	{ "listen-tcp:0.0.0.0:80", ENDPOINT_TCP, true, "", "0.0.0.0", "80" },
 	{ "listen-tcp:[::]:80", ENDPOINT_TCP, true, "", "::", "80" },
+	{ "listen-tcp:[fe80::1%eth0]:80", ENDPOINT_TCP, true, "",
+	    "fe80::1%eth0", "80" },
+	{ "listen-tcp:localhost:80", ENDPOINT_TCP, true, "", "127.0.0.1",
+	    "80" },
+	{ "tcp:localhost:80", ENDPOINT_TCP, false, "", "localhost", "80" },
 };
 
 START_TEST(a_good_endpoint_is_taken_apart)
@@ -65,6 +70,11 @@ static const struct {
 	{ "tcp::80", "host is missing" },
 	{ "tcp:[]:80", "host is missing" },
 	{ "listen-tcp::80", "host is missing" },
+	{ "listen-tcp:some.example:80", "an address, not a name" },
+	{ "listen-tcp:localhost.example:80", "an address, not a name" },
+	{ "listen-tcp:127.1:80", "an address, not a name" },
+	{ "listen-tcp:127.0.0.1%lo:80", "an address, not a name" },
+	{ "listen-tcp:2130706433:80", "an address, not a name" },
 	{ "tcp:host:", "port is not" },
 	{ "tcp:[::1]:", "port is not" },
 	{ "tcp:host:0", "port is not" },

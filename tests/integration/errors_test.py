@@ -115,7 +115,7 @@ def endpoint_of_the_network_that_cannot_be_is_told(case: Case):
             ("unix:", "missing"), ("unix:" + "x" * 108, "107 bytes"),
             ("tcp:host", "port"), ("tcp:host:0", "port"),
             ("tcp:host:65536", "port"), ("tcp:::1:7000", "[::1]:7000"),
-            ("tcp::7000", "host")):
+            ("tcp::7000", "host"), ("listen-tcp:some.example:7000", "a name")):
         told = problems("-n", endpoint)
         expect_equal(f"problems of {endpoint}", len(told), 1)
         expect(word in told[0], f"expected {word!r} in: {told[0]}")
