@@ -76,6 +76,11 @@ log_event(const char *endpoint, const struct link_event *event)
 	case LINK_EVENT_LOST:
 		log_lost(event);
 		break;
+	case LINK_EVENT_ACCEPT_FAILED:
+		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
+		    "can't accept a client endpoint=%s error=\"%s\"", endpoint,
+		    event->reason);
+		break;
 	case LINK_EVENT_UNPROVEN:
 		log_line(LOG_LEVEL_DEBUG, LOG_LINK,
 		    "closed before any sign of life reason=\"%s\" "

@@ -40,6 +40,10 @@
  * nothing else tells that the host woke up. */
 #define NAP_MS 1000
 
+/* Pause after accept() failed for want of descriptors or memory: the client
+ * still waits, so without it poll() would return at once for ever. */
+#define PAUSE_MS 1000
+
 /* The two clocks behind clock_suspended_ms() are read one after the other. */
 #define SUSPEND_NOTICED_MS 100
 
@@ -86,32 +90,37 @@ disarm(struct dialler *dialler)
 	dialler->armed = false;
 }
 
-/* The listening descriptor while a client may come in, else -1: even clients
- * that come and go don't spin this thread. */
-static int
-open_door(const struct dialler *dialler)
+static int64_t
+later(int64_t a, int64_t b)
 {
-	return dialler->settings.endpoint.listens &&
-		       clock_now_ms() >= redial_spaced_ms(&dialler->redial)
-		   ? dialler->settings.listen_fd
-		   : -1;
+	return a > b ? a : b;
+}
+
+/* From when on a client may come in: even clients that come and go don't spin
+ * this thread, nor does one that can't be let in. */
+static int64_t
+door_opens_ms(const struct dialler *dialler)
+{
+	return later(redial_spaced_ms(&dialler->redial), dialler->resume_ms);
 }
 
 /* Until the deadline, a ring, the path's appearance or a client's call. */
 static void
 sleep_until(struct dialler *dialler, int64_t deadline_ms)
 {
-	int door = open_door(dialler);
+	bool listens = dialler->settings.endpoint.listens;
+	int64_t opens_ms = door_opens_ms(dialler);
+	bool open = clock_now_ms() >= opens_ms;
 	struct pollfd fds[] = {
 		{ .fd = dialler->link->bell.fds[0], .events = POLLIN },
 		{ .fd = dialler->armed ? dialler->watch.fd : -1,
 		    .events = POLLIN },
-		{ .fd = door, .events = POLLIN },
+		{ .fd = listens && open ? dialler->settings.listen_fd : -1,
+		    .events = POLLIN },
 	};
 
-	if (dialler->settings.endpoint.listens && door < 0)
-		deadline_ms =
-		    earlier(deadline_ms, redial_spaced_ms(&dialler->redial));
+	if (listens && !open)
+		deadline_ms = earlier(deadline_ms, opens_ms);
 	if (poll(fds, 3, wait_timeout(deadline_ms)) <= 0)
 		return;
 	if (fds[1].revents && watch_appeared(&dialler->watch)) {
@@ -268,6 +277,22 @@ make_dial(struct dialler *dialler)
 		dial_failed(dialler, attempt.why);
 }
 
+/* Nobody came in. Why not is told once, until somebody does. */
+static void
+accept_failed(struct dialler *dialler, int error)
+{
+	bool told = dialler->resume_ms != 0;
+
+	if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
+		return; /* he went away */
+	dialler->resume_ms = clock_now_ms() + PAUSE_MS;
+	if (!told)
+		tell(dialler,
+		    &(struct link_event){ .kind = LINK_EVENT_ACCEPT_FAILED,
+			.generation = dialler->generation,
+			.reason = strerror(error) });
+}
+
 /* The newest client is served: the one before may be half open, and would
  * never say so. */
 static void
@@ -278,8 +303,11 @@ take_client(struct dialler *dialler)
 	int fd = listen_accept(dialler->settings.listen_fd, &client);
 
 	dialler->client_waits = false;
-	if (fd < 0)
+	if (fd < 0) {
+		accept_failed(dialler, errno);
 		return;
+	}
+	dialler->resume_ms = 0;
 	if (dialler->hooks.admit &&
 	    !dialler->hooks.admit(
 		dialler->hooks.context, (struct sockaddr *)&client)) {

@@ -21,6 +21,7 @@ enum link_event_kind {
 	LINK_EVENT_PROVEN,      /* that generation showed life */
 	LINK_EVENT_LOST,        /* generation, up_ms, reason: an outage began */
 	LINK_EVENT_UNPROVEN,    /* the same, but it was a failed dial */
+	LINK_EVENT_ACCEPT_FAILED, /* reason: clients wait, none can come in */
 };
 
 struct link_event {
@@ -73,6 +74,7 @@ struct dialler {
 	struct watch watch;
 	bool armed;          /* the watch is */
 	bool client_waits;   /* at listen_fd */
+	int64_t resume_ms;   /* nobody is let in before; 0: last time it went */
 	bool appeared;       /* the path did, and wasn't dialled since */
 	uint64_t generation; /* the last one made */
 	uint64_t ended;      /* the last one whose end was told */

@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "reconnect/clock.h"
@@ -715,15 +717,22 @@ admit_the_first_and_stop(void *context, const struct sockaddr *client)
 	return true;
 }
 
-static int
-call(const char *path)
+static void
+call_with(int fd, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
 	ck_assert_int_eq(
 	    connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+}
+
+static int
+call(const char *path)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	call_with(fd, path);
 	return fd;
 }
 
@@ -746,6 +755,46 @@ START_TEST(a_client_that_comes_as_it_stops_is_turned_away)
 	expect_no_more_events();
 	close(first);
 	close(second);
+}
+END_TEST
+
+static int64_t
+processor_ms(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+	return used.tv_sec * 1000 + used.tv_nsec / 1000000;
+}
+
+/* accept() fails and the client still waits: poll() returned at once. */
+START_TEST(a_client_that_cannot_be_let_in_spins_nobody_and_is_told_once)
+{
+	struct rlimit before, none;
+	struct link_event event;
+	int64_t used_ms;
+	int client;
+
+	aim("listen-unix:sock");
+	settings.listen_fd = listening_unix("sock", 5);
+	fcntl(settings.listen_fd, F_SETFL, O_NONBLOCK);
+	start();
+	client = socket(AF_UNIX, SOCK_STREAM, 0);
+	getrlimit(RLIMIT_NOFILE, &before);
+	none = before;
+	none.rlim_cur = (rlim_t)client + 1; /* the lowest that was free */
+	setrlimit(RLIMIT_NOFILE, &none);
+	call_with(client, "sock");
+	event = expect(LINK_EVENT_ACCEPT_FAILED);
+	ck_assert_str_eq(event.reason, strerror(EMFILE));
+	used_ms = processor_ms();
+	ck_assert_int_eq(wait_readable(-1, client, clock_now_ms() + 1500), -1);
+	ck_assert_int_eq(errno, ETIMEDOUT);
+	ck_assert_int_lt(processor_ms() - used_ms, 500);
+	expect_no_more_events();
+	setrlimit(RLIMIT_NOFILE, &before);
+	expect_up(1, false);
+	close(client);
 }
 END_TEST
 
@@ -889,6 +938,17 @@ configuring(void)
 }
 
 static TCase *
+listening(void)
+{
+	TCase *tc = tcase_create("listening");
+
+	tcase_set_timeout(tc, 15);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, a_client_that_cannot_be_let_in_spins_nobody_and_is_told_once);
+	return tc;
+}
+
+static TCase *
 stopping(void)
 {
 	TCase *tc = tcase_create("stopping");
@@ -916,6 +976,7 @@ main(void)
 	suite_add_tcase(suite, daemons());
 	suite_add_tcase(suite, greetings());
 	suite_add_tcase(suite, configuring());
+	suite_add_tcase(suite, listening());
 	suite_add_tcase(suite, stopping());
 	return suite_run(suite);
 }
