@@ -60,6 +60,14 @@ connect_to(struct dial *dial, const struct sockaddr *address, socklen_t length,
 	return socket_give_up(fd);
 }
 
+/* What a daemon that is just starting says: its path exists from bind() on, is
+ * refused until listen(), and may be opened to others by a chmod() after it. */
+static bool
+may_pass(int error)
+{
+	return error == ECONNREFUSED || error == ENOENT || error == EACCES;
+}
+
 static int
 dial_unix(struct dial *dial)
 {
@@ -77,8 +85,7 @@ dial_unix(struct dial *dial)
 		if (errno == EAGAIN) /* Linux; elsewhere it is refused */
 			return fail(dial, errno,
 			    "the backlog is full (is the daemon frozen?)");
-		if ((errno != ECONNREFUSED && errno != ENOENT) ||
-		    now_ms >= end_ms)
+		if (!may_pass(errno) || now_ms >= end_ms)
 			return fail(dial, errno, NULL);
 		if (wait_moment(dial->interrupt_fd, RETRY_US) < 0)
 			return fail(dial, EINTR, NULL);

@@ -1,3 +1,13 @@
+/* What keeps dials apart:
+ *
+ *      after              the next dial is at least REDIAL_SPACING_MS later
+ *      a connection       always
+ *      a failed dial      unless the path appears meanwhile
+ *      an appearance      always: whoever changes the path over and over
+ *                         gets no more dials than one who greets and dies
+ *
+ * The exception is what recovery within a millisecond lives on: the dial
+ * before the daemon came says nothing about the daemon. */
 #include "reconnect/redial.h"
 
 void
@@ -5,7 +15,8 @@ redial_init(struct redial *redial, int64_t now_ms, int64_t min_ms,
     int64_t max_ms, unsigned jitter_percent)
 {
 	*redial = (struct redial){ .due_ms = now_ms,
-		.connected_ms = now_ms - REDIAL_SPACING_MS };
+		.connected_ms = now_ms - REDIAL_SPACING_MS,
+		.hurried_ms = now_ms - REDIAL_SPACING_MS };
 	backoff_init(&redial->backoff, min_ms, max_ms, jitter_percent);
 }
 
@@ -15,18 +26,24 @@ redial_spaced_ms(const struct redial *redial)
 	return redial->connected_ms + REDIAL_SPACING_MS;
 }
 
+static int64_t
+later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
 static void
 make_due(struct redial *redial, int64_t now_ms)
 {
-	int64_t earliest_ms = redial_spaced_ms(redial);
-
-	redial->due_ms = now_ms > earliest_ms ? now_ms : earliest_ms;
+	redial->due_ms = later(now_ms, redial_spaced_ms(redial));
 }
 
 void
 redial_failed(struct redial *redial, int64_t now_ms, uint32_t random)
 {
-	make_due(redial, now_ms + backoff_next(&redial->backoff, random));
+	int64_t delay_ms = backoff_next(&redial->backoff, random);
+
+	make_due(redial, now_ms + later(delay_ms, REDIAL_SPACING_MS));
 }
 
 void
@@ -49,8 +66,12 @@ redial_lost(struct redial *redial, int64_t now_ms, bool proven, uint32_t random)
 void
 redial_appeared(struct redial *redial, int64_t now_ms)
 {
-	if (redial->due_ms > now_ms)
-		make_due(redial, now_ms);
+	int64_t earliest_ms = later(
+	    redial_spaced_ms(redial), redial->hurried_ms + REDIAL_SPACING_MS);
+
+	if (redial->due_ms > later(now_ms, earliest_ms))
+		redial->hurried_ms = redial->due_ms =
+		    later(now_ms, earliest_ms);
 }
 
 void

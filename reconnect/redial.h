@@ -8,14 +8,15 @@
 
 #include "reconnect/backoff.h"
 
-/* Whatever a daemon does, connections are made no closer than this: one that
- * sends a byte and dies must not spin us. */
+/* Whatever a daemon does, dials are made no closer than this, but for the first
+ * one after its path appears: one that sends a byte and dies must not spin us. */
 #define REDIAL_SPACING_MS 10
 
 struct redial {
 	struct backoff backoff;
 	int64_t due_ms;       /* the next dial may start */
 	int64_t connected_ms; /* the last connection was made */
+	int64_t hurried_ms;   /* the last dial was due that had been hurried */
 };
 
 /* The first dial is due at once. */
@@ -36,7 +37,8 @@ int64_t redial_spaced_ms(const struct redial *redial);
 void redial_lost(
     struct redial *redial, int64_t now_ms, bool proven, uint32_t random);
 
-/* The daemon's socket appeared: dial at once; the backoff stays. */
+/* The daemon's socket appeared: dial at once, unless that was done just now; the
+ * backoff stays. */
 void redial_appeared(struct redial *redial, int64_t now_ms);
 
 /* The host woke from a suspend: dial at once, from the backoff's start. */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "reconnect/clock.h"
@@ -126,6 +127,24 @@ START_TEST(a_missing_path_is_told)
 	expect_failure(dial_to("unix:sock"), ENOENT);
 	ck_assert_str_eq(attempt.why, strerror(ENOENT));
 	ck_assert_uint_eq(atomic_load(&tries), 1);
+}
+END_TEST
+
+/* A daemon that opens its socket to others by a chmod() after bind(). */
+START_TEST(a_path_that_is_forbidden_is_tried_again_within_patience)
+{
+	int listener = listening_unix("sock", 5);
+
+	ck_assert_int_eq(chmod("sock", 0), 0);
+	if (geteuid() == 0) /* to whom nothing is forbidden */
+		ck_assert_int_eq(seteuid(65534), 0);
+	expect_failure(dial_to("unix:sock"), EACCES);
+	attempt.patience_ms = 20;
+	expect_failure(dial_to("unix:sock"), EACCES);
+	ck_assert_uint_ge(atomic_load(&tries), 3);
+	if (getuid() == 0)
+		ck_assert_int_eq(seteuid(0), 0);
+	close(listener);
 }
 END_TEST
 
@@ -389,6 +408,8 @@ paths(void)
 	tcase_add_test(tc, a_path_is_dialled);
 	tcase_add_test(tc, a_missing_path_is_told);
 	tcase_add_test(tc, a_path_that_is_not_listened_on_is_told);
+	tcase_add_test(
+	    tc, a_path_that_is_forbidden_is_tried_again_within_patience);
 	tcase_add_test(tc, a_stale_file_is_told);
 	tcase_add_test(tc, what_is_no_socket_is_told);
 	tcase_add_test(tc, patience_ends);

@@ -116,6 +116,43 @@ START_TEST(a_path_that_appears_never_puts_a_dial_off)
 }
 END_TEST
 
+/* The dial that failed a moment before the daemon came was no dial to it. */
+START_TEST(a_path_that_appears_right_after_a_failed_dial_is_dialled_at_once)
+{
+	redial_init(&redial, 0, 100, 2000, 25);
+	redial_failed(&redial, 100, LATEST);
+	redial_appeared(&redial, 101);
+	ck_assert_int_eq(redial.due_ms, 101);
+}
+END_TEST
+
+/* Each chmod() of a path that can't be dialled was a dial. */
+START_TEST(a_path_that_appears_over_and_over_is_dialled_with_the_spacing)
+{
+	unsigned dials = 0;
+
+	redial_init(&redial, 0, 100, 2000, 25);
+	for (int64_t now_ms = 0; now_ms < 1000; now_ms++) {
+		redial_appeared(&redial, now_ms);
+		if (redial.due_ms > now_ms)
+			continue;
+		dials++;
+		redial_failed(&redial, now_ms, LATEST);
+		redial_appeared(&redial, now_ms);
+	}
+	ck_assert_uint_ge(dials, 90);
+	ck_assert_uint_le(dials, 100 + 1);
+}
+END_TEST
+
+START_TEST(even_failed_dials_of_a_backoff_of_a_millisecond_keep_the_spacing)
+{
+	redial_init(&redial, 0, 1, 1, 50);
+	redial_failed(&redial, 1000, 50000);
+	ck_assert_int_eq(redial.due_ms, 1010);
+}
+END_TEST
+
 START_TEST(after_a_suspend_the_dial_is_made_at_once_from_the_backoffs_start)
 {
 	redial_init(&redial, 0, 100, 2000, 25);
@@ -202,6 +239,12 @@ rules(void)
 	tcase_add_test(
 	    tc, a_path_that_appears_is_dialled_at_once_and_the_backoff_stays);
 	tcase_add_test(tc, a_path_that_appears_never_puts_a_dial_off);
+	tcase_add_test(tc,
+	    a_path_that_appears_right_after_a_failed_dial_is_dialled_at_once);
+	tcase_add_test(
+	    tc, a_path_that_appears_over_and_over_is_dialled_with_the_spacing);
+	tcase_add_test(tc,
+	    even_failed_dials_of_a_backoff_of_a_millisecond_keep_the_spacing);
 	tcase_add_test(tc,
 	    after_a_suspend_the_dial_is_made_at_once_from_the_backoffs_start);
 	return tc;

@@ -335,6 +335,25 @@ def peer_that_greets_and_dies_is_not_dialled_more_than_every_ten_milliseconds(
 
 
 @needs()
+def path_that_changes_all_the_time_is_not_dialled_all_the_time(case: Case):
+    """A datagram socket: a dial fails at once, and isn't repeated."""
+    path = case.path("net.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wrong:
+        wrong.bind(str(path))
+        bridge = Bridge(case, ["log.level=info"], daemon_runs=False)
+        bridge.wait_for_line("info link: waiting for the daemon")
+        before = bridge.status()["network"]["dials"]
+        started = time.monotonic()
+        while time.monotonic() - started < 1:
+            path.chmod(0o700)
+            path.chmod(0o600)
+        dials = bridge.status()["network"]["dials"] - before
+        seconds = time.monotonic() - started
+    expect(dials <= 110 * seconds + 5,
+           f"expected a dial every 10 ms, found {dials} in {seconds:.2f} s")
+
+
+@needs()
 def frozen_daemon_costs_no_frame_once_it_thaws(case: Case):
     bridge = Bridge(case)
     connection = bridge.accept()
