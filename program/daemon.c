@@ -69,23 +69,6 @@ tell_problem(void *context, const char *line)
 	log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "%s", line);
 }
 
-/* Moves the control socket; the old one stays if the new one can't be. */
-static void
-reopen_control(struct daemon *daemon, const char *path)
-{
-	struct control next;
-	char why[256];
-
-	if (strcmp(path, daemon->config.control.socket) == 0)
-		return;
-	if (control_open(&next, path, why, sizeof(why)) < 0) {
-		log_line(LOG_LEVEL_ERROR, LOG_CONTROL, "%s", why);
-		return;
-	}
-	control_close(&daemon->control);
-	daemon->control = next;
-}
-
 /* The guest was connected to where it is when it was created. */
 static void
 keep_guest(struct daemon *daemon, struct config *next)
@@ -100,13 +83,37 @@ keep_guest(struct daemon *daemon, struct config *next)
 	memcpy(next->guest.endpoint, endpoint, sizeof(next->guest.endpoint));
 }
 
+/* Everything that can be refused: opened anew before the old is let go, and
+ * nothing has changed if any of it is. Returns 0, or -1 with the reason. */
+static int
+reopen(struct daemon *daemon, const struct config *next,
+    char why[NETWORK_WHY_BYTES])
+{
+	const struct config *now = &daemon->config;
+	bool moves = strcmp(next->control.socket, now->control.socket) != 0;
+	struct control control;
+
+	if (moves && control_open(&control, next->control.socket, why,
+			 NETWORK_WHY_BYTES) < 0)
+		return -1;
+	if (network_configure(&daemon->network, now, next, why) < 0) {
+		if (moves)
+			control_close(&control);
+		return -1;
+	}
+	if (moves) {
+		control_close(&daemon->control);
+		daemon->control = control;
+	}
+	return 0;
+}
+
 static void
 adopt(struct daemon *daemon, struct config *next)
 {
 	char why[NETWORK_WHY_BYTES];
 
-	if (network_configure(&daemon->network, &daemon->config, next, why) <
-	    0) {
+	if (reopen(daemon, next, why) < 0) {
 		log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "nothing was changed: %s",
 		    why);
 		return;
@@ -114,7 +121,6 @@ adopt(struct daemon *daemon, struct config *next)
 	keep_guest(daemon, next);
 	log_set_level((enum log_level)next->log.level);
 	guest_set_mode(&daemon->guest, (mode_t)next->guest.mode);
-	reopen_control(daemon, next->control.socket);
 	tune(&daemon->tuning, next);
 	health_configure(&daemon->health, next);
 	link_nudge(&daemon->link);

@@ -453,11 +453,40 @@ def reload_moves_the_control_socket(case: Case):
 
 
 @needs()
-def reload_keeps_the_control_socket_if_the_new_one_is_refused(case: Case):
+def reload_changes_nothing_if_the_new_control_socket_is_refused(case: Case):
     forwarder = Configured(case)
-    forwarder.reload("control", "socket", str(case.path("missing/x.sock")))
+    connection = case.own(forwarder.daemon.accept())
+    moved = case.path("missing/x.sock")
+    forwarder.settings["control"]["socket"] = str(moved)
+    forwarder.settings["network"]["max_frame"] = "1000"
+    forwarder.write()
+    forwarder.process.signal(signal.SIGHUP)
+    wait_for("the refusal", lambda: forwarder.lines(
+        "error config: nothing was changed: "))
     expect(forwarder.status(), "expected an answer at the old path")
-    expect(forwarder.lines("error control:"), "expected it to be told")
+    forwarder.guest.send(frame(1, 1514))
+    expect_equal("frame", number_of(connection.next()), 1)
+    # It isn't forgotten, either.
+    moved.parent.mkdir()
+    old, forwarder.control = forwarder.control, moved
+    forwarder.reload("control", "socket", str(moved))
+    expect(forwarder.status(), "expected an answer at the new path")
+    expect(not old.exists(), "expected the old socket to be removed")
+
+
+@needs()
+def reload_that_the_network_refuses_leaves_no_second_control_socket(case: Case):
+    forwarder = Configured(case)
+    second = case.path("second.sock")
+    forwarder.settings["control"]["socket"] = str(second)
+    forwarder.settings["network"]["endpoint"] = \
+        f"listen-unix:{case.path('missing/x.sock')}"
+    forwarder.write()
+    forwarder.process.signal(signal.SIGHUP)
+    wait_for("the refusal", lambda: forwarder.lines(
+        "error config: nothing was changed: "))
+    expect(forwarder.status(), "expected an answer at the old path")
+    expect(not second.exists(), "expected no second socket")
 
 
 @needs()
