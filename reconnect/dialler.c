@@ -165,6 +165,33 @@ replace(struct dialler_settings *old, const struct dialler_settings *settings)
 	return moved;
 }
 
+static bool
+is_admitted(
+    const struct dialler *dialler, const struct sockaddr_storage *client)
+{
+	return !dialler->hooks.admit ||
+	       dialler->hooks.admit(
+		   dialler->hooks.context, (const struct sockaddr *)client);
+}
+
+/* Who may come in has changed, maybe: the one who is in is asked again. */
+static void
+admit_again(struct dialler *dialler)
+{
+	struct sockaddr_storage client = { 0 };
+	socklen_t length = sizeof(client);
+	struct loan loan;
+
+	if (link_borrow(dialler->link, &loan, 0) != LINK_READY)
+		return;
+	/* One that is gone has no name; its end is somebody else's news. */
+	if (getpeername(loan.fd, (struct sockaddr *)&client, &length) == 0 &&
+	    !is_admitted(dialler, &client))
+		link_fail(dialler->link, loan.generation,
+		    "the client is not in allow any more");
+	link_return(&loan);
+}
+
 static void
 apply(struct dialler *dialler, const struct dialler_settings *settings)
 {
@@ -174,11 +201,13 @@ apply(struct dialler *dialler, const struct dialler_settings *settings)
 	    settings->max_ms, settings->jitter_percent);
 	link_set_proof(dialler->link, settings->max_ms);
 	disarm(dialler);
-	if (!moved)
-		return;
-	dialler->appeared = true; /* it is new to us: dialled at once */
-	link_fail(dialler->link, dialler->generation,
-	    "the network endpoint was changed");
+	if (moved) {
+		dialler->appeared = true; /* it is new to us: dialled at once */
+		link_fail(dialler->link, dialler->generation,
+		    "the network endpoint was changed");
+	} else if (settings->endpoint.listens) {
+		admit_again(dialler);
+	}
 }
 
 static void
@@ -308,9 +337,7 @@ take_client(struct dialler *dialler)
 		return;
 	}
 	dialler->resume_ms = 0;
-	if (dialler->hooks.admit &&
-	    !dialler->hooks.admit(
-		dialler->hooks.context, (struct sockaddr *)&client)) {
+	if (!is_admitted(dialler, &client)) {
 		close(fd);
 		return;
 	}

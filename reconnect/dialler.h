@@ -88,7 +88,8 @@ struct dialler {
 int dialler_start(struct dialler *dialler, struct link *link,
     const struct dialler_settings *settings, const struct dialler_hooks *hooks);
 
-/* Applies at once; another endpoint ends the present generation. */
+/* Applies at once. Another endpoint ends the present generation; where clients
+ * come in, so does an admit() that refuses the one who is in by now. */
 void dialler_configure(
     struct dialler *dialler, const struct dialler_settings *settings);
 

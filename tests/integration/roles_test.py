@@ -301,9 +301,13 @@ def reload_moves_the_listener_and_keeps_one_that_stays(case: Case):
     client = case.own(call(endpoint))
     expect_both_ways(forwarder.guest, client, 4)
 
-    # Another list counts from the next client on.
-    forwarder.reload("network", "allow", "127.0.0.2/32")
+    # Another list counts at once, also for the one who is in.
+    forwarder.reload("network", "allow", "127.0.0.1/32")
     expect_both_ways(forwarder.guest, client, 5)
+    forwarder.reload("network", "allow", "127.0.0.2/32")
+    client.expect_end()
+    expect(forwarder.lines(f'{LOST} reason="the client is not in allow'),
+           "expected it to be told")
     case.own(call(endpoint)).expect_end()
     client = case.own(call(endpoint, "127.0.0.2"))
     wait_for("it to be served", lambda: forwarder.status()
