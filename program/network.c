@@ -53,6 +53,21 @@ log_failed(const char *endpoint, const struct link_event *event)
 	    event->reason);
 }
 
+/* The same, but for the first one of an outage: it was told as up. */
+static void
+log_unproven(const struct link_event *event)
+{
+	static const char what[] =
+	    "closed before any sign of life reason=\"%s\" generation=%llu";
+
+	if (event->again)
+		log_line(LOG_LEVEL_DEBUG, LOG_LINK, what, event->reason,
+		    (unsigned long long)event->generation);
+	else
+		log_limited(&up_limit, LOG_LEVEL_INFO, LOG_LINK, what,
+		    event->reason, (unsigned long long)event->generation);
+}
+
 static void
 log_event(const char *endpoint, const struct link_event *event)
 {
@@ -82,10 +97,7 @@ log_event(const char *endpoint, const struct link_event *event)
 		    event->reason);
 		break;
 	case LINK_EVENT_UNPROVEN:
-		log_line(LOG_LEVEL_DEBUG, LOG_LINK,
-		    "closed before any sign of life reason=\"%s\" "
-		    "generation=%llu",
-		    event->reason, (unsigned long long)event->generation);
+		log_unproven(event);
 		break;
 	}
 }

@@ -230,6 +230,8 @@ static void
 note_loss(struct dialler *dialler, const struct link_loss *loss)
 {
 	assert(loss->generation == dialler->generation);
+	bool again = dialler->unproven_before;
+
 	dialler->ended = dialler->generation;
 	dialler->unproven_before = !loss->proven;
 	redial_lost(&dialler->redial, clock_now_ms(), loss->proven,
@@ -243,6 +245,7 @@ note_loss(struct dialler *dialler, const struct link_loss *loss)
 		.kind = loss->proven ? LINK_EVENT_LOST : LINK_EVENT_UNPROVEN,
 		.generation = loss->generation,
 		.up_ms = loss->up_ms,
+		.again = again,
 		.reason = loss->reason });
 }
 
@@ -282,7 +285,7 @@ connected(struct dialler *dialler, int fd)
 		return;
 	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_UP,
 			  .generation = dialler->generation,
-			  .outage_ms = view.last_outage_ms,
+			  .outage_ms = view.outage_ms,
 			  .dials = dials,
 			  .again = dialler->unproven_before });
 }
@@ -378,7 +381,7 @@ tell_proven(struct dialler *dialler, const struct link_view *view)
 	disarm(dialler);
 	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_PROVEN,
 			  .generation = dialler->generation,
-			  .outage_ms = view->last_outage_ms,
+			  .outage_ms = view->outage_ms,
 			  .dials = view->outage_dials,
 			  .again = dialler->unproven_before });
 	dialler->unproven_before = false;

@@ -30,7 +30,7 @@ struct link_event {
 	int64_t outage_ms; /* from the outage's beginning to this connection */
 	int64_t up_ms;
 	unsigned dials; /* made in this outage, this one included */
-	bool again;     /* an UP after an unproven one in the same outage */
+	bool again;     /* after an unproven one in the same outage */
 	const char *reason;
 };
 

@@ -129,6 +129,15 @@ is_proven(const struct link *link, int64_t now_ms) NEEDS(link->lock)
 	return link->heard || now_ms - link->up_since_ms > link->proof_ms;
 }
 
+/* The current generation is proven: what went before it was an outage, unless
+ * it was the wait at start. */
+static void
+close_outage(struct link *link) NEEDS(link->lock)
+{
+	if (link->view.outages > 0)
+		link->view.last_outage_ms = link->view.outage_ms;
+}
+
 /* Ends the current generation's time as the current one; returns it, to be
  * shut down and let go once the lock is free. */
 static struct connection *
@@ -144,6 +153,7 @@ take_down(struct link *link, const char *reason) NEEDS(link->lock)
 	set_reason(loss->reason, reason);
 	set_reason(link->view.last_error, reason);
 	if (loss->proven) {
+		close_outage(link);
 		link->view.outages++;
 		link->view.outage_dials = 0;
 		link->outage_since_ms = now_ms;
@@ -218,6 +228,8 @@ link_look(struct link *link, struct link_view *view)
 	int64_t now_ms = clock_now_ms();
 
 	mutex_lock(&link->lock);
+	if (link->state == LINK_UP && is_proven(link, now_ms))
+		close_outage(link);
 	*view = link->view;
 	view->state = link->state;
 	if (link->state == LINK_UP) {
@@ -265,7 +277,7 @@ bring_up(struct link *link, struct connection *connection) NEEDS(link->lock)
 	link->heard = false;
 	link->up_since_ms = now_ms;
 	link->view.down_ms += now_ms - link->down_since_ms;
-	link->view.last_outage_ms = now_ms - link->outage_since_ms;
+	link->view.outage_ms = now_ms - link->outage_since_ms;
 }
 
 void

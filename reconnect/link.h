@@ -53,7 +53,8 @@ struct link_view {
 	unsigned outage_dials;  /* dials since the outage began */
 	int64_t up_ms;          /* age of the generation, while up */
 	int64_t down_ms;        /* in all, a present outage included */
-	int64_t last_outage_ms; /* of the last outage that ended */
+	int64_t outage_ms;      /* from its start to the last connection made */
+	int64_t last_outage_ms; /* of the last outage a proven one ended */
 	char last_error[LINK_REASON_BYTES];
 	struct link_loss loss;
 };

@@ -547,13 +547,48 @@ START_TEST(a_flap_keeps_the_outages_start)
 	for (uint64_t generation = 1; generation <= 3; generation++) {
 		int peer = install();
 
-		ck_assert_int_ge(look().last_outage_ms, HOUR_MS);
+		ck_assert_int_ge(look().outage_ms, HOUR_MS);
+		ck_assert_int_eq(look().last_outage_ms, 0);
 		link_fail(&shared, generation, "accepted and closed");
 		ck_assert(!look().loss.proven);
 		close(peer);
 	}
 	ck_assert_int_eq(ask(HOUR_MS), LINK_WAITED);
 	ck_assert_uint_eq(look().outages, 0);
+}
+END_TEST
+
+/* Neither the wait at start nor a connection that never lived. */
+START_TEST(an_outage_is_over_when_a_connection_is_proven)
+{
+	int first = install_proven(), second, third;
+
+	ck_assert_int_eq(look().last_outage_ms, 0);
+	link_fail(&shared, 1, "gone");
+	let_an_hour_pass();
+	second = install();
+	ck_assert_int_eq(look().last_outage_ms, 0);
+	link_fail(&shared, 2, "accepted and closed");
+	ck_assert_int_eq(look().last_outage_ms, 0);
+	third = install_proven();
+	ck_assert_int_ge(look().last_outage_ms, HOUR_MS);
+	close(first);
+	close(second);
+	close(third);
+}
+END_TEST
+
+START_TEST(the_last_outage_stays_told_in_the_next_one)
+{
+	int first = install_proven(), second;
+
+	link_fail(&shared, 1, "gone");
+	let_an_hour_pass();
+	second = install_proven();
+	link_fail(&shared, 2, "gone before anybody looked");
+	ck_assert_int_ge(look().last_outage_ms, HOUR_MS);
+	close(first);
+	close(second);
 }
 END_TEST
 
@@ -650,8 +685,8 @@ START_TEST(time_spent_down_is_summed)
 	let_an_hour_pass();
 	ck_assert_int_ge(look().down_ms, HOUR_MS);
 	peer = install_proven();
-	ck_assert_int_ge(look().last_outage_ms, HOUR_MS);
-	ck_assert_int_eq(look().down_ms, look().last_outage_ms);
+	ck_assert_int_ge(look().outage_ms, HOUR_MS);
+	ck_assert_int_eq(look().down_ms, look().outage_ms);
 	let_an_hour_pass();
 	ck_assert_int_ge(look().up_ms, HOUR_MS);
 	link_fail(&shared, 1, "gone");
@@ -849,6 +884,8 @@ waiting(void)
 	add(tc, patience_counts_from_the_start_of_the_outage);
 	add(tc, patience_starts_anew_with_a_new_outage);
 	add(tc, a_flap_keeps_the_outages_start);
+	add(tc, an_outage_is_over_when_a_connection_is_proven);
+	add(tc, the_last_outage_stays_told_in_the_next_one);
 	return tc;
 }
 

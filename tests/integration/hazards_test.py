@@ -324,6 +324,21 @@ def peer_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds_at_most(
 
 
 @needs()
+def peer_that_only_accepts_and_closes_is_not_left_in_the_log_as_up(case: Case):
+    bridge = Bridge(case)
+    accepted_within(bridge.daemon, 1, b"")
+    wait_for("the end", lambda: bridge.status()["network"]["state"] == "down")
+    lines = [line for line in bridge.log_lines("info link:")
+             if "waiting" not in line]
+    expect(len(lines) == 2 and "up endpoint" in lines[0]
+           and "closed before any sign of life" in lines[1],
+           f"expected one line for up and one for its end, found {lines}")
+    network = bridge.status()["network"]
+    expect_equal("outages", network["outages"], 0)
+    expect_equal("last outage", network["last_outage_ms"], 0)
+
+
+@needs()
 def peer_that_greets_and_dies_is_not_dialled_more_than_every_ten_milliseconds(
         case: Case):
     bridge = Bridge(case, ["log.level=info"])
