@@ -1,6 +1,7 @@
 #include "program/network.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -239,19 +240,62 @@ network_start(struct network *network, const struct config *config)
 	return dialler_start(&network->dialler, network->link, &wanted, &hooks);
 }
 
-/* Another endpoint: its socket is opened before the old one's file goes. */
+static bool
+share_port(const struct endpoint *a, const struct endpoint *b)
+{
+	return a->listens && b->listens && a->kind == ENDPOINT_TCP &&
+	       b->kind == ENDPOINT_TCP && strcmp(a->port, b->port) == 0;
+}
+
+/* The port is in use by our own listener, maybe, as 0.0.0.0:7000 is while
+ * 127.0.0.1:7000 is listened on. So that one goes first, and comes back if it
+ * was for nothing. Returns a descriptor, or -1 with the reason in `why`. */
 static int
-move(struct network *network, const struct endpoint *endpoint,
+listen_instead(struct network *network, const struct config *before,
+    const struct endpoint *old, const struct endpoint *new,
     char why[NETWORK_WHY_BYTES])
 {
+	struct unix_file none;
+	struct dialler_settings again;
+	char lost[NETWORK_WHY_BYTES];
+	int fd;
+
+	dialler_stop_listening(&network->dialler);
+	fd = listen_open(new, &none, why, NETWORK_WHY_BYTES);
+	if (fd >= 0)
+		return fd;
+	network->listen_fd = listen_open(old, &none, lost, sizeof(lost));
+	network->deaf = network->listen_fd < 0;
+	if (network->deaf)
+		log_line(LOG_LEVEL_ERROR, LOG_LINK,
+		    "listening no more, until a reload can: %s", lost);
+	again = wish(network, before);
+	dialler_configure(&network->dialler, &again);
+	return -1;
+}
+
+/* Another endpoint: its socket is opened before the old one's file goes. */
+static int
+move(struct network *network, const struct config *before,
+    const struct endpoint *endpoint, char why[NETWORK_WHY_BYTES])
+{
 	struct unix_file file = { 0 };
+	struct endpoint old;
+	const char *fault;
+	int fd = -1;
 
 	if (endpoint->listens) {
-		network->listen_fd =
-		    listen_open(endpoint, &file, why, NETWORK_WHY_BYTES);
-		if (network->listen_fd < 0)
+		endpoint_parse(&old, before->network.endpoint, &fault);
+		fd = listen_open(endpoint, &file, why, NETWORK_WHY_BYTES);
+		if (fd < 0 && errno == EADDRINUSE && !network->deaf &&
+		    share_port(&old, endpoint))
+			fd = listen_instead(
+			    network, before, &old, endpoint, why);
+		if (fd < 0)
 			return -1;
 	}
+	network->listen_fd = fd;
+	network->deaf = false;
 	unix_file_remove(&network->file);
 	network->file = file;
 	return 0;
@@ -261,14 +305,14 @@ int
 network_configure(struct network *network, const struct config *before,
     const struct config *config, char why[NETWORK_WHY_BYTES])
 {
-	bool moves =
-	    strcmp(before->network.endpoint, config->network.endpoint) != 0;
+	bool moves = network->deaf || strcmp(before->network.endpoint,
+					  config->network.endpoint) != 0;
 	struct dialler_settings wanted;
 	struct endpoint endpoint;
 	const char *fault;
 
 	endpoint_parse(&endpoint, config->network.endpoint, &fault);
-	if (moves && move(network, &endpoint, why) < 0)
+	if (moves && move(network, before, &endpoint, why) < 0)
 		return -1;
 	note_config(network, config);
 	wanted = wish(network, config);

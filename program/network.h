@@ -19,6 +19,7 @@ struct network {
 
 	struct unix_file file; /* of an endpoint that listens; main()'s */
 	int listen_fd;         /* opened, and not yet the dialler's; else -1 */
+	bool deaf;             /* its listener was lost in a reload */
 	struct dialler dialler;
 	struct link *link;
 	struct health *health;

@@ -211,18 +211,33 @@ apply(struct dialler *dialler, const struct dialler_settings *settings)
 }
 
 static void
+stop_listening(struct dialler *dialler)
+{
+	close(dialler->settings.listen_fd);
+	dialler->settings.listen_fd = -1;
+	dialler->client_waits = false;
+	mutex_lock(&dialler->lock);
+	dialler->deaf = false;
+	mutex_unlock(&dialler->lock);
+	condition_wake_all(&dialler->heeded);
+}
+
+static void
 take_wishes(struct dialler *dialler)
 {
 	struct dialler_settings wanted;
-	bool changed;
+	bool changed, deaf;
 
 	mutex_lock(&dialler->lock);
 	changed = dialler->changed;
 	wanted = dialler->wanted;
 	dialler->changed = false;
+	deaf = dialler->deaf;
 	mutex_unlock(&dialler->lock);
 	if (changed)
 		apply(dialler, &wanted);
+	if (deaf)
+		stop_listening(dialler);
 }
 
 /* The generation this thread made last has ended. */
@@ -446,11 +461,13 @@ dialler_start(struct dialler *dialler, struct link *link,
 	    settings->max_ms, settings->jitter_percent);
 	link_set_proof(link, settings->max_ms);
 	mutex_init(&dialler->lock);
+	condition_init(&dialler->heeded);
 	watch_init(&dialler->watch);
 	error = pthread_create(&dialler->thread, NULL, run, dialler);
 	if (error == 0)
 		return 0;
 	watch_destroy(&dialler->watch);
+	condition_destroy(&dialler->heeded);
 	mutex_destroy(&dialler->lock);
 	errno = error;
 	return -1;
@@ -471,6 +488,20 @@ dialler_configure(
 }
 
 void
+dialler_stop_listening(struct dialler *dialler)
+{
+	mutex_lock(&dialler->lock);
+	dialler->deaf = true;
+	mutex_unlock(&dialler->lock);
+	doorbell_ring(&dialler->link->bell);
+	mutex_lock(&dialler->lock);
+	while (dialler->deaf)
+		condition_wait(
+		    &dialler->heeded, &dialler->lock, CONDITION_NO_DEADLINE);
+	mutex_unlock(&dialler->lock);
+}
+
+void
 dialler_join(struct dialler *dialler)
 {
 	pthread_join(dialler->thread, NULL);
@@ -478,5 +509,6 @@ dialler_join(struct dialler *dialler)
 	if (dialler->settings.listen_fd >= 0)
 		close(dialler->settings.listen_fd);
 	watch_destroy(&dialler->watch);
+	condition_destroy(&dialler->heeded);
 	mutex_destroy(&dialler->lock);
 }

@@ -66,6 +66,8 @@ struct dialler {
 	struct mutex lock;
 	struct dialler_settings wanted GUARDED;
 	bool changed GUARDED;
+	bool deaf GUARDED;       /* listen_fd is to be closed */
+	struct condition heeded; /* deaf was, and is false again */
 
 	/* fwd-link's own. */
 	struct dialler_settings settings;
@@ -92,6 +94,11 @@ int dialler_start(struct dialler *dialler, struct link *link,
  * come in, so does an admit() that refuses the one who is in by now. */
 void dialler_configure(
     struct dialler *dialler, const struct dialler_settings *settings);
+
+/* An endpoint that listens: lets no more clients in, until the next
+ * dialler_configure(). When this returns, the descriptor is closed. Not after
+ * link_stop(). */
+void dialler_stop_listening(struct dialler *dialler);
 
 /* After link_stop(): waits for the thread's end, and cleans up. */
 void dialler_join(struct dialler *dialler);

@@ -49,9 +49,11 @@ listen_tcp(const struct endpoint *endpoint, char *why, size_t why_size)
 	if (error)
 		return refuse(why, why_size, endpoint, gai_strerror(error));
 	fd = listen_address(found);
+	error = errno;
 	if (fd < 0)
-		refuse(why, why_size, endpoint, strerror(errno));
+		refuse(why, why_size, endpoint, strerror(error));
 	freeaddrinfo(found);
+	errno = error;
 	return fd;
 }
 

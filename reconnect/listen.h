@@ -9,7 +9,7 @@
 #include "reconnect/unix_bind.h"
 
 /* Listens at the endpoint; a Unix path gets mode 0600 and its file in *file.
- * Returns a non-blocking descriptor, or -1 with the reason in `why`. */
+ * Returns a non-blocking descriptor, or -1 with errno and the reason in `why`. */
 int listen_open(const struct endpoint *endpoint, struct unix_file *file,
     char *why, size_t why_size);
 

@@ -736,15 +736,24 @@ call(const char *path)
 	return fd;
 }
 
+static void
+listen_on(const char *path)
+{
+	char endpoint[32];
+
+	snprintf(endpoint, sizeof(endpoint), "listen-unix:%s", path);
+	aim(endpoint);
+	settings.listen_fd = listening_unix(path, 5);
+	fcntl(settings.listen_fd, F_SETFL, O_NONBLOCK);
+}
+
 /* It looked for the end of a generation that the stop had ended untold. */
 START_TEST(a_client_that_comes_as_it_stops_is_turned_away)
 {
 	int first, second;
 	char byte;
 
-	aim("listen-unix:sock");
-	settings.listen_fd = listening_unix("sock", 5);
-	fcntl(settings.listen_fd, F_SETFL, O_NONBLOCK);
+	listen_on("sock");
 	hooks.admit = admit_the_first_and_stop;
 	start();
 	first = call("sock");
@@ -775,9 +784,7 @@ START_TEST(a_client_that_cannot_be_let_in_spins_nobody_and_is_told_once)
 	int64_t used_ms;
 	int client;
 
-	aim("listen-unix:sock");
-	settings.listen_fd = listening_unix("sock", 5);
-	fcntl(settings.listen_fd, F_SETFL, O_NONBLOCK);
+	listen_on("sock");
 	start();
 	client = socket(AF_UNIX, SOCK_STREAM, 0);
 	getrlimit(RLIMIT_NOFILE, &before);
@@ -794,6 +801,64 @@ START_TEST(a_client_that_cannot_be_let_in_spins_nobody_and_is_told_once)
 	expect_no_more_events();
 	setrlimit(RLIMIT_NOFILE, &before);
 	expect_up(1, false);
+	close(client);
+}
+END_TEST
+
+START_TEST(a_listener_that_is_told_to_stop_is_closed_and_can_come_back)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX,
+		.sun_path = "sock" };
+	int first, late, second;
+
+	listen_on("sock");
+	start();
+	first = call("sock");
+	expect_up(1, false);
+	dialler_stop_listening(&dialler);
+	late = socket(AF_UNIX, SOCK_STREAM, 0);
+	ck_assert_int_eq(
+	    connect(late, (struct sockaddr *)&address, sizeof(address)), -1);
+	ck_assert_int_eq(errno, ECONNREFUSED);
+	ck_assert_int_eq(send(first, "x", 1, MSG_NOSIGNAL), 1);
+	while (!is_proven())
+		sched_yield();
+	unlink("sock");
+	listen_on("sock");
+	dialler_configure(&dialler, &settings);
+	second = call("sock");
+	expect_end(LINK_EVENT_LOST, 1, "another client took its place");
+	expect_up(2, false);
+	close(first);
+	close(late);
+	close(second);
+}
+END_TEST
+
+static atomic_bool closed_to_all;
+
+static bool
+admit_while_open(void *context, const struct sockaddr *client)
+{
+	ck_assert_ptr_eq(context, &record);
+	ck_assert_int_eq(client->sa_family, AF_UNIX);
+	return !closed_to_all;
+}
+
+START_TEST(a_client_who_may_not_come_in_any_more_is_shown_out_on_a_reload)
+{
+	int client;
+
+	listen_on("sock");
+	hooks.admit = admit_while_open;
+	start();
+	client = call("sock");
+	expect_up(1, false);
+	settings.listen_fd = -1;
+	closed_to_all = true;
+	dialler_configure(&dialler, &settings);
+	expect_end(
+	    LINK_EVENT_UNPROVEN, 1, "the client is not in allow any more");
 	close(client);
 }
 END_TEST
@@ -945,6 +1010,8 @@ listening(void)
 	tcase_set_timeout(tc, 15);
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	add(tc, a_client_that_cannot_be_let_in_spins_nobody_and_is_told_once);
+	add(tc, a_listener_that_is_told_to_stop_is_closed_and_can_come_back);
+	add(tc, a_client_who_may_not_come_in_any_more_is_shown_out_on_a_reload);
 	return tc;
 }
 

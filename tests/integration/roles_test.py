@@ -340,6 +340,45 @@ def reload_to_a_listener_that_cannot_be_keeps_the_old_one(case: Case):
         expect(path.exists(), "expected the old socket to stay")
 
 
+def move_to(forwarder: Configured, host: str, port: int) -> None:
+    forwarder.settings["network"]["endpoint"] = f"listen-tcp:{host}:{port}"
+    forwarder.write()
+    forwarder.process.signal(signal.SIGHUP)
+
+
+@needs()
+def reload_moves_the_listener_to_another_address_of_its_port(case: Case):
+    forwarder = Configured(case)
+    port = free_port()
+    forwarder.reload("network", "allow", "127.0.0.0/8")
+    near, all_of_them, other = (f"listen-tcp:{host}:{port}" for host in
+                                (LOOPBACK, "0.0.0.0", "127.0.0.2"))
+    for number, (endpoint, address) in enumerate((
+            (near, near), (all_of_them, other), (other, other), (near, near))):
+        forwarder.reload("network", "endpoint", endpoint)
+        client = case.own(call(address))
+        expect_both_ways(forwarder.guest, client, number)
+
+
+@needs()
+def reload_to_a_port_of_somebody_else_leaves_the_old_listener(case: Case):
+    forwarder = Configured(case)
+    port = free_port()
+    forwarder.reload("network", "allow", "127.0.0.0/8")
+    forwarder.reload("network", "endpoint", f"listen-tcp:{LOOPBACK}:{port}")
+    client = case.own(call(f"listen-tcp:{LOOPBACK}:{port}"))
+    expect_both_ways(forwarder.guest, client, 1)
+    with socket.create_server(("127.0.0.2", port)):
+        move_to(forwarder, "0.0.0.0", port)
+        wait_for("the refusal", lambda: forwarder.lines(
+            "error config: nothing was changed"))
+    expect_both_ways(forwarder.guest, client, 2)
+    client = case.own(call(f"listen-tcp:{LOOPBACK}:{port}"))
+    wait_for("it to be served", lambda: forwarder.status()
+             ["network"]["generation"] == 3)
+    expect_both_ways(forwarder.guest, client, 3)
+
+
 # --- two forwarders -----------------------------------------------------------
 
 class Link:
