@@ -295,9 +295,10 @@ guest_get_mac(const struct guest *guest, uint8_t mac[6])
 	uint64_t number =
 	    atomic_load_explicit(&guest->mac, memory_order_relaxed);
 
-	for (int i = 5; i >= 0; i--, number >>= 8)
-		mac[i] = (uint8_t)number;
-	return atomic_load_explicit(&guest->mac, memory_order_relaxed) != 0;
+	/* Decided by what was copied: another look may find more. */
+	for (int i = 0; i < 6; i++)
+		mac[i] = (uint8_t)(number >> (40 - 8 * i));
+	return number != 0;
 }
 
 static void

@@ -781,6 +781,37 @@ START_TEST(no_mac_is_learned_from_a_source_that_nobody_has)
 }
 END_TEST
 
+static void *
+learn_for_ever(void *argument)
+{
+	(void)argument;
+	while (!atomic_load(&over)) {
+		atomic_store(&guest.mac, 0);
+		learn_source(0x02, 9);
+	}
+	return NULL;
+}
+
+/* All zeros is what a probe would have gone out with. */
+START_TEST(a_mac_that_is_being_learned_is_whole_or_unknown)
+{
+	static const uint8_t nobody[6];
+	pthread_t thread;
+	uint8_t mac[6];
+
+	open_ours();
+	atomic_store(&over, false);
+	ck_assert_int_eq(
+	    pthread_create(&thread, NULL, learn_for_ever, NULL), 0);
+	for (int i = 0; i < 2000000; i++)
+		if (guest_get_mac(&guest, mac))
+			ck_assert(memcmp(mac, nobody, sizeof(mac)) != 0);
+	atomic_store(&over, true);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	guest_close(&guest);
+}
+END_TEST
+
 static TCase *
 descriptors(void)
 {
@@ -857,6 +888,7 @@ macs(void)
 	tcase_add_checked_fixture(tc, set_up, tear_down_and_count);
 	tcase_add_test(tc, the_guests_mac_is_the_source_of_its_latest_frame);
 	tcase_add_test(tc, no_mac_is_learned_from_a_source_that_nobody_has);
+	tcase_add_test(tc, a_mac_that_is_being_learned_is_whole_or_unknown);
 	return tc;
 }
 
