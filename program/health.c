@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#include "keepalive/tcp.h"
 #include "program/log.h"
 #include "reconnect/clock.h"
 #include "reconnect/endpoint.h"
@@ -53,7 +52,12 @@ health_configure(struct health *health, const struct config *config)
 
 	endpoint_parse(&endpoint, config->network.endpoint, &why);
 	mutex_lock(&health->lock);
-	health->config = *config;
+	health->tcp = (struct tcp_settings){
+		.idle_s = (int)(config->keepalive.tcp_idle_ms / 1000),
+		.interval_s = (int)(config->keepalive.tcp_interval_ms / 1000),
+		.count = (int)config->keepalive.tcp_count,
+	};
+	health->write_stall_ms = config->network.write_stall_ms;
 	health->over_tcp = endpoint.kind == ENDPOINT_TCP;
 	health->mode = (enum keepalive_mode)config->keepalive.mode;
 	health->interval_ms = config->keepalive.interval_ms;
@@ -126,14 +130,9 @@ health_prepare(struct health *health, int fd)
 	bool watch_tcp;
 
 	mutex_lock(&health->lock);
-	tcp = (struct tcp_settings){
-		.idle_s = (int)(health->config.keepalive.tcp_idle_ms / 1000),
-		.interval_s =
-		    (int)(health->config.keepalive.tcp_interval_ms / 1000),
-		.count = (int)health->config.keepalive.tcp_count,
-	};
-	stall.tv_sec = health->config.network.write_stall_ms / 1000;
-	stall.tv_usec = health->config.network.write_stall_ms % 1000 * 1000;
+	tcp = health->tcp;
+	stall.tv_sec = health->write_stall_ms / 1000;
+	stall.tv_usec = health->write_stall_ms % 1000 * 1000;
 	watch_tcp = health->over_tcp && health->mode != KEEPALIVE_OFF;
 	mutex_unlock(&health->lock);
 	/* Zero is the kernel's "never", as in the configuration. */

@@ -19,6 +19,7 @@
 #include "keepalive/keepalive.h"
 #include "keepalive/learn.h"
 #include "keepalive/probe.h"
+#include "keepalive/tcp.h"
 #include "program/config.h"
 #include "program/counters.h"
 #include "program/guest.h"
@@ -36,8 +37,9 @@ struct health {
 	bool over_tcp GUARDED;
 	int64_t interval_ms GUARDED;
 	unsigned count GUARDED;
-	struct config config GUARDED; /* for the next connection's options */
-	bool changed GUARDED;         /* settings, since fwd-link looked */
+	struct tcp_settings tcp GUARDED; /* a connection's options */
+	int64_t write_stall_ms GUARDED;
+	bool changed GUARDED; /* settings, since fwd-link looked */
 
 	atomic_bool wants;   /* the guest's frames are looked at */
 	atomic_bool reading; /* fwd-down is inside recv() */
