@@ -41,6 +41,19 @@ set_wants(struct health *health) NEEDS(health->lock)
 	    memory_order_relaxed);
 }
 
+/* Another setting starts the search afresh; the same one again keeps what was
+ * found: if the peer is dead already, nothing could teach it a second time. Of
+ * another network, an unanswered probe tells. NULL: none is configured. */
+static void
+set_gateway(struct health *health, const uint8_t *gateway) NEEDS(health->lock)
+{
+	struct learned *learned = &health->learned;
+
+	if (learned->configured != (gateway != NULL) ||
+	    (gateway && memcmp(learned->gateway, gateway, 4) != 0))
+		learn_init(learned, gateway);
+}
+
 void
 health_configure(struct health *health, const struct config *config)
 {
@@ -63,7 +76,7 @@ health_configure(struct health *health, const struct config *config)
 	health->interval_ms = config->keepalive.interval_ms;
 	health->count = (unsigned)config->keepalive.count;
 	health->changed = true;
-	learn_init(&health->learned, configured ? gateway : NULL);
+	set_gateway(health, configured ? gateway : NULL);
 	set_wants(health);
 	mutex_unlock(&health->lock);
 	doorbell_ring(&health->link->bell);

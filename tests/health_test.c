@@ -327,6 +327,50 @@ START_TEST(what_is_learned_of_the_guest_wakes_the_prober)
 }
 END_TEST
 
+static const uint8_t gateway_ipv4[4] = { 192, 168, 105, 1 };
+
+/* The guest asks its gateway, and is answered; then it uses it. */
+static void
+learn_the_gateway(void)
+{
+	uint8_t request[PROBE_BYTES], answer[PROBE_BYTES];
+	uint8_t packet[60] = { 0 };
+
+	probe_arp_request(request, frames_guest_mac, gateway_ipv4, NULL);
+	memcpy(request + 28, guest_ipv4, 4);
+	health_from_guest(&health, request, sizeof(request));
+	arp_answer(answer, request);
+	ck_assert(!consumes(answer));
+	memcpy(packet, gateway_mac, 6);
+	memcpy(packet + 6, frames_guest_mac, 6);
+	packet[12] = 0x08;
+	packet[14] = 0x45;
+	memcpy(packet + 30, (const uint8_t[4]){ 9, 9, 9, 9 }, 4);
+	health_from_guest(&health, packet, sizeof(packet));
+}
+
+START_TEST(a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned)
+{
+	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
+	install();
+	learn_the_gateway();
+	ck_assert_str_eq(mode(), "arp");
+	config.log.level = LOG_LEVEL_DEBUG;
+	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
+	ck_assert_str_eq(mode(), "arp");
+	ck_assert(!health.wants);
+	/* One that gives a gateway, another or none asks for a new search. */
+	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "192.168.105.1");
+	ck_assert(health.wants);
+	ck_assert_str_eq(mode(), "arp");
+	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "192.168.105.9");
+	ck_assert_mem_eq(health.learned.gateway,
+	    ((const uint8_t[4]){ 192, 168, 105, 9 }), 4);
+	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
+	ck_assert_str_eq(mode(), "passive");
+}
+END_TEST
+
 /* ---- probes ---- */
 
 START_TEST(a_quiet_peer_is_probed_when_it_is_due_and_not_before)
@@ -791,6 +835,8 @@ modes(void)
 	tcase_add_test(
 	    tc, the_guests_frames_are_looked_at_while_the_gateway_is_unknown);
 	tcase_add_test(tc, what_is_learned_of_the_guest_wakes_the_prober);
+	tcase_add_test(
+	    tc, a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned);
 	tcase_add_test(tc, a_write_is_limited_as_configured);
 	tcase_add_test(tc, tcp_is_watched_by_the_kernel_unless_off);
 	return tc;
