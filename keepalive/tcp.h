@@ -5,7 +5,8 @@
 #define KEEPALIVE_TCP_H
 
 struct tcp_settings {
-	int idle_s; /* silence before the first probe; 0: leave all to the system */
+	/* Silence before the first probe; 0: none of this, as in a new socket. */
+	int idle_s;
 	int interval_s; /* between probes */
 	int count;      /* unanswered probes before the connection fails */
 };

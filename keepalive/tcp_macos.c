@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 
@@ -10,19 +11,21 @@
 int
 tcp_keepalive_set(int fd, const struct tcp_settings *settings)
 {
+	bool on = settings->idle_s != 0;
 	const struct {
 		int level, name, value;
 	} options[] = {
-		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		{ SOL_SOCKET, SO_KEEPALIVE, on },
+		{ IPPROTO_TCP, TCP_RXT_CONNDROPTIME,
+		    on ? tcp_limit_s(settings) : 0 },
 		{ IPPROTO_TCP, TCP_KEEPALIVE, settings->idle_s },
 		{ IPPROTO_TCP, TCP_KEEPINTVL, settings->interval_s },
 		{ IPPROTO_TCP, TCP_KEEPCNT, settings->count },
-		{ IPPROTO_TCP, TCP_RXT_CONNDROPTIME, tcp_limit_s(settings) },
 	};
+	/* Off, the rest says nothing. */
+	size_t count = on ? sizeof(options) / sizeof(*options) : 2;
 
-	if (settings->idle_s == 0)
-		return 0;
-	for (size_t i = 0; i < sizeof(options) / sizeof(*options); i++)
+	for (size_t i = 0; i < count; i++)
 		if (setsockopt(fd, options[i].level, options[i].name,
 			&options[i].value, sizeof(options[i].value)) != 0)
 			return -1;

@@ -140,17 +140,19 @@ health_prepare(struct health *health, int fd)
 {
 	struct tcp_settings tcp;
 	struct timeval stall;
-	bool watch_tcp;
+	bool over_tcp;
 
 	mutex_lock(&health->lock);
 	tcp = health->tcp;
 	stall.tv_sec = health->write_stall_ms / 1000;
 	stall.tv_usec = health->write_stall_ms % 1000 * 1000;
-	watch_tcp = health->over_tcp && health->mode != KEEPALIVE_OFF;
+	if (health->mode == KEEPALIVE_OFF)
+		tcp.idle_s = 0; /* as the system has it */
+	over_tcp = health->over_tcp;
 	mutex_unlock(&health->lock);
 	/* Zero is the kernel's "never", as in the configuration. */
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
-	if (watch_tcp && tcp_keepalive_set(fd, &tcp) < 0)
+	if (over_tcp && tcp_keepalive_set(fd, &tcp) < 0)
 		log_line(LOG_LEVEL_WARN, LOG_KEEPALIVE,
 		    "the system refused a TCP option error=\"%s\"",
 		    strerror(errno));
@@ -295,19 +297,36 @@ act(struct health *health, const struct loan *loan, int64_t now_ms)
 	}
 }
 
+/* True once after the settings changed. The connection was made with the
+ * old ones, so it is prepared again. */
+static bool
+take_change(struct health *health, uint64_t generation)
+{
+	struct loan loan;
+	bool changed;
+
+	mutex_lock(&health->lock);
+	changed = health->changed;
+	health->changed = false;
+	mutex_unlock(&health->lock);
+	if (changed && link_borrow(health->link, &loan, 0) == LINK_READY) {
+		if (loan.generation == generation)
+			health_prepare(health, loan.fd);
+		link_return(&loan);
+	}
+	return changed;
+}
+
 /* Fits the machine to the mode and the generation; false: nothing to watch. */
 static bool
-follow(struct health *health, uint64_t generation, int64_t now_ms)
+follow(struct health *health, uint64_t generation, int64_t now_ms, bool changed)
 {
 	enum keepalive_mode mode;
-	bool changed;
 	int64_t interval_ms;
 	unsigned count;
 
 	mutex_lock(&health->lock);
 	mode = mode_now(health);
-	changed = health->changed;
-	health->changed = false;
 	interval_ms = health->interval_ms;
 	count = health->count;
 	mutex_unlock(&health->lock);
@@ -326,9 +345,10 @@ follow(struct health *health, uint64_t generation, int64_t now_ms)
 int64_t
 health_tend(struct health *health, uint64_t generation, int64_t now_ms)
 {
+	bool changed = take_change(health, generation);
 	struct loan loan;
 
-	if (!follow(health, generation, now_ms))
+	if (!follow(health, generation, now_ms, changed))
 		return KEEPALIVE_NEVER;
 	if (keepalive_due(&health->machine) <= now_ms &&
 	    link_borrow(health->link, &loan, 0) == LINK_READY) {

@@ -64,7 +64,8 @@ void health_init(struct health *health, struct link *link, struct guest *guest);
 void health_configure(struct health *health, const struct config *config);
 void health_report(struct health *health, struct status *out);
 
-/* A new connection: the kernel's own watch over it, the limit of a write. */
+/* A new connection, or new settings for it: the kernel's own watch over it,
+ * the limit of a write. A write that is blocked already keeps its own. */
 void health_prepare(struct health *health, int fd);
 
 /* Called when due; decides, probes, reports a death to the link. Returns when

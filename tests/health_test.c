@@ -788,6 +788,19 @@ START_TEST(a_write_is_limited_as_configured)
 }
 END_TEST
 
+START_TEST(a_reload_limits_the_writes_of_the_present_connection)
+{
+	configure(KEEPALIVE_PASSIVE, "unix:/nowhere", "");
+	install();
+	health_prepare(&health, loan.fd);
+	tend();
+	config.network.write_stall_ms = 300;
+	configure(KEEPALIVE_PASSIVE, "unix:/nowhere", "");
+	tend();
+	ck_assert_int_eq(send_limit_ms(loan.fd), 300);
+}
+END_TEST
+
 static int
 keepalive_is_on(int fd)
 {
@@ -809,6 +822,9 @@ START_TEST(tcp_is_watched_by_the_kernel_unless_off)
 	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
 	health_prepare(&health, fd);
 	ck_assert_int_eq(keepalive_is_on(fd), 1);
+	configure(KEEPALIVE_OFF, "tcp:localhost:7000", "");
+	health_prepare(&health, fd);
+	ck_assert_int_eq(keepalive_is_on(fd), 0);
 	close(fd);
 	ck_assert_uint_eq(log_count("refused"), 0);
 }
@@ -838,6 +854,8 @@ modes(void)
 	tcase_add_test(
 	    tc, a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned);
 	tcase_add_test(tc, a_write_is_limited_as_configured);
+	tcase_add_test(
+	    tc, a_reload_limits_the_writes_of_the_present_connection);
 	tcase_add_test(tc, tcp_is_watched_by_the_kernel_unless_off);
 	return tc;
 }

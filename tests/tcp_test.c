@@ -120,6 +120,17 @@ START_TEST(an_idle_time_of_0_leaves_the_system_its_own)
 }
 END_TEST
 
+START_TEST(an_idle_time_of_0_ends_a_watch_that_was_on)
+{
+	static const struct tcp_settings none = { 0, 5, 3 };
+
+	ck_assert_int_eq(tcp_keepalive_set(dialled, &settings), 0);
+	ck_assert_int_eq(tcp_keepalive_set(dialled, &none), 0);
+	ck_assert_int_eq(option(dialled, SOL_SOCKET, SO_KEEPALIVE), 0);
+	ck_assert_int_eq(option(dialled, IPPROTO_TCP, LIMIT_OPTION), 0);
+}
+END_TEST
+
 START_TEST(a_refusal_is_told)
 {
 	static const struct tcp_settings absurd = { -1, 5, 3 };
@@ -149,6 +160,7 @@ main(void)
 	tcase_add_test(tc, the_limit_is_the_sum_of_all_waits);
 	tcase_add_test(tc, the_largest_settings_fit);
 	tcase_add_test(tc, an_idle_time_of_0_leaves_the_system_its_own);
+	tcase_add_test(tc, an_idle_time_of_0_ends_a_watch_that_was_on);
 	tcase_add_test(tc, a_refusal_is_told);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
