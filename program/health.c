@@ -437,14 +437,16 @@ health_consumes(
 }
 
 void
-health_from_guest(struct health *health, const uint8_t *frame, size_t length)
+health_from_guest(
+    struct health *health, const struct iovec *parcels, size_t count)
 {
-	bool learned;
+	bool learned = false;
 
-	/* Before the bell rings: mode_now() asks the guest for its MAC. */
-	guest_learn_mac(health->guest, frame);
 	mutex_lock(&health->lock);
-	learned = learn_from_guest(&health->learned, frame, length);
+	for (size_t i = 0; i < count; i++)
+		learned |= learn_from_guest(&health->learned,
+		    (const uint8_t *)parcels[i].iov_base + FRAME_HEADER_BYTES,
+		    parcels[i].iov_len - FRAME_HEADER_BYTES);
 	set_wants(health);
 	mutex_unlock(&health->lock);
 	if (learned) /* maybe enough to begin */

@@ -7,13 +7,15 @@
  *      main       health_configure(), health_report()
  *
  * What is shared is an atomic with one writer, or guarded by the lock. The
- * data path takes the lock only for a frame that may teach something. */
+ * data path takes the lock only for frames that may teach something: fwd-up
+ * once for a batch, and that only while something is unknown or in doubt. */
 #ifndef PROGRAM_HEALTH_H
 #define PROGRAM_HEALTH_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "framing/framing.h"
 #include "keepalive/keepalive.h"
@@ -89,9 +91,10 @@ health_may_consume(const struct frame *frame)
 bool health_consumes(
     struct health *health, const struct loan *loan, const struct frame *frame);
 
-/* Only while health->wants. */
+/* A batch of the guest's frames with their headers, whose MAC was learned
+ * before. Only while health->wants; one lock for all of them. */
 void health_from_guest(
-    struct health *health, const uint8_t *frame, size_t length);
+    struct health *health, const struct iovec *parcels, size_t count);
 
 /* The guest was replaced: what was learned of it is in doubt. */
 void health_doubt(struct health *health);

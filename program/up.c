@@ -113,12 +113,12 @@ sort_out(struct up *up)
 			up->last_long = i;
 		if (!admit(up, i, max_frame))
 			continue;
-		if (wants)
-			health_from_guest(up->copy->health, frame, length);
 		if (up->count == 0)
 			guest_learn_mac(up->copy->guest, frame);
 		up->parcels[up->count++] = batch_parcel(&up->batch, i);
 	}
+	if (wants)
+		health_from_guest(up->copy->health, up->parcels, up->count);
 	if (up->batch.count > 0)
 		adapt(up, bytes);
 }

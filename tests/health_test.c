@@ -147,6 +147,29 @@ watch_by_ping(void)
 	tend();
 }
 
+struct parcel {
+	uint8_t bytes[FRAME_HEADER_BYTES + 60];
+};
+
+static struct iovec
+wrap(struct parcel *parcel, const uint8_t frame[60])
+{
+	frame_put_header(parcel->bytes, 60);
+	memcpy(parcel->bytes + FRAME_HEADER_BYTES, frame, 60);
+	return (struct iovec){ parcel->bytes, sizeof(parcel->bytes) };
+}
+
+/* As fwd-up does with a batch of one. */
+static void
+from_guest(const uint8_t frame[60])
+{
+	struct parcel parcel;
+	struct iovec batch = wrap(&parcel, frame);
+
+	guest_learn_mac(&guest, frame);
+	health_from_guest(&health, &batch, 1);
+}
+
 /* The probe that has gone out; false: none. */
 static bool
 sent(uint8_t probe[PROBE_BYTES])
@@ -297,7 +320,7 @@ START_TEST(the_guests_frames_are_looked_at_while_the_gateway_is_unknown)
 	watch_by_arp();
 	ck_assert(health.wants);
 	frame_write(frame, sizeof(frame), 1);
-	health_from_guest(&health, frame, sizeof(frame));
+	from_guest(frame);
 	ck_assert(health.wants);
 	pass(5 * SECOND_MS);
 	ck_assert(sent(probe));
@@ -320,34 +343,59 @@ START_TEST(what_is_learned_of_the_guest_wakes_the_prober)
 	install();
 	ck_assert_int_eq(tend(), KEEPALIVE_NEVER);
 	doorbell_answer(&the_link.bell);
-	health_from_guest(&health, request, sizeof(request));
+	from_guest(request);
 	ck_assert_int_eq(read(the_link.bell.fds[0], (char[1]){ 0 }, 1), 1);
-	guest_learn_mac(&guest, request);
 	ck_assert_int_eq(tend(), time_ms + 5 * SECOND_MS);
 }
 END_TEST
 
 static const uint8_t gateway_ipv4[4] = { 192, 168, 105, 1 };
 
-/* The guest asks its gateway, and is answered; then it uses it. */
+/* What the guest sends through its gateway. */
 static void
-learn_the_gateway(void)
+far_packet(uint8_t packet[60])
 {
-	uint8_t request[PROBE_BYTES], answer[PROBE_BYTES];
-	uint8_t packet[60] = { 0 };
-
-	probe_arp_request(request, frames_guest_mac, gateway_ipv4, NULL);
-	memcpy(request + 28, guest_ipv4, 4);
-	health_from_guest(&health, request, sizeof(request));
-	arp_answer(answer, request);
-	ck_assert(!consumes(answer));
+	memset(packet, 0, 60);
 	memcpy(packet, gateway_mac, 6);
 	memcpy(packet + 6, frames_guest_mac, 6);
 	packet[12] = 0x08;
 	packet[14] = 0x45;
 	memcpy(packet + 30, (const uint8_t[4]){ 9, 9, 9, 9 }, 4);
-	health_from_guest(&health, packet, sizeof(packet));
 }
+
+/* The guest asks its gateway, and is answered; then it uses it. */
+static void
+learn_the_gateway(void)
+{
+	uint8_t request[PROBE_BYTES], answer[PROBE_BYTES];
+	uint8_t packet[60];
+
+	probe_arp_request(request, frames_guest_mac, gateway_ipv4, NULL);
+	memcpy(request + 28, guest_ipv4, 4);
+	from_guest(request);
+	arp_answer(answer, request);
+	ck_assert(!consumes(answer));
+	far_packet(packet);
+	from_guest(packet);
+}
+
+START_TEST(all_frames_of_a_batch_are_learned_from_in_one_call)
+{
+	uint8_t request[PROBE_BYTES], packet[60];
+	struct parcel parcels[2];
+	struct iovec batch[2];
+
+	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
+	guest_says();
+	probe_arp_request(request, frames_guest_mac, gateway_ipv4, gateway_mac);
+	far_packet(packet);
+	batch[0] = wrap(&parcels[0], request);
+	batch[1] = wrap(&parcels[1], packet);
+	health_from_guest(&health, batch, 2);
+	ck_assert_str_eq(mode(), "arp");
+	ck_assert(!health.wants);
+}
+END_TEST
 
 START_TEST(a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned)
 {
@@ -851,6 +899,7 @@ modes(void)
 	tcase_add_test(
 	    tc, the_guests_frames_are_looked_at_while_the_gateway_is_unknown);
 	tcase_add_test(tc, what_is_learned_of_the_guest_wakes_the_prober);
+	tcase_add_test(tc, all_frames_of_a_batch_are_learned_from_in_one_call);
 	tcase_add_test(
 	    tc, a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned);
 	tcase_add_test(tc, a_write_is_limited_as_configured);
