@@ -75,9 +75,10 @@ wait_for_buffers(struct down *down)
 
 enum refusal { TRY_AGAIN, DROP_ONE, DROP_SLOW, DROP_ABSENT };
 
-/* What to do about the frame that the guest's socket refused with `error`. */
+/* What to do about the frame that the socket of guest `which` refused with
+ * `error`. */
 static enum refusal
-judge_refusal(struct down *down, int error, int64_t *since_ms)
+judge_refusal(struct down *down, uint64_t which, int error, int64_t *since_ms)
 {
 	switch (error) {
 	case EINTR:
@@ -90,8 +91,9 @@ judge_refusal(struct down *down, int error, int64_t *since_ms)
 	case EMSGSIZE:
 		return DROP_ONE;
 	default: /* ECONNREFUSED, ENOTCONN, ...: nobody is there */
-		return guest_gone(down->copy->guest, error) ? TRY_AGAIN
-							    : DROP_ABSENT;
+		return guest_gone(down->copy->guest, which, error)
+			   ? TRY_AGAIN
+			   : DROP_ABSENT;
 	}
 }
 
@@ -116,10 +118,11 @@ send_frames(struct down *down)
 
 	while (done < down->count) {
 		size_t left = down->count - done;
+		uint64_t which = atomic_load_explicit(
+		    &copy->guest->present, memory_order_acquire);
 		int sent;
 
-		if (!atomic_load_explicit(
-			&copy->guest->present, memory_order_relaxed)) {
+		if (which == 0) {
 			guest_is_absent(down, left);
 			break;
 		}
@@ -133,7 +136,7 @@ send_frames(struct down *down)
 			since_ms = 0;
 			continue;
 		}
-		switch (judge_refusal(down, errno, &since_ms)) {
+		switch (judge_refusal(down, which, errno, &since_ms)) {
 		case TRY_AGAIN:
 			break;
 		case DROP_ONE: /* larger than our socket's buffer */

@@ -13,7 +13,9 @@
  * As long as fd is connected the kernel lets nobody else send to it, and tells
  * us nothing of who tried: so a guest that restarted is found by its file, or
  * by a send that is refused. Connecting to a new guest, or to nobody, throws
- * away what the old one had queued; only a dead guest's last frames.
+ * away what the old one had queued; only a dead guest's last frames. So guests
+ * are numbered, and a refused send says whom it was for: it may be reported
+ * when another guest has come and has frames in the queue.
  *
  * The lock orders those who may connect fd: fwd-up (first sender), fwd-down
  * (refused) and main (the file). It is held across no call that blocks:
@@ -71,7 +73,7 @@ open_descriptor(struct guest *guest, char why[GUEST_WHY_BYTES])
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 	guest->fd = fd;
-	guest->present = true;
+	guest->present = 1;
 	return 0;
 }
 
@@ -101,7 +103,7 @@ guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
 		break;
 	case GUEST_TAP:
 		guest->fd = tap_open(endpoint->name, why, GUEST_WHY_BYTES);
-		guest->present = guest->fd >= 0;
+		guest->present = guest->fd < 0 ? 0 : 1;
 		result = guest->fd < 0 ? -1 : 0;
 		break;
 	}
@@ -183,7 +185,7 @@ attach(struct guest *guest, const struct sockaddr_un *address, socklen_t length)
 		return -1;
 	guest->peer = *address;
 	guest->peer_length = length;
-	atomic_store(&guest->present, true);
+	atomic_store(&guest->present, ++guest->guests);
 	return 0;
 }
 
@@ -194,7 +196,7 @@ detach(struct guest *guest) NEEDS(guest->lock)
 
 	peer_watch_set(&guest->watch, NULL);
 	/* First: the frame of whom the kernel lets in next must find it so. */
-	atomic_store(&guest->present, false);
+	atomic_store(&guest->present, 0);
 	/* Fails only where there was nobody to leave (macOS). */
 	(void)connect(guest->fd, &nobody, sizeof(nobody));
 	guest->peer_length = 0;
@@ -326,7 +328,7 @@ guest_send(struct guest *guest, struct batch *batch, const struct frame *frames,
 }
 
 bool
-guest_gone(struct guest *guest, int error)
+guest_gone(struct guest *guest, uint64_t which, int error)
 {
 	char path[sizeof(guest->peer.sun_path) + 2];
 	bool was_there, replaced;
@@ -334,13 +336,13 @@ guest_gone(struct guest *guest, int error)
 	if (guest->endpoint.kind == GUEST_TAP && error != ENODEV)
 		return false; /* it is down, and may come up again */
 	if (guest->endpoint.kind != GUEST_UNIXGRAM) {
-		atomic_store(&guest->present, false);
+		atomic_store(&guest->present, 0);
 		return false;
 	}
 	mutex_lock(&guest->lock);
-	was_there = guest->peer_length > 0;
+	was_there = which != 0 && guest->present == which;
 	path_of(&guest->peer, guest->peer_length, path, sizeof(path));
-	replaced = attach_again(guest);
+	replaced = was_there ? attach_again(guest) : guest->present != 0;
 	mutex_unlock(&guest->lock);
 	if (was_there)
 		tell_gone(path, "a send was refused", replaced);

@@ -27,9 +27,10 @@ struct guest {
 	struct peer_watch watch GUARDED; /* of that file */
 	struct guest_endpoint endpoint;
 	int fd;
-	struct unix_file file; /* of our own socket, if it has one */
-	atomic_bool present;   /* somebody to send to */
-	_Atomic uint64_t mac;  /* 0 until learned */
+	struct unix_file file;    /* of our own socket, if it has one */
+	uint64_t guests GUARDED;  /* there were so far */
+	_Atomic uint64_t present; /* which of them is; 0: nobody to send to */
+	_Atomic uint64_t mac;     /* 0 until learned */
 
 	/* fwd-up's own: whom it heard last, and whether it complained. */
 	struct sockaddr_un sender;
@@ -66,10 +67,11 @@ int guest_receive(struct guest *guest, struct batch *batch, size_t limit);
 int guest_send(struct guest *guest, struct batch *batch,
     const struct frame *frames, size_t count);
 
-/* Sending found nobody at the other end (errno `error`). True: somebody took
- * its place, send again. False: nobody is there now; a guest that isn't on a
- * path and isn't `present` any more is gone for good. */
-bool guest_gone(struct guest *guest, int error);
+/* Sending found nobody at the other end (errno `error`), when `which` was
+ * present. True: somebody took its place, send again. False: nobody is there
+ * now; a guest that isn't on a path and isn't `present` any more is gone for
+ * good. A report about an earlier guest leaves the later one alone. */
+bool guest_gone(struct guest *guest, uint64_t which, int error);
 
 /* Poll this for POLLIN, then call guest_look(): it forgets a guest whose socket
  * was removed or replaced, so that a new one can send to us. True: it did. */
