@@ -222,8 +222,8 @@ serve_once(struct daemon *daemon)
 		on_signal(daemon, &note);
 	if (fds[POLL_ENDED].revents && !daemon->ending)
 		on_guest_gone(daemon);
-	if (fds[POLL_GUEST_FILE].revents && guest_look(&daemon->guest))
-		health_doubt(&daemon->health);
+	if (fds[POLL_GUEST_FILE].revents)
+		guest_look(&daemon->guest);
 	control_serve(
 	    &daemon->control, fds + POLL_CONTROL, clock_now_ms(), &answers);
 }

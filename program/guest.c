@@ -226,11 +226,18 @@ is_peer(const struct guest *guest, const struct sockaddr_un *sender,
 }
 
 static void
+tell_another(const struct guest *guest)
+{
+	if (guest->on_another)
+		guest->on_another(guest->context);
+}
+
+static void
 adopt(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
 {
 	char path[sizeof(sender->sun_path) + 2];
+	bool known, another;
 	int error = 0;
-	bool known;
 
 	mutex_lock(&guest->lock);
 	known = is_peer(guest, sender, length);
@@ -238,7 +245,10 @@ adopt(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
 		error = errno;
 		detach(guest);
 	}
+	another = !known && !error && guest->guests > 1;
 	mutex_unlock(&guest->lock);
+	if (another)
+		tell_another(guest);
 	path_of(sender, length, path, sizeof(path));
 	if (error)
 		log_line(LOG_LEVEL_WARN, LOG_GUEST,
@@ -344,6 +354,8 @@ guest_gone(struct guest *guest, uint64_t which, int error)
 	path_of(&guest->peer, guest->peer_length, path, sizeof(path));
 	replaced = was_there ? attach_again(guest) : guest->present != 0;
 	mutex_unlock(&guest->lock);
+	if (was_there && replaced)
+		tell_another(guest);
 	if (was_there)
 		tell_gone(path, "a send was refused", replaced);
 	return replaced;
@@ -373,6 +385,8 @@ guest_look(struct guest *guest)
 	if (moved)
 		replaced = attach_again(guest);
 	mutex_unlock(&guest->lock);
+	if (replaced)
+		tell_another(guest);
 	if (moved)
 		tell_gone(path, "its socket was removed or replaced", replaced);
 	return moved;

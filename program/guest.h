@@ -32,6 +32,11 @@ struct guest {
 	_Atomic uint64_t present; /* which of them is; 0: nobody to send to */
 	_Atomic uint64_t mac;     /* 0 until learned */
 
+	/* Called with no lock held, by whoever found that another guest took
+	 * the place of the one before. NULL: nobody wants to know. */
+	void (*on_another)(void *context);
+	void *context;
+
 	/* fwd-up's own: whom it heard last, and whether it complained. */
 	struct sockaddr_un sender;
 	socklen_t sender_length;

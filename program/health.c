@@ -17,14 +17,6 @@
 #define LAST_MOMENT_MS 50
 #define LAST_MOMENT_PART 200
 
-void
-health_init(struct health *health, struct link *link, struct guest *guest)
-{
-	*health = (struct health){ .link = link, .guest = guest };
-	mutex_init(&health->lock);
-	pong_limit_init(&health->pongs);
-}
-
 static bool
 probes_by_arp(const struct health *health) NEEDS(health->lock)
 {
@@ -39,6 +31,28 @@ set_wants(struct health *health) NEEDS(health->lock)
 	atomic_store_explicit(&health->wants,
 	    probes_by_arp(health) && learn_wants(&health->learned),
 	    memory_order_relaxed);
+}
+
+/* What was learned may be wrong; the guest's frames are looked at again. */
+static void
+doubt(void *context)
+{
+	struct health *health = context;
+
+	mutex_lock(&health->lock);
+	learn_doubt(&health->learned);
+	set_wants(health);
+	mutex_unlock(&health->lock);
+}
+
+void
+health_init(struct health *health, struct link *link, struct guest *guest)
+{
+	*health = (struct health){ .link = link, .guest = guest };
+	guest->on_another = doubt;
+	guest->context = health;
+	mutex_init(&health->lock);
+	pong_limit_init(&health->pongs);
 }
 
 /* Another setting starts the search afresh; the same one again keeps what was
@@ -216,7 +230,7 @@ probe(struct health *health, const struct loan *loan, int64_t now_ms)
 		return;
 	/* The gateway may have moved since it answered last. */
 	if (health->machine.unanswered > 0)
-		health_doubt(health);
+		doubt(health);
 	if (send_between(loan, frame)) {
 		keepalive_sent(&health->machine, now_ms);
 		counter_add(&health->probes, 1);
@@ -451,13 +465,4 @@ health_from_guest(
 	mutex_unlock(&health->lock);
 	if (learned) /* maybe enough to begin */
 		doorbell_ring(&health->link->bell);
-}
-
-void
-health_doubt(struct health *health)
-{
-	mutex_lock(&health->lock);
-	learn_doubt(&health->learned);
-	set_wants(health);
-	mutex_unlock(&health->lock);
 }

@@ -62,6 +62,8 @@ struct health {
 	struct guest *guest;
 };
 
+/* The guest is open; it tells the health of every other that takes its place,
+ * since what was learned is in doubt then. */
 void health_init(struct health *health, struct link *link, struct guest *guest);
 void health_configure(struct health *health, const struct config *config);
 void health_report(struct health *health, struct status *out);
@@ -95,8 +97,5 @@ bool health_consumes(
  * before. Only while health->wants; one lock for all of them. */
 void health_from_guest(
     struct health *health, const struct iovec *parcels, size_t count);
-
-/* The guest was replaced: what was learned of it is in doubt. */
-void health_doubt(struct health *health);
 
 #endif

@@ -478,6 +478,51 @@ START_TEST(a_guest_back_at_its_path_is_found_without_traffic)
 }
 END_TEST
 
+static void
+count_one(void *context)
+{
+	++*(int *)context;
+}
+
+START_TEST(every_guest_but_the_first_is_told_of_however_it_was_found)
+{
+	int others = 0, fd;
+
+	open_ours();
+	guest.on_another = count_one;
+	guest.context = &others;
+	fd = learned("vm");
+	say_and_hear(fd);
+	ck_assert_int_eq(others, 0);
+	/* By its file. */
+	die(fd, "vm");
+	fd = guest_at("vm");
+	ck_assert(guest_look(&guest));
+	ck_assert_int_eq(others, 1);
+	/* By a refused send. */
+	die(fd, "vm");
+	fd = guest_at("vm");
+	ck_assert_int_eq(answer(), -1);
+	ck_assert(gone(errno));
+	ck_assert_int_eq(others, 2);
+	ck_assert(!guest_look(&guest));
+	/* By its first frame, after nobody was there. */
+	close(fd);
+	ck_assert_int_eq(answer(), -1);
+	ck_assert(!gone(errno));
+	ck_assert_int_eq(others, 2);
+	fd = learned("other");
+	ck_assert_int_eq(others, 3);
+	/* By its first frame, before anybody knew of the other's end. */
+	close(fd);
+	ck_assert_int_eq(answer(), -1);
+	fd = learned("third");
+	ck_assert_int_eq(others, 4);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
 /* It died with its file left behind. */
 START_TEST(a_dead_guest_makes_room_for_anybody)
 {
@@ -891,6 +936,8 @@ restarts(void)
 	tcase_add_checked_fixture(tc, set_up, tear_down_and_count);
 	tcase_add_test(tc, a_guest_back_at_its_path_is_found_by_a_refused_send);
 	tcase_add_test(tc, a_guest_back_at_its_path_is_found_without_traffic);
+	tcase_add_test(
+	    tc, every_guest_but_the_first_is_told_of_however_it_was_found);
 	tcase_add_test(tc, a_dead_guest_makes_room_for_anybody);
 	tcase_add_test(
 	    tc, a_late_report_of_a_refused_send_leaves_the_next_guest_alone);

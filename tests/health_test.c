@@ -327,7 +327,7 @@ START_TEST(the_guests_frames_are_looked_at_while_the_gateway_is_unknown)
 	arp_answer(answer, probe);
 	ck_assert(consumes(answer));
 	ck_assert(!health.wants);
-	health_doubt(&health);
+	guest.on_another(guest.context);
 	ck_assert(health.wants);
 }
 END_TEST
