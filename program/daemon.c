@@ -200,7 +200,7 @@ on_status(void *context, struct status *out)
 	report_fill(context, out);
 }
 
-enum { POLL_SIGNALS, POLL_ENDED, POLL_GUEST_FILE, POLL_CONTROL };
+enum { POLL_SIGNALS, POLL_ENDED, POLL_GUEST, POLL_GUEST_FILE, POLL_CONTROL };
 
 static void
 serve_once(struct daemon *daemon)
@@ -209,20 +209,26 @@ serve_once(struct daemon *daemon)
 	struct pollfd fds[POLL_CONTROL + CONTROL_DESCRIPTORS] = {
 		[POLL_SIGNALS] = { .fd = daemon->signals, .events = POLLIN },
 		[POLL_ENDED] = { .fd = daemon->ended.fds[0], .events = POLLIN },
+		[POLL_GUEST] = { .fd = daemon->guest.bell.fds[0],
+		    .events = POLLIN },
 		[POLL_GUEST_FILE] = { .fd = guest_watch_fd(&daemon->guest),
 		    .events = POLLIN },
 	};
 	struct signal_note note;
 	int timeout =
 	    control_watch(&daemon->control, fds + POLL_CONTROL, clock_now_ms());
+	int patience = guest_patience_ms(&daemon->guest);
 
+	if (patience >= 0 && (timeout < 0 || timeout > patience))
+		timeout = patience;
 	if (poll(fds, POLL_CONTROL + CONTROL_DESCRIPTORS, timeout) < 0)
 		return; /* a signal: its note is in the pipe */
 	while (fds[POLL_SIGNALS].revents && signals_next(&note))
 		on_signal(daemon, &note);
 	if (fds[POLL_ENDED].revents && !daemon->ending)
 		on_guest_gone(daemon);
-	if (fds[POLL_GUEST_FILE].revents)
+	if (fds[POLL_GUEST].revents || fds[POLL_GUEST_FILE].revents ||
+	    patience >= 0)
 		guest_look(&daemon->guest);
 	control_serve(
 	    &daemon->control, fds + POLL_CONTROL, clock_now_ms(), &answers);

@@ -17,6 +17,10 @@
  * are numbered, and a refused send says whom it was for: it may be reported
  * when another guest has come and has frames in the queue.
  *
+ * The system gives a user only so many watches, and none of a file that he may
+ * not read: without one, main looks at the guest's file once a second. A bell
+ * tells it of each new guest, since that one may be without.
+ *
  * The lock orders those who may connect fd: fwd-up (first sender), fwd-down
  * (refused) and main (the file). It is held across no call that blocks:
  * connect() of a datagram socket doesn't. */
@@ -31,6 +35,9 @@
 
 #include "program/log.h"
 #include "program/tap.h"
+
+/* How long a guest that restarted waits at most where nothing tells. */
+#define UNWATCHED_LOOK_MS 1000
 
 static int
 fail(char why[GUEST_WHY_BYTES], const char *what, const char *reason)
@@ -82,7 +89,14 @@ open_path(struct guest *guest, mode_t mode, char why[GUEST_WHY_BYTES])
 {
 	guest->fd = unix_bind(&guest->file, SOCK_DGRAM, guest->endpoint.path,
 	    mode, why, GUEST_WHY_BYTES);
-	return guest->fd < 0 ? -1 : 0;
+	if (guest->fd >= 0 && doorbell_init(&guest->bell) == 0)
+		return 0;
+	if (guest->fd >= 0) {
+		fail(why, "no pipe", strerror(errno));
+		close(guest->fd);
+		guest_remove(guest);
+	}
+	return -1;
 }
 
 int
@@ -91,9 +105,11 @@ guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
 {
 	int result = -1;
 
-	*guest = (struct guest){ .endpoint = *endpoint, .fd = -1 };
+	*guest = (struct guest){ .endpoint = *endpoint,
+		.fd = -1,
+		.watch = PEER_WATCH_NONE,
+		.bell = { { -1, -1 } } };
 	mutex_init(&guest->lock);
-	peer_watch_init(&guest->watch);
 	switch (endpoint->kind) {
 	case GUEST_FD:
 		result = open_descriptor(guest, why);
@@ -107,10 +123,8 @@ guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
 		result = guest->fd < 0 ? -1 : 0;
 		break;
 	}
-	if (result < 0) {
-		peer_watch_destroy(&guest->watch);
+	if (result < 0)
 		mutex_destroy(&guest->lock);
-	}
 	return result;
 }
 
@@ -125,7 +139,8 @@ guest_close(struct guest *guest)
 {
 	guest_remove(guest);
 	close(guest->fd);
-	peer_watch_destroy(&guest->watch);
+	peer_watch_close(&guest->watch);
+	doorbell_destroy(&guest->bell);
 	mutex_destroy(&guest->lock);
 }
 
@@ -160,12 +175,29 @@ path_of(const struct sockaddr_un *address, socklen_t length, char *path,
 		    address->sun_path + abstract);
 }
 
-static ino_t
-inode_of(const char *path)
+/* Whether another file stands at the guest's path. The inode number of a file
+ * that is watched isn't given to another one; of one that isn't it may be, and
+ * the time tells. */
+static bool
+is_moved(const struct guest *guest, const char *path) NEEDS(guest->lock)
 {
 	struct stat file;
 
-	return lstat(path, &file) == 0 ? file.st_ino : 0;
+	if (guest->peer_inode == 0)
+		return false;
+	return lstat(path, &file) < 0 || file.st_ino != guest->peer_inode ||
+	       (guest->unwatched != 0 &&
+		   peer_watch_changed_ns(&file) != guest->peer_changed_ns);
+}
+
+static void
+note_file(struct guest *guest, const char *path) NEEDS(guest->lock)
+{
+	struct stat file = { .st_ino = 0 };
+
+	(void)lstat(path, &file);
+	guest->peer_inode = file.st_ino;
+	guest->peer_changed_ns = peer_watch_changed_ns(&file);
 }
 
 /* Connects to the address. The watch is set first: a file that is replaced in
@@ -178,14 +210,16 @@ attach(struct guest *guest, const struct sockaddr_un *address, socklen_t length)
 
 	path_of(address, length, path, sizeof(path));
 	if (has_file(address, length)) {
-		peer_watch_set(&guest->watch, path);
-		guest->peer_inode = inode_of(path);
+		guest->unwatched =
+		    peer_watch_set(&guest->watch, path) < 0 ? errno : 0;
+		note_file(guest, path);
 	}
 	if (connect(guest->fd, (const struct sockaddr *)address, length) < 0)
 		return -1;
 	guest->peer = *address;
 	guest->peer_length = length;
 	atomic_store(&guest->present, ++guest->guests);
+	doorbell_ring(&guest->bell);
 	return 0;
 }
 
@@ -195,6 +229,7 @@ detach(struct guest *guest) NEEDS(guest->lock)
 	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
 
 	peer_watch_set(&guest->watch, NULL);
+	guest->unwatched = 0;
 	/* First: the frame of whom the kernel lets in next must find it so. */
 	atomic_store(&guest->present, 0);
 	/* Fails only where there was nobody to leave (macOS). */
@@ -372,19 +407,48 @@ guest_watch_fd(struct guest *guest)
 	return fd;
 }
 
+int
+guest_patience_ms(struct guest *guest)
+{
+	bool unwatched;
+
+	mutex_lock(&guest->lock);
+	unwatched = guest->unwatched != 0;
+	mutex_unlock(&guest->lock);
+	return unwatched ? UNWATCHED_LOOK_MS : -1;
+}
+
+static void
+tell_unwatched(struct guest *guest, int error)
+{
+	const char *advice = peer_watch_advice(error);
+
+	if (error && !guest->told_unwatched)
+		log_line(LOG_LEVEL_WARN, LOG_GUEST,
+		    "can't watch the guest's socket, looking at it once a "
+		    "second instead error=\"%s\"%s%s%s",
+		    strerror(error), *advice ? " (" : "", advice,
+		    *advice ? ")" : "");
+	guest->told_unwatched |= error != 0;
+}
+
 bool
 guest_look(struct guest *guest)
 {
 	char path[sizeof(guest->peer.sun_path) + 2];
 	bool moved, replaced = false;
+	int unwatched;
 
+	doorbell_answer(&guest->bell);
 	mutex_lock(&guest->lock);
 	moved = peer_watch_drain(&guest->watch);
 	path_of(&guest->peer, guest->peer_length, path, sizeof(path));
-	moved |= guest->peer_inode != 0 && inode_of(path) != guest->peer_inode;
+	moved |= is_moved(guest, path);
 	if (moved)
 		replaced = attach_again(guest);
+	unwatched = guest->unwatched;
 	mutex_unlock(&guest->lock);
+	tell_unwatched(guest, unwatched);
 	if (replaced)
 		tell_another(guest);
 	if (moved)

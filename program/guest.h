@@ -14,6 +14,7 @@
 #include "program/batch.h"
 #include "program/guest_endpoint.h"
 #include "program/peer_watch.h"
+#include "reconnect/doorbell.h"
 #include "reconnect/sync.h"
 #include "reconnect/unix_bind.h"
 
@@ -24,7 +25,10 @@ struct guest {
 	struct sockaddr_un peer GUARDED; /* whom fd is connected to */
 	socklen_t peer_length GUARDED;   /* 0: nobody */
 	ino_t peer_inode GUARDED;        /* of its file, 0: it has none */
+	int64_t peer_changed_ns GUARDED; /* that file was */
 	struct peer_watch watch GUARDED; /* of that file */
+	int unwatched GUARDED;           /* errno, if that can't be; else 0 */
+	struct doorbell bell;            /* rings for main() at a new guest */
 	struct guest_endpoint endpoint;
 	int fd;
 	struct unix_file file;    /* of our own socket, if it has one */
@@ -41,6 +45,8 @@ struct guest {
 	struct sockaddr_un sender;
 	socklen_t sender_length;
 	bool told_anonymous;
+	/* main()'s own. */
+	bool told_unwatched;
 };
 
 /* Opens the endpoint; a path is bound with these permission bits, a dead
@@ -78,9 +84,11 @@ int guest_send(struct guest *guest, struct batch *batch,
  * good. A report about an earlier guest leaves the later one alone. */
 bool guest_gone(struct guest *guest, uint64_t which, int error);
 
-/* Poll this for POLLIN, then call guest_look(): it forgets a guest whose socket
- * was removed or replaced, so that a new one can send to us. True: it did. */
+/* Poll this and the bell for POLLIN, for guest_patience_ms() at most (-1: for
+ * ever), then call guest_look(): it forgets a guest whose socket was removed or
+ * replaced, so that a new one can send to us. True: it did. main() only. */
 int guest_watch_fd(struct guest *guest);
+int guest_patience_ms(struct guest *guest);
 bool guest_look(struct guest *guest);
 
 /* For people: the guest's path, "" if nobody is there. */

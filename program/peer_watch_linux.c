@@ -1,31 +1,47 @@
 #include "program/peer_watch.h"
 
+#include <errno.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
 void
-peer_watch_init(struct peer_watch *watch)
-{
-	watch->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	watch->target = -1;
-}
-
-void
-peer_watch_destroy(struct peer_watch *watch)
+peer_watch_close(struct peer_watch *watch)
 {
 	if (watch->fd >= 0)
 		close(watch->fd);
+	*watch = PEER_WATCH_NONE;
 }
 
-void
+int
 peer_watch_set(struct peer_watch *watch, const char *path)
 {
 	if (watch->target >= 0)
 		inotify_rm_watch(watch->fd, watch->target);
+	watch->target = -1;
+	if (!path)
+		return 0;
+	if (watch->fd < 0)
+		watch->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	/* IN_ATTRIB: the link count falls while somebody holds the inode. */
-	watch->target = path ? inotify_add_watch(watch->fd, path,
-				   IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
-			     : -1;
+	if (watch->fd >= 0)
+		watch->target = inotify_add_watch(
+		    watch->fd, path, IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF);
+	return watch->target < 0 ? -1 : 0;
+}
+
+int64_t
+peer_watch_changed_ns(const struct stat *file)
+{
+	return file->st_ctim.tv_sec * INT64_C(1000000000) +
+	       file->st_ctim.tv_nsec;
+}
+
+const char *
+peer_watch_advice(int error)
+{
+	if (error == EMFILE)
+		return "raise fs.inotify.max_user_instances";
+	return error == ENOSPC ? "raise fs.inotify.max_user_watches" : "";
 }
 
 bool

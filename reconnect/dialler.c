@@ -71,6 +71,9 @@ earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+/* Takes what the system has only so many of when there is a path to watch, and
+ * keeps it. Refused, it tries again in the next outage; the backoff bounds how
+ * long the path goes unseen. */
 static void
 arm(struct dialler *dialler)
 {
@@ -78,6 +81,8 @@ arm(struct dialler *dialler)
 	    dialler->settings.endpoint.listens ||
 	    dialler->settings.endpoint.kind != ENDPOINT_UNIX)
 		return;
+	if (dialler->watch.fd < 0)
+		watch_init(&dialler->watch);
 	watch_arm(&dialler->watch, dialler->settings.endpoint.path);
 	dialler->armed = true;
 }
@@ -451,6 +456,7 @@ dialler_start(struct dialler *dialler, struct link *link,
 	*dialler = (struct dialler){ .link = link,
 		.hooks = *hooks,
 		.settings = *settings,
+		.watch = { .fd = -1, .target = -1 },
 		.suspended_ms = clock_suspended_ms(),
 		.appeared =
 		    true, /* the daemon may just be starting, as we are */
@@ -462,11 +468,9 @@ dialler_start(struct dialler *dialler, struct link *link,
 	link_set_proof(link, settings->max_ms);
 	mutex_init(&dialler->lock);
 	condition_init(&dialler->heeded);
-	watch_init(&dialler->watch);
 	error = pthread_create(&dialler->thread, NULL, run, dialler);
 	if (error == 0)
 		return 0;
-	watch_destroy(&dialler->watch);
 	condition_destroy(&dialler->heeded);
 	mutex_destroy(&dialler->lock);
 	errno = error;

@@ -566,6 +566,17 @@ START_TEST(without_a_watch_the_backoff_finds_the_daemon)
 }
 END_TEST
 
+/* The system gives a user only so many. */
+START_TEST(nothing_is_taken_to_watch_where_there_is_no_path)
+{
+	aim("tcp:127.0.0.1:1");
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	stop();
+	ck_assert_int_eq(dialler.watch.fd, -1);
+}
+END_TEST
+
 START_TEST(another_endpoint_ends_the_present_generation)
 {
 	struct daemon first = daemon_start("sock");
@@ -973,6 +984,7 @@ daemons(void)
 	add(tc, a_daemon_that_accepts_and_closes_is_dialled_with_backoff);
 	add(tc, a_daemon_that_sends_a_byte_and_dies_does_not_spin_us);
 	add(tc, without_a_watch_the_backoff_finds_the_daemon);
+	add(tc, nothing_is_taken_to_watch_where_there_is_no_path);
 	return tc;
 }
 

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/support/connect_race.h"
@@ -287,7 +288,7 @@ START_TEST(a_dead_forwarders_path_is_taken_over)
 {
 	open_ours();
 	close(guest.fd);
-	close(guest_watch_fd(&guest));
+	doorbell_destroy(&guest.bell);
 	ck_assert(exists("ours"));
 	open_ours();
 	close(learned("vm"));
@@ -693,6 +694,88 @@ START_TEST(a_new_file_with_the_old_ones_inode_number_is_a_new_guest)
 }
 END_TEST
 
+/* The system gives us no more descriptors, of inotify or kqueue either. */
+static void
+learned_unwatched(int fd)
+{
+	struct rlimit normal, none;
+	int next = dup(fd);
+
+	ck_assert_int_eq(say(fd), 0);
+	close(next);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &normal), 0);
+	none = normal;
+	none.rlim_cur = (rlim_t)next;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	hear();
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &normal), 0);
+}
+
+static bool
+bell_rings(void)
+{
+	struct pollfd bell = { .fd = guest.bell.fds[0], .events = POLLIN };
+
+	return poll(&bell, 1, 0) == 1;
+}
+
+/* Its inode number may be that of the one before, its time may not. */
+static int
+restarted(int fd)
+{
+	ck_assert(!guest_look(&guest));
+	do {
+		poll(NULL, 0, 1);
+		die(fd, "vm");
+		fd = guest_at("vm");
+	} while (!guest_look(&guest));
+	return fd;
+}
+
+START_TEST(a_guest_that_cant_be_watched_is_looked_at_on_a_timer)
+{
+	int fd;
+
+	open_ours();
+	ck_assert_int_eq(guest_patience_ms(&guest), -1);
+	fd = guest_at("vm");
+	learned_unwatched(fd);
+	ck_assert_str_eq(peer(), "vm");
+	/* main() sleeps without a deadline: it is told of one. */
+	ck_assert(bell_rings());
+	ck_assert(!guest_look(&guest));
+	ck_assert(!bell_rings());
+	ck_assert_int_eq(guest_patience_ms(&guest), 1000);
+	ck_assert_uint_eq(
+	    log_count("warn guest: can't watch the guest's socket"), 1);
+	ck_assert(!guest_look(&guest));
+	ck_assert_uint_eq(log_count("can't watch"), 1);
+	fd = restarted(fd);
+	ck_assert_int_eq(say(fd), 0);
+	/* There is a watch again: nothing wakes anybody for nothing. */
+	ck_assert_int_eq(guest_patience_ms(&guest), -1);
+	ck_assert_int_eq(unlink("vm"), 0);
+	ck_assert(watch_tells());
+	ck_assert(guest_look(&guest));
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(nothing_is_taken_to_watch_a_guest_that_has_no_file)
+{
+	int fd;
+
+	open_ours();
+	ck_assert_int_eq(guest_watch_fd(&guest), -1);
+	fd = learned("@vm");
+	ck_assert_int_eq(guest_watch_fd(&guest), -1);
+	ck_assert_int_eq(guest_patience_ms(&guest), -1);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
 START_TEST(frames_of_the_new_guest_are_kept_those_of_the_dead_one_not)
 {
 	int fd, next;
@@ -948,6 +1031,9 @@ restarts(void)
 	tcase_add_test(tc, other_changes_of_its_file_or_folder_leave_the_guest);
 	tcase_add_test(
 	    tc, a_new_file_with_the_old_ones_inode_number_is_a_new_guest);
+	tcase_add_test(
+	    tc, a_guest_that_cant_be_watched_is_looked_at_on_a_timer);
+	tcase_add_test(tc, nothing_is_taken_to_watch_a_guest_that_has_no_file);
 	tcase_add_test(
 	    tc, frames_of_the_new_guest_are_kept_those_of_the_dead_one_not);
 	return tc;

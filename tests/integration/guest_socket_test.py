@@ -8,7 +8,7 @@ import socket
 import stat
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from forwarder import command_line
 from harness import (Case, Process, expect, expect_equal, needs, wait_for)
@@ -183,6 +183,39 @@ def guest_restarted_on_its_path_is_relearned_without_traffic(case: Case):
     for _ in range(5):
         bridge.guest.remove()
         bridge.guest = expect_relearned(case, bridge, connection, "vm.sock")
+
+
+@needs("namespaces")
+def guest_restarted_where_the_system_gives_no_watch_is_relearned(case: Case):
+    """As the 65th forwarder of a user would be, with 128 instances for him."""
+    daemon = case.own(FakeDaemon(case.path("net.sock"))).start()
+    control, path = case.path("control.sock"), case.path("guest.sock")
+    log = case.path("forwarder.log")
+    case.own(Process(
+        ["unshare", "--user", "--map-root-user", "sh", "-c",
+         'echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"', "sh",
+         *command_line(control, daemon.endpoint, f"unixgram:{path}")], log))
+    connection = case.own(daemon.accept())
+
+    def enter(number: int) -> Optional[FakeGuest]:
+        try:
+            guest = case.own(guest_on_path(case.path("vm.sock"), path))
+            guest.send(frame(number))
+            return guest
+        except PermissionError:  # still connected to the old one
+            case.path("vm.sock").unlink(missing_ok=True)
+            return None
+
+    for number in range(3):
+        guest = wait_for("the new guest to be let in", lambda: enter(number))
+        expect_equal("frame", number_of(connection.next()), number)
+        connection.send(frame(number))
+        expect_equal("frame in", number_of(guest.receive()), number)
+        guest.remove()
+    warnings = lines_of(log.read_text(), "warn guest: can't watch")
+    expect_equal("warnings", len(warnings), 1)
+    expect("max_user_instances" in warnings[0],
+           f"expected what to do: {warnings[0]}")
 
 
 @needs()
