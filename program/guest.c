@@ -36,6 +36,11 @@
 #include "program/log.h"
 #include "program/tap.h"
 
+/* Whoever may send to us can come and go as often as he likes. */
+static struct log_limit found_limit = { .burst = 20 };
+static struct log_limit gone_limit = { .burst = 20 };
+static struct log_limit unanswered_limit = { .burst = 5 };
+
 /* How long a guest that restarted waits at most where nothing tells. */
 #define UNWATCHED_LOOK_MS 1000
 
@@ -286,10 +291,11 @@ adopt(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
 		tell_another(guest);
 	path_of(sender, length, path, sizeof(path));
 	if (error)
-		log_line(LOG_LEVEL_WARN, LOG_GUEST,
+		log_limited(&unanswered_limit, LOG_LEVEL_WARN, LOG_GUEST,
 		    "can't answer peer=%s error=\"%s\"", path, strerror(error));
 	else if (!known)
-		log_line(LOG_LEVEL_INFO, LOG_GUEST, "found peer=%s", path);
+		log_limited(&found_limit, LOG_LEVEL_INFO, LOG_GUEST,
+		    "found peer=%s", path);
 }
 
 static void
@@ -351,8 +357,9 @@ guest_get_mac(const struct guest *guest, uint8_t mac[6])
 static void
 tell_gone(const char *path, const char *reason, bool replaced)
 {
-	log_line(LOG_LEVEL_WARN, LOG_GUEST, "%s peer=%s reason=\"%s\"",
-	    replaced ? "restarted" : "gone", path, reason);
+	log_limited(&gone_limit, LOG_LEVEL_WARN, LOG_GUEST,
+	    "%s peer=%s reason=\"%s\"", replaced ? "restarted" : "gone", path,
+	    reason);
 }
 
 int

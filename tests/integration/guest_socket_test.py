@@ -14,7 +14,7 @@ from forwarder import command_line
 from harness import (Case, Process, expect, expect_equal, needs, wait_for)
 from peers import (Bridge, Child, Connection, FakeDaemon, FakeGuest, frame,
                    guest_on_path, guest_pair, lines_of, number_of, numbers,
-                   run_forwarder)
+                   run_forwarder, swallow)
 
 UP, DOWN = "guest_to_network", "network_to_guest"
 EX_UNAVAILABLE, EX_OSERR, EX_CONFIG = 69, 71, 78
@@ -226,6 +226,30 @@ def guest_restarted_on_another_path_is_relearned_without_traffic(case: Case):
         bridge.guest.remove()
         bridge.guest = expect_relearned(case, bridge, connection,
                                         f"vm{number}.sock")
+
+
+@needs()
+def guest_that_comes_and_goes_without_end_does_not_fill_the_log(case: Case):
+    bridge = Bridge(case)
+    case.own(Child(swallow, bridge.meet().socket))
+
+    def come_and_go() -> None:
+        bridge.guest.remove()
+        try:
+            bridge.guest = bridge.new_guest("vm.sock")
+            bridge.guest.send(frame(1))
+        except (PermissionError, ConnectionRefusedError):
+            pass
+
+    started = time.monotonic()
+    while time.monotonic() - started < 2:
+        come_and_go()
+    for line, burst in (("info guest: found", 20), ("warn guest: gone", 20),
+                        ("warn guest: restarted", 20),
+                        ("warn guest: can't answer", 5)):
+        lines = len(bridge.log_lines(line))
+        expect(lines <= burst + 10, f"expected some lines, found {lines}:"
+                                    f" {line}")
 
 
 @needs()
