@@ -191,6 +191,22 @@ hand_on(
 	return result != DEFRAMER_PROTOCOL;
 }
 
+/* What recv() returns, once there is something. A recv() that waits on a Unix
+ * stream wakes up whenever the peer takes a frame of the other direction: the
+ * kernel wakes all who wait there, for bytes or for room (net/unix/af_unix.c,
+ * unix_write_space). A poll() wakes up for bytes alone. */
+static ssize_t
+receive(int fd, uint8_t *room, size_t bytes)
+{
+	for (;;) {
+		ssize_t n = recv(fd, room, bytes, MSG_DONTWAIT);
+
+		if (n >= 0 || (errno != EAGAIN && errno != EINTR))
+			return n;
+		wait_readable(fd, -1, INT64_MAX);
+	}
+}
+
 /* Reads one generation to its end; `reason` says what ended it. True: the peer
  * ended it, maybe inside a frame. */
 static bool
@@ -207,9 +223,7 @@ read_generation(
 		ssize_t n;
 
 		health_reads(health);
-		n = recv(loan->fd, room, bytes, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
+		n = receive(loan->fd, room, bytes);
 		if (n <= 0) {
 			snprintf(reason, LINK_REASON_BYTES, "%s",
 			    n < 0 ? strerror(errno) : "peer closed");

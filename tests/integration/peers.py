@@ -505,9 +505,10 @@ def resident_kib(pid: int) -> int:
                 if line.startswith("Rss:"))
 
 
-def context_switches(pid: int) -> int:
-    """Of all threads, since they started: each wakeup is one."""
+def context_switches(pid: int, thread: str = "") -> int:
+    """Of the thread, or of all, since they started: each wakeup is one."""
     return sum(int(line.split()[1])
                for task in Path(f"/proc/{pid}/task").iterdir()
+               if thread in (task / "comm").read_text()
                for line in (task / "status").read_text().splitlines()
-               if "ctxt_switches" in line)
+               if line.startswith("voluntary_ctxt_switches"))

@@ -139,6 +139,19 @@ def guest_that_is_gone_or_silent_wakes_nobody_in_vain(case: Case):
                  context_switches(bridge.pid) - before, 0)
 
 
+@needs("plain-build")
+def frame_wakes_only_the_thread_that_carries_it(case: Case):
+    """Some kernels wake readers for room as well as for bytes."""
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    before = context_switches(bridge.pid, "fwd-down")
+    for number in range(200):
+        bridge.guest.send(frame(number))
+        expect_equal("frame", number_of(connection.next()), number)
+    expect_equal("wakeups of fwd-down",
+                 context_switches(bridge.pid, "fwd-down") - before, 0)
+
+
 # --- system calls -------------------------------------------------------------
 
 class Traced:
