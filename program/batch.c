@@ -1,9 +1,12 @@
 #include "program/batch.h"
 
+#include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #define MEMORY_BYTES (BATCH_FRAMES * (size_t)BATCH_STRIDE)
+/* Several times what one batch of long frames takes (up.c), and with a page for
+ * every slot well within 4 MiB. */
+#define LONG_BYTES_MAX (512 * 1024)
 
 int
 batch_create(struct batch *batch)
@@ -27,12 +30,20 @@ batch_destroy(struct batch *batch)
 }
 
 void
-batch_trim(struct batch *batch, size_t keep)
+batch_tell_long(struct batch *batch, size_t i)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	size_t from = (keep * BATCH_STRIDE + page - 1) / page * page;
+	if (batch->length[i] <= batch->touched[i])
+		return;
+	batch->long_bytes += batch->length[i] - batch->touched[i];
+	batch->touched[i] = batch->length[i];
+}
 
-	if (from < MEMORY_BYTES)
-		madvise(
-		    batch->memory + from, MEMORY_BYTES - from, MADV_DONTNEED);
+void
+batch_trim(struct batch *batch)
+{
+	if (batch->long_bytes <= LONG_BYTES_MAX)
+		return;
+	madvise(batch->memory, MEMORY_BYTES, MADV_DONTNEED);
+	memset(batch->touched, 0, sizeof(batch->touched));
+	batch->long_bytes = 0;
 }

@@ -28,12 +28,16 @@ struct batch {
 	size_t count; /* frames received by the last call */
 	uint32_t length[BATCH_FRAMES];
 	bool cut[BATCH_FRAMES]; /* longer than a slot */
+	bool drained;           /* the last call took all there was (TAP) */
 	/* Who sent the first of them; length 0 if nobody with a name did. */
 	struct sockaddr_un sender;
 	socklen_t sender_length;
 
 	uint8_t *memory;
 	struct batch_system *system;
+	uint32_t
+	    touched[BATCH_FRAMES]; /* bytes of the longest frame, if long */
+	size_t long_bytes;         /* of those, in all */
 };
 
 /* Returns 0, or -1 with errno. */
@@ -56,8 +60,15 @@ batch_parcel(const struct batch *batch, size_t i)
 	return (struct iovec){ header, FRAME_HEADER_BYTES + batch->length[i] };
 }
 
-/* Gives the memory of the slots from `keep` on back to the system. */
-void batch_trim(struct batch *batch, size_t keep);
+/* Frames longer than this have touched more than a page or two of their slot,
+ * and are told of. */
+#define BATCH_LONG_BYTES 4096u
+void batch_tell_long(struct batch *batch, size_t i);
+
+/* Gives the memory back to the system once long frames have touched a good deal
+ * of it; the frames in it are gone. Frames that are all of one length never
+ * get there: long ones are taken a few at a time. */
+void batch_trim(struct batch *batch);
 
 /* Waits for the first frame, then takes what else is there, `limit` at most.
  * Returns 0, or -1 with errno. */

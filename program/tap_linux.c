@@ -100,11 +100,15 @@ tap_receive(struct batch *batch, int fd, size_t limit)
 
 	batch->count = 0;
 	batch->sender_length = 0;
+	/* Not first a read() that will only say EAGAIN again. */
+	if (batch->drained && poll(&readable, 1, -1) < 0)
+		return -1;
 	while (receive_one(batch, fd) < 0)
 		if (errno != EAGAIN || poll(&readable, 1, -1) < 0)
 			return -1;
 	while (batch->count < limit && receive_one(batch, fd) == 0)
 		;
+	batch->drained = batch->count < limit;
 	return 0;
 }
 

@@ -24,17 +24,13 @@
 #define APPETITE_WRITES 4
 #define APPETITE_BYTES (128 * 1024)
 
-/* Slots beyond these keep no memory for frames longer than a page. */
-#define LONG_FRAMES_KEPT 16
-#define LONG_FRAME_BYTES 4096
-
 struct up {
 	struct copy *copy;
 	struct batch batch;
 	struct iovec parcels[BATCH_FRAMES]; /* frames with their headers */
 	size_t count;                       /* of those, to deliver */
-	size_t last_long; /* the last slot with a long frame */
-	size_t typical;   /* bytes of a frame lately, leaning to the large */
+	size_t bytes;                       /* of their frames */
+	size_t typical; /* bytes of a frame lately, leaning to the large */
 };
 
 static size_t
@@ -103,19 +99,20 @@ sort_out(struct up *up)
 	    &up->copy->health->wants, memory_order_relaxed);
 	size_t bytes = 0;
 
-	up->count = up->last_long = 0;
+	up->count = up->bytes = 0;
 	for (size_t i = 0; i < up->batch.count; i++) {
 		const uint8_t *frame = batch_frame(&up->batch, i);
 		uint32_t length = up->batch.length[i];
 
 		bytes += length;
-		if (length > LONG_FRAME_BYTES)
-			up->last_long = i;
+		if (length > BATCH_LONG_BYTES)
+			batch_tell_long(&up->batch, i);
 		if (!admit(up, i, max_frame))
 			continue;
 		if (up->count == 0)
 			guest_learn_mac(up->copy->guest, frame);
 		up->parcels[up->count++] = batch_parcel(&up->batch, i);
+		up->bytes += length;
 	}
 	if (wants)
 		health_from_guest(up->copy->health, up->parcels, up->count);
@@ -124,14 +121,14 @@ sort_out(struct up *up)
 }
 
 static void
-count_written(struct copy *copy, const struct iovec *parcels, size_t count)
+count_written(struct up *up, size_t from, size_t count)
 {
-	size_t bytes = 0;
+	size_t bytes = count == up->count ? up->bytes : 0;
 
-	for (size_t i = 0; i < count; i++)
-		bytes += parcels[i].iov_len - FRAME_HEADER_BYTES;
-	counter_add(&copy->up.frames, count);
-	counter_add(&copy->up.bytes, bytes);
+	for (size_t i = from; i < from + count && count < up->count; i++)
+		bytes += up->parcels[i].iov_len - FRAME_HEADER_BYTES;
+	counter_add(&up->copy->up.frames, count);
+	counter_add(&up->copy->up.bytes, bytes);
 }
 
 /* The generation broke under a write. */
@@ -164,7 +161,7 @@ write_some(struct up *up, struct loan *loan, size_t from)
 	error = errno;
 	mutex_unlock(&loan->connection->writing);
 
-	count_written(copy, up->parcels + from, done);
+	count_written(up, from, done);
 	if (done < left)
 		report(copy, loan->generation, error);
 	link_return(loan);
@@ -233,8 +230,7 @@ copy_up(struct copy *copy)
 		sort_out(up);
 		if (!deliver(up))
 			break;
-		if (up->last_long >= LONG_FRAMES_KEPT)
-			batch_trim(&up->batch, LONG_FRAMES_KEPT);
+		batch_trim(&up->batch);
 	}
 	batch_destroy(&up->batch);
 	free(up);

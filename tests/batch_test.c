@@ -431,29 +431,52 @@ START_TEST(nothing_has_memory_before_it_is_used)
 }
 END_TEST
 
-START_TEST(a_trim_gives_the_memory_back_but_for_what_is_kept)
+/* Frames that were received into the first slots, as one batch. */
+static void
+tell_frames(size_t count, uint32_t bytes)
+{
+	for (size_t i = 0; i < count; i++) {
+		batch.length[i] = bytes;
+		if (bytes > BATCH_LONG_BYTES)
+			batch_tell_long(&batch, i);
+	}
+	batch_trim(&batch);
+}
+
+START_TEST(a_burst_of_long_frames_gives_all_its_memory_back)
 {
 	swell();
-	ck_assert_uint_gt(resident(16, BATCH_FRAMES), 4000 * 4096 / page);
-	batch_trim(&batch, 16);
-	ck_assert_uint_eq(resident(16, BATCH_FRAMES), 0);
-	ck_assert_uint_ge(resident(0, 16), 16 * (FRAME_LIMIT_BYTES / page));
-	for (size_t i = 0; i < 16 * (size_t)BATCH_STRIDE; i++)
-		if (batch.memory[i] != 1)
-			ck_abort_msg("byte %zu was kept and is another", i);
+	tell_frames(BATCH_FRAMES, 65000);
+	ck_assert_uint_eq(resident(0, BATCH_FRAMES), 0);
 }
 END_TEST
 
-/* Slots begin within pages; a page of both sides is kept. */
-START_TEST(a_trim_takes_nothing_of_the_last_slot_kept)
+/* What up.c takes at once of frames of one length. */
+START_TEST(frames_of_one_length_keep_their_memory)
 {
-	swell();
-	for (size_t keep = BATCH_FRAMES; keep > 0; keep--) {
-		batch_trim(&batch, keep);
-		ck_assert_uint_eq(batch.memory[keep * BATCH_STRIDE - 1], 1);
+	for (uint32_t bytes = BATCH_LONG_BYTES; bytes < 65550; bytes += 500) {
+		swell();
+		for (int i = 0; i < 1000; i++)
+			tell_frames(128u * 1024 / bytes, bytes);
+		ck_assert_uint_gt(resident(0, BATCH_FRAMES), 4000);
 	}
-	batch_trim(&batch, 0);
-	ck_assert_uint_eq(resident(0, BATCH_FRAMES), 0);
+}
+END_TEST
+
+START_TEST(long_frames_here_and_there_add_up)
+{
+	size_t rounds = 0;
+
+	swell();
+	while (resident(0, BATCH_FRAMES) > 0) {
+		size_t i = rounds++ * 37 % BATCH_FRAMES;
+
+		batch.length[i] = 9014;
+		batch_tell_long(&batch, i);
+		batch_trim(&batch);
+		ck_assert_uint_lt(rounds, 100);
+	}
+	ck_assert_uint_ge(rounds, 40);
 }
 END_TEST
 
@@ -461,7 +484,8 @@ START_TEST(frames_are_received_again_after_a_trim)
 {
 	guest_sends_many(3, 65550);
 	receive(BATCH_FRAMES);
-	batch_trim(&batch, 1);
+	tell_frames(BATCH_FRAMES, 65550);
+	ck_assert_uint_eq(resident(0, BATCH_FRAMES), 0);
 	guest_sends_many(3, 65550);
 	receive(BATCH_FRAMES);
 	ck_assert_uint_eq(batch.count, 3);
@@ -501,8 +525,9 @@ slots(void)
 	tcase_add_test(tc, headers_leave_the_neighbours_alone);
 	tcase_add_test(tc, a_frame_starts_on_a_cache_line);
 	tcase_add_test(tc, nothing_has_memory_before_it_is_used);
-	tcase_add_test(tc, a_trim_gives_the_memory_back_but_for_what_is_kept);
-	tcase_add_test(tc, a_trim_takes_nothing_of_the_last_slot_kept);
+	tcase_add_test(tc, a_burst_of_long_frames_gives_all_its_memory_back);
+	tcase_add_test(tc, frames_of_one_length_keep_their_memory);
+	tcase_add_test(tc, long_frames_here_and_there_add_up);
 	tcase_add_test(tc, frames_are_received_again_after_a_trim);
 	return tc;
 }

@@ -59,7 +59,7 @@ def memory_stays_small_under_load_of_any_size(case: Case):
     case.own(Child(swallow, connection.socket))
     case.own(Child(read_guest, bridge.guest))
     seen = []
-    for sizes in ([60], [1514], [65000], SIZES, [60]):
+    for sizes in ([60], [1514], [6000], [65000], SIZES, [60]):
         before = bridge.status()
         senders = [case.own(Child(flood, bridge.guest, 1000000, sizes)),
                    case.own(Child(pour, connection, sizes[-1]))]
