@@ -153,19 +153,23 @@ void
 health_prepare(struct health *health, int fd)
 {
 	struct tcp_settings tcp;
-	struct timeval stall;
+	struct timeval wait;
+	int64_t wait_us;
 	bool over_tcp;
 
 	mutex_lock(&health->lock);
 	tcp = health->tcp;
-	stall.tv_sec = health->write_stall_ms / 1000;
-	stall.tv_usec = health->write_stall_ms % 1000 * 1000;
+	/* stream_write() bears with two waits: a call that took a part can't
+	 * tell how long it waited for the rest. */
+	wait_us = health->write_stall_ms * 1000 / 2;
 	if (health->mode == KEEPALIVE_OFF)
 		tcp.idle_s = 0; /* as the system has it */
 	over_tcp = health->over_tcp;
 	mutex_unlock(&health->lock);
 	/* Zero is the kernel's "never", as in the configuration. */
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
+	wait.tv_sec = wait_us / 1000000;
+	wait.tv_usec = wait_us % 1000000;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
 	if (over_tcp && tcp_keepalive_set(fd, &tcp) < 0)
 		log_line(LOG_LEVEL_WARN, LOG_KEEPALIVE,
 		    "the system refused a TCP option error=\"%s\"",

@@ -22,7 +22,8 @@
 /* What the system takes of each write, for the tests that say so. */
 static struct {
 	size_t at_most;      /* bytes a call; 0: as the system likes */
-	size_t breaks_after; /* bytes in all; then EPIPE */
+	size_t breaks_after; /* bytes in all; then breaks_with */
+	int breaks_with;
 	size_t taken, calls;
 	bool in_charge;
 } kernel;
@@ -54,7 +55,7 @@ play_kernel(const struct msghdr *message)
 
 	kernel.calls++;
 	if (left == 0) {
-		errno = EPIPE;
+		errno = kernel.breaks_with;
 		return -1;
 	}
 	taken = take(message, most < left ? most : left, stored + kernel.taken);
@@ -89,6 +90,7 @@ be_kernel(size_t at_most, size_t breaks_after)
 {
 	kernel.at_most = at_most;
 	kernel.breaks_after = breaks_after;
+	kernel.breaks_with = EPIPE;
 	kernel.taken = kernel.calls = 0;
 	kernel.in_charge = true;
 }
@@ -526,6 +528,25 @@ START_TEST(a_peer_that_reads_nothing_for_the_limit_is_a_break)
 }
 END_TEST
 
+/* Wherever it stands still: within a frame, between two, at the beginning. */
+START_TEST(two_waits_without_a_byte_are_a_break)
+{
+	static const size_t stands_still_after[] = { 0, 1, 4 + 1514, 2000 };
+
+	for (size_t i = 0; i < 4; i++) {
+		count = stream_bytes = 0;
+		add_frames(10, 1514);
+		be_kernel(0, stands_still_after[i]);
+		kernel.breaks_with = EAGAIN;
+		errno = 0;
+		ck_assert_uint_eq(stream_write(-1, parcels, count, NO_LIMIT),
+		    stands_still_after[i] / (4 + 1514));
+		ck_assert_int_eq(errno, EAGAIN);
+		ck_assert_uint_eq(kernel.calls, 2);
+	}
+}
+END_TEST
+
 static TCase *
 whole(void)
 {
@@ -537,6 +558,7 @@ whole(void)
 	tcase_add_test(tc, a_part_that_went_is_finished_wherever_it_was_cut);
 	tcase_add_test(tc, a_small_buffer_and_a_slow_reader_lose_nothing);
 	tcase_add_test(tc, signals_cost_no_byte);
+	tcase_add_test(tc, two_waits_without_a_byte_are_a_break);
 	return tc;
 }
 

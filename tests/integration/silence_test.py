@@ -157,12 +157,21 @@ def frozen_daemon_is_found_by_its_missing_answers(case: Case):
 
 @needs()
 def frozen_daemon_is_found_by_a_write_that_makes_no_progress(case: Case):
+    find_by_write(case, 5000, 1514)
+
+
+@needs()
+def frozen_daemon_is_found_by_a_write_that_took_half_a_frame(case: Case):
+    find_by_write(case, 500, 60000)
+
+
+def find_by_write(case: Case, frames_per_s: int, size: int) -> None:
     bridge = Bridge(case, ["keepalive.mode=passive", "network.write_stall=1s"])
     daemon = case.own(Child(echo_daemon, bridge.daemon))
     expect_echo(bridge, 1)
     daemon.signal(signal.SIGSTOP)
     stopped = time.time()
-    guest = case.own(Child(flood, bridge.guest, 5000, [1514]))
+    guest = case.own(Child(flood, bridge.guest, frames_per_s, [size]))
     found = wait_for_time_of(bridge.forwarder.log_text, LOST) - stopped
     # The socket's buffer has to fill first.
     expect_about("frozen, write stall", found, 1, over=0.5)
