@@ -14,9 +14,10 @@ struct copy {
 	struct link *link;
 	struct tuning *tuning;
 	struct health *health;
-	struct up_counters up;
-	struct down_counters down;
-	struct doorbell *ended; /* rings when the guest is gone for good */
+	_Alignas(CACHE_LINE_BYTES) struct up_counters up;
+	_Alignas(CACHE_LINE_BYTES) struct down_counters down;
+	_Alignas(CACHE_LINE_BYTES) struct doorbell
+	    *ended; /* rings when the guest is gone for good */
 	atomic_bool guest_gone;
 };
 

@@ -6,6 +6,9 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+/* What a copy thread writes all the time lies on cache lines of its own. */
+#define CACHE_LINE_BYTES 64
+
 typedef _Atomic uint64_t counter;
 
 static inline void

@@ -43,9 +43,7 @@ struct health {
 	int64_t write_stall_ms GUARDED;
 	bool changed GUARDED; /* settings, since fwd-link looked */
 
-	atomic_bool wants;   /* the guest's frames are looked at */
-	atomic_bool reading; /* fwd-down is inside recv() */
-	_Atomic int64_t last_byte_ms;
+	atomic_bool wants; /* the guest's frames are looked at */
 	_Atomic uint64_t answered_generation;
 
 	counter probes, deaths;    /* fwd-link */
@@ -55,11 +53,14 @@ struct health {
 
 	/* fwd-link's own. */
 	struct keepalive machine;
-	/* fwd-down's own. */
-	struct pong_limit pongs;
-
 	struct link *link;
 	struct guest *guest;
+
+	/* fwd-down's, with each recv(). */
+	_Alignas(CACHE_LINE_BYTES) atomic_bool reading; /* is inside it */
+	_Atomic int64_t last_byte_ms;
+	/* fwd-down's own. */
+	struct pong_limit pongs;
 };
 
 /* The guest is open; it tells the health of every other that takes its place,
