@@ -281,8 +281,9 @@ def reload_moves_the_listener_and_keeps_one_that_stays(case: Case):
     forwarder.reload("network", "hold", "forever")
     first, second = case.path("first.sock"), case.path("second.sock")
     port = free_port()
-    case.own(forwarder.daemon.accept())
+    daemon = case.own(forwarder.daemon.accept())
     forwarder.reload("network", "endpoint", f"listen-unix:{first}")
+    daemon.expect_end()  # until then it gets the guest's frames
     client = case.own(call(f"listen-unix:{first}"))
     expect_both_ways(forwarder.guest, client, 1)
     forwarder.reload("keepalive", "count", "7")
@@ -306,8 +307,8 @@ def reload_moves_the_listener_and_keeps_one_that_stays(case: Case):
     expect_both_ways(forwarder.guest, client, 5)
     forwarder.reload("network", "allow", "127.0.0.2/32")
     client.expect_end()
-    expect(forwarder.lines(f'{LOST} reason="the client is not in allow'),
-           "expected it to be told")
+    wait_for("it to be told", lambda: forwarder.lines(
+        f'{LOST} reason="the client is not in allow'))
     case.own(call(endpoint)).expect_end()
     client = case.own(call(endpoint, "127.0.0.2"))
     wait_for("it to be served", lambda: forwarder.status()
@@ -325,7 +326,9 @@ def reload_to_a_listener_that_cannot_be_keeps_the_old_one(case: Case):
     forwarder = Configured(case)
     forwarder.reload("network", "hold", "forever")
     path = case.path("listen.sock")
+    daemon = case.own(forwarder.daemon.accept())
     forwarder.reload("network", "endpoint", f"listen-unix:{path}")
+    daemon.expect_end()
     client = case.own(call(f"listen-unix:{path}"))
     expect_both_ways(forwarder.guest, client, 1)
     with socket.create_server((LOOPBACK, 0)) as taken:
@@ -351,11 +354,13 @@ def reload_moves_the_listener_to_another_address_of_its_port(case: Case):
     forwarder = Configured(case)
     port = free_port()
     forwarder.reload("network", "allow", "127.0.0.0/8")
+    client = case.own(forwarder.daemon.accept())
     near, all_of_them, other = (f"listen-tcp:{host}:{port}" for host in
                                 (LOOPBACK, "0.0.0.0", "127.0.0.2"))
     for number, (endpoint, address) in enumerate((
             (near, near), (all_of_them, other), (other, other), (near, near))):
         forwarder.reload("network", "endpoint", endpoint)
+        client.expect_end()
         client = case.own(call(address))
         expect_both_ways(forwarder.guest, client, number)
 
@@ -365,7 +370,9 @@ def reload_to_a_port_of_somebody_else_leaves_the_old_listener(case: Case):
     forwarder = Configured(case)
     port = free_port()
     forwarder.reload("network", "allow", "127.0.0.0/8")
+    daemon = case.own(forwarder.daemon.accept())
     forwarder.reload("network", "endpoint", f"listen-tcp:{LOOPBACK}:{port}")
+    daemon.expect_end()
     client = case.own(call(f"listen-tcp:{LOOPBACK}:{port}"))
     expect_both_ways(forwarder.guest, client, 1)
     with socket.create_server(("127.0.0.2", port)):
