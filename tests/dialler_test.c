@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -17,10 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "reconnect/clock.h"
 #include "reconnect/wait.h"
 #include "tests/support/hanging_lookup.h"
 #include "tests/support/listener.h"
+#include "tests/support/settable_clock.h"
 #include "tests/support/suite.h"
 
 /* So long that only something else than the backoff can end a wait. */
@@ -181,6 +182,7 @@ static void
 set_up(void)
 {
 	signal(SIGPIPE, SIG_IGN);
+	clock_stop(0);
 	scratch_enter();
 	descriptors_before = open_descriptors();
 	settings = (struct dialler_settings){ .min_ms = LONG_MS,
@@ -960,6 +962,185 @@ START_TEST(up_and_proven_it_never_wakes)
 }
 END_TEST
 
+/* ---- a host that sleeps ---- */
+
+/* Neither backoff nor watch would find the daemon. */
+START_TEST(a_daemon_is_dialled_at_once_when_the_host_wakes_up)
+{
+	struct daemon daemon;
+
+	settings.watch = false;
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	daemon = daemon_start("sock");
+	clock_sleep(60000);
+	expect_up(1, false);
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+START_TEST(waking_up_once_starts_the_backoff_over_once)
+{
+	int64_t slept_ms;
+
+	settings.min_ms = settings.max_ms = 100;
+	settings.watch = false;
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	slept_ms = clock_now_ms();
+	clock_sleep(60000);
+	/* One that was due anyway, one at once, and then as ever. */
+	for (int i = 0; i < 5; i++)
+		expect(LINK_EVENT_DIAL_FAILED);
+	ck_assert_int_ge(clock_now_ms() - slept_ms, 3 * 100);
+}
+END_TEST
+
+/* ---- what a daemon may take its time for ---- */
+
+static void
+await_dials(uint64_t dials)
+{
+	struct link_view view = { 0 };
+
+	while (view.dials < dials) {
+		sched_yield();
+		link_look(&shared, &view);
+	}
+}
+
+/* Bound before the loss and so unseen by the watch, listening after it. */
+START_TEST(after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while)
+{
+	struct daemon old = daemon_start("sock"), next;
+	struct link_event event;
+
+	start();
+	expect_up(1, false);
+	daemon_accept(&old);
+	daemon_prove(&old);
+	doorbell_ring(&shared.bell);
+	expect(LINK_EVENT_PROVEN); /* nothing is watched any more */
+	unlink("sock");
+	next = (struct daemon){ bound_unix("sock"), -1 };
+	clock_stop(clock_now_ms() + 1000); /* patience lasts, now */
+	daemon_hang_up(&old);
+	expect_end(LINK_EVENT_LOST, 1, "peer closed");
+	await_dials(2);
+	ck_assert_int_eq(listen(next.listener, 5), 0);
+	event = next_event();
+	ck_assert_int_eq(event.kind, LINK_EVENT_UP);
+	ck_assert_uint_eq(event.generation, 2);
+	close(old.listener);
+	daemon_kill(&next, "sock");
+}
+END_TEST
+
+/* ---- clients ---- */
+
+static void
+listen_at_sock(int backlog)
+{
+	aim("listen-unix:sock");
+	settings.listen_fd = listening_unix("sock", backlog);
+	fcntl(settings.listen_fd, F_SETFL, O_NONBLOCK);
+}
+
+#define CLIENTS 20
+
+START_TEST(clients_that_come_at_once_are_taken_ten_milliseconds_apart)
+{
+	static const char reason[] = "another client took its place";
+	int64_t began_ms = clock_now_ms();
+	int clients[CLIENTS];
+
+	listen_at_sock(CLIENTS);
+	for (int i = 0; i < CLIENTS; i++)
+		clients[i] = call("sock");
+	start();
+	expect_up(1, false);
+	for (uint64_t generation = 2; generation <= CLIENTS; generation++) {
+		expect_end(LINK_EVENT_UNPROVEN, generation - 1, reason);
+		expect_up(generation, true);
+	}
+	ck_assert_int_ge(
+	    clock_now_ms() - began_ms, (CLIENTS - 1) * REDIAL_SPACING_MS);
+	close_all(clients, CLIENTS);
+}
+END_TEST
+
+static atomic_int client_delays;
+
+static bool
+greet_without_delay(void *context, int fd)
+{
+	int prompt = 0;
+	socklen_t length = sizeof(prompt);
+
+	ck_assert_int_eq(
+	    getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &prompt, &length), 0);
+	atomic_store(&client_delays, !prompt);
+	return greet(context, fd);
+}
+
+START_TEST(what_a_tcp_client_is_sent_is_never_held_back)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int client = socket(AF_INET, SOCK_STREAM, 0);
+	char port[6], endpoint[32];
+
+	settings.listen_fd = listening_tcp(AF_INET, 5, port);
+	fcntl(settings.listen_fd, F_SETFL, O_NONBLOCK);
+	snprintf(endpoint, sizeof(endpoint), "listen-tcp:127.0.0.1:%s", port);
+	aim(endpoint);
+	atomic_store(&client_delays, -1);
+	hooks.greet = greet_without_delay;
+	start();
+	address.sin_port = htons((uint16_t)strtoul(port, NULL, 10));
+	ck_assert_int_eq(
+	    connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+	expect_up(1, false);
+	ck_assert_int_eq(atomic_load(&client_delays), 0);
+	close(client);
+}
+END_TEST
+
+/* ---- many forwarders on a host ---- */
+
+static _Atomic pid_t pretended;
+
+/* Another process each time. */
+pid_t
+getpid(void)
+{
+	pid_t pid = atomic_load(&pretended);
+	pid_t (*real)(void) = dlsym(RTLD_NEXT, "getpid");
+
+	return pid ? pid : real();
+}
+
+#define FORWARDERS 16
+
+START_TEST(forwarders_that_start_in_the_same_millisecond_have_other_jitter)
+{
+	uint32_t luck[FORWARDERS];
+
+	clock_stop(1000000);
+	for (int i = 0; i < FORWARDERS; i++) {
+		listen_at_sock(5); /* takes no jitter from its luck */
+		atomic_store(&pretended, 1000 + i);
+		start();
+		stop();
+		atomic_store(&pretended, 0);
+		luck[i] = dialler.random;
+		for (int j = 0; j < i; j++)
+			ck_assert_uint_ne(luck[i], luck[j]);
+		unlink("sock");
+	}
+}
+END_TEST
+
 static int rounds;
 
 static void
@@ -1046,6 +1227,33 @@ stopping(void)
 	return tc;
 }
 
+static TCase *
+sleeping(void)
+{
+	TCase *tc = tcase_create("sleeping");
+
+	tcase_set_timeout(tc, 15);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, a_daemon_is_dialled_at_once_when_the_host_wakes_up);
+	add(tc, waking_up_once_starts_the_backoff_over_once);
+	add(tc, after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while);
+	return tc;
+}
+
+static TCase *
+clients(void)
+{
+	TCase *tc = tcase_create("clients");
+
+	tcase_set_timeout(tc, 15);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add(tc, clients_that_come_at_once_are_taken_ten_milliseconds_apart);
+	add(tc, what_a_tcp_client_is_sent_is_never_held_back);
+	add(tc,
+	    forwarders_that_start_in_the_same_millisecond_have_other_jitter);
+	return tc;
+}
+
 int
 main(void)
 {
@@ -1057,5 +1265,7 @@ main(void)
 	suite_add_tcase(suite, configuring());
 	suite_add_tcase(suite, listening());
 	suite_add_tcase(suite, stopping());
+	suite_add_tcase(suite, sleeping());
+	suite_add_tcase(suite, clients());
 	return suite_run(suite);
 }

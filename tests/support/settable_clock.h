@@ -1,0 +1,51 @@
+/* Takes the clock's place in the program that includes this: time passes as it
+ * does, unless it is stopped; the host sleeps when it is told to. */
+#ifndef TESTS_SUPPORT_SETTABLE_CLOCK_H
+#define TESTS_SUPPORT_SETTABLE_CLOCK_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "reconnect/clock.h"
+
+static _Atomic int64_t clock_stopped_ms; /* 0: it runs */
+static _Atomic int64_t clock_slept_ms;
+
+int64_t
+clock_now_us(void)
+{
+	int64_t stopped_ms = atomic_load(&clock_stopped_ms);
+	struct timespec now;
+
+	if (stopped_ms)
+		return stopped_ms * 1000;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t
+clock_now_ms(void)
+{
+	return clock_now_us() / 1000;
+}
+
+int64_t
+clock_suspended_ms(void)
+{
+	return atomic_load(&clock_slept_ms);
+}
+
+static inline void
+clock_stop(int64_t at_ms)
+{
+	atomic_store(&clock_stopped_ms, at_ms);
+}
+
+static inline void
+clock_sleep(int64_t ms)
+{
+	atomic_fetch_add(&clock_slept_ms, ms);
+}
+
+#endif
