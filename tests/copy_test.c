@@ -8,11 +8,13 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include "keepalive/probe.h"
 #include "reconnect/clock.h"
+#include "tests/support/balking.h"
 #include "tests/support/connect_race.h"
 #include "tests/support/frames.h"
 #include "tests/support/log_catcher.h"
@@ -1058,6 +1060,100 @@ START_TEST(a_pong_nobody_asked_for_is_taken_too)
 }
 END_TEST
 
+/* ---- a kernel that has no memory for a moment ---- */
+
+static const int shortages[] = { ENOBUFS, ENOMEM };
+
+START_TEST(a_guest_whose_socket_has_no_buffers_is_tried_again)
+{
+	install();
+	balk(&sends, guest.fd, 3, shortages[_i]);
+	network_sends(60, 1);
+	while (counter_read(&copy.down.frames) +
+		   counter_read(&copy.down.guest_slow) <
+	       1)
+		sched_yield();
+	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), 0);
+	ck_assert_uint_eq(atomic_load(&sends.refused), 3);
+	guest_gets(60, 1);
+}
+END_TEST
+
+/* For ever would hold up the network, and every other guest of it. */
+START_TEST(without_buffers_a_frame_is_dropped_after_some_tries_the_next_at_once)
+{
+	unsigned refused;
+
+	install();
+	balk(&sends, guest.fd, BALKING_ALWAYS, shortages[_i]);
+	network_sends(60, 1);
+	await_count(&copy.down.guest_slow, 1);
+	refused = atomic_load(&sends.refused);
+	ck_assert_uint_ge(refused, 2);
+	ck_assert_uint_le(refused, 100);
+	network_sends(60, 2);
+	await_count(&copy.down.guest_slow, 2);
+	ck_assert_uint_eq(atomic_load(&sends.refused), refused + 1);
+	/* One goes through, and the next is tried again. */
+	balk(&sends, guest.fd, 0, 0);
+	network_sends(60, 3);
+	guest_gets(60, 3);
+	await_count(&copy.down.frames, 1);
+	balk(&sends, guest.fd, 3, shortages[_i]);
+	network_sends(60, 4);
+	guest_gets(60, 4);
+	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), 2);
+}
+END_TEST
+
+static const int passing_errors[] = { ECONNRESET, ENOBUFS, ENOMEM, EINTR };
+
+START_TEST(an_error_that_passes_costs_no_frame_of_the_guest)
+{
+	install();
+	balk(&receives, guest.fd, 3, passing_errors[_i]);
+	guest_sends(60, 1);
+	network_gets(60, 1);
+	guest_sends(60, 2);
+	network_gets(60, 2);
+	ck_assert_uint_eq(atomic_load(&receives.refused), 3);
+	ck_assert(!atomic_load(&copy.guest_gone));
+}
+END_TEST
+
+/* ---- memory ---- */
+
+static atomic_uint given_back;
+
+int
+madvise(void *memory, size_t bytes, int advice)
+{
+	int (*real)(void *, size_t, int) = dlsym(RTLD_NEXT, "madvise");
+
+	atomic_fetch_add(&given_back, 1);
+	return real(memory, bytes, advice);
+}
+
+START_TEST(a_batch_with_long_frames_gives_its_memory_back)
+{
+	uint8_t mac[6];
+
+	/* The first is in hand, so all others come as one batch. */
+	guest_sends(60, 0);
+	while (!guest_get_mac(&guest, mac))
+		sched_yield();
+	for (uint32_t i = 1; i <= 20; i++)
+		guest_sends(i < 20 ? 60 : 9014, i);
+	atomic_store(&given_back, 0);
+	install();
+	for (uint32_t i = 0; i < 20; i++)
+		network_gets(60, i);
+	network_gets(9014, 20);
+	while (atomic_load(&given_back) == 0)
+		sched_yield();
+}
+END_TEST
+
 static TCase *
 testing(const char *name, void (*prepare_it)(void))
 {
@@ -1155,6 +1251,22 @@ paths(void)
 	return tc;
 }
 
+static TCase *
+shortage(void)
+{
+	TCase *tc = testing("shortage", set_up);
+
+	tcase_add_loop_test(
+	    tc, a_guest_whose_socket_has_no_buffers_is_tried_again, 0, 2);
+	tcase_add_loop_test(tc,
+	    without_buffers_a_frame_is_dropped_after_some_tries_the_next_at_once,
+	    0, 2);
+	tcase_add_loop_test(
+	    tc, an_error_that_passes_costs_no_frame_of_the_guest, 0, 4);
+	tcase_add_test(tc, a_batch_with_long_frames_gives_its_memory_back);
+	return tc;
+}
+
 int
 main(void)
 {
@@ -1166,5 +1278,6 @@ main(void)
 	suite_add_tcase(suite, network());
 	suite_add_tcase(suite, guests());
 	suite_add_tcase(suite, paths());
+	suite_add_tcase(suite, shortage());
 	return suite_run(suite);
 }

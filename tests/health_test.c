@@ -5,11 +5,13 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include "reconnect/clock.h"
+#include "tests/support/balking.h"
 #include "tests/support/frames.h"
 #include "tests/support/log_catcher.h"
 #include "tests/support/suite.h"
@@ -879,6 +881,82 @@ START_TEST(tcp_is_watched_by_the_kernel_unless_off)
 }
 END_TEST
 
+/* ---- the last moment before a death ---- */
+
+static void (*in_the_last_moment)(void);
+
+/* The one wait of a prober that has made up its mind. */
+int
+poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+	int (*real)(struct pollfd *, nfds_t, int) = dlsym(RTLD_NEXT, "poll");
+
+	if (timeout > 0 && in_the_last_moment)
+		in_the_last_moment();
+	return real(fds, count, timeout);
+}
+
+static void
+peer_says_something(void)
+{
+	ck_assert_int_eq(send(peer, "x", 1, 0), 1);
+}
+
+/* fwd-down was held up between recv() and health_heard(). */
+static void
+reader_comes_with_a_byte(void)
+{
+	health_heard(&health);
+	health_reads(&health);
+}
+
+START_TEST(a_byte_in_the_last_moment_saves_the_peer)
+{
+	watch_by_ping();
+	arm();
+	for (int i = 0; i < 5; i++)
+		pass(5 * SECOND_MS);
+	ck_assert_int_eq(look().state, LINK_UP);
+	in_the_last_moment =
+	    _i ? reader_comes_with_a_byte : peer_says_something;
+	pass(5 * SECOND_MS);
+	in_the_last_moment = NULL;
+	ck_assert_int_eq(look().state, LINK_UP);
+	ck_assert_uint_eq(counter_read(&health.deaths), 0);
+	ck_assert_uint_eq(log_count("no response"), 0);
+}
+END_TEST
+
+/* ---- a probe of which a part went ---- */
+
+START_TEST(the_rest_of_a_cut_probe_follows_before_anything_else)
+{
+	watch_by_ping();
+	balk(&sends, loan.fd, 0, 0);
+	atomic_store(&sends.cut, 20);
+	pass(5 * SECOND_MS);
+	ck_assert_uint_eq(atomic_load(&sends.cut), 0);
+	ck_assert(sent_any()); /* whole, and nothing behind it */
+	ck_assert(!sent_any());
+	ck_assert_uint_eq(counter_read(&health.probes), 1);
+}
+END_TEST
+
+/* Whatever came next would be taken for the rest. */
+START_TEST(a_probe_that_stays_cut_ends_its_connection)
+{
+	uint8_t bytes[FRAME_HEADER_BYTES + PROBE_BYTES];
+
+	watch_by_ping();
+	balk(&sends, loan.fd, 1, EAGAIN);
+	atomic_store(&sends.cut, 20);
+	pass(5 * SECOND_MS);
+	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 20);
+	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 0);
+	ck_assert_int_eq(recv(loan.fd, bytes, sizeof(bytes), MSG_DONTWAIT), 0);
+}
+END_TEST
+
 static TCase *
 testing(const char *name)
 {
@@ -961,6 +1039,18 @@ deaths(void)
 	return tc;
 }
 
+static TCase *
+moments(void)
+{
+	TCase *tc = testing("moments");
+
+	tcase_add_loop_test(tc, a_byte_in_the_last_moment_saves_the_peer, 0, 2);
+	tcase_add_test(
+	    tc, the_rest_of_a_cut_probe_follows_before_anything_else);
+	tcase_add_test(tc, a_probe_that_stays_cut_ends_its_connection);
+	return tc;
+}
+
 int
 main(void)
 {
@@ -970,5 +1060,6 @@ main(void)
 	suite_add_tcase(suite, probes());
 	suite_add_tcase(suite, answers());
 	suite_add_tcase(suite, deaths());
+	suite_add_tcase(suite, moments());
 	return suite_run(suite);
 }

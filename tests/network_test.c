@@ -1,0 +1,153 @@
+/* What fwd-link does in the program's name at the start of a connection, with
+ * a real dialler and a daemon of the test's own. */
+#include "program/network.h"
+
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "program/announce.h"
+#include "tests/support/balking.h"
+#include "tests/support/frames.h"
+#include "tests/support/listener.h"
+#include "tests/support/log_catcher.h"
+#include "tests/support/suite.h"
+
+static struct network network;
+static struct link the_link;
+static struct health health;
+static struct guest guest;
+static struct tuning tuning;
+static struct config config;
+static int guest_end;
+static int listener; /* the daemon's */
+static unsigned descriptors_before;
+
+/* Of log.c, which the catcher stands in for. */
+void
+log_limited(struct log_limit *limit, enum log_level level,
+    enum log_subsystem subsystem, const char *format, ...)
+{
+	char message[LOG_LINE_BYTES];
+	va_list arguments;
+
+	(void)limit;
+	va_start(arguments, format);
+	vsnprintf(message, sizeof(message), format, arguments);
+	va_end(arguments);
+	log_line(level, subsystem, "%s", message);
+}
+
+static void
+open_guest(void)
+{
+	struct guest_endpoint endpoint = { .kind = GUEST_FD };
+	char why[GUEST_WHY_BYTES];
+	uint8_t frame[60];
+	int ends[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+	endpoint.fd = ends[0];
+	guest_end = ends[1];
+	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, why), 0);
+	frame_write(frame, sizeof(frame), 1);
+	guest_learn_mac(&guest, frame);
+}
+
+static void
+set_up(void)
+{
+	char why[NETWORK_WHY_BYTES];
+
+	scratch_enter();
+	descriptors_before = open_descriptors();
+	open_guest();
+	ck_assert_int_eq(link_init(&the_link, INT64_MAX), 0);
+	config_defaults(&config);
+	strcpy(config.network.endpoint, "unix:sock");
+	config.reconnect.min_ms = config.reconnect.max_ms = 20;
+	tuning.announce = true;
+	health_init(&health, &the_link, &guest);
+	health_configure(&health, &config);
+	listener = listening_unix("sock", 5);
+	network = (struct network){ .link = &the_link,
+		.health = &health,
+		.guest = &guest,
+		.tuning = &tuning };
+	ck_assert_int_eq(network_open(&network, &config, why), 0);
+}
+
+static void
+tear_down(void)
+{
+	link_stop(&the_link);
+	network_stop(&network);
+	link_destroy(&the_link);
+	guest_close(&guest);
+	close(guest_end);
+	close(listener);
+	mutex_destroy(&network.lock);
+	mutex_destroy(&health.lock);
+	ck_assert_uint_eq(open_descriptors(), descriptors_before);
+	scratch_leave();
+}
+
+static int
+next_connection(void)
+{
+	int peer = accept(listener, NULL, NULL);
+
+	ck_assert_int_ge(peer, 0);
+	return peer;
+}
+
+static void
+expect_announcement(int peer)
+{
+	uint8_t expected[FRAME_HEADER_BYTES + ANNOUNCEMENT_BYTES];
+	uint8_t found[sizeof(expected)];
+
+	frame_put_header(expected, ANNOUNCEMENT_BYTES);
+	announce_write(expected + FRAME_HEADER_BYTES, frames_guest_mac);
+	ck_assert_int_eq(recv(peer, found, sizeof(found), MSG_WAITALL),
+	    (ssize_t)sizeof(found));
+	ck_assert_mem_eq(found, expected, sizeof(expected));
+}
+
+/* It went to a daemon that is already dead, or has no room: refused, or cut,
+ * and then nothing may follow it. */
+START_TEST(a_failed_announcement_is_a_failed_dial)
+{
+	uint8_t bytes[FRAME_HEADER_BYTES + ANNOUNCEMENT_BYTES];
+	struct link_view view = { 0 };
+	int first, second;
+
+	balk(&sends, BALKING_ANY, _i ? 0 : 1, EPIPE);
+	atomic_store(&sends.cut, _i ? 10 : 0);
+	ck_assert_int_eq(network_start(&network, &config), 0);
+	first = next_connection();
+	ck_assert_int_eq(
+	    recv(first, bytes, sizeof(bytes), MSG_WAITALL), _i ? 10 : 0);
+	second = next_connection();
+	expect_announcement(second);
+	while (view.state != LINK_UP)
+		link_look(&the_link, &view);
+	ck_assert_uint_eq(view.generation, 1);
+	ck_assert_uint_eq(log_count("closed before the first frame"), 1);
+	ck_assert_uint_eq(log_count("warn"), 0);
+	close(first);
+	close(second);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *suite = suite_create("network");
+	TCase *tc = tcase_create("greetings");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_loop_test(tc, a_failed_announcement_is_a_failed_dial, 0, 2);
+	suite_add_tcase(suite, tc);
+	return suite_run(suite);
+}
