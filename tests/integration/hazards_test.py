@@ -9,11 +9,12 @@ import socket
 import time
 from pathlib import Path
 
-from forwarder import command_line
+from forwarder import Forwarder, command_line
 from harness import (Case, Process, expect, expect_equal, needs, wait_for)
 from peers import (Bridge, Child, Connection, FakeDaemon, FakeGuest,
-                   fill_backlog, flood, frame, framed, guest_on_path, header,
-                   is_announcement, number_of, numbers, raw_frame)
+                   fill_backlog, flood, frame, framed, guest_on_path,
+                   guest_pair, header, is_announcement, number_of, numbers,
+                   raw_frame)
 
 # Around the ends of everything: Ethernet, a slot's first part, GSO, the limit.
 SIZES = [22, 59, 60, 61, 1514, 1983, 1984, 1985, 2048, 9000, 32764, 32765,
@@ -497,3 +498,121 @@ def read_all(stream: socket.socket) -> bytes:
         while more := stream.recv(65536):
             answer += more
     return answer
+
+
+# --- one that can't take the longest frames -----------------------------------
+
+@needs()
+def frame_longer_than_socket_vmnet_takes_is_dropped_where_that_is_configured(
+        case: Case):
+    """It aborts, for every machine, over 65,536 bytes."""
+    bridge = Bridge(case, ["network.max_frame=65536"])
+    connection = bridge.meet()
+    longest = frame(1, 65536)
+    bridge.guest.send(longest, frame(2, 65537), frame(3))
+    expect(connection.next() == longest, "expected 65536 bytes to go out")
+    expect_equal("frame after it", number_of(connection.next()), 3)
+    bridge.wait_for_drops(UP, "oversize", 1)
+
+
+# --- our own end --------------------------------------------------------------
+
+class NamingGuest(FakeGuest):
+    """Names its receiver with each frame, as QEMU does; other guests connect
+    their socket."""
+
+    def __init__(self, path: Path, forwarder_path: Path) -> None:
+        super().__init__(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
+                         path)
+        self.socket.bind(str(path))
+        self.forwarder_path = str(forwarder_path)
+
+    def send(self, *frames: bytes) -> None:
+        for one in frames:
+            self.socket.sendto(one, self.forwarder_path)
+
+
+def kill_forwarder(bridge: Bridge) -> None:
+    bridge.forwarder.process.kill()
+    try:
+        bridge.guest.send(frame(99))
+    except ConnectionRefusedError:
+        return
+    expect(False, "expected nobody to take the guest's frames")
+
+
+def start_forwarder_again(case: Case, bridge: Bridge) -> Connection:
+    """On the same paths, where it finds what the killed one left."""
+    bridge.forwarder = case.own(Forwarder(
+        case.folder, bridge.daemon.endpoint, f"unixgram:{bridge.guest_path}"))
+    return bridge.accept()
+
+
+def expect_both_ways(guest: FakeGuest, connection: Connection,
+                     number: int) -> None:
+    guest.send(frame(number))
+    expect_equal("frame out", number_of(connection.next()), number)
+    connection.send(frame(number + 1))
+    expect_equal("frame in", number_of(guest.receive()), number + 1)
+
+
+@needs()
+def guest_that_names_its_receiver_keeps_its_socket_over_our_death(case: Case):
+    bridge = Bridge(case)
+    bridge.guest.remove()
+    bridge.guest = case.own(NamingGuest(case.path("naming.sock"),
+                                        bridge.guest_path))
+    connection = bridge.accept()
+    for number in range(10, 40, 10):
+        expect_both_ways(bridge.guest, connection, number)
+        kill_forwarder(bridge)
+        connection.close()
+        connection = start_forwarder_again(case, bridge)
+    expect_both_ways(bridge.guest, connection, 90)
+
+
+@needs()
+def guest_that_is_connected_keeps_its_socket_if_it_connects_it_again(
+        case: Case):
+    bridge = Bridge(case)
+    connection = bridge.accept()
+    for number in range(10, 40, 10):
+        expect_both_ways(bridge.guest, connection, number)
+        kill_forwarder(bridge)
+        connection.close()
+        connection = start_forwarder_again(case, bridge)
+        bridge.guest.socket.connect(str(bridge.guest_path))
+    expect_both_ways(bridge.guest, connection, 90)
+
+
+def start_on_descriptor(case: Case, daemon: FakeDaemon, far: socket.socket
+                        ) -> tuple[Process, Connection]:
+    process = case.own(Process(
+        command_line(case.path("control.sock"), daemon.endpoint,
+                     f"fd:{far.fileno()}"), case.path("forwarder.log"),
+        pass_fds=[far.fileno()]))
+    return process, case.own(daemon.accept())
+
+
+@needs()
+def descriptor_that_another_keeps_outlives_our_stop_and_our_death(case: Case):
+    """A shutdown() would break it for whoever else has it: a descriptor store,
+    a launcher, the next forwarder."""
+    daemon = case.own(FakeDaemon(case.path("net.sock"))).start()
+    guest, far = guest_pair()
+    case.own(guest)
+    case.own(far)
+    guest.send(frame(9))
+    for number in range(10, 70, 10):
+        process, connection = start_on_descriptor(case, daemon, far)
+        expect_equal("frame that waited", number_of(connection.next()),
+                     number - 1)
+        expect_both_ways(guest, connection, number)
+        if number % 20:
+            expect_equal("exit status", process.terminate(1), 0)
+        else:
+            process.kill()
+        connection.close()
+        far.send(frame(5))  # whoever kept it can still use it
+        expect_equal("frame of another holder", number_of(guest.receive()), 5)
+        guest.send(frame(number + 9))

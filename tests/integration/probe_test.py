@@ -323,3 +323,34 @@ def passt_answers_the_probes_and_goes_on_knowing_the_guest(case: Case):
     expect(now["armed"] and now["mode"] == "arp" and now["deaths"] == 0,
            f"expected a live gateway, found {now}")
     expect_equal("generation", status["network"]["generation"], 1)
+
+
+@needs()
+def gateway_is_asked_for_at_large_again_once_the_guest_was_restarted(
+        case: Case):
+    """What answered the old guest may not be what the new one has."""
+    bridge = Bridge(case, ["keepalive.mode=arp", "keepalive.interval=1s",
+                           "keepalive.count=100",
+                           f"keepalive.gateway={GATEWAY}"])
+    connection = meet(bridge)
+    for number in range(10):
+        asked = next_probe(connection)
+        replies = keepalive(bridge)["replies"]
+        connection.send(arp_answer((ROUTER_MAC, GATEWAY), TO_GUEST))
+        answered = time.monotonic()
+        wait_for("the answer to be counted",
+                 lambda: keepalive(bridge)["replies"] > replies)
+        if asked[:6] != ROUTER_MAC:  # not known yet, or we were late
+            continue
+        bridge.guest.remove()
+        wait_for("the guest to be forgotten",
+                 lambda: bridge.status()["guest"]["peer"] == "")
+        if time.monotonic() - answered < 0.9:
+            break
+        # The next probe may have gone before: once more, with less delay.
+        bridge.guest = bridge.new_guest(f"{number}.sock")
+        bridge.guest.send(frame(number))
+    else:
+        expect(False, "expected one quiet second in ten")
+    expect_equal("whom the next probe is for",
+                 next_probe(connection)[:6].hex(), BROADCAST.hex())
