@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -1134,21 +1135,46 @@ madvise(void *memory, size_t bytes, int advice)
 	return real(memory, bytes, advice);
 }
 
-START_TEST(a_batch_with_long_frames_gives_its_memory_back)
+static void
+await_taken(void)
 {
-	uint8_t mac[6];
+	int bytes = 1;
 
-	/* The first is in hand, so all others come as one batch. */
-	guest_sends(60, 0);
-	while (!guest_get_mac(&guest, mac))
+	while (bytes > 0) {
+		ck_assert_int_eq(ioctl(guest.fd, FIONREAD, &bytes), 0);
 		sched_yield();
-	for (uint32_t i = 1; i <= 20; i++)
-		guest_sends(i < 20 ? 60 : 9014, i);
-	atomic_store(&given_back, 0);
+	}
+}
+
+/* In an outage the first frame is in hand, so the others make one batch. */
+static void
+long_frame_comes_into_slot(uint32_t slot)
+{
+	guest_sends(60, 0);
+	await_taken();
+	for (uint32_t i = 0; i < slot; i++)
+		guest_sends(60, 1 + i);
+	guest_sends(65000, 1 + slot);
 	install();
-	for (uint32_t i = 0; i < 20; i++)
+	for (uint32_t i = 0; i < slot + 1; i++)
 		network_gets(60, i);
-	network_gets(9014, 20);
+	network_gets(65000, 1 + slot);
+	/* Until short ones are expected again, and many slots are offered. */
+	for (uint32_t i = 0; i < 60; i++) {
+		guest_sends(60, i);
+		network_gets(60, i);
+	}
+}
+
+START_TEST(long_frames_in_many_slots_give_their_memory_back)
+{
+	for (uint32_t slot = 0; slot < 8; slot++) {
+		long_frame_comes_into_slot(slot);
+		close_peer();
+		await_down(slot + 1);
+	}
+	ck_assert_uint_eq(atomic_load(&given_back), 0);
+	long_frame_comes_into_slot(8);
 	while (atomic_load(&given_back) == 0)
 		sched_yield();
 }
@@ -1263,7 +1289,7 @@ shortage(void)
 	    0, 2);
 	tcase_add_loop_test(
 	    tc, an_error_that_passes_costs_no_frame_of_the_guest, 0, 4);
-	tcase_add_test(tc, a_batch_with_long_frames_gives_its_memory_back);
+	tcase_add_test(tc, long_frames_in_many_slots_give_their_memory_back);
 	return tc;
 }
 

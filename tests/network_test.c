@@ -23,21 +23,6 @@ static int guest_end;
 static int listener; /* the daemon's */
 static unsigned descriptors_before;
 
-/* Of log.c, which the catcher stands in for. */
-void
-log_limited(struct log_limit *limit, enum log_level level,
-    enum log_subsystem subsystem, const char *format, ...)
-{
-	char message[LOG_LINE_BYTES];
-	va_list arguments;
-
-	(void)limit;
-	va_start(arguments, format);
-	vsnprintf(message, sizeof(message), format, arguments);
-	va_end(arguments);
-	log_line(level, subsystem, "%s", message);
-}
-
 static void
 open_guest(void)
 {
