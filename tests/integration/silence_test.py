@@ -232,7 +232,7 @@ def tcp_session_outlives_a_cable_that_was_out_for_ten_seconds(case: Case):
     report = case.path("iperf3-client.json")
     client = case.own(Process(
         hosts.near_host.enter("iperf3", "--json", "--client", hosts.FAR,
-                              "--time", 18), report))
+                              "--time", 30), report))
     wait_for("the session to get going", lambda: hosts.near.status()
              ["guest_to_network"]["frames"] > 1000)
 
