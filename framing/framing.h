@@ -18,8 +18,8 @@
 /* Writes the header of a frame of `length` bytes to the four bytes at `header`. */
 void frame_put_header(uint8_t *header, uint32_t length);
 
-/* What is wrong with a frame of this length, if anything; the wire table of
- * the README, in one place for both directions. */
+/* What is wrong with a frame of this length, if anything: in one place for both
+ * directions. */
 enum frame_verdict {
 	FRAME_GOOD,
 	FRAME_EMPTY,    /* 0 bytes: ends QEMU's receive path for good */

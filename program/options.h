@@ -46,8 +46,7 @@ struct options {
 	char problem[256]; /* why options_parse() refused */
 };
 
-/* Returns 0, or -1 with options->problem one line for the user, to which the
- * caller adds where help is. */
+/* Returns 0, or -1 with options->problem one line for the user. */
 int options_parse(struct options *options, int argc, char **argv);
 
 /* Defaults, the file, -g, -n, -o, -v and the cross checks, in that order.
