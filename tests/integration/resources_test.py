@@ -144,10 +144,28 @@ def frame_wakes_only_the_thread_that_carries_it(case: Case):
     """Some kernels wake readers for room as well as for bytes."""
     bridge = Bridge(case)
     connection = bridge.meet()
-    before = context_switches(bridge.pid, "fwd-down")
-    for number in range(200):
+    expect_no_wakeups_by_frames_out(bridge, connection)
+    for number in range(20):  # an answer to each: it may wait in recv() now
+        send_out(bridge, connection, 1)
+        connection.send(frame(number))
+        expect_equal("frame in", number_of(bridge.guest.receive()), number)
+    send_out(bridge, connection, 20)
+    connection.send(frame(1))
+    expect_equal("frame in", number_of(bridge.guest.receive()), 1)
+    expect_no_wakeups_by_frames_out(bridge, connection)
+
+
+def send_out(bridge: Bridge, connection: Connection, count: int) -> None:
+    for number in range(count):
         bridge.guest.send(frame(number))
-        expect_equal("frame", number_of(connection.next()), number)
+        expect_equal("frame out", number_of(connection.next()), number)
+
+
+def expect_no_wakeups_by_frames_out(
+        bridge: Bridge, connection: Connection) -> None:
+    send_out(bridge, connection, 1)  # it is asleep again by then
+    before = context_switches(bridge.pid, "fwd-down")
+    send_out(bridge, connection, 200)
     expect_equal("wakeups of fwd-down",
                  context_switches(bridge.pid, "fwd-down") - before, 0)
 
