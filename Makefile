@@ -245,6 +245,7 @@ lint-cppcheck:
 lint-docs:
 	@$(if $(wildcard docs/*.[15]),$(call need,mandoc); \
 		mandoc -T lint -W warning $(wildcard docs/*.[15]),:)
+	@$(PYTHON) bench/goals --check README.md docs/performance.md
 
 format: ## put every C file into the form that lint wants
 	clang-format -i $(C_FILES)
