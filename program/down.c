@@ -59,7 +59,7 @@ count_sent(struct down *down, const struct frame *frames, size_t count)
 	counter_add(&down->copy->down.frames, count);
 	counter_add(&down->copy->down.bytes, bytes);
 	down->reading =
-	    bytes / count > LONG_FRAME_BYTES ? BUFFER_BYTES : READ_BYTES;
+	    bytes > count * LONG_FRAME_BYTES ? BUFFER_BYTES : READ_BYTES;
 }
 
 /* Waits for room at the guest. False: it took longer than `stall`, which

@@ -510,6 +510,9 @@ def guest_is_never_announced_before_its_address_is_known(case: Case):
         bridge.guest.receive()
         connection.close()
     connection = bridge.accept()
+    # It greets once connect() has returned, maybe after our accept().
+    wait_for("the link to be up",
+             lambda: bridge.status()["network"]["generation"] == 4)
     bridge.guest.send(frame(2))
     expect_equal("frame", connection.next_any(), frame(2))
 
