@@ -19,12 +19,22 @@ struct copy {
 	_Alignas(CACHE_LINE_BYTES) struct doorbell
 	    *ended; /* rings when the guest is gone for good */
 	atomic_bool guest_gone;
+	struct up *fwd_up; /* what each thread works with */
+	struct down *fwd_down;
 };
 
-/* fwd-up: guest to network, until the link stops. */
-void copy_up(struct copy *copy);
+/* Takes all the memory that the two threads will ever need. Returns 0, or -1
+ * with errno. */
+int copy_open(struct copy *copy);
 
-/* fwd-down: network to guest, until the link stops. */
+/* For copy_open(): NULL with errno if there is no memory. */
+struct up *up_create(struct copy *copy);
+void up_destroy(struct up *up);
+struct down *down_create(struct copy *copy);
+
+/* Each is run by its thread until the link stops, and gives back its memory.
+ * fwd-up: guest to network; fwd-down: network to guest. */
+void copy_up(struct copy *copy);
 void copy_down(struct copy *copy);
 
 /* The guest is gone for good: tells main(). Any thread. */

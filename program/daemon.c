@@ -55,7 +55,6 @@ end(struct daemon *daemon, int status)
 static void
 tune(struct tuning *tuning, const struct config *config)
 {
-	tuning->hold_ms = config->network.hold_ms; /* -1 is forever in both */
 	tuning->stall_ms = config->guest.stall_ms;
 	tuning->max_frame = (uint32_t)config->network.max_frame;
 	tuning->write_batch = (size_t)config->network.write_batch;
@@ -123,7 +122,7 @@ adopt(struct daemon *daemon, struct config *next)
 	guest_set_mode(&daemon->guest, (mode_t)next->guest.mode);
 	tune(&daemon->tuning, next);
 	health_configure(&daemon->health, next);
-	link_nudge(&daemon->link);
+	link_set_hold(&daemon->link, next->network.hold_ms);
 	daemon->config = *next;
 	log_line(LOG_LEVEL_INFO, LOG_CONFIG, "read again");
 }
@@ -316,6 +315,7 @@ start_threads(struct daemon *daemon)
 	if (doorbell_init(&daemon->ended) < 0 ||
 	    link_init(&daemon->link, daemon->config.reconnect.max_ms) < 0)
 		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
+	link_set_hold(&daemon->link, daemon->config.network.hold_ms);
 	health_init(&daemon->health, &daemon->link, &daemon->guest);
 	health_configure(&daemon->health, &daemon->config);
 	if (network_start(&daemon->network, &daemon->config) < 0 ||

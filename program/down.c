@@ -1,7 +1,9 @@
 /* fwd-down: reads the network's stream, sends its frames to the guest.
  *
  * One loan lasts as long as its generation: the thread waits for bytes nearly
- * all of that time, and link_fail() shuts the descriptor down to wake it.
+ * all of that time, and link_fail() shuts the descriptor down to wake it. It
+ * gets every generation and reads it to its end, so what a daemon writes before
+ * it dies is not lost because fwd-up found it dead first.
  * Frames go to the guest right from the receive buffer.
  *
  * A guest that doesn't read may hold it back for `stall`, counted from the
@@ -279,16 +281,10 @@ run_generations(struct down *down)
 {
 	struct link *link = down->copy->link;
 	char reason[LINK_REASON_BYTES];
-	enum link_answer answer;
 	struct loan loan;
 	bool ended;
 
-	for (;;) {
-		answer = link_borrow(link, &loan, LINK_PATIENCE_FOREVER);
-		if (answer == LINK_ENDED)
-			return;
-		if (answer != LINK_READY)
-			continue;
+	while (link_borrow_next(link, &loan) == LINK_READY) {
 		ended = read_generation(down, &loan, reason);
 		link_fail(link, loan.generation, reason);
 		link_return(&loan);
@@ -297,19 +293,30 @@ run_generations(struct down *down)
 	}
 }
 
-void
-copy_down(struct copy *copy)
+struct down *
+down_create(struct copy *copy)
 {
 	struct down *down = calloc(1, sizeof(*down));
 	uint8_t *buffer = malloc(BUFFER_BYTES);
 
-	if (!down || !buffer || batch_create(&down->batch) < 0)
-		abort(); /* at start: the system has no memory at all */
+	if (!down || !buffer || batch_create(&down->batch) < 0) {
+		free(buffer);
+		free(down);
+		return NULL;
+	}
 	down->copy = copy;
 	down->reading = READ_BYTES;
 	deframer_init(&down->deframer, buffer, BUFFER_BYTES);
+	return down;
+}
+
+void
+copy_down(struct copy *copy)
+{
+	struct down *down = copy->fwd_down;
+
 	run_generations(down);
 	batch_destroy(&down->batch);
-	free(buffer);
+	free(down->deframer.buffer);
 	free(down);
 }

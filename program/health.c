@@ -327,7 +327,8 @@ take_change(struct health *health, uint64_t generation)
 	changed = health->changed;
 	health->changed = false;
 	mutex_unlock(&health->lock);
-	if (changed && link_borrow(health->link, &loan, 0) == LINK_READY) {
+	if (changed &&
+	    link_borrow(health->link, &loan, LINK_NO_WAIT) == LINK_READY) {
 		if (loan.generation == generation)
 			health_prepare(health, loan.fd);
 		link_return(&loan);
@@ -344,7 +345,7 @@ follow(struct health *health, uint64_t generation, int64_t now_ms, bool changed)
 	unsigned count;
 
 	mutex_lock(&health->lock);
-	mode = mode_now(health);
+	mode = health->followed = mode_now(health);
 	interval_ms = health->interval_ms;
 	count = health->count;
 	mutex_unlock(&health->lock);
@@ -369,7 +370,7 @@ health_tend(struct health *health, uint64_t generation, int64_t now_ms)
 	if (!follow(health, generation, now_ms, changed))
 		return KEEPALIVE_NEVER;
 	if (keepalive_due(&health->machine) <= now_ms &&
-	    link_borrow(health->link, &loan, 0) == LINK_READY) {
+	    link_borrow(health->link, &loan, LINK_NO_WAIT) == LINK_READY) {
 		if (loan.generation == generation)
 			act(health, &loan, now_ms);
 		link_return(&loan);
@@ -427,13 +428,22 @@ answer_ping(struct health *health, const struct loan *loan, uint64_t sequence)
 		counter_add(&health->answered, 1);
 }
 
+/* Whether fwd-link has to look again: what was learned is enough to begin, or
+ * what it went by has gone. A guest of many MACs or neighbours teaches something
+ * with every frame; that alone wakes nobody. */
+static bool
+is_news(const struct health *health) NEEDS(health->lock)
+{
+	return mode_now(health) != health->followed;
+}
+
 bool
 health_consumes(
     struct health *health, const struct loan *loan, const struct frame *frame)
 {
 	uint64_t sequence;
 	enum probe_kind kind;
-	bool learned, asked;
+	bool learned, asked, news;
 
 	mutex_lock(&health->lock);
 	asked = health->asked == loan->generation;
@@ -446,8 +456,9 @@ health_consumes(
 	    (kind == PROBE_PONG && asked && is_ours(health, sequence)))
 		count_reply(health, loan->generation, sequence);
 	set_wants(health);
+	news = learned && is_news(health);
 	mutex_unlock(&health->lock);
-	if (learned)
+	if (news)
 		doorbell_ring(&health->link->bell);
 	if (kind == PROBE_PING)
 		answer_ping(health, loan, sequence);
@@ -466,7 +477,8 @@ health_from_guest(
 		    (const uint8_t *)parcels[i].iov_base + FRAME_HEADER_BYTES,
 		    parcels[i].iov_len - FRAME_HEADER_BYTES);
 	set_wants(health);
+	learned = learned && is_news(health);
 	mutex_unlock(&health->lock);
-	if (learned) /* maybe enough to begin */
+	if (learned)
 		doorbell_ring(&health->link->bell);
 }

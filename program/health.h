@@ -36,6 +36,7 @@ struct health {
 	int64_t probed_us GUARDED;
 	uint64_t sequence GUARDED; /* of the last PING */
 	enum keepalive_mode mode GUARDED;
+	enum keepalive_mode followed GUARDED; /* what fwd-link goes by */
 	bool over_tcp GUARDED;
 	int64_t interval_ms GUARDED;
 	unsigned count GUARDED;

@@ -16,6 +16,7 @@
 /* What comes in floods is counted, and told once in a while. */
 static struct log_limit lost_limit = { .burst = 20 };
 static struct log_limit up_limit = { .burst = 20 };
+static struct log_limit unproven_limit = { .burst = 20 };
 static struct log_limit refused_limit = { .burst = 5 };
 
 static void
@@ -54,19 +55,63 @@ log_failed(const char *endpoint, const struct link_event *event)
 	    event->reason);
 }
 
-/* The same, but for the first one of an outage: it was told as up. */
+/* A daemon that accepts and then dies. The first one of an outage was logged as
+ * up, and so was one that had settled; the others are like failed dials. */
 static void
 log_unproven(const struct link_event *event)
 {
 	static const char what[] =
 	    "closed before any sign of life reason=\"%s\" generation=%llu";
+	enum log_level level =
+	    event->settled ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG;
 
-	if (event->again)
-		log_line(LOG_LEVEL_DEBUG, LOG_LINK, what, event->reason,
-		    (unsigned long long)event->generation);
+	log_limited(&unproven_limit, event->again ? level : LOG_LEVEL_WARN,
+	    LOG_LINK, what, event->reason,
+	    (unsigned long long)event->generation);
+}
+
+/* What a person may look at when a dial goes on failing. */
+static const char *
+hint(int error)
+{
+	switch (error) {
+	case ENOENT:
+		return "no such file: is the daemon running, is the path "
+		       "right?";
+	case ECONNREFUSED:
+		return "nobody listens there: is the daemon running?";
+	case EACCES:
+	case EPERM:
+		return "may this user connect to that socket?";
+	case EAGAIN:
+		return "is the daemon frozen?";
+	case ETIMEDOUT:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+		return "is the host up, and its name right?";
+	default:
+		return "is the daemon running, is the endpoint right?";
+	}
+}
+
+static void
+log_long_outage(const char *endpoint, const struct link_event *event)
+{
+	char outage[LOG_DURATION_BYTES];
+
+	log_duration(outage, sizeof(outage), event->outage_ms);
+	if (strncmp(endpoint, "listen-", 7) == 0)
+		log_line(LOG_LEVEL_WARN, LOG_LINK,
+		    "still down endpoint=%s outage=%s (nobody has connected: "
+		    "is "
+		    "the other side running?)",
+		    endpoint, outage);
 	else
-		log_limited(&up_limit, LOG_LEVEL_INFO, LOG_LINK, what,
-		    event->reason, (unsigned long long)event->generation);
+		log_line(LOG_LEVEL_WARN, LOG_LINK,
+		    "still down endpoint=%s outage=%s dials=%u error=\"%s\" "
+		    "(%s)",
+		    endpoint, outage, event->dials, event->reason,
+		    hint(event->error));
 }
 
 static void
@@ -85,9 +130,11 @@ log_event(const char *endpoint, const struct link_event *event)
 		else
 			log_up(endpoint, event);
 		break;
-	case LINK_EVENT_PROVEN:
-		if (event->again)
-			log_up(endpoint, event);
+	case LINK_EVENT_SETTLED:
+		log_up(endpoint, event);
+		break;
+	case LINK_EVENT_LONG_OUTAGE:
+		log_long_outage(endpoint, event);
 		break;
 	case LINK_EVENT_LOST:
 		log_lost(event);
@@ -116,28 +163,32 @@ on_event(void *context, const struct link_event *event)
 }
 
 /* Tells the switches behind a new connection where the guest is now, ahead of
- * everything else. */
-static bool
+ * everything else. Nothing may follow half a frame: then nothing goes out any
+ * more, but what the daemon has written is still read. A connection that takes
+ * nothing at all is found broken, or full, by fwd-up. */
+static void
 announce(struct network *network, int fd)
 {
 	uint8_t message[FRAME_HEADER_BYTES + ANNOUNCEMENT_BYTES];
 	uint8_t mac[6];
+	ssize_t sent;
 
 	if (!network->tuning->announce || !guest_get_mac(network->guest, mac))
-		return true;
+		return;
 	frame_put_header(message, ANNOUNCEMENT_BYTES);
 	announce_write(message + FRAME_HEADER_BYTES, mac);
-	return send(fd, message, sizeof(message),
-		   MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(message);
+	sent = send(fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent > 0 && sent < (ssize_t)sizeof(message))
+		shutdown(fd, SHUT_WR);
 }
 
-static bool
+static void
 on_greet(void *context, int fd)
 {
 	struct network *network = context;
 
 	health_prepare(network->health, fd);
-	return announce(network, fd);
+	announce(network, fd);
 }
 
 static int64_t

@@ -34,7 +34,22 @@ start(void *(*run)(void *), struct copy *copy)
 }
 
 int
+copy_open(struct copy *copy)
+{
+	copy->fwd_up = up_create(copy);
+	if (!copy->fwd_up)
+		return -1;
+	copy->fwd_down = down_create(copy);
+	if (copy->fwd_down)
+		return 0;
+	up_destroy(copy->fwd_up);
+	return -1;
+}
+
+int
 threads_start(struct copy *copy)
 {
+	if (copy_open(copy) < 0)
+		return -1;
 	return start(run_up, copy) < 0 || start(run_down, copy) < 0 ? -1 : 0;
 }

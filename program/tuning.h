@@ -9,7 +9,6 @@
 #include <stdint.h>
 
 struct tuning {
-	_Atomic int64_t hold_ms; /* or LINK_PATIENCE_FOREVER */
 	_Atomic int64_t stall_ms;
 	_Atomic uint32_t max_frame; /* bytes */
 	_Atomic size_t write_batch; /* bytes, 0: one frame a write */

@@ -178,15 +178,13 @@ deliver(struct up *up)
 	size_t done = 0;
 
 	while (done < up->count) {
-		switch (link_borrow(copy->link, &loan, copy->tuning->hold_ms)) {
+		switch (link_borrow(copy->link, &loan, LINK_WHILE_HELD)) {
 		case LINK_READY:
 			done += write_some(up, &loan, done);
 			break;
 		case LINK_WAITED:
 			counter_add(&copy->up.outage, up->count - done);
 			return true;
-		case LINK_NUDGED:
-			break;
 		case LINK_ENDED:
 			return false;
 		}
@@ -213,15 +211,33 @@ take(struct up *up)
 	return false;
 }
 
-void
-copy_up(struct copy *copy)
+struct up *
+up_create(struct copy *copy)
 {
 	struct up *up = calloc(1, sizeof(*up));
 
-	if (!up || batch_create(&up->batch) < 0)
-		abort(); /* at start: the system has no memory at all */
+	if (!up)
+		return NULL;
 	up->copy = copy;
 	up->typical = 1514;
+	if (batch_create(&up->batch) == 0)
+		return up;
+	free(up);
+	return NULL;
+}
+
+void
+up_destroy(struct up *up)
+{
+	batch_destroy(&up->batch);
+	free(up);
+}
+
+void
+copy_up(struct copy *copy)
+{
+	struct up *up = copy->fwd_up;
+
 	for (;;) {
 		if (!take(up)) {
 			copy_guest_gone(copy);
@@ -232,6 +248,5 @@ copy_up(struct copy *copy)
 			break;
 		batch_trim(&up->batch);
 	}
-	batch_destroy(&up->batch);
-	free(up);
+	up_destroy(up);
 }

@@ -1,18 +1,25 @@
 /* Theory of operation
  *
- * The thread sleeps in poll() on the link's bell, the watch and a deadline, and
- * after each wake decides afresh from what it sees:
+ * The thread sleeps in poll() and after each wake decides afresh from what it
+ * sees:
  *
  *      link   what the thread does                        sleeps until
- *      DOWN   tells the loss, arms the watch, dials       the next dial is due
+ *      DOWN   reports the loss, arms the watch, dials     the next dial is due
  *      UP     waits for proof of life, then disarms       proof is due or
  *             the watch; has the generation tended        tending is, if ever
  *      STOPPED ends
  *
+ * Three things wake it before that: orders (a stop, new settings), which also
+ * interrupt a dial; what the state waits for (DOWN: the watch or a client; UP:
+ * also the link's bell, because the generation ended or is to be tended). The
+ * link's bell rings as often as the guest pleases, so nothing that is to make
+ * progress while DOWN listens to it.
+ *
  * The watch is armed before the first dial of an outage, and stays armed until
  * the next generation is proven: a dying daemon's connection can close before
  * its listener, so a dial may end in a backlog that dies a moment later, while
- * the next daemon's socket appears.
+ * the next daemon's socket appears. A connection after such an unproven one is
+ * reported as settled once it is proven or SETTLE_MS old.
  *
  * An endpoint that listens has no dials: a client's call makes the connection,
  * in any state, and ends the one before.
@@ -35,6 +42,13 @@
  * that its daemon is just starting: it exists from bind() on and is refused
  * until listen(). */
 #define PATIENCE_MS 50
+
+/* A backlog that dies with its daemon does so within moments. */
+#define SETTLE_MS 100
+
+/* An outage, or a start without a connection, that lasts this long is more than
+ * a restart. */
+#define LONG_OUTAGE_MS 10000
 
 /* While down, the longest sleep: the clock stands still during a suspend, and
  * nothing else tells that the host woke up. */
@@ -109,24 +123,27 @@ door_opens_ms(const struct dialler *dialler)
 	return later(redial_spaced_ms(&dialler->redial), dialler->resume_ms);
 }
 
-/* Until the deadline, a ring, the path's appearance or a client's call. */
+/* Until the deadline, an order, the path's appearance, a client's call or,
+ * while up, the link's bell. */
 static void
-sleep_until(struct dialler *dialler, int64_t deadline_ms)
+sleep_until(struct dialler *dialler, enum link_state state, int64_t deadline_ms)
 {
 	bool listens = dialler->settings.endpoint.listens;
 	int64_t opens_ms = door_opens_ms(dialler);
 	bool open = clock_now_ms() >= opens_ms;
 	struct pollfd fds[] = {
-		{ .fd = dialler->link->bell.fds[0], .events = POLLIN },
+		{ .fd = dialler->orders.fds[0], .events = POLLIN },
 		{ .fd = dialler->armed ? dialler->watch.fd : -1,
 		    .events = POLLIN },
 		{ .fd = listens && open ? dialler->settings.listen_fd : -1,
+		    .events = POLLIN },
+		{ .fd = state == LINK_UP ? dialler->link->bell.fds[0] : -1,
 		    .events = POLLIN },
 	};
 
 	if (listens && !open)
 		deadline_ms = earlier(deadline_ms, opens_ms);
-	if (poll(fds, 3, wait_timeout(deadline_ms)) <= 0)
+	if (poll(fds, 4, wait_timeout(deadline_ms)) <= 0)
 		return;
 	if (fds[1].revents && watch_appeared(&dialler->watch)) {
 		dialler->appeared = true;
@@ -187,7 +204,7 @@ admit_again(struct dialler *dialler)
 	socklen_t length = sizeof(client);
 	struct loan loan;
 
-	if (link_borrow(dialler->link, &loan, 0) != LINK_READY)
+	if (link_borrow(dialler->link, &loan, LINK_NO_WAIT) != LINK_READY)
 		return;
 	/* One that is gone has no name; its end is somebody else's news. */
 	if (getpeername(loan.fd, (struct sockaddr *)&client, &length) == 0 &&
@@ -207,6 +224,8 @@ apply(struct dialler *dialler, const struct dialler_settings *settings)
 	link_set_proof(dialler->link, settings->max_ms);
 	disarm(dialler);
 	if (moved) {
+		dialler->client_waits =
+		    false;                /* at the listener that was closed */
 		dialler->appeared = true; /* it is new to us: dialled at once */
 		link_fail(dialler->link, dialler->generation,
 		    "the network endpoint was changed");
@@ -254,33 +273,40 @@ note_loss(struct dialler *dialler, const struct link_loss *loss)
 
 	dialler->ended = dialler->generation;
 	dialler->unproven_before = !loss->proven;
+	dialler->error = 0;
 	redial_lost(&dialler->redial, clock_now_ms(), loss->proven,
 	    next_random(dialler));
-	if (loss->proven)
-		dialler->appeared = true; /* as good a reason for patience */
-	else if (dialler->appeared)
+	if (loss->proven) {
+		dialler->long_reported = false;
+		dialler->appeared =
+		    true; /* retry refused dials, as after that */
+	} else if (dialler->appeared) {
 		redial_appeared(&dialler->redial, clock_now_ms());
+	}
 	tell(dialler,
 	    &(struct link_event){
 		.kind = loss->proven ? LINK_EVENT_LOST : LINK_EVENT_UNPROVEN,
 		.generation = loss->generation,
 		.up_ms = loss->up_ms,
 		.again = again,
+		.settled = dialler->settled,
 		.reason = loss->reason });
 }
 
 static void
-dial_failed(struct dialler *dialler, const char *why)
+dial_failed(struct dialler *dialler, int error, const char *why)
 {
 	struct link_view view;
 
+	dialler->error = error;
 	link_dial_failed(dialler->link, why);
 	redial_failed(&dialler->redial, clock_now_ms(), next_random(dialler));
 	link_look(dialler->link, &view);
 	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_DIAL_FAILED,
 			  .generation = dialler->generation,
 			  .dials = view.outage_dials,
-			  .reason = why });
+			  .reason = why,
+			  .error = error });
 }
 
 static void
@@ -288,23 +314,23 @@ connected(struct dialler *dialler, int fd)
 {
 	struct link_view view;
 	unsigned dials;
+	uint64_t generation;
 
 	redial_connected(&dialler->redial, clock_now_ms());
-	if (!dialler->hooks.greet(dialler->hooks.context, fd)) {
-		close(fd);
-		dial_failed(dialler, "closed before the first frame");
-		return;
-	}
+	dialler->hooks.greet(dialler->hooks.context, fd);
 	link_look(dialler->link, &view);
 	dials = view.outage_dials; /* a loss can come before the next look */
-	link_install(dialler->link, fd);
-	dialler->generation++;
-	dialler->told_proven = false;
-	link_look(dialler->link, &view);
-	if (view.state == LINK_STOPPED)
+	generation = link_install(dialler->link, fd);
+	if (generation == 0 && errno == EBUSY)
+		dial_failed(dialler, EBUSY,
+		    "connections end faster than the guest takes their frames");
+	if (generation == 0)
 		return;
+	dialler->generation = generation;
+	dialler->settled = false;
+	link_look(dialler->link, &view);
 	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_UP,
-			  .generation = dialler->generation,
+			  .generation = generation,
 			  .outage_ms = view.outage_ms,
 			  .dials = dials,
 			  .again = dialler->unproven_before });
@@ -314,19 +340,19 @@ static void
 make_dial(struct dialler *dialler)
 {
 	struct dial attempt = { .endpoint = dialler->settings.endpoint,
-		.interrupt_fd = dialler->link->bell.fds[0],
+		.interrupt_fd = dialler->orders.fds[0],
 		.patience_ms = dialler->appeared ? PATIENCE_MS : 0 };
 	int fd;
 
 	link_dialled(dialler->link);
 	fd = dial(&attempt, &dialler->resolver);
 	if (fd < 0 && errno == EINTR)
-		return; /* the reason for patience still holds */
+		return; /* no failure; `appeared` still holds */
 	dialler->appeared = false;
 	if (fd >= 0)
 		connected(dialler, fd);
 	else
-		dial_failed(dialler, attempt.why);
+		dial_failed(dialler, errno, attempt.why);
 }
 
 /* Nobody came in. Why not is told once, until somebody does. */
@@ -377,34 +403,60 @@ take_client(struct dialler *dialler)
 	connected(dialler, fd);
 }
 
+/* Once an outage: whoever has named a wrong path would wait for ever. Returns
+ * when to look again. */
+static int64_t
+report_long_outage(
+    struct dialler *dialler, const struct link_view *view, int64_t now_ms)
+{
+	if (dialler->long_reported)
+		return INT64_MAX;
+	if (view->outage_age_ms < LONG_OUTAGE_MS)
+		return now_ms + LONG_OUTAGE_MS - view->outage_age_ms;
+	dialler->long_reported = true;
+	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_LONG_OUTAGE,
+			  .generation = dialler->generation,
+			  .outage_ms = view->outage_age_ms,
+			  .dials = view->outage_dials,
+			  .reason = view->last_error,
+			  .error = dialler->error });
+	return INT64_MAX;
+}
+
 static void
 while_down(struct dialler *dialler, const struct link_view *view)
 {
-	int64_t now_ms = clock_now_ms();
+	int64_t now_ms = clock_now_ms(), look_ms;
 
 	if (dialler->ended != dialler->generation)
 		note_loss(dialler, &view->loss);
 	arm(dialler);
+	look_ms = report_long_outage(dialler, view, now_ms);
 	if (dialler->settings.endpoint.listens)
-		sleep_until(dialler, INT64_MAX);
+		sleep_until(dialler, LINK_DOWN, look_ms);
 	else if (dialler->redial.due_ms <= now_ms)
 		make_dial(dialler);
 	else
-		sleep_until(
-		    dialler, earlier(dialler->redial.due_ms, now_ms + NAP_MS));
+		sleep_until(dialler, LINK_DOWN,
+		    earlier(earlier(dialler->redial.due_ms, now_ms + NAP_MS),
+			look_ms));
 }
 
-static void
-tell_proven(struct dialler *dialler, const struct link_view *view)
+/* Reports one that came after an unproven one once it has lasted. Returns when
+ * to look again. */
+static int64_t
+settle(struct dialler *dialler, const struct link_view *view, int64_t now_ms)
 {
-	dialler->told_proven = true;
-	disarm(dialler);
-	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_PROVEN,
+	if (!dialler->unproven_before || dialler->settled)
+		return INT64_MAX;
+	if (!view->proven && view->up_ms < SETTLE_MS)
+		return now_ms + SETTLE_MS - view->up_ms;
+	dialler->settled = true;
+	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_SETTLED,
 			  .generation = dialler->generation,
 			  .outage_ms = view->outage_ms,
-			  .dials = view->outage_dials,
-			  .again = dialler->unproven_before });
-	dialler->unproven_before = false;
+			  .dials = view->outage_dials });
+	return INT64_MAX;
 }
 
 static void
@@ -414,14 +466,15 @@ while_up(struct dialler *dialler, const struct link_view *view)
 	int64_t due_ms = dialler->hooks.tend(
 	    dialler->hooks.context, dialler->generation, now_ms);
 
-	if (view->proven && !dialler->told_proven)
-		tell_proven(dialler, view);
-	if (!view->proven) {
+	due_ms = earlier(due_ms, settle(dialler, view, now_ms));
+	if (view->proven) {
+		disarm(dialler);
+	} else {
 		arm(dialler); /* a reload disarms */
 		due_ms = earlier(due_ms,
 		    now_ms + dialler->settings.max_ms - view->up_ms + 1);
 	}
-	sleep_until(dialler, due_ms);
+	sleep_until(dialler, LINK_UP, due_ms);
 }
 
 static void *
@@ -432,6 +485,7 @@ run(void *argument)
 
 	thread_name("fwd-link");
 	for (;;) {
+		doorbell_answer(&dialler->orders);
 		doorbell_answer(&dialler->link->bell);
 		take_wishes(dialler);
 		notice_suspend(dialler);
@@ -466,11 +520,14 @@ dialler_start(struct dialler *dialler, struct link *link,
 	redial_init(&dialler->redial, clock_now_ms(), settings->min_ms,
 	    settings->max_ms, settings->jitter_percent);
 	link_set_proof(link, settings->max_ms);
+	if (doorbell_init(&dialler->orders) < 0)
+		return -1;
 	mutex_init(&dialler->lock);
 	condition_init(&dialler->heeded);
 	error = pthread_create(&dialler->thread, NULL, run, dialler);
 	if (error == 0)
 		return 0;
+	doorbell_destroy(&dialler->orders);
 	condition_destroy(&dialler->heeded);
 	mutex_destroy(&dialler->lock);
 	errno = error;
@@ -488,7 +545,7 @@ dialler_configure(
 		dialler->wanted = *settings;
 	dialler->changed = true;
 	mutex_unlock(&dialler->lock);
-	doorbell_ring(&dialler->link->bell);
+	doorbell_ring(&dialler->orders);
 }
 
 void
@@ -497,7 +554,7 @@ dialler_stop_listening(struct dialler *dialler)
 	mutex_lock(&dialler->lock);
 	dialler->deaf = true;
 	mutex_unlock(&dialler->lock);
-	doorbell_ring(&dialler->link->bell);
+	doorbell_ring(&dialler->orders);
 	mutex_lock(&dialler->lock);
 	while (dialler->deaf)
 		condition_wait(
@@ -508,7 +565,9 @@ dialler_stop_listening(struct dialler *dialler)
 void
 dialler_join(struct dialler *dialler)
 {
+	doorbell_ring(&dialler->orders);
 	pthread_join(dialler->thread, NULL);
+	doorbell_destroy(&dialler->orders);
 	resolver_abandon(&dialler->resolver);
 	if (dialler->settings.listen_fd >= 0)
 		close(dialler->settings.listen_fd);

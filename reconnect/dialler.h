@@ -17,10 +17,11 @@
 
 enum link_event_kind {
 	LINK_EVENT_DIAL_FAILED, /* reason, dials; the last generation */
-	LINK_EVENT_UP,          /* generation, outage_ms, dials */
-	LINK_EVENT_PROVEN,      /* that generation showed life */
+	LINK_EVENT_UP,          /* generation, outage_ms, dials, again */
+	LINK_EVENT_SETTLED,     /* one that was `again` when up has lasted */
 	LINK_EVENT_LOST,        /* generation, up_ms, reason: an outage began */
 	LINK_EVENT_UNPROVEN,    /* the same, but it was a failed dial */
+	LINK_EVENT_LONG_OUTAGE, /* outage_ms, dials, reason, error: once each */
 	LINK_EVENT_ACCEPT_FAILED, /* reason: clients wait, none can come in */
 };
 
@@ -31,7 +32,9 @@ struct link_event {
 	int64_t up_ms;
 	unsigned dials; /* made in this outage, this one included */
 	bool again;     /* after an unproven one in the same outage */
+	bool settled; /* it was `again`, and LINK_EVENT_SETTLED was reported */
 	const char *reason;
+	int error; /* the errno of that reason, or 0 */
 };
 
 struct dialler_settings {
@@ -47,9 +50,10 @@ struct dialler_settings {
 struct dialler_hooks {
 	void *context;
 	void (*event)(void *context, const struct link_event *event);
-	/* Says what a new connection has to hear first, before any copy thread
-	 * can use it; must not block. False: the dial has failed. */
-	bool (*greet)(void *context, int fd);
+	/* Prepares a new connection and sends what has to be the first on it,
+	 * before any copy thread can use it; must not block. A connection that
+	 * turns out to be broken is left to them: they read what came on it. */
+	void (*greet)(void *context, int fd);
 	/* Looks after a generation: called when it is new, at the time that
 	 * the last call returned (INT64_MAX: none), and when the bell rang. */
 	int64_t (*tend)(void *context, uint64_t generation, int64_t now_ms);
@@ -61,6 +65,7 @@ struct dialler {
 	struct link *link;
 	struct dialler_hooks hooks;
 	pthread_t thread;
+	struct doorbell orders; /* a stop or new settings: interrupts a dial */
 
 	/* What main() wants; taken over by the thread when it looks. */
 	struct mutex lock;
@@ -79,8 +84,10 @@ struct dialler {
 	int64_t resume_ms;   /* nobody is let in before; 0: last time it went */
 	bool appeared;       /* the path did, and wasn't dialled since */
 	uint64_t generation; /* the last one made */
-	uint64_t ended;      /* the last one whose end was told */
-	bool told_proven, unproven_before;
+	uint64_t ended;      /* the last one whose end was reported */
+	bool unproven_before, settled;
+	bool long_reported; /* of the present outage */
+	int error;          /* errno of the last failure, or 0 */
 	int64_t suspended_ms;
 	uint32_t random;
 };
@@ -100,7 +107,8 @@ void dialler_configure(
  * link_stop(). */
 void dialler_stop_listening(struct dialler *dialler);
 
-/* After link_stop(): waits for the thread's end, and cleans up. */
+/* After link_stop(): interrupts a dial, waits for the thread's end, and cleans
+ * up. */
 void dialler_join(struct dialler *dialler);
 
 #endif

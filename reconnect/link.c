@@ -6,23 +6,27 @@
  *        +-----------------------+       the first link_fail() that names it
  *      any --link_stop()--> STOPPED      for good
  *
- * A connection is counted by its holders: one for each loan and one for the
- * link while it is current. Whoever lets go last closes the descriptor, so its
- * number can't be reused under a thread that is still inside read() or
- * write(). Going down, the link shuts the descriptor down, which wakes those
- * threads, and lets go; it waits for none of them, so an old loan never delays
- * the next generation.
+ * A connection is counted by its holders: one for each loan, one for the link
+ * while it is current, and one for the reader until link_borrow_next() has lent
+ * it. The last one to release it closes the descriptor, so its number can't be
+ * reused under a thread that is still inside read() or write(). Going down, the
+ * link shuts the descriptor down, which wakes those threads, and releases it; it
+ * waits for none of them, so an old loan never delays the next generation. What
+ * the peer had written before can still be read, and the reader gets every
+ * generation, also one that was over before it looked.
  *
  * A generation that ends without proof of life (no byte received and not older
  * than proof_ms) was a failed dial: outage_since_ms stays, no outage is added.
+ *
+ * Only fwd-link installs, so only it takes a place in connections[].
  *
  * Lock order: link.lock only; it is held across no system call that blocks.
  * Decided under the lock, acted on after it: shutdown(), close(), the bell. */
 #include "reconnect/link.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -30,13 +34,12 @@
 #include "reconnect/clock.h"
 
 static void
-let_go(struct connection *connection)
+release(struct connection *connection)
 {
 	if (atomic_fetch_sub(&connection->holders, 1) > 1)
 		return;
 	close(connection->fd);
-	mutex_destroy(&connection->writing);
-	free(connection);
+	atomic_store(&connection->open, false);
 }
 
 static void
@@ -53,11 +56,14 @@ link_init(struct link *link, int64_t proof_ms)
 	*link = (struct link){ .state = LINK_DOWN,
 		.down_since_ms = now_ms,
 		.outage_since_ms = now_ms,
-		.proof_ms = proof_ms };
+		.proof_ms = proof_ms,
+		.hold_ms = LINK_HOLD_FOREVER };
 	if (doorbell_init(&link->bell) < 0)
 		return -1;
 	mutex_init(&link->lock);
 	condition_init(&link->changed);
+	for (size_t i = 0; i < LINK_CONNECTIONS; i++)
+		mutex_init(&link->connections[i].writing);
 	return 0;
 }
 
@@ -65,81 +71,103 @@ void
 link_destroy(struct link *link)
 {
 	link_stop(link);
+	for (size_t i = 0; i < LINK_CONNECTIONS; i++)
+		mutex_destroy(&link->connections[i].writing);
 	condition_destroy(&link->changed);
 	mutex_destroy(&link->lock);
 	doorbell_destroy(&link->bell);
 }
 
-/* When patience with the present outage ends. */
+/* Until when the present outage's frames are held. */
 static int64_t
-patience_ends(const struct link *link, int64_t patience_ms) NEEDS(link->lock)
+hold_ends_ms(const struct link *link) NEEDS(link->lock)
 {
-	return patience_ms == LINK_PATIENCE_FOREVER
+	return link->hold_ms == LINK_HOLD_FOREVER
 		   ? CONDITION_NO_DEADLINE
-		   : link->outage_since_ms + patience_ms;
+		   : link->outage_since_ms + link->hold_ms;
 }
 
-static enum link_answer
-await(struct link *link, int64_t patience_ms) NEEDS(link->lock)
+static struct loan
+lend(struct connection *connection)
 {
-	unsigned nudges = link->nudges;
-
-	while (link->state == LINK_DOWN) {
-		int64_t deadline_ms = patience_ends(link, patience_ms);
-
-		if (deadline_ms != CONDITION_NO_DEADLINE &&
-		    clock_now_ms() >= deadline_ms)
-			return LINK_WAITED;
-		if (nudges != link->nudges)
-			return LINK_NUDGED;
-		condition_wait(&link->changed, &link->lock, deadline_ms);
-	}
-	return link->state == LINK_UP ? LINK_READY : LINK_ENDED;
+	return (struct loan){ .fd = connection->fd,
+		.generation = connection->generation,
+		.connection = connection };
 }
 
 enum link_answer
-link_borrow(struct link *link, struct loan *loan, int64_t patience_ms)
+link_borrow(struct link *link, struct loan *loan, enum link_wait wait)
 {
 	enum link_answer answer;
 
 	mutex_lock(&link->lock);
-	answer = await(link, patience_ms);
-	if (answer == LINK_READY) {
-		struct connection *current = link->current;
-
-		atomic_fetch_add(&current->holders, 1);
-		*loan = (struct loan){ .fd = current->fd,
-			.generation = current->generation,
-			.connection = current };
+	while (wait == LINK_WHILE_HELD && link->state == LINK_DOWN &&
+	       clock_now_ms() < hold_ends_ms(link))
+		condition_wait(&link->changed, &link->lock, hold_ends_ms(link));
+	if (link->state == LINK_UP) {
+		atomic_fetch_add(&link->current->holders, 1);
+		*loan = lend(link->current);
+		answer = LINK_READY;
+	} else {
+		answer = link->state == LINK_DOWN ? LINK_WAITED : LINK_ENDED;
 	}
 	mutex_unlock(&link->lock);
 	return answer;
 }
 
+/* The open connection of a generation that the reader has not had. */
+static struct connection *
+find(struct link *link, uint64_t generation) NEEDS(link->lock)
+{
+	struct connection *found = link->connections;
+
+	while (!atomic_load(&found->open) || found->generation != generation)
+		found++;
+	return found;
+}
+
+enum link_answer
+link_borrow_next(struct link *link, struct loan *loan)
+{
+	bool ended;
+
+	mutex_lock(&link->lock);
+	while (link->state != LINK_STOPPED &&
+	       link->borrowed == link->view.generation)
+		condition_wait(
+		    &link->changed, &link->lock, CONDITION_NO_DEADLINE);
+	ended = link->state == LINK_STOPPED;
+	if (!ended)
+		*loan = lend(find(link, ++link->borrowed));
+	mutex_unlock(&link->lock);
+	return ended ? LINK_ENDED : LINK_READY;
+}
+
 void
 link_return(struct loan *loan)
 {
-	let_go(loan->connection);
+	release(loan->connection);
 	*loan = (struct loan){ .fd = -1 };
 }
 
 static bool
-is_proven(const struct link *link, int64_t now_ms) NEEDS(link->lock)
+is_old(const struct link *link, int64_t now_ms) NEEDS(link->lock)
 {
-	return link->heard || now_ms - link->up_since_ms > link->proof_ms;
+	return now_ms - link->up_since_ms > link->proof_ms;
 }
 
-/* The current generation is proven: what went before it was an outage, unless
- * it was the wait at start. */
-static void
-close_outage(struct link *link) NEEDS(link->lock)
+/* At its end also by a byte that the reader has not come to yet. */
+static bool
+was_proven(const struct link *link, int64_t now_ms) NEEDS(link->lock)
 {
-	if (link->view.outages > 0)
-		link->view.last_outage_ms = link->view.outage_ms;
+	char byte;
+
+	return link->heard || is_old(link, now_ms) ||
+	       recv(link->current->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
 }
 
 /* Ends the current generation's time as the current one; returns it, to be
- * shut down and let go once the lock is free. */
+ * shut down and released once the lock is free. */
 static struct connection *
 take_down(struct link *link, const char *reason) NEEDS(link->lock)
 {
@@ -149,11 +177,10 @@ take_down(struct link *link, const char *reason) NEEDS(link->lock)
 
 	*loss = (struct link_loss){ .generation = ended->generation,
 		.up_ms = now_ms - link->up_since_ms,
-		.proven = is_proven(link, now_ms) };
+		.proven = was_proven(link, now_ms) };
 	set_reason(loss->reason, reason);
 	set_reason(link->view.last_error, reason);
 	if (loss->proven) {
-		close_outage(link);
 		link->view.outages++;
 		link->view.outage_dials = 0;
 		link->outage_since_ms = now_ms;
@@ -165,12 +192,12 @@ take_down(struct link *link, const char *reason) NEEDS(link->lock)
 }
 
 static void
-bury(struct connection *ended)
+retire(struct connection *ended)
 {
 	if (!ended)
 		return;
 	shutdown(ended->fd, SHUT_RDWR);
-	let_go(ended);
+	release(ended);
 }
 
 void
@@ -182,25 +209,29 @@ link_fail(struct link *link, uint64_t generation, const char *reason)
 	if (link->current && link->current->generation == generation)
 		ended = take_down(link, reason);
 	mutex_unlock(&link->lock);
-	bury(ended);
+	retire(ended);
 	if (ended)
 		doorbell_ring(&link->bell);
 }
 
+/* What the reader has not had by now, it does not get any more. */
 void
 link_stop(struct link *link)
 {
-	struct connection *ended = NULL;
+	struct connection *ended, *unread[LINK_CONNECTIONS];
+	size_t count = 0;
 
 	mutex_lock(&link->lock);
-	if (link->current) {
-		ended = link->current;
-		link->current = NULL;
-	}
+	ended = link->current;
+	link->current = NULL;
+	while (link->borrowed < link->view.generation)
+		unread[count++] = find(link, ++link->borrowed);
 	link->state = LINK_STOPPED;
 	condition_wake_all(&link->changed);
 	mutex_unlock(&link->lock);
-	bury(ended);
+	retire(ended);
+	while (count > 0)
+		release(unread[--count]);
 	doorbell_ring(&link->bell);
 }
 
@@ -214,10 +245,10 @@ link_heard(struct link *link, uint64_t generation)
 }
 
 void
-link_nudge(struct link *link)
+link_set_hold(struct link *link, int64_t hold_ms)
 {
 	mutex_lock(&link->lock);
-	link->nudges++;
+	link->hold_ms = hold_ms;
 	condition_wake_all(&link->changed);
 	mutex_unlock(&link->lock);
 }
@@ -228,15 +259,14 @@ link_look(struct link *link, struct link_view *view)
 	int64_t now_ms = clock_now_ms();
 
 	mutex_lock(&link->lock);
-	if (link->state == LINK_UP && is_proven(link, now_ms))
-		close_outage(link);
 	*view = link->view;
 	view->state = link->state;
 	if (link->state == LINK_UP) {
-		view->proven = is_proven(link, now_ms);
+		view->proven = link->heard || is_old(link, now_ms);
 		view->up_ms = now_ms - link->up_since_ms;
 	} else if (link->state == LINK_DOWN) {
 		view->down_ms += now_ms - link->down_since_ms;
+		view->outage_age_ms = now_ms - link->outage_since_ms;
 	}
 	mutex_unlock(&link->lock);
 }
@@ -266,40 +296,65 @@ link_set_proof(struct link *link, int64_t proof_ms)
 	mutex_unlock(&link->lock);
 }
 
+/* A place for a new connection, with its two holders; NULL: there is none. */
+static struct connection *
+find_place(struct link *link, int fd)
+{
+	for (size_t i = 0; i < LINK_CONNECTIONS; i++) {
+		struct connection *place = &link->connections[i];
+
+		if (atomic_load(&place->open))
+			continue;
+		place->fd = fd;
+		atomic_store(&place->holders, 2);
+		return place;
+	}
+	return NULL;
+}
+
 static void
 bring_up(struct link *link, struct connection *connection) NEEDS(link->lock)
 {
 	int64_t now_ms = clock_now_ms();
 
 	connection->generation = ++link->view.generation;
+	atomic_store(&connection->open, true);
 	link->current = connection;
 	link->state = LINK_UP;
 	link->heard = false;
 	link->up_since_ms = now_ms;
 	link->view.down_ms += now_ms - link->down_since_ms;
 	link->view.outage_ms = now_ms - link->outage_since_ms;
+	if (link->view.outages > 0)
+		link->view.last_outage_ms = link->view.outage_ms;
 }
 
-void
+static uint64_t
+refuse(int fd, int error)
+{
+	close(fd);
+	errno = error;
+	return 0;
+}
+
+uint64_t
 link_install(struct link *link, int fd)
 {
-	struct connection *connection = malloc(sizeof(*connection));
-	bool stopped;
+	struct connection *connection = find_place(link, fd);
+	uint64_t generation = 0;
 
 	if (!connection)
-		abort(); /* some bytes: the system is past helping */
-	connection->fd = fd;
-	atomic_init(&connection->holders, 1);
-	mutex_init(&connection->writing);
+		return refuse(fd, EBUSY);
 	mutex_lock(&link->lock);
 	assert(!link->current);
-	stopped = link->state == LINK_STOPPED;
-	if (!stopped)
+	if (link->state != LINK_STOPPED) {
 		bring_up(link, connection);
+		generation = connection->generation;
+	}
 	mutex_unlock(&link->lock);
+	if (generation == 0)
+		return refuse(fd, EPIPE);
 	/* With the lock free: whoever wakes needs it. */
-	if (stopped)
-		let_go(connection);
-	else
-		condition_wake_all(&link->changed);
+	condition_wake_all(&link->changed);
+	return generation;
 }

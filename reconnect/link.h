@@ -13,15 +13,21 @@
 #include "reconnect/sync.h"
 
 #define LINK_REASON_BYTES 128
-#define LINK_PATIENCE_FOREVER (-1)
+#define LINK_HOLD_FOREVER (-1)
+
+/* Generations that can be open at once: the current one, and those that have
+ * ended but are still being read (link_borrow_next). */
+#define LINK_CONNECTIONS 16
 
 enum link_state { LINK_DOWN, LINK_UP, LINK_STOPPED };
 
-/* One generation. Its descriptor is closed when the last holder lets go. */
+/* One generation. Its descriptor is closed when the last holder lets go: the
+ * link while this is current, the reader until it has borrowed it, each loan. */
 struct connection {
 	int fd;
 	uint64_t generation;
-	atomic_uint holders; /* loans, and the link while this is current */
+	atomic_uint holders;
+	atomic_bool open; /* false: the next generation may have this place */
 	/* The writer's token. fwd-up waits for it, and may block in a write
 	 * while it holds it; whoever else has a frame to send only tries. Not
 	 * part of the lock order: nothing else is locked under it. */
@@ -50,11 +56,13 @@ struct link_view {
 	bool proven;
 	uint64_t outages;
 	uint64_t dials;
-	unsigned outage_dials;  /* dials since the outage began */
-	int64_t up_ms;          /* age of the generation, while up */
-	int64_t down_ms;        /* in all, a present outage included */
-	int64_t outage_ms;      /* from its start to the last connection made */
-	int64_t last_outage_ms; /* of the last outage a proven one ended */
+	unsigned outage_dials; /* dials since the outage began */
+	int64_t up_ms;         /* age of the generation, while up */
+	int64_t down_ms;       /* in all, a present outage included */
+	int64_t outage_ms;     /* from its start to the last connection made */
+	int64_t outage_age_ms; /* while down: from its start until now */
+	int64_t
+	    last_outage_ms; /* of the last outage, not of the wait at start */
 	char last_error[LINK_REASON_BYTES];
 	struct link_loss loss;
 };
@@ -65,34 +73,47 @@ struct link {
 	enum link_state state GUARDED;
 	struct connection *current GUARDED; /* NULL unless up */
 	bool heard GUARDED;                 /* current received a byte */
-	unsigned nudges GUARDED;
+	uint64_t borrowed GUARDED;          /* the last one the reader took */
+	int64_t hold_ms GUARDED;            /* or LINK_HOLD_FOREVER */
 	int64_t up_since_ms GUARDED;
 	int64_t down_since_ms GUARDED;   /* when state last became down */
 	int64_t outage_since_ms GUARDED; /* of the outage, flaps included */
 	int64_t proof_ms GUARDED;        /* outliving this is proof of life */
 	struct link_view view GUARDED;
-	struct doorbell bell; /* rings for the dialler at each change */
+	struct doorbell
+	    bell; /* rings while up: it ended, or has to be tended */
+	struct connection connections[LINK_CONNECTIONS];
 };
 
-/* Down, the first outage's clock running. Returns 0, or -1 with errno. */
+/* Down, the first outage's clock running; frames are held for ever until
+ * link_set_hold(). Returns 0, or -1 with errno. Nothing below allocates. */
 int link_init(struct link *link, int64_t proof_ms);
 
-/* Only after the last loan came home and no thread waits in link_borrow(). */
+/* Only after the last loan was returned and no thread waits in a borrow. */
 void link_destroy(struct link *link);
 
 enum link_answer {
 	LINK_READY,  /* the loan is yours */
-	LINK_WAITED, /* the outage is older than patience_ms */
-	LINK_NUDGED, /* link_nudge() was called meanwhile: ask again */
+	LINK_WAITED, /* there is no connection, and no more time to wait */
 	LINK_ENDED,  /* link_stop() was called */
 };
 
-/* Waits for a connection, for as long as the outage is younger than
- * patience_ms (or LINK_PATIENCE_FOREVER). One uncontended lock while up. */
-enum link_answer link_borrow(
-    struct link *link, struct loan *loan, int64_t patience_ms);
+enum link_wait {
+	LINK_NO_WAIT,
+	LINK_WHILE_HELD, /* as long as the outage is younger than `hold` */
+};
 
-/* The descriptor may not be used any more. The last one closes it. */
+/* Borrows the current connection. One uncontended lock while up. */
+enum link_answer link_borrow(
+    struct link *link, struct loan *loan, enum link_wait wait);
+
+/* For the one thread that reads: waits for the next generation it has not had
+ * yet, and borrows that. Each is lent once, in order, even one that has ended
+ * already: what its peer wrote before the end can still be read. (macOS throws
+ * it away in shutdown().) LINK_READY or LINK_ENDED. */
+enum link_answer link_borrow_next(struct link *link, struct loan *loan);
+
+/* The descriptor may not be used any more. The last holder closes it. */
 void link_return(struct loan *loan);
 
 /* The caller saw `generation` fail: takes the link down at once and wakes
@@ -103,20 +124,23 @@ void link_fail(struct link *link, uint64_t generation, const char *reason);
 /* A byte came from the peer: proof of life. Say it once a generation. */
 void link_heard(struct link *link, uint64_t generation);
 
-/* Whoever waits in link_borrow() returns and asks again: patience changed. */
-void link_nudge(struct link *link);
+/* How long frames wait in an outage; holds at once, for those who wait too. */
+void link_set_hold(struct link *link, int64_t hold_ms);
 
 /* Every waiter wakes, now and from now on. */
 void link_stop(struct link *link);
 
 void link_look(struct link *link, struct link_view *view);
 
-/* For the dialler: a dial was made and failed, with its reason, or NULL while
- * it is still open; a connection was made (takes over the descriptor; closes it
- * if the link was stopped meanwhile); what proves a life from now on. */
+/* For the dialler: a dial was begun; it failed, with its reason; how old a
+ * generation has to be from now on to have proven its life. */
 void link_dialled(struct link *link);
 void link_dial_failed(struct link *link, const char *reason);
-void link_install(struct link *link, int fd);
 void link_set_proof(struct link *link, int64_t proof_ms);
+
+/* For the dialler: a connection was made. Takes over the descriptor. Returns
+ * the generation, or 0 with the descriptor closed: EPIPE, the link was stopped;
+ * EBUSY, LINK_CONNECTIONS are still being read. */
+uint64_t link_install(struct link *link, int fd);
 
 #endif

@@ -78,7 +78,6 @@ open_pair(void)
 static void
 tune(void)
 {
-	tuning.hold_ms = LINK_PATIENCE_FOREVER;
 	tuning.stall_ms = HOUR_MS;
 	tuning.max_frame = MAX_FRAME;
 	tuning.write_batch = 32 * 1024;
@@ -107,6 +106,7 @@ start(void)
 		.tuning = &tuning,
 		.health = &health,
 		.ended = &ended };
+	ck_assert_int_eq(copy_open(&copy), 0);
 	ck_assert_int_eq(pthread_create(&threads[0], NULL, run_up, NULL), 0);
 	ck_assert_int_eq(pthread_create(&threads[1], NULL, run_down, NULL), 0);
 }
@@ -423,7 +423,7 @@ END_TEST
 
 START_TEST(hold_zero_drops_at_once_and_counts)
 {
-	tuning.hold_ms = 0;
+	link_set_hold(&the_link, 0);
 	for (uint32_t i = 0; i < 20; i++)
 		guest_sends(1514, i);
 	await_count(&copy.up.outage, 20);
@@ -443,7 +443,7 @@ START_TEST(hold_is_counted_from_the_beginning_of_the_outage)
 	install();
 	network_sends(60, 0); /* proves life: what follows is an outage */
 	guest_gets(60, 0);
-	tuning.hold_ms = 200;
+	link_set_hold(&the_link, 200);
 	began_ms = clock_now_ms();
 	close_peer();
 	await_down(1);
@@ -463,7 +463,7 @@ START_TEST(hold_is_counted_from_the_beginning_of_the_outage)
 	network_gets(60, 4);
 	network_sends(60, 5);
 	guest_gets(60, 5);
-	tuning.hold_ms = HOUR_MS;
+	link_set_hold(&the_link, HOUR_MS);
 	close_peer();
 	await_down(2);
 	guest_sends(60, 6);
@@ -477,11 +477,8 @@ END_TEST
 START_TEST(a_shorter_hold_is_heard_by_who_waits_already)
 {
 	guest_sends(60, 1);
-	tuning.hold_ms = 0;
-	while (counter_read(&copy.up.outage) == 0) {
-		link_nudge(&the_link);
-		sched_yield();
-	}
+	link_set_hold(&the_link, 0);
+	await_count(&copy.up.outage, 1);
 }
 END_TEST
 
@@ -607,7 +604,7 @@ START_TEST(what_a_broken_batch_left_is_dropped_when_hold_is_over)
 {
 	uint32_t written;
 
-	tuning.hold_ms = 0;
+	link_set_hold(&the_link, 0);
 	install_small(1);
 	send_batch();
 	written = read_and_quit(700, 0);
@@ -616,6 +613,27 @@ START_TEST(what_a_broken_batch_left_is_dropped_when_hold_is_over)
 		sched_yield();
 	ck_assert_uint_eq(counter_read(&copy.up.frames), written);
 	ck_assert_uint_eq(counter_read(&copy.up.outage), BATCH - written);
+}
+END_TEST
+
+/* fwd-up (here: the test) finds it dead before fwd-down has even looked. */
+START_TEST(what_a_peer_wrote_before_it_closed_reaches_the_guest)
+{
+	uint8_t bytes[FRAME_HEADER_BYTES + 60];
+
+	for (uint32_t i = 0; i < 200; i++) {
+		size_t length = frame_write_framed(bytes, 60, i);
+		int ends[2];
+
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+		ck_assert_int_eq(
+		    write(ends[1], bytes, length), (ssize_t)length);
+		close(ends[1]);
+		link_fail(&the_link, link_install(&the_link, ends[0]),
+		    "a write was refused");
+		guest_gets(60, i);
+	}
+	ck_assert_uint_eq(look().outages, 200);
 }
 END_TEST
 
@@ -648,7 +666,8 @@ START_TEST(a_write_without_progress_ends_the_generation)
 	struct loan loan;
 
 	install_small(1);
-	ck_assert_int_eq(link_borrow(&the_link, &loan, 0), LINK_READY);
+	ck_assert_int_eq(
+	    link_borrow(&the_link, &loan, LINK_NO_WAIT), LINK_READY);
 	setsockopt(loan.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	link_return(&loan);
 	send_batch();
@@ -1227,6 +1246,8 @@ breaks(void)
 	tcase_add_test(tc, a_batch_can_break_off_again_and_again);
 	tcase_add_test(
 	    tc, what_a_broken_batch_left_is_dropped_when_hold_is_over);
+	tcase_add_test(
+	    tc, what_a_peer_wrote_before_it_closed_reaches_the_guest);
 	tcase_add_test(
 	    tc, a_peer_that_closes_loses_what_it_had_and_no_frame_comes_twice);
 	tcase_add_test(tc, a_write_without_progress_ends_the_generation);

@@ -75,11 +75,11 @@ next_event(void)
 static bool
 is_on_the_way(enum link_event_kind kind)
 {
-	return kind == LINK_EVENT_DIAL_FAILED || kind == LINK_EVENT_PROVEN;
+	return kind == LINK_EVENT_DIAL_FAILED || kind == LINK_EVENT_SETTLED;
 }
 
-/* The next event; failed dials on the way, and proofs, which are told when
- * something else wakes the thread, only where they are what is expected. */
+/* The next event; failed dials on the way, and connections that settle, only
+ * where they are what is expected. */
 static struct link_event
 expect(enum link_event_kind kind)
 {
@@ -122,7 +122,7 @@ expect_no_more_events(void)
 }
 
 /* Says hello, and sees to it that nobody else could have before. */
-static bool
+static void
 greet(void *context, int fd)
 {
 	struct link_view view;
@@ -132,8 +132,10 @@ greet(void *context, int fd)
 	ck_assert_int_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
 	link_look(&shared, &view);
 	ck_assert_int_ne(view.state, LINK_UP);
-	return send(fd, "hello", 5, MSG_NOSIGNAL) == 5;
+	(void)!send(fd, "hello", 5, MSG_NOSIGNAL);
 }
+
+static atomic_uint tended;
 
 static int64_t
 tend_nothing(void *context, uint64_t generation, int64_t now_ms)
@@ -141,7 +143,19 @@ tend_nothing(void *context, uint64_t generation, int64_t now_ms)
 	(void)generation;
 	(void)now_ms;
 	ck_assert_ptr_eq(context, &record);
+	atomic_fetch_add(&tended, 1);
 	return INT64_MAX;
+}
+
+/* Makes the thread look, while up, and waits until it is about to sleep. */
+static void
+wake_while_up(void)
+{
+	unsigned before = atomic_load(&tended);
+
+	doorbell_ring(&shared.bell);
+	while (atomic_load(&tended) == before)
+		sched_yield();
 }
 
 static struct dialler_hooks hooks = { .context = &record,
@@ -157,8 +171,7 @@ read_always(void *argument)
 	char bytes[64];
 
 	(void)argument;
-	while (
-	    link_borrow(&shared, &loan, LINK_PATIENCE_FOREVER) == LINK_READY) {
+	while (link_borrow_next(&shared, &loan) == LINK_READY) {
 		while (read(loan.fd, bytes, sizeof(bytes)) > 0)
 			link_heard(&shared, loan.generation);
 		link_fail(&shared, loan.generation, "peer closed");
@@ -394,6 +407,8 @@ START_TEST(a_backlog_that_dies_is_no_outage)
 	expect(LINK_EVENT_UNPROVEN);
 	daemon = daemon_start("sock");
 	expect_up(3, true);
+	/* It has not spoken, and can't be proven by age in this test. */
+	ck_assert_uint_eq(expect(LINK_EVENT_SETTLED).generation, 3);
 	daemon_accept(&daemon);
 	daemon_prove(&daemon);
 	ck_assert_uint_eq(outages(), 1);
@@ -482,8 +497,7 @@ write_always(void *argument)
 	struct loan loan;
 
 	(void)argument;
-	while (
-	    link_borrow(&shared, &loan, LINK_PATIENCE_FOREVER) == LINK_READY) {
+	while (link_borrow(&shared, &loan, LINK_WHILE_HELD) == LINK_READY) {
 		if (send(loan.fd, "frame", 5, MSG_NOSIGNAL) != 5)
 			link_fail(&shared, loan.generation, "broken pipe");
 		link_return(&loan);
@@ -509,45 +523,28 @@ START_TEST(the_greeting_comes_before_any_frame)
 }
 END_TEST
 
-static atomic_uint refusals;
-
-static bool
-refuse_twice(void *context, int fd)
+static void
+say_nothing(void *context, int fd)
 {
-	return atomic_fetch_add(&refusals, 1) >= 2 && greet(context, fd);
+	(void)context;
+	(void)fd;
 }
 
-START_TEST(a_greeting_that_fails_is_a_failed_dial)
+/* What it has written is still read, and it is proof of life. */
+START_TEST(a_daemon_that_writes_and_dies_before_it_is_greeted_was_there)
 {
 	struct daemon daemon = daemon_start("sock");
-	struct link_event event;
 
-	settings.min_ms = settings.max_ms = 20;
-	hooks.greet = refuse_twice;
+	hooks.greet = say_nothing;
 	start();
-	expect(LINK_EVENT_DIAL_FAILED);
-	event = expect(LINK_EVENT_DIAL_FAILED);
-	ck_assert_uint_gt(strlen(event.reason), 0);
-	event = expect_up(1, false);
-	ck_assert_uint_eq(event.dials, 3);
-	daemon_kill(&daemon, "sock");
-}
-END_TEST
+	for (uint64_t generation = 1; generation <= 5; generation++) {
+		int peer = accept(daemon.listener, NULL, NULL);
 
-START_TEST(a_byte_or_age_is_told_as_proof_once)
-{
-	struct daemon daemon = daemon_start("sock");
-	struct link_event event;
-
-	settings.min_ms = 1;
-	settings.max_ms = 20;
-	start();
-	expect_up(1, false);
-	event = expect(LINK_EVENT_PROVEN);
-	ck_assert_uint_eq(event.generation, 1);
-	daemon_accept(&daemon);
-	daemon_hang_up(&daemon);
-	expect_end(LINK_EVENT_LOST, 1, "peer closed");
+		ck_assert_int_eq(send(peer, "x", 1, MSG_NOSIGNAL), 1);
+		close(peer);
+		expect_up(generation, false);
+		expect_end(LINK_EVENT_LOST, generation, "peer closed");
+	}
 	daemon_kill(&daemon, "sock");
 }
 END_TEST
@@ -653,7 +650,7 @@ START_TEST(other_settings_leave_the_connection_alone)
 	settings.min_ms = 1;
 	settings.max_ms = 20;
 	dialler_configure(&dialler, &settings);
-	expect(LINK_EVENT_PROVEN); /* it has looked */
+	wake_while_up();
 	daemon_hang_up(&daemon);
 	expect_end(LINK_EVENT_LOST, 1, "peer closed");
 	daemon_kill(&daemon, "sock");
@@ -697,11 +694,11 @@ START_TEST(it_stops_in_front_of_a_full_backlog)
 }
 END_TEST
 
-static bool
+static void
 greet_and_stop(void *context, int fd)
 {
 	link_stop(&shared);
-	return greet(context, fd);
+	greet(context, fd);
 }
 
 START_TEST(a_connection_that_comes_after_the_stop_is_not_told)
@@ -888,6 +885,37 @@ await_dial(void)
 	}
 }
 
+/* Poll has seen the client, then the listener is closed by a reload. */
+static int64_t
+tend_and_move(void *context, uint64_t generation, int64_t now_ms)
+{
+	if (atomic_load(&tended) == 0) {
+		int client = socket(AF_UNIX, SOCK_STREAM, 0);
+
+		call_with(client, "sock");
+		close(client);
+		aim("unix:other");
+		settings.listen_fd = -1;
+		dialler_configure(&dialler, &settings);
+	}
+	return tend_nothing(context, generation, now_ms);
+}
+
+START_TEST(a_client_that_waited_at_a_closed_listener_is_no_failure)
+{
+	int client = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	hooks.tend = tend_and_move;
+	listen_on("sock");
+	start();
+	call_with(client, "sock");
+	expect_up(1, false);
+	expect_end(LINK_EVENT_UNPROVEN, 1, "the network endpoint was changed");
+	ck_assert_int_eq(next_event().kind, LINK_EVENT_DIAL_FAILED);
+	close(client);
+}
+END_TEST
+
 START_TEST(it_stops_while_a_host_is_silent)
 {
 	char port[6], endpoint[32];
@@ -899,6 +927,29 @@ START_TEST(it_stops_while_a_host_is_silent)
 	start();
 	await_dial();
 	stop();
+	close_all(fds, count);
+	close(listener);
+}
+END_TEST
+
+/* The bell rings with whatever the guest teaches; the second try of a SYN that
+ * found no room, a second later, has to find the same dial. */
+START_TEST(the_links_bell_interrupts_no_dial)
+{
+	char port[6], endpoint[32];
+	int listener = listening_tcp(AF_INET, 0, port), fds[16];
+	size_t count = fill_backlog(listener, fds, 16);
+
+	snprintf(endpoint, sizeof(endpoint), "tcp:127.0.0.1:%s", port);
+	aim(endpoint);
+	start();
+	await_dial();
+	for (int i = 0; i < 1000; i++) {
+		doorbell_ring(&shared.bell);
+		sched_yield();
+	}
+	ck_assert_int_eq(listen(listener, 16), 0);
+	ck_assert_uint_eq(expect_up(1, false).dials, 1);
 	close_all(fds, count);
 	close(listener);
 }
@@ -952,7 +1003,8 @@ START_TEST(up_and_proven_it_never_wakes)
 	settings.max_ms = 20;
 	start();
 	expect_up(1, false);
-	expect(LINK_EVENT_PROVEN);
+	while (!is_proven())
+		sched_yield();
 	poll(NULL, 0, 100); /* on its way to sleep */
 	before = status_of_thread("fwd-link", field);
 	poll(NULL, 0, 1000);
@@ -976,6 +1028,48 @@ START_TEST(a_daemon_is_dialled_at_once_when_the_host_wakes_up)
 	clock_sleep(60000);
 	expect_up(1, false);
 	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
+/* Once, whatever becomes of it; a new outage is another one. */
+START_TEST(an_outage_of_ten_seconds_is_told_once_with_its_last_error)
+{
+	struct link_event event;
+	struct daemon daemon;
+
+	settings.min_ms = settings.max_ms = 20;
+	start();
+	ck_assert_int_eq(next_event().kind, LINK_EVENT_DIAL_FAILED);
+	clock_skip(9000);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(next_event().kind, LINK_EVENT_DIAL_FAILED);
+	clock_skip(1000);
+	event = expect(LINK_EVENT_LONG_OUTAGE);
+	ck_assert_str_eq(event.reason, strerror(ENOENT));
+	ck_assert_int_eq(event.error, ENOENT);
+	ck_assert_int_ge(event.outage_ms, 10000);
+	ck_assert_uint_ge(event.dials, 2);
+	clock_skip(60000);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(next_event().kind, LINK_EVENT_DIAL_FAILED);
+	daemon = daemon_start("sock");
+	expect_up(1, false);
+	daemon_accept(&daemon);
+	daemon_prove(&daemon);
+	daemon_kill(&daemon, "sock");
+	expect_end(LINK_EVENT_LOST, 1, "peer closed");
+	clock_skip(10000);
+	expect(LINK_EVENT_LONG_OUTAGE);
+}
+END_TEST
+
+START_TEST(a_listener_that_nobody_calls_for_ten_seconds_is_told_once)
+{
+	listen_on("sock");
+	start();
+	clock_skip(10000);
+	dialler_configure(&dialler, &settings); /* as if it had slept so long */
+	expect(LINK_EVENT_LONG_OUTAGE);
 }
 END_TEST
 
@@ -1019,8 +1113,8 @@ START_TEST(after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while)
 	expect_up(1, false);
 	daemon_accept(&old);
 	daemon_prove(&old);
-	doorbell_ring(&shared.bell);
-	expect(LINK_EVENT_PROVEN); /* nothing is watched any more */
+	wake_while_up();
+	wake_while_up(); /* nothing is watched any more */
 	unlink("sock");
 	next = (struct daemon){ bound_unix("sock"), -1 };
 	clock_stop(clock_now_ms() + 1000); /* patience lasts, now */
@@ -1071,7 +1165,7 @@ END_TEST
 
 static atomic_int client_delays;
 
-static bool
+static void
 greet_without_delay(void *context, int fd)
 {
 	int prompt = 0;
@@ -1080,7 +1174,7 @@ greet_without_delay(void *context, int fd)
 	ck_assert_int_eq(
 	    getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &prompt, &length), 0);
 	atomic_store(&client_delays, !prompt);
-	return greet(context, fd);
+	greet(context, fd);
 }
 
 START_TEST(what_a_tcp_client_is_sent_is_never_held_back)
@@ -1176,8 +1270,7 @@ greetings(void)
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	add(tc, the_greeting_comes_before_any_frame);
-	add(tc, a_greeting_that_fails_is_a_failed_dial);
-	add(tc, a_byte_or_age_is_told_as_proof_once);
+	add(tc, a_daemon_that_writes_and_dies_before_it_is_greeted_was_there);
 	return tc;
 }
 
@@ -1204,6 +1297,7 @@ listening(void)
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	add(tc, a_client_that_cannot_be_let_in_spins_nobody_and_is_told_once);
 	add(tc, a_listener_that_is_told_to_stop_is_closed_and_can_come_back);
+	add(tc, a_client_that_waited_at_a_closed_listener_is_no_failure);
 	add(tc, a_client_who_may_not_come_in_any_more_is_shown_out_on_a_reload);
 	return tc;
 }
@@ -1222,6 +1316,7 @@ stopping(void)
 	add(tc, a_connection_that_comes_after_the_stop_is_not_told);
 	add(tc, a_client_that_comes_as_it_stops_is_turned_away);
 	add(tc, it_stops_while_a_host_is_silent);
+	add(tc, the_links_bell_interrupts_no_dial);
 	add(tc, it_stops_while_a_name_server_is_silent);
 	add(tc, up_and_proven_it_never_wakes);
 	return tc;
@@ -1236,6 +1331,8 @@ sleeping(void)
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	add(tc, a_daemon_is_dialled_at_once_when_the_host_wakes_up);
 	add(tc, waking_up_once_starts_the_backoff_over_once);
+	add(tc, an_outage_of_ten_seconds_is_told_once_with_its_last_error);
+	add(tc, a_listener_that_nobody_calls_for_ten_seconds_is_told_once);
 	add(tc, after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while);
 	return tc;
 }

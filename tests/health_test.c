@@ -104,7 +104,7 @@ install(void)
 	setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &smallest, sizeof(smallest));
 	peer = ends[1];
 	link_install(&the_link, ends[0]);
-	ck_assert_int_eq(link_borrow(&the_link, &loan, 0), LINK_READY);
+	ck_assert_int_eq(link_borrow_next(&the_link, &loan), LINK_READY);
 	health_reads(&health);
 }
 
@@ -348,6 +348,25 @@ START_TEST(what_is_learned_of_the_guest_wakes_the_prober)
 	from_guest(request);
 	ck_assert_int_eq(read(the_link.bell.fds[0], (char[1]){ 0 }, 1), 1);
 	ck_assert_int_eq(tend(), time_ms + 5 * SECOND_MS);
+}
+END_TEST
+
+/* A bridge behind it, or a stranger who makes MACs up: each teaches something
+ * and changes nothing. */
+START_TEST(a_guest_of_many_macs_wakes_nobody)
+{
+	uint8_t request[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54,
+		0, 0x12, 0x34, 0x56, 0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1 };
+
+	watch_by_arp();
+	doorbell_answer(&the_link.bell);
+	for (uint8_t i = 1; i < 100; i++) {
+		request[11] = request[27] = i;
+		memcpy(request + 22, request + 6, 5);
+		memcpy(request + 28, (uint8_t[4]){ 192, 168, 105, i }, 4);
+		from_guest(request);
+	}
+	ck_assert_int_eq(read(the_link.bell.fds[0], (char[1]){ 0 }, 1), -1);
 }
 END_TEST
 
@@ -977,6 +996,7 @@ modes(void)
 	tcase_add_test(tc, a_mode_that_was_asked_for_is_used);
 	tcase_add_test(
 	    tc, the_guests_frames_are_looked_at_while_the_gateway_is_unknown);
+	tcase_add_test(tc, a_guest_of_many_macs_wakes_nobody);
 	tcase_add_test(tc, what_is_learned_of_the_guest_wakes_the_prober);
 	tcase_add_test(tc, all_frames_of_a_batch_are_learned_from_in_one_call);
 	tcase_add_test(

@@ -2,6 +2,7 @@
 #include "reconnect/link.h"
 
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
@@ -51,7 +52,7 @@ look(void)
 /* A new generation; returns its peer's end. The smallest buffers there are:
  * soon full, soon drained. */
 static int
-install(void)
+install_unread(void)
 {
 	int ends[2], smallest = 1;
 
@@ -59,8 +60,28 @@ install(void)
 	for (int i = 0; i < 2; i++)
 		setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &smallest,
 		    sizeof(smallest));
-	link_install(&shared, ends[0]);
+	ck_assert_uint_eq(link_install(&shared, ends[0]), look().generation);
 	return ends[1];
+}
+
+static struct loan
+borrow_next(void)
+{
+	struct loan loan;
+
+	ck_assert_int_eq(link_borrow_next(&shared, &loan), LINK_READY);
+	return loan;
+}
+
+/* One that the reader has had already. */
+static int
+install(void)
+{
+	int peer = install_unread();
+	struct loan loan = borrow_next();
+
+	link_return(&loan);
+	return peer;
 }
 
 static int
@@ -77,16 +98,18 @@ borrow(void)
 {
 	struct loan loan;
 
-	ck_assert_int_eq(
-	    link_borrow(&shared, &loan, LINK_PATIENCE_FOREVER), LINK_READY);
+	ck_assert_int_eq(link_borrow(&shared, &loan, LINK_NO_WAIT), LINK_READY);
 	return loan;
 }
 
 static enum link_answer
-ask(int64_t patience_ms)
+ask(int64_t hold_ms)
 {
 	struct loan loan;
-	enum link_answer answer = link_borrow(&shared, &loan, patience_ms);
+	enum link_answer answer;
+
+	link_set_hold(&shared, hold_ms);
+	answer = link_borrow(&shared, &loan, LINK_WHILE_HELD);
 
 	if (answer == LINK_READY)
 		link_return(&loan);
@@ -366,6 +389,73 @@ START_TEST(a_number_is_not_reused_while_its_loan_is_out)
 }
 END_TEST
 
+static void
+expect_unread(uint64_t generation, const char *bytes)
+{
+	struct loan loan = borrow_next();
+	char found[16] = "";
+
+	ck_assert_uint_eq(loan.generation, generation);
+	ck_assert_int_ge(read(loan.fd, found, sizeof(found)), 0);
+	ck_assert_str_eq(found, bytes);
+	ck_assert_int_eq(read(loan.fd, found, sizeof(found)), 0);
+	link_return(&loan);
+}
+
+/* One that wrote and closed at once, one that only closed, one that lives. */
+START_TEST(the_reader_gets_every_generation_in_order_and_what_came_on_it)
+{
+	static const char *const said[] = { "first", "", "third" };
+
+	for (uint64_t i = 0; i < 3; i++) {
+		int peer = install_unread();
+
+		ck_assert_int_eq(write(peer, said[i], strlen(said[i])),
+		    (ssize_t)strlen(said[i]));
+		close(peer);
+		if (i < 2)
+			link_fail(&shared, i + 1, "peer closed");
+	}
+	for (uint64_t i = 0; i < 3; i++)
+		expect_unread(i + 1, said[i]);
+	link_fail(&shared, 3, "peer closed");
+}
+END_TEST
+
+START_TEST(a_byte_that_nobody_has_read_yet_is_proof_of_life)
+{
+	int peer = install();
+
+	ck_assert_int_eq(write(peer, "x", 1), 1);
+	link_fail(&shared, 1, "peer closed");
+	ck_assert(look().loss.proven);
+	close(peer);
+}
+END_TEST
+
+/* They wait for the reader with their descriptors; there is no room without
+ * end, and no memory is taken for one more. */
+START_TEST(too_many_unread_generations_refuse_the_next_one)
+{
+	int ends[2];
+	struct loan loan;
+
+	for (uint64_t i = 1; i <= LINK_CONNECTIONS; i++) {
+		close(install_unread());
+		link_fail(&shared, i, "peer closed");
+	}
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	ck_assert_uint_eq(link_install(&shared, ends[0]), 0);
+	ck_assert_int_eq(errno, EBUSY);
+	ck_assert(!is_open(ends[0]));
+	ck_assert_int_eq(look().state, LINK_DOWN);
+	loan = borrow_next();
+	link_return(&loan);
+	close(ends[1]);
+	close(install_unread());
+}
+END_TEST
+
 START_TEST(an_old_loan_does_not_delay_the_next_generation)
 {
 	int old_peer = install(), peer;
@@ -391,17 +481,17 @@ wait_forever(void *argument)
 {
 	enum link_answer *answer = argument;
 
-	*answer = ask(LINK_PATIENCE_FOREVER);
+	*answer = ask(LINK_HOLD_FOREVER);
 	return NULL;
 }
 
-static atomic_bool told;
-
 static void *
-wait_forever_and_tell(void *argument)
+wait_while_held(void *argument)
 {
-	wait_forever(argument);
-	atomic_store(&told, true);
+	enum link_answer *answer = argument;
+	struct loan loan;
+
+	*answer = link_borrow(&shared, &loan, LINK_WHILE_HELD);
 	return NULL;
 }
 
@@ -422,17 +512,22 @@ START_TEST(a_new_generation_wakes_every_waiter)
 }
 END_TEST
 
-/* Nudges until the waiter has gone, since it may not be waiting yet. */
-START_TEST(a_nudged_waiter_asks_again_with_another_patience)
+/* Whether it waits already or is only about to: each round is another one of
+ * these orders. */
+START_TEST(another_hold_reaches_whoever_waits)
 {
-	enum link_answer answer;
-	pthread_t waiter = start(wait_forever_and_tell, &answer);
+	for (int round = 0; round < 200; round++) {
+		enum link_answer answer;
+		struct loan loan;
+		pthread_t waiter = start(wait_while_held, &answer);
 
-	while (!atomic_load(&told))
-		link_nudge(&shared);
-	join(waiter);
-	ck_assert_int_eq(answer, LINK_NUDGED);
-	ck_assert_int_eq(ask(0), LINK_WAITED);
+		link_set_hold(&shared, 0);
+		join(waiter);
+		ck_assert_int_eq(answer, LINK_WAITED);
+		ck_assert_int_eq(
+		    link_borrow(&shared, &loan, LINK_NO_WAIT), LINK_WAITED);
+		link_set_hold(&shared, LINK_HOLD_FOREVER);
+	}
 }
 END_TEST
 
@@ -445,21 +540,34 @@ wait_an_hour(void *argument)
 	return NULL;
 }
 
+static void *
+wait_for_the_next(void *argument)
+{
+	enum link_answer *answer = argument;
+	struct loan loan;
+
+	*answer = link_borrow_next(&shared, &loan);
+	return NULL;
+}
+
 START_TEST(a_stop_wakes_every_waiter_now_and_from_now_on)
 {
+	void *(*const kinds[])(
+	    void *) = { wait_forever, wait_an_hour, wait_for_the_next };
 	enum link_answer answers[6];
 	pthread_t waiters[6];
+	struct loan loan;
 
 	for (int i = 0; i < 6; i++)
-		waiters[i] =
-		    start(i % 2 ? wait_forever : wait_an_hour, &answers[i]);
+		waiters[i] = start(kinds[i % 3], &answers[i]);
 	link_stop(&shared);
 	for (int i = 0; i < 6; i++) {
 		join(waiters[i]);
 		ck_assert_int_eq(answers[i], LINK_ENDED);
 	}
-	ck_assert_int_eq(ask(LINK_PATIENCE_FOREVER), LINK_ENDED);
+	ck_assert_int_eq(ask(LINK_HOLD_FOREVER), LINK_ENDED);
 	ck_assert_int_eq(ask(0), LINK_ENDED);
+	ck_assert_int_eq(link_borrow_next(&shared, &loan), LINK_ENDED);
 	ck_assert_int_eq(look().state, LINK_STOPPED);
 	ck_assert(rings());
 }
@@ -477,6 +585,16 @@ START_TEST(a_connection_made_after_the_stop_is_closed)
 	ck_assert_int_eq(read(ends[1], &byte, 1), 0);
 	ck_assert_uint_eq(look().generation, 0);
 	close(ends[1]);
+}
+END_TEST
+
+START_TEST(a_stop_closes_what_was_never_read)
+{
+	close(install_unread());
+	link_fail(&shared, 1, "peer closed");
+	close(install_unread());
+	link_stop(&shared);
+	ck_assert_uint_eq(open_descriptors(), descriptors_before + 2);
 }
 END_TEST
 
@@ -558,8 +676,9 @@ START_TEST(a_flap_keeps_the_outages_start)
 }
 END_TEST
 
-/* Neither the wait at start nor a connection that never lived. */
-START_TEST(an_outage_is_over_when_a_connection_is_proven)
+/* At once, not only when the new connection has proven anything; the wait at
+ * start was none, and one that never lived makes it longer. */
+START_TEST(the_last_outage_is_told_as_soon_as_the_link_is_up)
 {
 	int first, second, third;
 
@@ -567,13 +686,16 @@ START_TEST(an_outage_is_over_when_a_connection_is_proven)
 	first = install_proven();
 	ck_assert_int_eq(look().last_outage_ms, 0);
 	link_fail(&shared, 1, "gone");
+	ck_assert_int_eq(look().last_outage_ms, 0);
 	let_an_hour_pass();
 	second = install();
-	ck_assert_int_eq(look().last_outage_ms, 0);
-	link_fail(&shared, 2, "accepted and closed");
-	ck_assert_int_eq(look().last_outage_ms, 0);
-	third = install_proven();
 	ck_assert_int_ge(look().last_outage_ms, HOUR_MS);
+	link_fail(&shared, 2, "accepted and closed");
+	let_an_hour_pass();
+	ck_assert_int_ge(look().outage_age_ms, 2 * HOUR_MS);
+	third = install();
+	ck_assert_int_ge(look().last_outage_ms, 2 * HOUR_MS);
+	ck_assert_uint_eq(look().outages, 1);
 	close(first);
 	close(second);
 	close(third);
@@ -747,8 +869,7 @@ write_always(void *argument)
 	struct loan loan;
 
 	(void)argument;
-	while (
-	    link_borrow(&shared, &loan, LINK_PATIENCE_FOREVER) == LINK_READY) {
+	while (link_borrow(&shared, &loan, LINK_WHILE_HELD) == LINK_READY) {
 		uint64_t generation = loan.generation;
 
 		if (write(loan.fd, &generation, sizeof(generation)) !=
@@ -766,8 +887,7 @@ read_always(void *argument)
 	uint64_t message;
 
 	(void)argument;
-	while (
-	    link_borrow(&shared, &loan, LINK_PATIENCE_FOREVER) == LINK_READY) {
+	while (link_borrow(&shared, &loan, LINK_WHILE_HELD) == LINK_READY) {
 		if (read(loan.fd, &message, sizeof(message)) ==
 		    sizeof(message)) {
 			check_message(message, loan.generation);
@@ -775,6 +895,24 @@ read_always(void *argument)
 		} else {
 			link_fail(&shared, loan.generation, "read");
 		}
+		link_return(&loan);
+	}
+	return NULL;
+}
+
+static void *
+read_each(void *argument)
+{
+	struct loan loan;
+	uint64_t message, generation = 0;
+
+	(void)argument;
+	while (link_borrow_next(&shared, &loan) == LINK_READY) {
+		ck_assert_uint_eq(loan.generation, ++generation);
+		while (
+		    read(loan.fd, &message, sizeof(message)) == sizeof(message))
+			check_message(message, generation);
+		link_fail(&shared, generation, "read");
 		link_return(&loan);
 	}
 	return NULL;
@@ -790,11 +928,26 @@ drain(int peer, uint64_t generation)
 		check_message(message, generation);
 }
 
+/* They follow each other faster than any dialler makes them: the reader must
+ * not fall behind by more than there is room for. */
+static int
+install_after(uint64_t generation)
+{
+	mutex_lock(&shared.lock);
+	while (shared.borrowed + LINK_CONNECTIONS / 2 < generation) {
+		mutex_unlock(&shared.lock);
+		sched_yield();
+		mutex_lock(&shared.lock);
+	}
+	mutex_unlock(&shared.lock);
+	return install_unread();
+}
+
 /* One generation's life, ended by either side. */
 static void
 live(uint64_t generation, uint32_t luck)
 {
-	int peer = install(), stranger[2];
+	int peer = install_after(generation), stranger[2];
 	uint64_t message;
 
 	if (luck % 2)
@@ -821,11 +974,13 @@ live(uint64_t generation, uint32_t luck)
 
 START_TEST(no_byte_of_one_generation_ever_reaches_another)
 {
+	void *(*const kinds[])(void *) = { write_always, write_always,
+		write_always, read_always, read_each };
 	pthread_t threads[5];
 	uint64_t luck = (uint64_t)_i;
 
 	for (int i = 0; i < 5; i++)
-		threads[i] = start(i < 3 ? write_always : read_always, NULL);
+		threads[i] = start(kinds[i], NULL);
 	for (uint64_t generation = 1; generation <= GENERATIONS; generation++)
 		live(generation, suite_random(&luck));
 	ck_assert_uint_eq(look().generation, GENERATIONS);
@@ -870,6 +1025,8 @@ loans(void)
 	add(tc, the_last_loan_that_comes_home_closes);
 	add(tc, without_a_loan_the_failure_closes);
 	add(tc, a_number_is_not_reused_while_its_loan_is_out);
+	add(tc, the_reader_gets_every_generation_in_order_and_what_came_on_it);
+	add(tc, too_many_unread_generations_refuse_the_next_one);
 	add(tc, an_old_loan_does_not_delay_the_next_generation);
 	return tc;
 }
@@ -881,12 +1038,12 @@ waiting(void)
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	add(tc, a_new_generation_wakes_every_waiter);
-	add(tc, a_nudged_waiter_asks_again_with_another_patience);
+	add(tc, another_hold_reaches_whoever_waits);
 	add(tc, patience_ends_when_the_outage_is_that_old);
 	add(tc, patience_counts_from_the_start_of_the_outage);
 	add(tc, patience_starts_anew_with_a_new_outage);
 	add(tc, a_flap_keeps_the_outages_start);
-	add(tc, an_outage_is_over_when_a_connection_is_proven);
+	add(tc, the_last_outage_is_told_as_soon_as_the_link_is_up);
 	add(tc, the_last_outage_stays_told_in_the_next_one);
 	return tc;
 }
@@ -900,6 +1057,7 @@ stopping(void)
 	add(tc, a_stop_wakes_whoever_is_blocked_on_the_descriptor);
 	add(tc, a_stop_wakes_every_waiter_now_and_from_now_on);
 	add(tc, a_connection_made_after_the_stop_is_closed);
+	add(tc, a_stop_closes_what_was_never_read);
 	add(tc, nothing_happens_after_the_stop);
 	return tc;
 }
@@ -911,6 +1069,7 @@ proof(void)
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	add(tc, a_byte_is_proof_of_life);
+	add(tc, a_byte_that_nobody_has_read_yet_is_proof_of_life);
 	add(tc, a_byte_heard_late_proves_nothing_of_the_next_generation);
 	add(tc, a_byte_of_the_generation_before_is_no_proof);
 	add(tc, outliving_proof_ms_is_proof_of_life);

@@ -2,6 +2,7 @@
  * a real dialler and a daemon of the test's own. */
 #include "program/network.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -99,29 +100,96 @@ expect_announcement(int peer)
 	ck_assert_mem_eq(found, expected, sizeof(expected));
 }
 
-/* It went to a daemon that is already dead, or has no room: refused, or cut,
- * and then nothing may follow it. */
-START_TEST(a_failed_announcement_is_a_failed_dial)
+/* It went to a daemon that is dead already, which fwd-up or fwd-down will find;
+ * or only a part of it went, and then nothing may follow it. */
+START_TEST(nothing_follows_a_cut_announcement)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES + ANNOUNCEMENT_BYTES];
 	struct link_view view = { 0 };
-	int first, second;
+	struct loan loan;
+	int peer, cut = _i ? 10 : 0;
 
 	balk(&sends, BALKING_ANY, _i ? 0 : 1, EPIPE);
-	atomic_store(&sends.cut, _i ? 10 : 0);
+	atomic_store(&sends.cut, cut);
 	ck_assert_int_eq(network_start(&network, &config), 0);
-	first = next_connection();
-	ck_assert_int_eq(
-	    recv(first, bytes, sizeof(bytes), MSG_WAITALL), _i ? 10 : 0);
-	second = next_connection();
-	expect_announcement(second);
+	peer = next_connection();
 	while (view.state != LINK_UP)
 		link_look(&the_link, &view);
-	ck_assert_uint_eq(view.generation, 1);
-	ck_assert_uint_eq(log_count("closed before the first frame"), 1);
-	ck_assert_uint_eq(log_count("warn"), 0);
-	close(first);
-	close(second);
+	ck_assert_int_eq(link_borrow_next(&the_link, &loan), LINK_READY);
+	ck_assert_int_eq(send(loan.fd, "frame", 5, MSG_NOSIGNAL), cut ? -1 : 5);
+	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0), cut ? cut : 5);
+	/* What it has written still comes. */
+	ck_assert_int_eq(send(peer, "x", 1, MSG_NOSIGNAL), 1);
+	ck_assert_int_eq(recv(loan.fd, bytes, 1, 0), 1);
+	link_return(&loan);
+	close(peer);
+}
+END_TEST
+
+START_TEST(the_announcement_is_the_first_frame)
+{
+	int peer;
+
+	ck_assert_int_eq(network_start(&network, &config), 0);
+	peer = next_connection();
+	expect_announcement(peer);
+	close(peer);
+}
+END_TEST
+
+static void
+report(const struct link_event *event)
+{
+	const struct dialler_hooks *hooks = &network.dialler.hooks;
+
+	hooks->event(hooks->context, event);
+}
+
+static struct link_event
+unproven(bool again, bool settled)
+{
+	return (struct link_event){ .kind = LINK_EVENT_UNPROVEN,
+		.again = again,
+		.settled = settled,
+		.reason = "peer closed" };
+}
+
+/* The first of an outage was told as up. */
+START_TEST(a_daemon_that_accepts_and_closes_is_one_warning_an_outage)
+{
+	const struct link_event first = unproven(false, false),
+				more = unproven(true, false),
+				settled = unproven(true, true);
+
+	ck_assert_int_eq(network_start(&network, &config), 0);
+	report(&first);
+	report(&more);
+	report(&settled);
+	ck_assert_uint_eq(
+	    log_count("warn link: closed before any sign of life"), 1);
+	ck_assert_uint_eq(
+	    log_count("debug link: closed before any sign of life"), 1);
+	ck_assert_uint_eq(
+	    log_count("info link: closed before any sign of life"), 1);
+}
+END_TEST
+
+START_TEST(a_long_outage_is_a_warning_with_the_last_error_and_a_hint)
+{
+	const struct link_event event = { .kind = LINK_EVENT_LONG_OUTAGE,
+		.outage_ms = 10000,
+		.dials = 9,
+		.reason = "No such file or directory",
+		.error = ENOENT };
+
+	ck_assert_int_eq(network_start(&network, &config), 0);
+	report(&event);
+	ck_assert_uint_eq(
+	    log_count("warn link: still down endpoint=unix:sock"), 1);
+	ck_assert_uint_eq(log_count("error=\"No such file or directory\" (no "
+				    "such file: is the daemon running, is the "
+				    "path right?)"),
+	    1);
 }
 END_TEST
 
@@ -132,7 +200,12 @@ main(void)
 	TCase *tc = tcase_create("greetings");
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_loop_test(tc, a_failed_announcement_is_a_failed_dial, 0, 2);
+	tcase_add_loop_test(tc, nothing_follows_a_cut_announcement, 0, 2);
+	tcase_add_test(tc, the_announcement_is_the_first_frame);
+	tcase_add_test(
+	    tc, a_daemon_that_accepts_and_closes_is_one_warning_an_outage);
+	tcase_add_test(
+	    tc, a_long_outage_is_a_warning_with_the_last_error_and_a_hint);
 	suite_add_tcase(suite, tc);
 	return suite_run(suite);
 }

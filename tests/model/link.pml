@@ -1,12 +1,15 @@
-/* The link's protocol, for every order in which its threads can run: two
- * borrowers, the dialler, whoever stops the link, and a stranger who opens and
- * closes descriptors of his own, so that the system hands out numbers again.
+/* The link's protocol, for every order in which its threads can run: a borrower
+ * (fwd-up), the reader (fwd-down), the dialler, whoever stops the link, and a
+ * stranger who opens and closes descriptors of its own, so that the system hands
+ * out numbers again.
  *
  * Proven, as assertions and by the absence of a state nobody can leave:
  *  - a descriptor is never closed while a loan of it is out;
  *  - a number is never used after it became a stranger's;
  *  - every descriptor is closed exactly once;
  *  - of several reports about a generation one counts, a late one does nothing;
+ *  - the reader gets every generation, in order, also one that is over already,
+ *    unless the link is stopped;
  *  - after the stop every waiter wakes and every thread ends.
  *
  * An atomic block is what happens under the link's lock, or one atomic
@@ -15,6 +18,12 @@
 
 #define GENERATIONS 2
 #define BORROWERS 2
+#define READER 1  /* of them */
+#ifdef BREAK_READERS_HOLD
+#define HOLDERS 1
+#else
+#define HOLDERS 2 /* the link, while it is current, and the reader */
+#endif
 #define NUMBERS 3 /* descriptor numbers, 0 to 2 */
 
 #define FREE 0 /* otherwise the generation it belongs to, or: */
@@ -29,11 +38,13 @@ bool shut[GENERATIONS + 1]; /* shutdown() was called */
 /* The link. */
 mtype state = DOWN;
 byte current = 0; /* generation; 0: none */
-byte made = 0;    /* generations */
+byte made = 0;    /* connections */
+byte made_up = 0; /* of those, the generations: installed before the stop */
 bool bell = false;
 bool waiting[BORROWERS]; /* on the condition variable */
 byte number[GENERATIONS + 1];
 byte holders[GENERATIONS + 1];
+byte lent = 0; /* the last generation that the reader got, or won't get */
 
 /* For the proof only. */
 byte loans[GENERATIONS + 1];
@@ -147,12 +158,17 @@ proctype borrower(byte me)
 again:	atomic {
 		loan = 0;
 		if
-		:: state == UP ->
+		:: state == STOPPED -> goto done
+		:: state != STOPPED && me == READER && lent < made_up ->
+			lent++;
+			loan = lent; /* the reader's own hold becomes the loan */
+			assert(closed[loan] == 0);
+			loans[loan]++
+		:: state == UP && me != READER ->
 			loan = current;
 			holders[loan]++;
 			loans[loan]++
-		:: state == STOPPED -> goto done
-		:: state == DOWN ->
+		:: else ->
 #ifndef BREAK_WAIT
 			waiting[me] = true
 #endif
@@ -171,7 +187,7 @@ again:	atomic {
 	:: use(loan) /* a batch went through */
 	:: use(loan); shut[loan]; break /* blocked in the call until then */
 	:: use(loan); fail(loan); break /* the peer has broken it */
-	:: break
+	:: me != READER -> break
 	od;
 	atomic { loans[loan]--; }
 	let_go(loan);
@@ -199,12 +215,13 @@ inline install()
 #endif
 		:: else ->
 			current = made;
+			made_up = made;
 			state = UP;
 			wake_all()
 		fi
 	}
 	if
-	:: stopped -> let_go(made)
+	:: stopped -> atomic { holders[made] = 0; }; close_number(made)
 	:: else
 	fi
 }
@@ -226,7 +243,7 @@ proctype dialler()
 			atomic {
 				made++;
 				open_number(made, number[made]);
-				holders[made] = 1
+				holders[made] = HOLDERS
 			}
 			install()
 		fi
@@ -236,17 +253,27 @@ proctype dialler()
 
 proctype stopper()
 {
-	byte ended, left;
+	byte ended, left, unread;
 
 	atomic {
 		ended = current;
 		current = 0;
+		unread = lent;
+#ifndef BREAK_STOP_RELEASES
+		lent = made_up;
+#endif
 		state = STOPPED;
 #ifndef BREAK_WAKE
 		wake_all()
 #endif
 	}
 	bury(ended);
+#ifndef BREAK_STOP_RELEASES
+	do
+	:: unread < lent -> unread++; let_go(unread)
+	:: else -> break
+	od;
+#endif
 #ifndef BREAK_BELL
 	bell = true;
 #endif

@@ -1,5 +1,6 @@
 /* Takes the clock's place in the program that includes this: time passes as it
- * does, unless it is stopped; the host sleeps when it is told to. */
+ * does, unless it is stopped or a piece of it is skipped; the host sleeps when it
+ * is told to. */
 #ifndef TESTS_SUPPORT_SETTABLE_CLOCK_H
 #define TESTS_SUPPORT_SETTABLE_CLOCK_H
 
@@ -10,6 +11,7 @@
 #include "reconnect/clock.h"
 
 static _Atomic int64_t clock_stopped_ms; /* 0: it runs */
+static _Atomic int64_t clock_skipped_ms;
 static _Atomic int64_t clock_slept_ms;
 
 int64_t
@@ -21,7 +23,8 @@ clock_now_us(void)
 	if (stopped_ms)
 		return stopped_ms * 1000;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000 +
+	       atomic_load(&clock_skipped_ms) * 1000;
 }
 
 int64_t
@@ -40,6 +43,12 @@ static inline void
 clock_stop(int64_t at_ms)
 {
 	atomic_store(&clock_stopped_ms, at_ms);
+}
+
+static inline void
+clock_skip(int64_t ms)
+{
+	atomic_fetch_add(&clock_skipped_ms, ms);
 }
 
 static inline void
