@@ -10,8 +10,9 @@ import time
 from typing import Callable
 
 from harness import (Case, Failure, expect, expect_equal, needs, wait_for)
-from peers import (MAC, Bridge, Child, Connection, FakeDaemon, flood,
+from peers import (MAC, Bridge, Child, Connection, FakeDaemon, FakeGuest, flood,
                    frame, framed, is_announcement, number_of, numbers)
+from probes import arp_question
 
 UP, DOWN = "guest_to_network", "network_to_guest"
 RATE = 20000
@@ -524,3 +525,88 @@ def guest_is_not_announced_when_that_is_off(case: Case):
     connection = bridge.accept()
     bridge.guest.send(frame(1))
     expect_equal("first frame", connection.next_any(), frame(1))
+
+
+# --- dials that take their time, connections that don't last -------------------
+
+MACS = [bytes.fromhex("5254000000%02x" % last) for last in (1, 2)]
+
+
+def alternate(tell: Callable, guest: FakeGuest) -> None:
+    """Asks for addresses in two names, 900 times a second."""
+    number = 0
+    while True:
+        mac = MACS[number % 2]
+        guest.socket.send(arp_question((mac, "10.0.0.2"), "10.0.0.1"))
+        number += 1
+        time.sleep(1 / 900)
+
+
+@needs()
+def tcp_dial_completes_whatever_the_guest_teaches(case: Case):
+    """Nobody answers the probe, so each frame of the guest may teach something.
+    The backlog is full: the dial waits a second for its next SYN."""
+    daemon = case.own(FakeDaemon()).start()
+    bridge = Bridge(case, [
+        "network.hold=0", "keepalive.mode=arp", "keepalive.gateway=10.0.0.1",
+        "keepalive.interval=100ms", "reconnect.min=2s"], daemon)
+    connection = bridge.accept()
+    case.own(Child(alternate, bridge.guest))
+    wait_for("a probe without an answer", lambda:
+             bridge.status()["keepalive"]["probes"] >= 2)
+    daemon.stop()
+    connection.close()
+    bridge.wait_for_line("debug link: dial failed")
+    daemon.bind()
+    daemon.listen(0)
+    for _ in range(4):
+        filler = case.own(socket.socket())
+        filler.setblocking(False)
+        filler.connect_ex(("127.0.0.1", daemon.port))
+    before = bridge.status()["network"]["dials"]
+    wait_for("a dial", lambda: bridge.status()["network"]["dials"] > before)
+    daemon.listen(16)
+    bridge.wait_until("up")
+    expect_equal("dials", bridge.status()["network"]["dials"], before + 1)
+
+
+@needs()
+def what_a_daemon_writes_before_it_closes_reaches_the_guest(case: Case):
+    """However busy fwd-up is with finding it dead."""
+    bridge = Bridge(case, ["network.hold=0"])
+    bridge.meet().close()
+    case.own(Child(flood, bridge.guest, RATE, SIZES))
+    for number in range(1, 301):
+        daemon = bridge.daemon.accept()
+        daemon.send(frame(number))
+        daemon.close()
+        expect_equal("frame", number_of(bridge.guest.receive()), number)
+
+
+@needs()
+def silent_daemon_after_one_that_died_is_told_as_up(case: Case):
+    """The first dial met a backlog that died; the new daemon says nothing."""
+    bridge = Bridge(case, ["reconnect.max=1m"])
+    connection = bridge.meet()
+    connection.close()
+    bridge.wait_until("up")  # in the backlog
+    bridge.daemon.stop()
+    bridge.wait_for_line("warn link: closed before any sign of life")
+    bridge.daemon.start()
+    bridge.wait_until("up")
+    expect(bridge.status()["network"]["last_outage_ms"] > 0,
+           "expected the last outage to be told while it is up")
+    up = wait_for("the new daemon to be told as up",
+                  lambda: bridge.log_lines("info link: up")[2:])[-1]
+    expect("outage=0ms" not in up and "generation=3" in up,
+           f"expected the whole outage, found {up!r}")
+    bridge.accept()
+
+
+@needs()
+def wrong_path_is_a_warning_after_ten_seconds_and_only_one(case: Case):
+    bridge = Bridge(case, daemon_runs=False)
+    line = wait_for("the warning", lambda: bridge.log_lines(
+        "warn link: still down"), 15)[0]
+    expect("is the path right?" in line, f"expected a hint, found {line!r}")
+    expect_equal("warnings", len(bridge.log_lines("warn ")), 1)
