@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -237,6 +238,20 @@ def control_socket_in_use_is_told_and_nothing_is_left(case: Case):
         expect(not guest.exists(), "expected no guest socket to be left")
     expect_equal("the file", case.path("file").read_text(), "precious")
     expect(bridge.status(), "expected the first one to go on")
+
+
+@needs("plain-build")
+def too_little_memory_at_start_is_told_and_nothing_is_left(case: Case):
+    """Limits at which the buffers, or a thread's stack, are refused."""
+    guest = case.path("guest.sock")
+    for megabytes in (16, 24, 32, 40):
+        limit = megabytes << 20
+        done = run_forwarder(
+            "-g", f"unixgram:{guest}", "-n", "unix:/x", preexec_fn=lambda:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+        expect_equal("exit status", done.returncode, EX_OSERR)
+        expect("error service: can't start: " in done.stderr, done.stderr)
+        expect(not guest.exists(), "expected no guest socket to be left")
 
 
 @needs()
