@@ -329,6 +329,64 @@ START_TEST(every_address_of_a_name_is_tried)
 END_TEST
 
 /* The kernel may give a dial the very port that it dials. */
+/* A host at 127.0.0.2 that says nothing, at the port of 127.0.0.1. */
+struct silent_host {
+	int listener, fds[16];
+	size_t count;
+};
+
+static void
+silent_host(struct silent_host *silent, const char *port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)atoi(port)),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1) };
+
+	silent->listener = socket(AF_INET, SOCK_STREAM, 0);
+	ck_assert_int_eq(bind(silent->listener, (struct sockaddr *)&address,
+			     sizeof(address)),
+	    0);
+	ck_assert_int_eq(listen(silent->listener, 0), 0);
+	silent->count = fill_backlog(silent->listener, silent->fds, 16);
+}
+
+static void
+silent_host_close(struct silent_host *silent)
+{
+	close_all(silent->fds, silent->count);
+	close(silent->listener);
+}
+
+START_TEST(a_silent_address_leaves_time_for_the_next_one)
+{
+	struct silent_host silent;
+	char port[6];
+	int listener = listening_tcp(AF_INET, 5, port);
+
+	silent_host(&silent, port);
+	expect_connection(dial_port("two.test", port), listener);
+	silent_host_close(&silent);
+	close(listener);
+}
+END_TEST
+
+START_TEST(an_interrupt_is_not_followed_by_the_next_address)
+{
+	struct silent_host silent;
+	pthread_t thread;
+	char port[6];
+	int listener = listening_tcp(AF_INET, 5, port);
+
+	silent_host(&silent, port);
+	ck_assert_int_eq(pthread_create(&thread, NULL, interrupt, NULL), 0);
+	expect_failure(dial_port("two.test", port), EINTR);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(atomic_load(&tries), 1);
+	silent_host_close(&silent);
+	close(listener);
+}
+END_TEST
+
 START_TEST(a_connection_to_oneself_is_refused)
 {
 	char port[6];
@@ -430,6 +488,8 @@ ports(void)
 	tcase_add_test(tc, a_port_is_dialled_by_name);
 	tcase_add_test(tc, a_port_nobody_listens_on_is_told);
 	tcase_add_test(tc, a_missing_host_is_told);
+	tcase_add_test(tc, a_silent_address_leaves_time_for_the_next_one);
+	tcase_add_test(tc, an_interrupt_is_not_followed_by_the_next_address);
 	tcase_add_test(tc, every_address_of_a_name_is_tried);
 	tcase_add_test(tc, a_connection_to_oneself_is_refused);
 	return tc;

@@ -3,6 +3,7 @@
  *
  *      hangs.test     no answer until lookups_answer(); then 127.0.0.1
  *      missing.test   no such host
+ *      two.test       127.0.0.2 and then 127.0.0.1
  *      anything else  what the system says */
 #ifndef TESTS_SUPPORT_HANGING_LOOKUP_H
 #define TESTS_SUPPORT_HANGING_LOOKUP_H
@@ -71,6 +72,9 @@ getaddrinfo(const char *restrict host, const char *restrict port,
 
 	if (!numeric && !strcmp(host, "missing.test"))
 		return EAI_NONAME;
+	if (!numeric && !strcmp(host, "two.test"))
+		return real("127.0.0.2", port, hints, found) ||
+		       real("127.0.0.1", port, hints, &(*found)->ai_next);
 	if (numeric || strcmp(host, "hangs.test") != 0)
 		return real(host, port, hints, found);
 	lookups_hang();
