@@ -101,6 +101,10 @@ const struct config_key config_keys[] = {
 	  "info", NULL, NULL, NULL, log_levels,
 	  "The least important lines that are still logged." },
 
+	{ "service", "name", CONFIG_NAME, AT(service.name),
+	  "", NULL, NULL, NULL, NULL,
+	  "What this forwarder is called in its log and its metrics." },
+
 	{ "control", "socket", CONFIG_PATH, AT(control.socket),
 	  "", NULL, NULL, NULL, NULL,
 	  "Where \"forwarder status\" asks." },

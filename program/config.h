@@ -12,7 +12,8 @@
 
 #define CONFIG_FOREVER (-1) /* hold = forever */
 #define CONFIG_TEXT_BYTES 512
-#define CONFIG_KEYS 23
+#define CONFIG_NAME_BYTES 64
+#define CONFIG_KEYS 24
 
 enum keepalive_mode {
 	KEEPALIVE_OFF,
@@ -60,6 +61,9 @@ struct config {
 	struct {
 		int64_t level; /* enum log_level */
 	} log;
+	struct {
+		char name[CONFIG_TEXT_BYTES]; /* or empty, see config_name() */
+	} service;
 	struct {
 		char socket[CONFIG_TEXT_BYTES];
 	} control;
@@ -113,6 +117,7 @@ enum config_type {
 	CONFIG_GUEST,    /* an endpoint */
 	CONFIG_NETWORK,  /* an endpoint */
 	CONFIG_PATH,     /* of a Unix socket, or empty */
+	CONFIG_NAME,     /* fewer than CONFIG_NAME_BYTES, or empty */
 	CONFIG_IPV4,     /* or empty */
 	CONFIG_CIDRS,    /* networks with commas between them, or empty */
 	CONFIG_DURATION, /* stored in ms */

@@ -33,6 +33,21 @@ path_fault(const char *text)
 	return *text == '\0' ? NULL : socket_path_fault(text);
 }
 
+/* Stands in the log as it is, without quotes. */
+static const char *
+name_fault(const char *text)
+{
+	size_t length = strlen(text);
+
+	if (length >= CONFIG_NAME_BYTES)
+		return "longer than 63 bytes";
+	for (size_t i = 0; i < length; i++)
+		if (text[i] <= ' ' || text[i] > '~' || strchr("\"\\=", text[i]))
+			return "it has only letters, digits and signs other "
+			       "than blanks, quotes, \\ and =";
+	return NULL;
+}
+
 static const char *
 ipv4_fault(const char *text)
 {
@@ -88,6 +103,8 @@ static const struct kind {
 	    network_fault, NULL, 0 },
 	[CONFIG_PATH] = { "a path for a socket", "a path, or empty", path_fault,
 	    NULL, 0 },
+	[CONFIG_NAME] = { "a name", "a name without blanks, or empty",
+	    name_fault, NULL, 0 },
 	[CONFIG_IPV4] = { "an IPv4 address", "an IPv4 address, or empty",
 	    ipv4_fault, NULL, 0 },
 	[CONFIG_CIDRS] = { "a list of networks",
@@ -251,7 +268,8 @@ unwritable(const char *text)
 		bool first =
 		    i == 0 || text[i - 1] == ' ' || text[i - 1] == '\t';
 
-		if ((unsigned char)text[i] < ' ' && text[i] != '\t')
+		if (((unsigned char)text[i] < ' ' && text[i] != '\t') ||
+		    text[i] == 0x7f)
 			return "the value holds a control character";
 		if (first && (text[i] == ';' || text[i] == '#'))
 			return "a value can't hold \" ;\" or \" #\" "

@@ -4,6 +4,7 @@
  *      fwd-up    guest -> network                       (up.c)
  *      fwd-down  network -> guest                       (down.c)
  *      fwd-link  makes connections, keeps watch on them (reconnect/dialler.c)
+ *      fwd-log   writes the log, started by main()      (log_writer.c)
  *
  * Shared: the link, the guest, the network and the keepalive, each with a lock
  * of its own; tuning and counters are atomics with one writer each.
@@ -119,6 +120,7 @@ adopt(struct daemon *daemon, struct config *next)
 	}
 	keep_guest(daemon, next);
 	log_set_level((enum log_level)next->log.level);
+	log_set_name(next->service.name);
 	guest_set_mode(&daemon->guest, (mode_t)next->guest.mode);
 	tune(&daemon->tuning, next);
 	health_configure(&daemon->health, next);

@@ -1,8 +1,10 @@
 #include "program/log.h"
 
+#include "program/log_writer.h"
 #include "program/text.h"
+#include "reconnect/clock.h"
+#include "reconnect/sync.h"
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,8 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Room behind a cut message for "..." and suppressed=N. */
-#define TAIL_BYTES 40
+/* Room behind a cut message for "...", suppressed=N and name=NAME. */
+#define TAIL_BYTES (40 + CONFIG_NAME_BYTES)
+/* How long what is still unwritten may delay the end of the process. */
+#define FINISH_MS 200
 
 static const struct {
 	const char *name;
@@ -36,6 +40,12 @@ static const char *const subsystems[] = {
 
 static _Atomic int threshold = LOG_LEVEL_INFO; /* enum log_level */
 static bool to_journal; /* set before the threads start */
+
+/* Lock order: log_writer.c's, then this one. */
+static struct {
+	struct mutex lock;
+	char tail[8 + CONFIG_NAME_BYTES] GUARDED; /* " name=NAME", or empty */
+} name = { .lock = { PTHREAD_MUTEX_INITIALIZER } };
 
 /* Whether `stream`, as in sd-daemon(3) "device:inode", is standard error. */
 static bool
@@ -72,18 +82,15 @@ log_get_level(void)
 	    &threshold, memory_order_relaxed);
 }
 
-/* 2026-11-21T01:30:00.123Z and a space. */
-static void
-add_time(struct text *line)
+void
+log_set_name(const char *text)
 {
-	char date[32] = "";
-	struct timespec now = { 0 };
-	struct tm utc;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (gmtime_r(&now.tv_sec, &utc) != NULL)
-		strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
-	text_add(line, "%s.%03ldZ ", date, now.tv_nsec / 1000000);
+	mutex_lock(&name.lock);
+	if (*text != '\0')
+		snprintf(name.tail, sizeof(name.tail), " name=%s", text);
+	else
+		name.tail[0] = '\0';
+	mutex_unlock(&name.lock);
 }
 
 static void
@@ -92,38 +99,104 @@ add_head(struct text *line, enum log_level level, enum log_subsystem subsystem)
 	if (to_journal)
 		text_add(line, "<%d>", levels[level].journal);
 	else
-		add_time(line);
-	text_add(line, "%s %s: ", levels[level].name, subsystems[subsystem]);
+		text_add_time(line);
+	text_add(line, "%s%s %s: ", to_journal ? "" : " ", levels[level].name,
+	    subsystems[subsystem]);
 }
 
-/* A pipe or terminal that nobody empties would block the thread that logs, and
- * with it the guest's traffic: better to lose the line. */
 static void
-put(const struct text *line)
+add_tail(struct text *line)
 {
-	struct pollfd error = { .fd = STDERR_FILENO, .events = POLLOUT };
-	ssize_t written;
-
-	if (poll(&error, 1, 0) == 0)
-		return;
-	do
-		written = write(STDERR_FILENO, line->bytes, line->length);
-	while (written < 0 && errno == EINTR);
+	mutex_lock(&name.lock);
+	text_add(line, "%s\n", name.tail);
+	mutex_unlock(&name.lock);
 }
 
-/* The whole line is put together on the stack, so no thread needs a lock. */
+/* Whether a value needs no quotes: without them it ends at a blank. */
+static bool
+is_bare(const char *value)
+{
+	uint32_t character;
+
+	if (value[strcspn(value, " \"\\=")] != '\0')
+		return false;
+	while (*value != '\0') {
+		value += utf8_next(value, &character);
+		if (character == UTF8_INVALID || utf8_is_control(character))
+			return false;
+	}
+	return true;
+}
+
+/* What the string is, the format says by the character before it. */
+static void
+add_string(struct text *line, const char *string, char before)
+{
+	if (before == '"') {
+		text_add_escaped(line, string, text_quoted);
+	} else if (before != '=' || is_bare(string)) {
+		text_add_escaped(line, string, text_visible);
+	} else {
+		text_add_bytes(line, "\"", 1);
+		text_add_escaped(line, string, text_quoted);
+		text_add_bytes(line, "\"", 1);
+	}
+}
+
+/* Adds the argument of the conversion at `format`, behind its %, and returns
+ * what follows: for one that log.h does not name, the end, because the types
+ * of the arguments after it are unknown. */
+static const char *
+add_argument(struct text *line, const char *format, char before, va_list *from)
+{
+	int longs = 0;
+
+	for (; *format == 'l' || *format == 'z'; format++)
+		longs++;
+	if (*format == 's')
+		add_string(line, va_arg(*from, const char *), before);
+	else if (*format == 'd')
+		text_add(line, "%lld",
+		    longs == 0   ? va_arg(*from, int)
+		    : longs == 1 ? va_arg(*from, long)
+				 : va_arg(*from, long long));
+	else if (*format == 'u')
+		text_add(line, "%llu",
+		    longs == 0   ? va_arg(*from, unsigned)
+		    : longs == 1 ? va_arg(*from, unsigned long)
+				 : va_arg(*from, unsigned long long));
+	else
+		return "";
+	return format + 1;
+}
+
+static void
+add_message(struct text *line, const char *format, va_list *arguments)
+{
+	char before = '\0';
+
+	while (*format != '\0') {
+		const char *at = format;
+
+		if (*at == '%')
+			format = add_argument(line, at + 1, before, arguments);
+		else
+			text_add_bytes(line, format++, 1);
+		before = *at;
+	}
+}
+
+/* The whole line is put together on the stack. */
 __attribute__((format(printf, 4, 0))) static void
 compose(enum log_level level, enum log_subsystem subsystem, unsigned suppressed,
-    const char *format, va_list arguments)
+    const char *format, va_list *arguments)
 {
-	char message[LOG_LINE_BYTES], bytes[LOG_LINE_BYTES + 1];
+	char bytes[LOG_LINE_BYTES + 1];
 	struct text line = text_in(bytes, sizeof(bytes) - TAIL_BYTES);
 	int saved = errno;
 
-	if (vsnprintf(message, sizeof(message), format, arguments) < 0)
-		message[0] = '\0';
 	add_head(&line, level, subsystem);
-	text_add_escaped(&line, message, text_visible);
+	add_message(&line, format, arguments);
 	line.capacity = sizeof(bytes);
 	if (line.cut) {
 		line.cut = false;
@@ -131,9 +204,33 @@ compose(enum log_level level, enum log_subsystem subsystem, unsigned suppressed,
 	}
 	if (suppressed > 0)
 		text_add(&line, " suppressed=%u", suppressed);
-	text_add(&line, "\n");
-	put(&line);
+	add_tail(&line);
+	log_writer_put(line.bytes, line.length);
 	errno = saved;
+}
+
+static size_t
+compose_lost(char *bytes, unsigned long long count)
+{
+	struct text line = text_in(bytes, LOG_LINE_BYTES + 1);
+
+	add_head(&line, LOG_LEVEL_WARN, LOG_SERVICE);
+	text_add(&line, "lost %llu line%s of this log: nobody read it", count,
+	    count == 1 ? "" : "s");
+	add_tail(&line);
+	return line.length;
+}
+
+int
+log_start(void)
+{
+	return log_writer_start(compose_lost);
+}
+
+void
+log_finish(void)
+{
+	log_writer_finish(FINISH_MS);
 }
 
 void
@@ -145,7 +242,7 @@ log_line(
 	if (level > log_get_level())
 		return;
 	va_start(arguments, format);
-	compose(level, subsystem, 0, format, arguments);
+	compose(level, subsystem, 0, format, &arguments);
 	va_end(arguments);
 }
 
@@ -171,15 +268,6 @@ log_limit_pass(struct log_limit *limit, int64_t now_ms, unsigned *suppressed)
 	return true;
 }
 
-static int64_t
-monotonic_ms(void)
-{
-	struct timespec now = { 0 };
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 void
 log_limited(struct log_limit *limit, enum log_level level,
     enum log_subsystem subsystem, const char *format, ...)
@@ -188,10 +276,10 @@ log_limited(struct log_limit *limit, enum log_level level,
 	va_list arguments;
 
 	if (level > log_get_level() ||
-	    !log_limit_pass(limit, monotonic_ms(), &suppressed))
+	    !log_limit_pass(limit, clock_now_ms(), &suppressed))
 		return;
 	va_start(arguments, format);
-	compose(level, subsystem, suppressed, format, arguments);
+	compose(level, subsystem, suppressed, format, &arguments);
 	va_end(arguments);
 }
 

@@ -1,5 +1,5 @@
 /* One line an event on standard error:
- *     LEVEL SUBSYSTEM: what happened key=value ...
+ *     LEVEL SUBSYSTEM: what happened key=value ... [name=NAME]
  * with a <N> prefix under journald and a time stamp otherwise. */
 #ifndef PROGRAM_LOG_H
 #define PROGRAM_LOG_H
@@ -33,10 +33,26 @@ void log_open(enum log_level level);
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 
-/* Writes the line with one write(), so lines of several threads never mix.
- * Control characters are escaped: what a peer says can't forge a line.
- * Never waits and never fails: a line that standard error doesn't take now
- * (closed, disk full, nobody empties the pipe) is lost. errno is kept. */
+/* Ends every line with name=NAME from now on, or with nothing if it is empty.
+ * The name is one that config.c accepts. Any thread. */
+void log_set_name(const char *name);
+
+/* Before log_start() a line is written at once. After it lines are written by
+ * a thread, and log_line() never waits: what doesn't fit into its buffer is
+ * lost, and a line reports how many were (log_writer.h).
+ * Returns 0, or -1 with errno. */
+int log_start(void);
+
+/* Before the process ends: gives what is not yet written 200 ms. */
+void log_finish(void);
+
+/* Never fails; a line that standard error refuses (closed, disk full) is lost.
+ * errno is kept. The format knows %s, %d, %u, %ld, %lu, %lld, %llu and %zu,
+ * without flags, width or precision. Strings may come from outside and can't
+ * forge anything:
+ *     key=%s       is put in quotes if it holds a blank, a quote, = or \
+ *     key=\"%s\"   has its quotes and backslashes escaped
+ * and in both, as anywhere else, control characters become \xNN. */
 void log_line(enum log_level level, enum log_subsystem subsystem,
     const char *format, ...) __attribute__((format(printf, 3, 4)));
 

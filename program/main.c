@@ -1,7 +1,9 @@
 /* The command line: `forwarder` itself, and the commands that ask one. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -48,8 +50,18 @@ check(const struct config *config)
 static int
 run(const struct options *options, const struct config *config)
 {
+	int status;
+
 	log_open((enum log_level)config->log.level);
-	return daemon_run(options, config);
+	log_set_name(config->service.name);
+	if (log_start() < 0) {
+		fprintf(stderr, "forwarder: can't start a thread: %s\n",
+		    strerror(errno));
+		return EX_OSERR;
+	}
+	status = daemon_run(options, config);
+	log_finish();
+	return status;
 }
 
 static int

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 struct text
 text_in(char *bytes, size_t capacity)
@@ -116,4 +117,26 @@ text_visible(struct text *t, uint32_t character, const char *bytes, size_t n)
 	for (size_t i = 0; i < n; i++)
 		text_add(&e, "\\x%02x", (unsigned char)bytes[i]);
 	text_add_bytes(t, e.bytes, e.length);
+}
+
+void
+text_quoted(struct text *t, uint32_t character, const char *bytes, size_t n)
+{
+	if (character == '"' || character == '\\')
+		text_add(t, "\\%c", (int)character);
+	else
+		text_visible(t, character, bytes, n);
+}
+
+void
+text_add_time(struct text *t)
+{
+	char date[32] = "";
+	struct timespec now = { 0 };
+	struct tm utc;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (gmtime_r(&now.tv_sec, &utc) != NULL)
+		strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
+	text_add(t, "%s.%03ldZ", date, now.tv_nsec / 1000000);
 }

@@ -42,4 +42,10 @@ void text_add_escaped(struct text *t, const char *string, text_escape *escape);
  * become \xNN, all else stays as it is. */
 text_escape text_visible;
 
+/* The same between quotes: quotes and backslashes get a backslash as well. */
+text_escape text_quoted;
+
+/* Adds the time of day in UTC, 2026-11-21T01:30:00.123Z. */
+void text_add_time(struct text *t);
+
 #endif

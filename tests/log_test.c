@@ -4,12 +4,14 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define STAMP                                                                  \
@@ -110,8 +112,58 @@ START_TEST(what_a_peer_says_cannot_forge_a_line)
 	log_line(LOG_LEVEL_INFO, LOG_GUEST, "peer=%s",
 	    "a\n<3>error link: lost\r\x1b[2J\x7f\xff");
 	assert_matches(what_was_said(),
-	    STAMP "info guest: peer=a\\\\x0a<3>error link: "
-		  "lost\\\\x0d\\\\x1b\\[2J\\\\x7f\\\\xff\n$");
+	    STAMP "info guest: peer=\"a\\\\x0a<3>error link: "
+		  "lost\\\\x0d\\\\x1b\\[2J\\\\x7f\\\\xff\"\n$");
+}
+END_TEST
+
+static const struct {
+	const char *value, *said;
+} values[] = {
+	{ "/tmp/vm1.sock", "=/tmp/vm1.sock \"/tmp/vm1.sock\" /tmp/vm1.sock 7" },
+	{ "", "= \"\"  7" },
+	{ "a mac=b", "=\"a mac=b\" \"a mac=b\" a mac=b 7" },
+	{ "a=b", "=\"a=b\" \"a=b\" a=b 7" },
+	{ "a\"b", "=\"a\\\"b\" \"a\\\"b\" a\"b 7" },
+	{ "a\\", "=\"a\\\\\" \"a\\\\\" a\\ 7" },
+	{ "\xc3\xa4\x7f",
+	    "=\"\xc3\xa4\\x7f\" \"\xc3\xa4\\x7f\" \xc3\xa4\\x7f 7" },
+};
+
+START_TEST(a_value_cannot_forge_another_key)
+{
+	const char *value = values[_i].value, *line;
+
+	log_line(LOG_LEVEL_INFO, LOG_GUEST, "=%s \"%s\" %s %d", value, value,
+	    value, 7);
+	line = strstr(what_was_said(), "guest: ");
+	ck_assert_ptr_nonnull(line);
+	said[strlen(said) - 1] = '\0';
+	ck_assert_str_eq(line + 7, values[_i].said);
+}
+END_TEST
+
+START_TEST(every_number_the_header_names_is_written)
+{
+	log_line(LOG_LEVEL_INFO, LOG_GUEST, "%d %u %ld %lu %lld %llu %zu", -1,
+	    UINT_MAX, LONG_MIN, ULONG_MAX, LLONG_MIN, ULLONG_MAX, SIZE_MAX);
+	assert_matches(what_was_said(),
+	    "guest: -1 4294967295 -9223372036854775808 18446744073709551615 "
+	    "-9223372036854775808 18446744073709551615 "
+	    "18446744073709551615\n$");
+}
+END_TEST
+
+START_TEST(a_name_ends_every_line_once_it_is_set)
+{
+	struct log_limit limit = { .burst = 1, .suppressed = 2 };
+
+	log_set_name("vm1");
+	log_limited(&limit, LOG_LEVEL_INFO, LOG_GUEST, "found peer=%s", "/a");
+	log_set_name("");
+	log_line(LOG_LEVEL_INFO, LOG_GUEST, "gone");
+	assert_matches(what_was_said(),
+	    "found peer=/a suppressed=2 name=vm1\n.*info guest: gone\n$");
 }
 END_TEST
 
@@ -174,18 +226,150 @@ START_TEST(a_reader_that_went_away_does_not_end_the_program)
 }
 END_TEST
 
-START_TEST(a_pipe_that_nobody_empties_does_not_stop_the_program)
+/* As much as it takes: what is written after that has to wait. */
+static void
+fill(int fd)
 {
-	char filling[4096] = "";
+	char filling[4096];
+
+	memset(filling, '#', sizeof(filling));
+	filling[sizeof(filling) - 1] = '\n';
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	while (write(fd, filling, sizeof(filling)) > 0)
+		;
+	fcntl(fd, F_SETFL, 0);
+}
+
+/* A full pipe, or a terminal that nobody reads, becomes standard error.
+ * Returns the descriptor to read. */
+static int
+open_pipe(void)
+{
 	int ends[2];
 
 	ck_assert_int_eq(pipe(ends), 0);
-	fcntl(ends[1], F_SETFL, O_NONBLOCK);
-	while (write(ends[1], filling, sizeof(filling)) > 0)
-		;
-	fcntl(ends[1], F_SETFL, 0);
+	fill(ends[1]);
 	dup2(ends[1], STDERR_FILENO);
-	log_line(LOG_LEVEL_ERROR, LOG_LINK, "unheard");
+	close(ends[1]);
+	return ends[0];
+}
+
+static int
+open_terminal(void)
+{
+	int reader = posix_openpt(O_RDWR | O_NOCTTY), terminal;
+	struct termios raw;
+
+	ck_assert_int_ge(reader, 0);
+	ck_assert_int_eq(grantpt(reader), 0);
+	ck_assert_int_eq(unlockpt(reader), 0);
+	terminal = open(ptsname(reader), O_RDWR | O_NOCTTY);
+	ck_assert_int_ge(terminal, 0);
+	tcgetattr(terminal, &raw);
+	raw.c_oflag &= ~(tcflag_t)OPOST;
+	tcsetattr(terminal, TCSANOW, &raw);
+	fill(terminal);
+	dup2(terminal, STDERR_FILENO);
+	close(terminal);
+	return reader;
+}
+
+static int (*const unread[])(void) = { open_pipe, open_terminal };
+
+/* Reads on until `last` is among it, and skips what filled the descriptor. */
+static const char *
+read_more_until(int fd, const char *last)
+{
+	size_t length = strlen(said);
+	char *start;
+
+	while (!strstr(said, last) || said[length - 1] != '\n') {
+		ssize_t n = read(fd, said + length, sizeof(said) - 1 - length);
+
+		ck_assert_int_gt(n, 0);
+		length += (size_t)n;
+		said[length] = '\0';
+	}
+	start = strrchr(said, '#');
+	return start ? start + strspn(start, "#\n") : said;
+}
+
+static const char *
+read_until(int fd, const char *last)
+{
+	said[0] = '\0';
+	return read_more_until(fd, last);
+}
+
+#define LINES 5000 /* several times the buffer */
+
+/* Every line is there, whole and in order, or counted where it is missing. */
+static void
+assert_whole_or_counted(const char *lines)
+{
+	int next = 0, lost, number;
+
+	for (; *lines != '\0'; lines = strchr(lines, '\n') + 1) {
+		const char *what = strstr(lines, ": ");
+
+		ck_assert_ptr_nonnull(what);
+		if (sscanf(what, ": lost %d lines of", &lost) == 1) {
+			next += lost;
+		} else {
+			ck_assert_int_eq(
+			    sscanf(what, ": line %d of many", &number), 1);
+			ck_assert_int_eq(number, next++);
+		}
+	}
+	ck_assert_int_eq(next, LINES + 1);
+}
+
+START_TEST(what_nobody_reads_delays_nothing_and_is_counted)
+{
+	int reader = unread[_i]();
+
+	ck_assert_int_eq(log_start(), 0);
+	for (int i = 0; i < LINES; i++)
+		log_line(LOG_LEVEL_INFO, LOG_LINK, "line %d of many", i);
+	/* Reported when there is room, not with the next line. */
+	read_until(reader, " lost ");
+	log_line(LOG_LEVEL_INFO, LOG_LINK, "line %d of many", LINES);
+	assert_whole_or_counted(read_more_until(reader, "line 5000 of many\n"));
+	close(reader);
+}
+END_TEST
+
+START_TEST(an_end_waits_for_the_log_but_not_for_ever)
+{
+	int reader = unread[_i]();
+
+	ck_assert_int_eq(log_start(), 0);
+	log_line(LOG_LEVEL_INFO, LOG_LINK, "last");
+	log_finish();
+	read_until(reader, "last\n");
+	log_line(LOG_LEVEL_INFO, LOG_LINK, "after");
+	log_finish();
+	read_until(reader, "after\n");
+	close(reader);
+}
+END_TEST
+
+START_TEST(a_reader_that_shares_a_nonblocking_descriptor_gets_every_line)
+{
+	int reader = open_pipe();
+
+	fcntl(STDERR_FILENO, F_SETFL, O_NONBLOCK);
+	ck_assert_int_eq(log_start(), 0);
+	for (int i = 0; i < 10; i++)
+		log_line(LOG_LEVEL_INFO, LOG_LINK, "line %d of few", i);
+	read_until(reader, "line 9 of few\n");
+	for (int i = 0; i < 10; i++) {
+		char line[32];
+
+		snprintf(line, sizeof(line), "line %d of few", i);
+		ck_assert_ptr_nonnull(strstr(said, line));
+	}
+	close(reader);
 }
 END_TEST
 
@@ -198,17 +382,33 @@ say_much(void *name)
 	return NULL;
 }
 
+static int
+count_lines(const char *text)
+{
+	int count = 0;
+
+	while ((text = strchr(text, '\n')) != NULL) {
+		count++;
+		text++;
+	}
+	return count;
+}
+
+/* Without and with the thread that writes. */
 START_TEST(lines_of_several_threads_never_mix)
 {
 	static char names[4][2] = { "a", "b", "c", "d" };
 	pthread_t threads[4];
 	int lines = 0;
 
+	if (_i > 0)
+		ck_assert_int_eq(log_start(), 0);
 	for (int i = 0; i < 4; i++)
 		pthread_create(&threads[i], NULL, say_much, names[i]);
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
-	what_was_said();
+	while (log_finish(), what_was_said(), count_lines(said) < 800)
+		;
 	for (char *line = strtok(said, "\n"); line != NULL;
 	     line = strtok(NULL, "\n"), lines++)
 		assert_matches(
@@ -232,6 +432,8 @@ START_TEST(repeats_are_counted_not_repeated)
 	ck_assert(log_limit_pass(&limit, 51000, &suppressed));
 	ck_assert_uint_eq(suppressed, 11);
 	ck_assert(!log_limit_pass(&limit, 51001, &suppressed));
+	ck_assert(log_limit_pass(&limit, 52000, &suppressed));
+	ck_assert_uint_eq(suppressed, 1);
 }
 END_TEST
 
@@ -362,9 +564,17 @@ main(void)
 	tcase_add_test(lines, a_closed_standard_error_harms_nothing);
 	tcase_add_test(lines, a_full_disk_harms_nothing);
 	tcase_add_test(lines, a_reader_that_went_away_does_not_end_the_program);
-	tcase_add_test(
-	    lines, a_pipe_that_nobody_empties_does_not_stop_the_program);
-	tcase_add_test(lines, lines_of_several_threads_never_mix);
+	tcase_add_loop_test(lines, a_value_cannot_forge_another_key, 0,
+	    (int)(sizeof(values) / sizeof(values[0])));
+	tcase_add_test(lines, every_number_the_header_names_is_written);
+	tcase_add_test(lines, a_name_ends_every_line_once_it_is_set);
+	tcase_add_loop_test(
+	    lines, what_nobody_reads_delays_nothing_and_is_counted, 0, 2);
+	tcase_add_loop_test(
+	    lines, an_end_waits_for_the_log_but_not_for_ever, 0, 2);
+	tcase_add_test(lines,
+	    a_reader_that_shares_a_nonblocking_descriptor_gets_every_line);
+	tcase_add_loop_test(lines, lines_of_several_threads_never_mix, 0, 2);
 	tcase_add_loop_test(lines, durations_are_short, 0,
 	    (int)(sizeof(durations) / sizeof(durations[0])));
 	tcase_add_test(limits, repeats_are_counted_not_repeated);

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from forwarder import ask_status, command_line
-from harness import (Case, Namespace, Process, expect, expect_equal, needs,
-                     wait_for)
+from harness import (Case, Namespace, Process, die_with_parent,
+                     expect, expect_equal, needs, wait_for)
 from peers import (Bridge, Child, FakeDaemon, fill_backlog, flood, pour,
                    swallow)
 
@@ -246,3 +249,100 @@ def stops_when_signalled_many_times(case: Case):
         bridge.forwarder.process.signal(signal.SIGUSR1)
         bridge.forwarder.process.signal(signal.SIGHUP)
     expect_clean_stop(bridge)
+
+
+# --- a log that nobody reads --------------------------------------------------
+
+class Unread:
+    """A forwarder whose standard error is a terminal or a pipe. It finds no
+    daemon, so each dial is a line as well."""
+
+    def __init__(self, case: Case, ends: tuple[int, int]) -> None:
+        self.reader, error = ends
+        os.set_blocking(self.reader, False)
+        self.control = case.path("control.sock")
+        self._process = subprocess.Popen(
+            command_line(self.control, f"unix:{case.path('nobody.sock')}",
+                         f"unixgram:{case.path('guest.sock')}",
+                         ["reconnect.max=100ms"]),
+            stdin=subprocess.DEVNULL, stderr=error, start_new_session=True,
+            preexec_fn=die_with_parent)
+        os.close(error)
+        self.said = b""
+        wait_for("the forwarder", lambda: ask_status(self.control))
+
+    def fill(self) -> None:
+        """Writes several times what a terminal and the log's buffer hold."""
+        for _ in range(300):
+            self._process.send_signal(signal.SIGUSR1)
+            expect(ask_status(self.control), "expected main to go on")
+
+    def expect_dials(self) -> None:
+        def dials() -> int:
+            return ask_status(self.control)["network"]["dials"]
+        before = dials()
+        wait_for("more dials", lambda: dials() > before + 3)
+
+    def read(self) -> bytes:
+        try:
+            self.said += os.read(self.reader, 1 << 20)
+        except BlockingIOError:
+            pass
+        return self.said
+
+    def expect_stop(self) -> None:
+        started = time.monotonic()
+        self._process.terminate()
+        expect_equal("exit status", self._process.wait(5), 0)
+        took = time.monotonic() - started
+        expect(took < LIMIT_SECONDS,
+               f"expected an end within {LIMIT_SECONDS} s, it took {took:.2f} s")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self.reader)
+
+
+def goes_on_and_stops(case: Case, ends: tuple[int, int]) -> None:
+    forwarder = case.own(Unread(case, ends))
+    forwarder.fill()
+    forwarder.expect_dials()
+    wait_for("the lost lines to be reported", lambda:
+             b"warn service: lost " in forwarder.read())
+    forwarder.fill()
+    forwarder.expect_stop()
+
+
+@needs()
+def stops_and_dials_while_nobody_reads_the_terminal_it_logs_to(case: Case):
+    goes_on_and_stops(case, os.openpty())
+
+
+@needs()
+def stops_and_dials_while_nobody_reads_the_pipe_it_logs_to(case: Case):
+    goes_on_and_stops(case, os.pipe())
+
+
+# --- what makes every wait fail ----------------------------------------------
+
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@needs()
+def stops_when_poll_fails_and_does_not_spin_before(case: Case):
+    """poll() fails with EINVAL when it is given more descriptors than the
+    process may have by now."""
+    bridge = Bridge(case)
+    bridge.meet()
+    hard = resource.prlimit(bridge.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(bridge.pid, resource.RLIMIT_NOFILE, (0, hard))
+    bridge.forwarder.process.signal(signal.SIGUSR1)
+    bridge.wait_for_line("warn service: can't wait for events ")
+    before = processor_seconds(bridge.pid)
+    time.sleep(1)
+    expect(processor_seconds(bridge.pid) - before < 0.5,
+           "expected it not to spin")
+    expect_stop(bridge.forwarder.process)
