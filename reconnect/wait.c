@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "reconnect/clock.h"
+#include "reconnect/sync.h"
 
 int
 wait_timeout(int64_t deadline_ms)
@@ -20,6 +21,33 @@ wait_timeout(int64_t deadline_ms)
 	return left_ms > INT_MAX ? INT_MAX : (int)left_ms;
 }
 
+void
+wait_pause(int64_t pause_ms)
+{
+	int64_t deadline_ms = clock_now_ms() + pause_ms;
+	struct condition never;
+	struct mutex lock;
+
+	mutex_init(&lock);
+	condition_init(&never);
+	mutex_lock(&lock);
+	while (clock_now_ms() < deadline_ms)
+		condition_wait(&never, &lock, deadline_ms);
+	mutex_unlock(&lock);
+	condition_destroy(&never);
+	mutex_destroy(&lock);
+}
+
+static int
+fail_slowly(void)
+{
+	int error = errno;
+
+	wait_pause(WAIT_ERROR_MS);
+	errno = error;
+	return -1;
+}
+
 static int
 wait_for(short events, int fd, int interrupt_fd, int64_t deadline_ms)
 {
@@ -30,7 +58,7 @@ wait_for(short events, int fd, int interrupt_fd, int64_t deadline_ms)
 	for (;;) {
 		ready = poll(fds, 2, wait_timeout(deadline_ms));
 		if (ready < 0 && errno != EINTR)
-			return -1;
+			return fail_slowly();
 		if (ready > 0 && fds[0].revents) {
 			errno = EINTR;
 			return -1;

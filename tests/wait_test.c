@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -142,6 +143,21 @@ START_TEST(a_timeout_is_what_poll_wants)
 }
 END_TEST
 
+/* Whoever waits in a loop must not spin when no wait can succeed. */
+START_TEST(an_error_of_poll_is_returned_slowly)
+{
+	struct rlimit limit;
+	int64_t before_ms = clock_now_ms();
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = 1; /* poll() is given two */
+	setrlimit(RLIMIT_NOFILE, &limit);
+	ck_assert_int_eq(wait_readable(data[0], way_out[0], INT64_MAX), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_int_ge(clock_now_ms() - before_ms, WAIT_ERROR_MS);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -159,5 +175,6 @@ main(void)
 	tcase_add_test(tc, a_deadline_in_the_past_still_sees_what_is_ready);
 	tcase_add_test(tc, a_signal_is_not_an_interrupt);
 	tcase_add_test(tc, a_timeout_is_what_poll_wants);
+	tcase_add_test(tc, an_error_of_poll_is_returned_slowly);
 	return suite_run(suite);
 }
