@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -106,6 +107,20 @@ command_start(struct command *command, char **argv, int guest_fd)
 	command->pid = 0;
 	errno = error;
 	return -1;
+}
+
+int
+command_failure_status(int error)
+{
+	switch (error) {
+	case ENOENT:
+		return 127;
+	case EAGAIN:
+	case ENOMEM:
+		return EX_OSERR;
+	default:
+		return 126;
+	}
 }
 
 void

@@ -14,6 +14,11 @@ struct command {
  * Returns 0, or -1 with errno. */
 int command_pair(int ends[2]);
 
+/* The exit status for an errno of command_start(), as of env(1): 127 if there
+ * is no such program, 126 if it can't be run, EX_OSERR if the system lacks the
+ * means for it. */
+int command_failure_status(int error);
+
 /* Starts argv with each {fd} replaced by guest_fd, which is closed here.
  * Returns 0, or -1 with errno (ENOENT: no such program). */
 int command_start(struct command *command, char **argv, int guest_fd);

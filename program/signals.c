@@ -12,11 +12,21 @@ static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
 
 static int ends[2]; /* written once, before the first handler can run */
 
+/* Only these two are typed, and come from the kernel: no sender, and not a
+ * process's code. Which codes the kernel uses differs: Linux has SI_KERNEL,
+ * macOS none, and a SI_USER above 0. */
+bool
+signals_is_typed(int number, const siginfo_t *info)
+{
+	return (number == SIGINT || number == SIGQUIT) && info->si_pid == 0 &&
+	       info->si_code != SI_USER && info->si_code != SI_QUEUE;
+}
+
 static void
 note_down(int number, siginfo_t *info, void *context)
 {
 	struct signal_note note = { .number = number,
-		.typed = info->si_code > 0 };
+		.typed = signals_is_typed(number, info) };
 	int saved = errno;
 
 	(void)context;

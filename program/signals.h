@@ -2,6 +2,7 @@
 #ifndef PROGRAM_SIGNALS_H
 #define PROGRAM_SIGNALS_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 struct signal_note {
@@ -14,6 +15,9 @@ struct signal_note {
  * start. HUP, INT and QUIT stay ignored if they were.
  * Returns the descriptor to poll for POLLIN, or -1 with errno. */
 int signals_open(bool for_command);
+
+/* Whether the signal was typed at the terminal, not sent by a process. */
+bool signals_is_typed(int number, const siginfo_t *info);
 
 /* Lets them through in the calling thread. */
 void signals_admit(void);

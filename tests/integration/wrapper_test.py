@@ -154,12 +154,14 @@ def command_that_ends_at_once_is_never_missed(case: Case):
 
 
 @needs()
-def command_that_is_not_found_is_told_in_one_line(case: Case):
-    for command, word in (("/no/such/program", "No such file"),
-                          ("no-such-program", "No such file"),
-                          ("/etc/passwd", "Permission denied")):
+def command_that_cannot_be_started_is_told_in_one_line_and_as_env_does(case: Case):
+    for command, expected, word in (
+            ("/no/such/program", 127, "No such file"),
+            ("no-such-program", 127, "No such file"),
+            ("/etc/passwd", 126, "Permission denied"),
+            ("/", 126, "Permission denied")):
         status, out, errors = run_wrapped(case, command, "{fd}")
-        expect_equal("exit status", status, EX_OSERR)
+        expect_equal(f"exit status of {command}", status, expected)
         told = lines_of(errors, "error ")
         expect_equal(f"errors in {errors!r}", len(told), 1)
         expect(command in told[0] and word in told[0],

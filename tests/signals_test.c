@@ -1,0 +1,76 @@
+#include "program/signals.h"
+
+#include <check.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/suite.h"
+
+#define FROM_KERNEL 0x80 /* SI_KERNEL of Linux */
+
+static siginfo_t
+sent(int code, pid_t pid)
+{
+	siginfo_t info;
+
+	memset(&info, 0, sizeof(info));
+	info.si_code = code;
+	info.si_pid = pid;
+	return info;
+}
+
+static const struct {
+	int number, code;
+	pid_t pid;
+	bool typed;
+} origins[] = {
+	{ SIGINT, FROM_KERNEL, 0, true },
+	{ SIGQUIT, FROM_KERNEL, 0, true },
+	{ SIGINT, SI_USER, 1, false },
+	{ SIGQUIT, SI_USER, 0, false }, /* from outside a container */
+	{ SIGINT, SI_QUEUE, 0, false },
+	{ SIGINT, 0x10001, 1, false },      /* SI_USER of macOS */
+	{ SIGTERM, FROM_KERNEL, 0, false }, /* cannot be typed */
+	{ SIGHUP, FROM_KERNEL, 0, false },
+};
+
+START_TEST(only_what_the_terminal_sent_is_typed)
+{
+	siginfo_t info = sent(origins[_i].code, origins[_i].pid);
+
+	ck_assert_int_eq(
+	    signals_is_typed(origins[_i].number, &info), origins[_i].typed);
+}
+END_TEST
+
+START_TEST(a_signal_is_a_note_in_the_pipe_and_interrupts_no_call)
+{
+	struct signal_note note;
+	struct sigaction action;
+
+	ck_assert_int_ge(signals_open(true), 0);
+	signals_admit();
+	ck_assert(!signals_next(&note));
+	raise(SIGUSR2);
+	ck_assert(signals_next(&note));
+	ck_assert_int_eq(note.number, SIGUSR2);
+	ck_assert(!note.typed);
+	ck_assert(!signals_next(&note));
+	sigaction(SIGUSR2, NULL, &action);
+	ck_assert_int_ne(action.sa_flags & SA_RESTART, 0);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("signals");
+	TCase *c = tcase_create("signals");
+
+	suite_add_tcase(s, c);
+	tcase_add_loop_test(c, only_what_the_terminal_sent_is_typed, 0,
+	    (int)(sizeof(origins) / sizeof(origins[0])));
+	tcase_add_test(
+	    c, a_signal_is_a_note_in_the_pipe_and_interrupts_no_call);
+	return suite_run(s);
+}
