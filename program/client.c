@@ -2,17 +2,19 @@
 
 #include "program/control.h"
 #include "program/render.h"
+#include "reconnect/clock.h"
 #include "reconnect/socket.h"
+#include "reconnect/wait.h"
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sysexits.h>
-#include <time.h>
 #include <unistd.h>
 
 /* A stopped forwarder must not stop us; a busy one answers in microseconds. */
@@ -30,25 +32,19 @@ struct view {
 	enum client_form form;
 	bool watch;
 	bool terminal; /* redraw in place */
+	enum { NEVER_SEEN, PRESENT, ABSENT } forwarder;
 	struct status before, now;
 };
 
-static volatile sig_atomic_t stopped;
+static volatile sig_atomic_t stopped, suspended;
 
 static void
-stop(int signal_number)
+on_signal(int number)
 {
-	(void)signal_number;
-	stopped = 1;
-}
-
-static int64_t
-monotonic_ms(void)
-{
-	struct timespec now = { 0 };
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	if (number == SIGTSTP)
+		suspended = 1;
+	else
+		stopped = 1;
 }
 
 /* Connects, waiting for PATIENCE_MS at most: a full backlog blocks on Linux,
@@ -75,18 +71,15 @@ dial(const char *path)
 	return socket_give_up(fd);
 }
 
-/* Waits until there is something to read. Returns -1 with errno. */
+/* Waits until there is something to read. No signal interrupts it, nor any
+ * other call here: those that are caught come in only in wait_until().
+ * Returns -1 with errno. */
 static int
-wait_readable(int fd, int64_t deadline_ms)
+wait_for_reply(int fd, int64_t deadline_ms)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
-	int64_t left;
-	int n;
+	int n = poll(&p, 1, wait_timeout(deadline_ms));
 
-	do {
-		left = deadline_ms - monotonic_ms();
-		n = poll(&p, 1, left > 0 ? (int)left : 0);
-	} while (n < 0 && errno == EINTR);
 	if (n == 0)
 		errno = ETIMEDOUT;
 	return n > 0 ? 0 : -1;
@@ -96,13 +89,13 @@ wait_readable(int fd, int64_t deadline_ms)
 static int
 read_reply(int fd, char *reply, size_t size)
 {
-	int64_t deadline_ms = monotonic_ms() + PATIENCE_MS;
+	int64_t deadline_ms = clock_now_ms() + PATIENCE_MS;
 	size_t length = 0;
 	ssize_t n = 1;
 
 	reply[0] = '\0';
 	while (n > 0 && length < size - 1) {
-		if (wait_readable(fd, deadline_ms) < 0)
+		if (wait_for_reply(fd, deadline_ms) < 0)
 			return -1;
 		n = recv(fd, reply + length, size - 1 - length, 0);
 		if (n > 0)
@@ -139,23 +132,19 @@ write_all(const char *bytes, size_t n)
 	while (n > 0) {
 		ssize_t written = write(STDOUT_FILENO, bytes, n);
 
-		if (written < 0 && errno != EINTR)
+		if (written < 0)
 			return -1;
-		if (written > 0) {
-			bytes += written;
-			n -= (size_t)written;
-		}
+		bytes += written;
+		n -= (size_t)written;
 	}
 	return 0;
 }
 
-/* Does it once: what is told after that may need its lines wrapped. */
 static void
-restore_terminal(struct view *v)
+restore_terminal(const struct view *v)
 {
 	if (v->terminal)
 		write_all(TERMINAL_RESTORE, sizeof(TERMINAL_RESTORE) - 1);
-	v->terminal = false;
 }
 
 /* What to do about it. */
@@ -182,28 +171,44 @@ advice(int error)
 	}
 }
 
-static int
-tell_absent(struct view *v, int error)
+static void
+tell_absent(const struct view *v, int error)
 {
-	restore_terminal(v);
 	fprintf(stderr, "forwarder: no forwarder answers at %s: %s (%s)\n",
 	    v->path, strerror(error), advice(error));
-	return EX_UNAVAILABLE;
 }
 
 static void
 render(struct text *t, const struct view *v)
 {
-	if (v->form == CLIENT_JSON)
+	if (v->form == CLIENT_JSON) {
 		status_json(t, &v->now);
-	else if (v->form == CLIENT_PROMETHEUS)
+	} else if (v->form == CLIENT_PROMETHEUS) {
 		status_prometheus(t, &v->now);
-	else if (!v->watch)
+	} else if (!v->watch) {
 		render_status(t, &v->now);
-	else if (v->terminal)
+	} else if (v->terminal) {
 		render_table(t, &v->before, &v->now);
-	else
+	} else {
+		text_add_time(t);
+		text_add(t, " ");
 		render_line(t, &v->before, &v->now);
+	}
+}
+
+/* Where a program reads, there is no form for it: told on standard error. */
+static void
+render_absent(struct text *t, const struct view *v, int error)
+{
+	if (v->form != CLIENT_TEXT) {
+		if (v->forwarder == PRESENT)
+			tell_absent(v, error);
+		return;
+	}
+	text_add_time(t);
+	text_add(t, " no forwarder answers at ");
+	text_add_escaped(t, v->path, text_visible);
+	text_add(t, ": %s\n", strerror(error));
 }
 
 /* The plain lines, each clearing what was right of it, and all below. */
@@ -220,27 +225,47 @@ add_drawing(struct text *t, const char *lines)
 }
 
 static int
-draw(const struct view *v)
+draw(const struct view *v, const struct text *plain)
 {
-	char plain[RENDER_BYTES], drawn[2 * RENDER_BYTES];
-	struct text p = text_in(plain, sizeof(plain));
-	struct text d = text_in(drawn, sizeof(drawn));
+	char bytes[2 * RENDER_BYTES];
+	struct text drawn = text_in(bytes, sizeof(bytes));
 
-	render(&p, v);
 	if (!v->terminal)
-		return write_all(p.bytes, p.length);
-	add_drawing(&d, p.bytes);
-	return write_all(d.bytes, d.length);
+		return write_all(plain->bytes, plain->length);
+	add_drawing(&drawn, plain->bytes);
+	return write_all(drawn.bytes, drawn.length);
+}
+
+/* Asks, and renders what comes of it. Returns 0, or -1 with errno if nothing
+ * is to be shown. */
+static int
+look(struct view *v, struct text *t)
+{
+	v->before = v->now;
+	if (ask_status(v->path, &v->now) == 0) {
+		v->forwarder = PRESENT;
+		render(t, v);
+		return 0;
+	}
+	if (v->forwarder == NEVER_SEEN || !v->watch)
+		return -1;
+	render_absent(t, v, errno);
+	v->forwarder = ABSENT;
+	return 0;
 }
 
 /* One look. Returns the exit code. */
 static int
 show(struct view *v)
 {
-	v->before = v->now;
-	if (ask_status(v->path, &v->now) < 0)
-		return tell_absent(v, errno);
-	if (draw(v) == 0)
+	char bytes[RENDER_BYTES];
+	struct text t = text_in(bytes, sizeof(bytes));
+
+	if (look(v, &t) < 0) {
+		tell_absent(v, errno);
+		return EX_UNAVAILABLE;
+	}
+	if (draw(v, &t) == 0)
 		return 0;
 	if (v->watch && errno == EPIPE) {
 		stopped = 1; /* the reader has seen enough: head(1) */
@@ -255,11 +280,11 @@ show(struct view *v)
 static void
 catch_signals(void)
 {
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-	struct sigaction action = { .sa_handler = stop };
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT,
+		SIGTSTP };
+	struct sigaction action = { .sa_handler = on_signal };
 	sigset_t blocked;
 
-	stopped = 0;
 	sigemptyset(&action.sa_mask);
 	sigemptyset(&blocked);
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
@@ -269,10 +294,19 @@ catch_signals(void)
 	sigprocmask(SIG_BLOCK, &blocked, NULL);
 }
 
+/* Gives the terminal back as the shell wants it; the next look draws again. */
+static void
+suspend(const struct view *v)
+{
+	restore_terminal(v);
+	suspended = 0;
+	raise(SIGSTOP);
+}
+
 /* Returns false if a signal came or nobody reads any more. Waits in any case,
  * be it for nothing: signals come in only here. */
 static bool
-wait_until(int64_t deadline_ms)
+wait_until(const struct view *v, int64_t deadline_ms)
 {
 	struct timespec wait;
 	sigset_t none;
@@ -280,14 +314,26 @@ wait_until(int64_t deadline_ms)
 
 	sigemptyset(&none);
 	do {
-		left = deadline_ms - monotonic_ms();
+		left = deadline_ms - clock_now_ms();
 		if (left < 0)
 			left = 0;
 		wait = (struct timespec){ .tv_sec = left / 1000,
 			.tv_nsec = left % 1000 * 1000000 };
 		pselect(0, NULL, NULL, NULL, &wait, &none);
+		if (suspended)
+			suspend(v);
 	} while (!stopped && left > 0);
 	return !stopped;
+}
+
+/* A terminal that says it is dumb, or doesn't say what it is, gets lines. */
+static bool
+can_redraw(void)
+{
+	const char *kind = getenv("TERM");
+
+	return isatty(STDOUT_FILENO) == 1 && kind != NULL && *kind != '\0' &&
+	       strcmp(kind, "dumb") != 0;
 }
 
 int
@@ -298,14 +344,14 @@ client_status(const char *path, enum client_form form, bool watch)
 	int code;
 
 	signal(SIGPIPE, SIG_IGN);
-	v.terminal = watch && form == CLIENT_TEXT && isatty(STDOUT_FILENO) == 1;
+	v.terminal = watch && form == CLIENT_TEXT && can_redraw();
 	if (watch)
 		catch_signals();
 	do {
-		start_ms = monotonic_ms();
+		start_ms = clock_now_ms();
 		code = show(&v);
-	} while (
-	    code == 0 && watch && !stopped && wait_until(start_ms + WATCH_MS));
+	} while (code == 0 && watch && !stopped &&
+		 wait_until(&v, start_ms + WATCH_MS));
 	restore_terminal(&v);
 	return code;
 }

@@ -7,6 +7,9 @@
 
 #include "program/cidr.h"
 #include "program/config_value.h"
+#include "program/defaults.h"
+#include "program/guest_endpoint.h"
+#include "program/hint.h"
 #include "reconnect/endpoint.h"
 
 static const char *const yes_no[] = { "no", "yes", NULL };
@@ -41,7 +44,7 @@ const struct config_key config_keys[] = {
 	  "How long a guest that does not read may hold back the network." },
 
 	{ "network", "endpoint", CONFIG_NETWORK, AT(network.endpoint),
-	  "unix:/var/run/socket_vmnet", NULL, NULL, NULL, NULL,
+	  defaults_network, NULL, NULL, NULL, NULL,
 	  "The network daemon, or the forwarder on another host." },
 	{ "network", "hold", CONFIG_DURATION, AT(network.hold_ms),
 	  "2s", "0", "1h", "forever", NULL,
@@ -151,53 +154,6 @@ config_has_section(const char *section)
 	return false;
 }
 
-static size_t
-smallest(size_t a, size_t b, size_t c)
-{
-	size_t least = a < b ? a : b;
-
-	return least < c ? least : c;
-}
-
-/* How many letters to insert, delete or replace; case doesn't count. Names
- * too long for a key are far from everything. */
-static size_t
-distance(const char *a, const char *b)
-{
-	size_t cost[32], length = strlen(b);
-
-	if (length >= 32 || strlen(a) >= 32)
-		return 32;
-	for (size_t j = 0; j <= length; j++)
-		cost[j] = j;
-	for (; *a != '\0'; a++) {
-		size_t diagonal = cost[0]++;
-
-		for (size_t j = 1; j <= length; j++) {
-			size_t same = tolower((unsigned char)*a) ==
-				      tolower((unsigned char)b[j - 1]);
-			size_t above = cost[j];
-
-			cost[j] = smallest(above + 1, cost[j - 1] + 1,
-			    diagonal + (same ? 0 : 1));
-			diagonal = above;
-		}
-	}
-	return cost[length];
-}
-
-/* A third of the letters may be wrong; more is another word. */
-static bool
-is_close(const char *typed, const char *name, size_t *best)
-{
-	size_t d = distance(typed, name);
-
-	if (d > (strlen(name) + 2) / 3 || d >= *best)
-		return false;
-	*best = d;
-	return true;
-}
-
 void
 config_section_hint(const char *section, char *hint, size_t room)
 {
@@ -205,7 +161,7 @@ config_section_hint(const char *section, char *hint, size_t room)
 
 	*hint = '\0';
 	for (int i = 0; i < CONFIG_KEYS; i++)
-		if (is_close(section, config_keys[i].section, &best))
+		if (hint_is_nearer(section, config_keys[i].section, &best))
 			snprintf(hint, room, " (did you mean \"%s\"?)",
 			    config_keys[i].section);
 }
@@ -220,7 +176,7 @@ key_hint(const char *section, const char *name, char *hint, size_t room)
 	for (const struct config_key *k = config_keys;
 	     k < config_keys + CONFIG_KEYS; k++) {
 		if (strcmp(k->section, section) == 0) {
-			if (is_close(name, k->name, &best))
+			if (hint_is_nearer(name, k->name, &best))
 				snprintf(hint, room, " (did you mean \"%s\"?)",
 				    k->name);
 		} else if (best == SIZE_MAX && strcmp(k->name, name) == 0) {
@@ -353,18 +309,109 @@ check_allow(const struct config *config, struct config_problems *problems)
 	return 1;
 }
 
+/* Only if all else is well: a file that can't be read, or a mistyped key, is
+ * the likelier cause. */
+static int
+check_network(const struct config *config, struct config_problems *problems)
+{
+	char what[128];
+
+	if (problems->count > 0 || *config->network.endpoint != '\0')
+		return 0;
+	snprintf(what, sizeof(what),
+	    "not set: give it here or with -n, for example %s",
+	    defaults_network_example);
+	tell_conflict(config, "network", "endpoint", what, problems);
+	return 1;
+}
+
 int
 config_check(const struct config *config, struct config_problems *problems)
 {
 	return check_reconnect(config, problems) +
-	       check_allow(config, problems);
+	       check_allow(config, problems) + check_network(config, problems);
+}
+
+/* The last part of a path without its suffix; one that is all suffix stays. */
+static void
+take_base(const char *path, const char *suffix, char name[CONFIG_NAME_BYTES])
+{
+	const char *slash = strrchr(path, '/'),
+		   *base = slash ? slash + 1 : path;
+	const char *end = suffix ? strstr(base, suffix) : strrchr(base, '.');
+	size_t length = strlen(base);
+
+	if (end != NULL && end != base &&
+	    (suffix == NULL || end[strlen(suffix)] == '\0'))
+		length = (size_t)(end - base);
+	snprintf(name, CONFIG_NAME_BYTES, "%.*s", (int)length, base);
+}
+
+static void
+take_guest(const char *endpoint, char name[CONFIG_NAME_BYTES])
+{
+	struct guest_endpoint guest;
+	const char *why;
+
+	if (guest_endpoint_parse(&guest, endpoint, &why) < 0)
+		*name = '\0';
+	else if (guest.kind == GUEST_UNIXGRAM)
+		take_base(guest.path, NULL, name);
+	else if (guest.kind == GUEST_TAP)
+		snprintf(name, CONFIG_NAME_BYTES, "%s", guest.name);
+	else
+		snprintf(name, CONFIG_NAME_BYTES, "fd:%d", guest.fd);
+}
+
+void
+config_name(const struct config *config, char name[CONFIG_NAME_BYTES])
+{
+	/* What the shell makes of <(...) has no name of its own. */
+	bool has_file =
+	    config->file != NULL && strncmp(config->file, "/dev/", 5) != 0;
+
+	if (*config->service.name != '\0')
+		snprintf(name, CONFIG_NAME_BYTES, "%.*s", CONFIG_NAME_BYTES - 1,
+		    config->service.name);
+	else if (has_file)
+		take_base(config->file, ".ini", name);
+	else
+		take_guest(config->guest.endpoint, name);
+	for (; *name != '\0'; name++)
+		if (!config_name_holds(*name))
+			*name = '_';
+}
+
+static bool
+is_over_tcp(const struct config *config)
+{
+	struct endpoint endpoint;
+	const char *why;
+
+	return !endpoint_parse(&endpoint, config->network.endpoint, &why) &&
+	       endpoint.kind == ENDPOINT_TCP;
+}
+
+/* What a value that leaves something open comes to; empty: it leaves nothing. */
+static void
+resolve(const struct config *config, const struct config_key *key,
+    char text[CONFIG_TEXT_BYTES])
+{
+	*text = '\0';
+	if (key->offset == AT(service.name) && *config->service.name == '\0')
+		config_name(config, text);
+	if (key->offset == AT(keepalive.mode) &&
+	    config->keepalive.mode == KEEPALIVE_AUTO)
+		strcpy(text, is_over_tcp(config)
+				 ? "arp, once guest and gateway are known"
+				 : "passive");
 }
 
 void
 config_print(const struct config *config, FILE *out)
 {
 	const char *section = NULL;
-	char value[CONFIG_TEXT_BYTES];
+	char value[CONFIG_TEXT_BYTES], here[CONFIG_TEXT_BYTES];
 
 	for (const struct config_key *k = config_keys;
 	     k < config_keys + CONFIG_KEYS; k++) {
@@ -373,7 +420,8 @@ config_print(const struct config *config, FILE *out)
 			    k->section);
 		section = k->section;
 		config_value_write(k, config, value);
-		fprintf(
-		    out, "%-12s =%s%s\n", k->name, *value ? " " : "", value);
+		resolve(config, k, here);
+		fprintf(out, "%-12s =%s%s%s%s\n", k->name, *value ? " " : "",
+		    value, *here ? " ; here: " : "", here);
 	}
 }

@@ -97,9 +97,15 @@ void config_defaults(struct config *config);
 int config_read(struct config *config, FILE *file, const char *name,
     struct config_problems *problems);
 
+/* What may stand at a path: a FIFO or a terminal can keep its reader waiting. */
+enum config_source {
+	CONFIG_ANY_FILE,
+	CONFIG_REGULAR_FILE, /* anything else is a problem, and is not read */
+};
+
 /* The same for a path; one that can't be opened is a problem. */
-int config_load(
-    struct config *config, const char *path, struct config_problems *problems);
+int config_load(struct config *config, const char *path,
+    enum config_source source, struct config_problems *problems);
 
 /* Sets one key; `where` leads the problem ("-o network.hold=x"). */
 int config_set(struct config *config, const char *section, const char *name,
@@ -108,7 +114,13 @@ int config_set(struct config *config, const char *section, const char *name,
 /* What no key can know by itself: values that exclude each other. */
 int config_check(const struct config *config, struct config_problems *problems);
 
-/* Writes every key as a file that config_read() understands. */
+/* What this forwarder is called: [service] name, or else the configuration
+ * file's base name without .ini, or that of the guest's socket without suffix,
+ * or the guest's device or descriptor. Bytes that a name can't hold become _. */
+void config_name(const struct config *config, char name[CONFIG_NAME_BYTES]);
+
+/* Writes every key as a file that config_read() understands. A comment behind
+ * a value that leaves something open says what it comes to. */
 void config_print(const struct config *config, FILE *out);
 
 /* The table of keys. Text is what a file would say, so that default and

@@ -4,8 +4,11 @@
 #include "program/config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ini.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "program/config_value.h"
 
@@ -209,15 +212,33 @@ config_read(struct config *config, FILE *file, const char *name,
 	return problems->count - before;
 }
 
-int
-config_load(
-    struct config *config, const char *path, struct config_problems *problems)
+/* Returns NULL with errno. */
+static FILE *
+open_file(const char *path, enum config_source source)
 {
-	FILE *file = fopen(path, "r");
+	bool regular = source == CONFIG_REGULAR_FILE;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | (regular ? O_NONBLOCK : 0));
+	struct stat status;
+
+	if (fd < 0)
+		return NULL;
+	if (!regular || (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)))
+		return fdopen(fd, "r");
+	close(fd);
+	errno = 0;
+	return NULL;
+}
+
+int
+config_load(struct config *config, const char *path, enum config_source source,
+    struct config_problems *problems)
+{
+	FILE *file = open_file(path, source);
 	int found;
 
 	if (file == NULL) {
-		config_problem(problems, "%s: %s", path, strerror(errno));
+		config_problem(problems, "%s: %s", path,
+		    errno == 0 ? "not a regular file" : strerror(errno));
 		return 1;
 	}
 	found = config_read(config, file, path, problems);

@@ -24,6 +24,8 @@ network_fault(const char *text)
 	struct endpoint endpoint;
 	const char *why;
 
+	if (*text == '\0')
+		return NULL; /* config_check() says what is missing */
 	return endpoint_parse(&endpoint, text, &why) ? why : NULL;
 }
 
@@ -33,7 +35,12 @@ path_fault(const char *text)
 	return *text == '\0' ? NULL : socket_path_fault(text);
 }
 
-/* Stands in the log as it is, without quotes. */
+bool
+config_name_holds(char c)
+{
+	return c > ' ' && c <= '~' && c != '"' && c != '\\' && c != '=';
+}
+
 static const char *
 name_fault(const char *text)
 {
@@ -42,7 +49,7 @@ name_fault(const char *text)
 	if (length >= CONFIG_NAME_BYTES)
 		return "longer than 63 bytes";
 	for (size_t i = 0; i < length; i++)
-		if (text[i] <= ' ' || text[i] > '~' || strchr("\"\\=", text[i]))
+		if (!config_name_holds(text[i]))
 			return "it has only letters, digits and signs other "
 			       "than blanks, quotes, \\ and =";
 	return NULL;

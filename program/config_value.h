@@ -10,6 +10,9 @@
 #define CONFIG_VALUE_BYTES 180
 #define CONFIG_FAULT_BYTES 512
 
+/* Whether a name may hold the character: it stands in the log as it is. */
+bool config_name_holds(char c);
+
 /* Sets the key's field. False if the text is refused: *fault says why and
  * the field is as before. */
 bool config_value_read(const struct config_key *key, const char *text,

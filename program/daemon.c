@@ -20,6 +20,7 @@
 
 #include "program/command.h"
 #include "program/control.h"
+#include "program/defaults.h"
 #include "program/log.h"
 #include "program/network.h"
 #include "program/render.h"
@@ -27,6 +28,7 @@
 #include "program/signals.h"
 #include "program/threads.h"
 #include "reconnect/clock.h"
+#include "reconnect/wait.h"
 
 struct daemon {
 	const struct options *options;
@@ -42,6 +44,7 @@ struct daemon {
 	struct report report;
 	struct control control;
 	struct command command;
+	int poll_error; /* errno, logged; 0: poll() works */
 	bool ending;
 	int status; /* to exit with */
 };
@@ -135,7 +138,8 @@ reload(struct daemon *daemon)
 	static struct config next; /* main() only; too large for a stack */
 	struct config_problems problems = { .tell = tell_problem };
 
-	if (options_configure(daemon->options, &next, &problems) > 0)
+	if (options_configure(
+		daemon->options, CONFIG_REGULAR_FILE, &next, &problems) > 0)
 		log_line(LOG_LEVEL_ERROR, LOG_CONFIG,
 		    "nothing was changed problems=%d", problems.count);
 	else
@@ -182,6 +186,30 @@ on_signal(struct daemon *daemon, const struct signal_note *note)
 }
 
 static void
+take_signals(struct daemon *daemon)
+{
+	struct signal_note note;
+
+	while (signals_next(&note))
+		on_signal(daemon, &note);
+}
+
+/* An error can last: EINVAL while the limit of descriptors is below what
+ * poll() is given. Then only signals are served, ten times a second. */
+static void
+on_poll_error(struct daemon *daemon)
+{
+	if (errno == EINTR)
+		return; /* a signal: its note is in the pipe */
+	if (daemon->poll_error != errno)
+		log_line(LOG_LEVEL_WARN, LOG_SERVICE,
+		    "can't wait for events error=\"%s\"", strerror(errno));
+	daemon->poll_error = errno;
+	wait_pause(WAIT_ERROR_MS);
+	take_signals(daemon);
+}
+
+static void
 on_guest_gone(struct daemon *daemon)
 {
 	doorbell_answer(&daemon->ended);
@@ -215,17 +243,19 @@ serve_once(struct daemon *daemon)
 		[POLL_GUEST_FILE] = { .fd = guest_watch_fd(&daemon->guest),
 		    .events = POLLIN },
 	};
-	struct signal_note note;
 	int timeout =
 	    control_watch(&daemon->control, fds + POLL_CONTROL, clock_now_ms());
 	int patience = guest_patience_ms(&daemon->guest);
 
 	if (patience >= 0 && (timeout < 0 || timeout > patience))
 		timeout = patience;
-	if (poll(fds, POLL_CONTROL + CONTROL_DESCRIPTORS, timeout) < 0)
-		return; /* a signal: its note is in the pipe */
-	while (fds[POLL_SIGNALS].revents && signals_next(&note))
-		on_signal(daemon, &note);
+	if (poll(fds, POLL_CONTROL + CONTROL_DESCRIPTORS, timeout) < 0) {
+		on_poll_error(daemon);
+		return;
+	}
+	daemon->poll_error = 0;
+	if (fds[POLL_SIGNALS].revents)
+		take_signals(daemon);
 	if (fds[POLL_ENDED].revents && !daemon->ending)
 		on_guest_gone(daemon);
 	if (fds[POLL_GUEST].revents || fds[POLL_GUEST_FILE].revents ||
@@ -239,6 +269,18 @@ static int
 refuse(enum log_subsystem subsystem, const char *what, const char *why)
 {
 	log_line(LOG_LEVEL_ERROR, subsystem, "%s%s", what, why);
+	return -1;
+}
+
+static int
+refuse_guest(const struct config *config, const char *why)
+{
+	const char *initial = config_find("guest", "endpoint")->initial;
+	bool chosen = strcmp(config->guest.endpoint, initial) != 0;
+
+	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "can't open %s%s%s", why,
+	    chosen ? "" : "; give another with -g ",
+	    chosen ? "" : defaults_guest_example);
 	return -1;
 }
 
@@ -270,7 +312,7 @@ open_all(struct daemon *daemon)
 	guest_endpoint_parse(&endpoint, config->guest.endpoint, &fault);
 	if (guest_open(
 		&daemon->guest, &endpoint, (mode_t)config->guest.mode, why) < 0)
-		return refuse(LOG_GUEST, "can't open ", why);
+		return refuse_guest(config, why);
 	if (network_open(&daemon->network, config, why) < 0) {
 		refuse(LOG_LINK, "can't open ", why);
 		goto no_network;
@@ -326,24 +368,25 @@ start_threads(struct daemon *daemon)
 	return 0;
 }
 
-static int
+static void
 start_command(struct daemon *daemon, int guest_fd)
 {
 	char **argv = daemon->options->command;
-	char what[128];
+	int error;
 
 	if (!argv || command_start(&daemon->command, argv, guest_fd) == 0)
-		return 0;
-	snprintf(what, sizeof(what), "can't run \"%.100s\": ", argv[0]);
-	return refuse(LOG_SERVICE, what, strerror(errno));
+		return;
+	error = errno;
+	log_line(LOG_LEVEL_ERROR, LOG_SERVICE, "can't run \"%s\": %s", argv[0],
+	    strerror(error));
+	end(daemon, command_failure_status(error));
 }
 
 static void
 serve(struct daemon *daemon, int command_fd)
 {
 	signals_admit();
-	if (start_command(daemon, command_fd) < 0)
-		end(daemon, EX_OSERR);
+	start_command(daemon, command_fd);
 	while (!daemon->ending)
 		serve_once(daemon);
 	link_stop(&daemon->link);

@@ -16,7 +16,14 @@ static void
 tell(void *context, const char *line)
 {
 	(void)context;
-	fprintf(stderr, "%s\n", line);
+	fprintf(stderr, "forwarder: %s\n", line);
+}
+
+static int
+refuse_usage(const char *problem)
+{
+	fprintf(stderr, "forwarder: %s; see \"forwarder --help\"\n", problem);
+	return EX_USAGE;
 }
 
 /* Whoever closed one of the standard descriptors must not have a socket of
@@ -33,18 +40,14 @@ fill_standard_descriptors(void)
 		close(fd);
 }
 
+/* For what goes to standard output. */
 static int
-print(const char *text)
+flush(void)
 {
-	return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? EX_OSERR
-							      : EX_OK;
-}
-
-static int
-check(const struct config *config)
-{
-	config_print(config, stdout);
-	return fflush(stdout) != 0 ? EX_OSERR : EX_OK;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return EX_OK;
+	fprintf(stderr, "forwarder: standard output: %s\n", strerror(errno));
+	return EX_OSERR;
 }
 
 static int
@@ -75,15 +78,12 @@ status(const struct options *options, const struct config *config)
 	const char *socket =
 	    options->socket ? options->socket : config->control.socket;
 
-	if (*socket == '\0') {
-		tell(NULL,
-		    options->config_path
-			? "forwarder: which one? The file names no control "
-			  "socket ([control] socket is empty)"
-			: "forwarder: which one? Name its control socket, or "
-			  "with -c a file that does ([control] socket)");
-		return EX_USAGE;
-	}
+	if (*socket == '\0')
+		return refuse_usage(options->config_path
+					? "the file names no control socket "
+					  "([control] socket is empty)"
+					: "say which forwarder: its control "
+					  "socket, or -c and its file");
 	return client_status(socket, forms[options->form], options->watch);
 }
 
@@ -95,18 +95,23 @@ main(int argc, char **argv)
 	struct options options;
 
 	fill_standard_descriptors();
-	if (options_parse(&options, argc, argv) < 0) {
-		fprintf(stderr, "forwarder: %s\n", options.problem);
-		return EX_USAGE;
+	if (options_parse(&options, argc, argv) < 0)
+		return refuse_usage(options.problem);
+	if (options.mode == OPTIONS_HELP) {
+		options_print_help(stdout);
+		return flush();
 	}
-	if (options.mode == OPTIONS_HELP)
-		return print(options_help);
-	if (options.mode == OPTIONS_VERSION)
-		return print(options_version);
-	if (options_configure(&options, &config, &problems) > 0)
+	if (options.mode == OPTIONS_VERSION) {
+		fputs(options_version, stdout);
+		return flush();
+	}
+	if (options_configure(&options, CONFIG_ANY_FILE, &config, &problems) >
+	    0)
 		return EX_CONFIG;
-	if (options.mode == OPTIONS_CHECK)
-		return check(&config);
+	if (options.mode == OPTIONS_CHECK) {
+		config_print(&config, stdout);
+		return flush();
+	}
 	if (options.mode == OPTIONS_STATUS)
 		return status(&options, &config);
 	exit(run(&options, &config));

@@ -1,11 +1,15 @@
 #include "program/options.h"
 
+#include <getopt.h>
 #include <stdarg.h>
 #include <string.h>
 
+#include "program/defaults.h"
+#include "program/hint.h"
+
 const char options_version[] = "forwarder " VERSION "\n";
 
-const char options_help[] =
+static const char help[] =
     "Keeps a virtual machine on the network while everything around it fails\n"
     "and comes back.\n"
     "\n"
@@ -15,28 +19,41 @@ const char options_help[] =
     "forwarder status [-c FILE | SOCKET] [--json | --prometheus] [--watch]\n"
     "forwarder --help | --version\n"
     "\n"
-    "  -c FILE               the configuration (without: the defaults)\n"
-    "  -g GUEST              fd:N, unixgram:PATH or tap:NAME\n"
-    "  -n NETWORK            unix:PATH, tcp:HOST:PORT, listen-unix:PATH or\n"
-    "                        listen-tcp:ADDR:PORT\n"
-    "  -o SECTION.KEY=VALUE  one key of the configuration\n"
-    "  -v                    log one level more\n"
-    "  -- COMMAND            start this as the guest; {fd} in its arguments\n"
-    "                        becomes the number of its socket\n"
-    "  --check               print what would run, or every problem\n"
-    "  status                ask a running forwarder how it is\n"
+    "  -c, --config FILE      read the configuration from this file\n"
+    "  -g, --guest GUEST      %s\n"
+    "  -n, --network NETWORK  unix:PATH, tcp:HOST:PORT, listen-unix:PATH or\n"
+    "                         listen-tcp:ADDR:PORT\n"
+    "  -o, --option SECTION.KEY=VALUE\n"
+    "                         set one key of the configuration\n"
+    "  -v, --verbose          log one level more\n"
+    "  -- COMMAND             start this as the guest; {fd} in its arguments\n"
+    "                         becomes the number of its socket\n"
+    "      --check            print what would run, or every problem\n"
+    "  status                 ask a running forwarder how it is\n"
+    "  -h, --help             print this\n"
+    "  -V, --version          print the version\n"
     "\n"
-    "Example, a virtual machine on socket_vmnet:\n"
-    "  forwarder -n unix:/var/run/socket_vmnet -- qemu-system-x86_64 ... \\\n"
-    "      -netdev dgram,id=n0,local.type=fd,local.str={fd} \\\n"
-    "      -device virtio-net-pci,netdev=n0\n"
+    "%s"
     "\n"
     "The keys are described in forwarder.ini(5).\n";
 
-/* The words not yet read. */
-struct words {
-	char **next; /* ends with NULL */
-	struct options *options;
+int
+options_print_help(FILE *out)
+{
+	return fprintf(out, help, defaults_guests, defaults_example);
+}
+
+/* What getopt_long() returns for options without a letter. */
+enum { CHECK = 256, JSON, PROMETHEUS, WATCH };
+
+/* One for each form of the command line. Taking something returns 0, or -1
+ * with the problem. */
+struct grammar {
+	const char *letters; /* + stops at the first word that is no option */
+	const struct option *names;
+	int (*take)(struct options *options, int letter, const char *value);
+	int (*take_word)(struct options *options, const char *word);
+	int (*take_rest)(struct options *options, char **words); /* after -- */
 };
 
 static int refuse(struct options *options, const char *format, ...)
@@ -58,7 +75,8 @@ static int
 set_path(struct options *options, const char *path)
 {
 	if (options->config_path != NULL)
-		return refuse(options, "-c %s: there is a -c before", path);
+		return refuse(options, "-c %s: there is already -c %s", path,
+		    options->config_path);
 	options->config_path = path;
 	return 0;
 }
@@ -78,44 +96,37 @@ add_setting(struct options *options, char flag, const char *text)
 	return 0;
 }
 
-/* Takes the value of -c, -g, -n or -o: the rest of the word, or the next. */
 static int
-take_valued(struct words *words, char flag, const char *rest)
+take_run_option(struct options *options, int letter, const char *value)
 {
-	const char *value = *rest != '\0' ? rest : *words->next;
-
-	if (value == NULL)
-		return refuse(
-		    words->options, "-%c: its value is missing", flag);
-	if (value != rest)
-		words->next++;
-	if (flag == 'c')
-		return set_path(words->options, value);
-	return add_setting(words->options, flag, value);
-}
-
-/* Takes a word such as -v, -vv, -cFILE or -vc FILE. */
-static int
-take_letters(struct words *words, const char *letters)
-{
-	for (; *letters == 'v'; letters++)
-		words->options->verbosity++;
-	if (*letters == '\0')
+	switch (letter) {
+	case CHECK:
+		options->mode = OPTIONS_CHECK;
 		return 0;
-	if (strchr("cgno", *letters) == NULL)
-		return refuse(
-		    words->options, "-%c: there is no such option", *letters);
-	return take_valued(words, *letters, letters + 1);
+	case 'v':
+		options->verbosity++;
+		return 0;
+	case 'c':
+		return set_path(options, value);
+	default:
+		return add_setting(options, (char)letter, value);
+	}
 }
 
 static int
-take_command(struct words *words)
+refuse_word(struct options *options, const char *word)
 {
-	struct options *options = words->options;
-	bool has_place = false;
+	if (strcmp(word, "status") == 0)
+		return refuse(options, "\"status\" comes before its options");
+	return refuse(options,
+	    "unexpected argument \"%s\" (a command stands after --)", word);
+}
 
-	if (*words->next == NULL)
-		return refuse(options, "--: no command follows");
+static int
+take_command(struct options *options, char **words)
+{
+	if (*words == NULL)
+		return refuse(options, "no command follows --");
 	for (int i = 0; i < options->settings_count; i++) {
 		const char *text = options->settings[i].text;
 
@@ -125,33 +136,27 @@ take_command(struct words *words)
 			    "-%c %s: the command after -- is the guest already",
 			    options->settings[i].flag, text);
 	}
-	options->command = words->next;
-	for (; *words->next != NULL; words->next++)
-		has_place = has_place || strstr(*words->next, "{fd}") != NULL;
-	if (!has_place)
-		return refuse(options, "nothing in the command says {fd}, "
-				       "where the descriptor number goes");
-	return 0;
+	options->command = words;
+	for (; *words != NULL; words++)
+		if (strstr(*words, "{fd}") != NULL)
+			return 0;
+	return refuse(options, "nothing in the command says {fd}, where the "
+			       "number of its descriptor goes");
 }
 
-static int
-take_word(struct words *words, const char *word)
-{
-	struct options *options = words->options;
-
-	if (strcmp(word, "--") == 0)
-		return take_command(words);
-	if (strcmp(word, "--check") == 0)
-		options->mode = OPTIONS_CHECK;
-	else if (strncmp(word, "--", 2) == 0)
-		return refuse(options, "%s: there is no such option", word);
-	else if (word[0] == '-' && word[1] != '\0')
-		return take_letters(words, word + 1);
-	else
-		return refuse(options,
-		    "\"%s\": what is that? (a command stands after --)", word);
-	return 0;
-}
+static const struct option run_names[] = {
+	{ "config", required_argument, NULL, 'c' },
+	{ "guest", required_argument, NULL, 'g' },
+	{ "network", required_argument, NULL, 'n' },
+	{ "option", required_argument, NULL, 'o' },
+	{ "verbose", no_argument, NULL, 'v' },
+	{ "check", no_argument, NULL, CHECK },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'V' },
+	{ NULL, 0, NULL, 0 },
+};
+static const struct grammar run_grammar = { "+:c:g:n:o:vhV", run_names,
+	take_run_option, refuse_word, take_command };
 
 static int
 set_form(struct options *options, enum options_form form)
@@ -164,80 +169,172 @@ set_form(struct options *options, enum options_form form)
 }
 
 static int
-take_status_word(struct words *words, const char *word)
+take_status_option(struct options *options, int letter, const char *value)
 {
-	struct options *options = words->options;
-
-	if (strcmp(word, "--json") == 0)
+	switch (letter) {
+	case JSON:
 		return set_form(options, OPTIONS_JSON);
-	if (strcmp(word, "--prometheus") == 0)
+	case PROMETHEUS:
 		return set_form(options, OPTIONS_PROMETHEUS);
-	if (strcmp(word, "--watch") == 0) {
+	case WATCH:
 		options->watch = true;
 		return 0;
+	default:
+		return set_path(options, value);
 	}
-	if (strncmp(word, "-c", 2) == 0)
-		return take_valued(words, 'c', word + 2);
-	if (*word == '-')
-		return refuse(options, "%s: status has no such option", word);
+}
+
+static int
+take_socket(struct options *options, const char *word)
+{
 	if (options->socket != NULL)
-		return refuse(options, "\"%s\": status takes one socket", word);
+		return refuse(options,
+		    "unexpected argument \"%s\": status takes one socket",
+		    word);
 	options->socket = word;
 	return 0;
 }
 
-/* Help and version are given whatever else is asked, wrong or not. */
-static bool
-take_request(struct options *options, const char *word)
+static int
+take_sockets(struct options *options, char **words)
 {
-	if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
-		options->mode = OPTIONS_HELP;
-	else if (strcmp(word, "--version") == 0)
-		options->mode = OPTIONS_VERSION;
-	else
-		return false;
-	return true;
+	int result = 0;
+
+	for (; *words != NULL && result == 0; words++)
+		result = take_socket(options, *words);
+	return result;
+}
+
+static const struct option status_names[] = {
+	{ "config", required_argument, NULL, 'c' },
+	{ "json", no_argument, NULL, JSON },
+	{ "prometheus", no_argument, NULL, PROMETHEUS },
+	{ "watch", no_argument, NULL, WATCH },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'V' },
+	{ NULL, 0, NULL, 0 },
+};
+static const struct grammar status_grammar = { "+:c:hV", status_names,
+	take_status_option, take_socket, take_sockets };
+
+/* The option that a long one may have been meant to be, or NULL: one that it
+ * begins, or the nearest. */
+static const char *
+nearest(const struct option *names, const char *typed, size_t length)
+{
+	const char *found = NULL;
+	char name[32];
+	size_t best = SIZE_MAX;
+
+	snprintf(name, sizeof(name), "%.*s", (int)length, typed);
+	for (; names->name != NULL; names++)
+		if (strncmp(names->name, typed, length) == 0)
+			return names->name;
+		else if (hint_is_nearer(name, names->name, &best))
+			found = names->name;
+	return found;
+}
+
+static int
+refuse_long(struct options *options, const struct grammar *grammar,
+    const char *word, int letter)
+{
+	size_t length = strcspn(word, "=");
+	const char *meant = nearest(grammar->names, word + 2, length - 2);
+
+	if (optopt != 0 && word[length] == '=')
+		return refuse(options, "option \"%.*s\" takes no value",
+		    (int)length, word);
+	if (letter == ':')
+		return refuse(options, "option \"%s\" needs a value", word);
+	if (meant == NULL)
+		return refuse(
+		    options, "unknown option \"%.*s\"", (int)length, word);
+	return refuse(options,
+	    "unknown option \"%.*s\" (did you mean \"--%s\"?)", (int)length,
+	    word, meant);
+}
+
+/* What getopt_long() refused with this letter. */
+static int
+refuse_option(struct options *options, const struct grammar *grammar,
+    const char *word, int letter)
+{
+	if (word[1] == '-')
+		return refuse_long(options, grammar, word, letter);
+	if (letter == ':')
+		return refuse(options, "option \"-%c\" needs a value", optopt);
+	return refuse(options, "unknown option \"-%c\"", optopt);
+}
+
+static int
+parse_words(struct options *options, const struct grammar *grammar, int argc,
+    char **argv)
+{
+	opterr = 0;
+	optind = 0; /* from the start, with macOS's getopt_long(), too */
+	for (int at = 1; at < argc; at = optind) {
+		const char *word = argv[at];
+		int letter = getopt_long(
+		    argc, argv, grammar->letters, grammar->names, NULL);
+
+		if (letter == 'h' || letter == 'V') {
+			options->mode =
+			    letter == 'h' ? OPTIONS_HELP : OPTIONS_VERSION;
+			return 0;
+		}
+		if (letter == '?' || letter == ':')
+			return refuse_option(options, grammar, word, letter);
+		if (letter == -1 && optind > at) /* this was -- */
+			return grammar->take_rest(options, argv + optind);
+		if (letter == -1 ? grammar->take_word(options, argv[optind++])
+				 : grammar->take(options, letter, optarg))
+			return -1;
+	}
+	return 0;
+}
+
+/* What only the whole command line tells. Nobody means a start with the
+ * defaults alone. */
+static int
+judge(struct options *options)
+{
+	if (options->socket != NULL && options->config_path != NULL)
+		return refuse(options, "-c and a socket exclude each other");
+	if (options->mode == OPTIONS_RUN && options->config_path == NULL &&
+	    options->settings_count == 0 && options->command == NULL)
+		return refuse(options,
+		    "say which network and which guest, for example: %s",
+		    defaults_usage);
+	return 0;
 }
 
 int
 options_parse(struct options *options, int argc, char **argv)
 {
-	struct words words = { argv + (argc > 0), options };
-	int (*take)(struct words *, const char *) = take_word;
+	bool status = argc > 1 && strcmp(argv[1], "status") == 0;
 
 	*options = (struct options){ .mode = OPTIONS_RUN };
-	if (*words.next != NULL && strcmp(*words.next, "status") == 0) {
+	if (status)
 		options->mode = OPTIONS_STATUS;
-		take = take_status_word;
-		words.next++;
-	}
-	while (*words.next != NULL) {
-		const char *word = *words.next++;
-
-		if (take_request(options, word))
-			return 0;
-		if (take(&words, word))
-			return -1;
-	}
-	if (options->socket != NULL && options->config_path != NULL)
-		return refuse(options, "-c and a socket exclude each other");
-	return 0;
+	if (parse_words(options, status ? &status_grammar : &run_grammar,
+		argc - status, argv + status) < 0)
+		return -1;
+	return judge(options);
 }
 
-/* Splits SECTION.KEY=VALUE, which options_parse() has seen to be one. A part
- * too long for a name becomes empty, and so unknown. */
+/* Splits SECTION.KEY=VALUE, which options_parse() has seen to be one. What is
+ * cut here is longer than any name, and so unknown. */
 static void
 set_key(struct config *config, const char *text, const char *where,
     struct config_problems *problems)
 {
-	char section[64] = "", name[64] = "";
-	size_t dot = strcspn(text, "."), equals = strcspn(text, "=");
+	char section[64], name[64];
+	const char *dot = strchr(text, '.'), *equals = strchr(text, '=');
 
-	if (dot < sizeof(section))
-		memcpy(section, text, dot);
-	if (equals - dot - 1 < sizeof(name))
-		memcpy(name, text + dot + 1, equals - dot - 1);
-	config_set(config, section, name, text + equals + 1, where, problems);
+	snprintf(section, sizeof(section), "%.*s", (int)(dot - text), text);
+	snprintf(name, sizeof(name), "%.*s", (int)(equals - dot - 1), dot + 1);
+	config_set(config, section, name, equals + 1, where, problems);
 }
 
 static void
@@ -255,17 +352,18 @@ apply(struct config *config, const struct options_setting *setting,
 }
 
 int
-options_configure(const struct options *options, struct config *config,
-    struct config_problems *problems)
+options_configure(const struct options *options, enum config_source source,
+    struct config *config, struct config_problems *problems)
 {
 	int before = problems->count;
 
 	config_defaults(config);
 	if (options->config_path != NULL)
-		config_load(config, options->config_path, problems);
+		config_load(config, options->config_path, source, problems);
 	for (int i = 0; i < options->settings_count; i++)
 		apply(config, &options->settings[i], problems);
-	config_check(config, problems);
+	if (options->mode != OPTIONS_STATUS)
+		config_check(config, problems);
 	config->log.level += options->verbosity;
 	if (config->log.level > LOG_LEVEL_DEBUG)
 		config->log.level = LOG_LEVEL_DEBUG;

@@ -43,19 +43,22 @@ struct options {
 	bool watch;
 	const char *socket; /* NULL: as the configuration says */
 
-	char problem[256]; /* why options_parse() refused */
+	char problem[512]; /* why options_parse() refused */
 };
 
-/* Returns 0, or -1 with options->problem one line for the user. */
+/* Returns 0, or -1 with options->problem one line for the user. Of getopt(3)'s
+ * state nothing matters before or after. */
 int options_parse(struct options *options, int argc, char **argv);
 
-/* Defaults, the file, -g, -n, -o, -v and the cross checks, in that order.
+/* Defaults, the file (of this kind), -g, -n, -o, -v and the cross checks (which
+ * don't matter to status), in that order.
  * Returns how many problems it told; the config is for use only if none.
  * With a command the guest endpoint has no meaning. */
-int options_configure(const struct options *options, struct config *config,
-    struct config_problems *problems);
+int options_configure(const struct options *options, enum config_source source,
+    struct config *config, struct config_problems *problems);
 
-extern const char options_help[];
+/* Returns a negative number if it can't be written. */
+int options_print_help(FILE *out);
 extern const char options_version[];
 
 #endif

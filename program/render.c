@@ -46,7 +46,8 @@ add_bytes(struct text *t, uint64_t bytes)
 static void
 add_title(struct text *t, const struct status *s)
 {
-	add_visible(t, "forwarder ", s->version);
+	add_visible(t, "", s->name);
+	add_visible(t, *s->name ? ": forwarder " : "forwarder ", s->version);
 	text_add(t, ", pid %llu, up ", (unsigned long long)s->pid);
 	add_duration(t, s->uptime_ms);
 	text_add(t, "\n\n");

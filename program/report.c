@@ -6,6 +6,8 @@
 
 #include "reconnect/clock.h"
 
+_Static_assert(STATUS_NAME_BYTES == CONFIG_NAME_BYTES, "a name fits");
+
 /* Cuts what doesn't fit. */
 static void
 put(char to[STATUS_TEXT_BYTES], const char *text)
@@ -82,6 +84,7 @@ report_fill(const struct report *report, struct status *out)
 	*out = (struct status){ .version = VERSION,
 		.pid = (uint64_t)getpid(),
 		.uptime_ms = (uint64_t)(clock_now_ms() - report->started_ms) };
+	config_name(report->config, out->name);
 	fill_guest(report, out);
 	fill_network(report, out);
 	fill_up(&report->copy->up, out);

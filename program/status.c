@@ -40,6 +40,7 @@ struct field {
 
 /* clang-format off */
 static const struct field fields[] = {
+	{ TEXT(name) },
 	{ TEXT(version), .label = "version" },
 	{ NUMBER(pid) },
 	{ NUMBER(uptime_ms), GAUGE("uptime_seconds", 3,
@@ -227,12 +228,19 @@ add_decimal(struct text *t, uint64_t number, int decimals)
 }
 
 static void
+add_label(struct text *t, const char *label, const char *value)
+{
+	text_add(t, "%s=\"", label);
+	text_add_escaped(t, value, escape_label);
+	text_add(t, "\"");
+}
+
+static void
 add_sample(struct text *t, const struct status *s, const struct field *f)
 {
-	text_add(t, "%s", f->metric);
-	if (f->labels != NULL)
-		text_add(t, "{%s}", f->labels);
-	text_add(t, " ");
+	text_add(t, "%s{", f->metric);
+	add_label(t, "name", s->name);
+	text_add(t, "%s%s} ", f->labels ? "," : "", f->labels ? f->labels : "");
 	add_decimal(t, number_of(s, f), f->decimals);
 	text_add(t, "\n");
 }
@@ -262,17 +270,14 @@ add_metric(struct text *t, const struct status *s, const struct field *first)
 static void
 add_info(struct text *t, const struct status *s)
 {
-	const char *separator = "";
-
 	text_add(t, "# HELP forwarder_info What runs here.\n"
 		    "# TYPE forwarder_info gauge\nforwarder_info{");
+	add_label(t, "name", s->name);
 	for (const struct field *f = fields; f < fields_end; f++) {
 		if (f->label == NULL)
 			continue;
-		text_add(t, "%s%s=\"", separator, f->label);
-		text_add_escaped(t, text_of(s, f), escape_label);
-		text_add(t, "\"");
-		separator = ",";
+		text_add(t, ",");
+		add_label(t, f->label, text_of(s, f));
 	}
 	text_add(t, "} 1\n");
 }

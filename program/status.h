@@ -11,7 +11,10 @@
 
 #define STATUS_TEXT_BYTES 320
 
+#define STATUS_NAME_BYTES 64
+
 struct status {
+	char name[STATUS_NAME_BYTES];
 	char version[32];
 	uint64_t pid;
 	uint64_t uptime_ms;
@@ -56,7 +59,8 @@ struct status {
 void status_json(struct text *t, const struct status *s);
 
 /* Prometheus text exposition, version 0.0.4: base units, so milliseconds
- * become seconds. */
+ * become seconds. Every sample has the label `name`, so that what several
+ * forwarders say can stand side by side. */
 void status_prometheus(struct text *t, const struct status *s);
 
 /* Lines like guest.endpoint=unixgram:/run/guest.sock and an empty one that

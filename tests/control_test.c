@@ -542,6 +542,7 @@ start_command(enum client_form form, bool watch, int out_fd)
 		close(control.fd);
 		dup2(out_fd >= 0 ? out_fd : out[1], STDOUT_FILENO);
 		dup2(error[1], STDERR_FILENO);
+		signal(SIGPIPE, SIG_DFL);
 		_exit(client_status(path, form, watch));
 	}
 	close(out[1]);
@@ -611,7 +612,7 @@ START_TEST(the_command_shows_what_the_forwarder_said)
 	ck_assert_int_eq(run(CLIENT_TEXT), 0);
 	ck_assert_ptr_nonnull(strstr(out, "forwarder 0.1.0, pid 4711, up 1s"));
 	ck_assert_int_eq(run(CLIENT_PROMETHEUS), 0);
-	ck_assert_ptr_nonnull(strstr(out, "\nforwarder_up 1\n"));
+	ck_assert_ptr_nonnull(strstr(out, "\nforwarder_up{name=\"\"} 1\n"));
 	stop_forwarder();
 }
 END_TEST
@@ -754,17 +755,32 @@ START_TEST(a_watch_in_a_pipe_is_a_line_a_second)
 }
 END_TEST
 
-START_TEST(a_watch_ends_when_the_forwarder_goes_away)
-{
-	struct command c;
+static const struct {
+	enum client_form form;
+	const char *present;
+} watches[] = {
+	{ CLIENT_TEXT, "Z up outages=0 " },
+	{ CLIENT_JSON, "}\n" },
+	{ CLIENT_PROMETHEUS, "# HELP" },
+};
 
-	c = start_command(CLIENT_JSON, true, -1);
+START_TEST(a_watch_survives_a_restart_of_the_forwarder)
+{
+	struct command c = start_command(watches[_i].form, true, -1);
+	const char *absent = " no forwarder answers at ";
+
 	start_forwarder();
-	read_until(c.out, "}\n");
+	read_until(c.out, watches[_i].present);
 	stop_forwarder();
+	read_until(watches[_i].form == CLIENT_TEXT ? c.out : c.error, absent);
+	ck_assert_int_eq(control_open(&control, path, error, sizeof(error)), 0);
+	start_forwarder();
+	read_until(c.out, watches[_i].present);
+	kill(c.pid, SIGINT);
+	ck_assert_int_eq(exit_code(&c), 0);
 	read_all(c.error, error, sizeof(error));
-	ck_assert_ptr_nonnull(strstr(error, path));
-	ck_assert_int_eq(exit_code(&c), 69);
+	ck_assert_ptr_null(strstr(error, absent));
+	stop_forwarder();
 }
 END_TEST
 
@@ -779,8 +795,11 @@ open_terminal(int *slave)
 	ck_assert_int_eq(unlockpt(master), 0);
 	*slave = open(ptsname(master), O_RDWR | O_NOCTTY);
 	ck_assert_int_ge(*slave, 0);
+	setenv("TERM", "vt100", 1);
 	return master;
 }
+
+static const int endings[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
 
 START_TEST(a_watch_on_a_terminal_redraws_and_gives_the_cursor_back)
 {
@@ -792,14 +811,34 @@ START_TEST(a_watch_on_a_terminal_redraws_and_gives_the_cursor_back)
 	read_until(master, "\033[?25l\033[?7l\033[H");
 	read_until(master, "network    up, generation 0, 0 dials\033[K\r\n");
 	read_until(master, "\033[J");
-	kill(c.pid, SIGINT);
+	kill(c.pid, endings[_i]);
 	read_until(master, "\033[?7h\033[?25h");
 	ck_assert_int_eq(exit_code(&c), 0);
 	stop_forwarder();
 }
 END_TEST
 
-START_TEST(the_terminal_is_back_before_the_end_is_told)
+START_TEST(a_watch_that_is_suspended_gives_the_terminal_back_meanwhile)
+{
+	int slave, master = open_terminal(&slave), state;
+	struct command c;
+
+	c = start_command(CLIENT_TEXT, true, slave);
+	start_forwarder();
+	read_until(master, "\033[J");
+	kill(c.pid, SIGTSTP);
+	ck_assert_int_eq(waitpid(c.pid, &state, WUNTRACED), c.pid);
+	ck_assert(WIFSTOPPED(state));
+	read_until(master, "\033[?7h\033[?25h");
+	kill(c.pid, SIGCONT);
+	read_until(master, "\033[?25l");
+	kill(c.pid, SIGINT);
+	ck_assert_int_eq(exit_code(&c), 0);
+	stop_forwarder();
+}
+END_TEST
+
+START_TEST(a_watch_on_a_terminal_shows_that_nobody_answers)
 {
 	int slave, master = open_terminal(&slave);
 	struct command c;
@@ -808,8 +847,58 @@ START_TEST(the_terminal_is_back_before_the_end_is_told)
 	start_forwarder();
 	read_until(master, "\033[J");
 	stop_forwarder();
+	read_until(master, " no forwarder answers at ");
+	kill(c.pid, SIGINT);
 	read_until(master, "\033[?7h\033[?25h");
-	ck_assert_int_eq(exit_code(&c), 69);
+	ck_assert_int_eq(exit_code(&c), 0);
+}
+END_TEST
+
+static const char *const plain_terminals[] = { "dumb", "" };
+
+START_TEST(a_terminal_that_cannot_redraw_gets_lines)
+{
+	int slave, master = open_terminal(&slave);
+	char said[512] = "";
+	struct command c;
+
+	setenv("TERM", plain_terminals[_i], 1);
+	c = start_command(CLIENT_TEXT, true, slave);
+	start_forwarder();
+	for (size_t n = 0; strchr(said, '\n') == NULL; n++)
+		ck_assert_int_eq(read(master, said + n, 1), 1);
+	kill(c.pid, SIGINT);
+	ck_assert_int_eq(exit_code(&c), 0);
+	ck_assert_ptr_nonnull(strstr(said, "Z up outages=0 "));
+	ck_assert_ptr_null(strchr(said, '\033'));
+	stop_forwarder();
+}
+END_TEST
+
+/* It has not read the request: its close() resets the connection. */
+static void *
+answer_unasked(void *reply)
+{
+	struct pollfd p = { .fd = control.fd, .events = POLLIN };
+	int fd;
+
+	poll(&p, 1, -1);
+	fd = accept(control.fd, NULL, NULL);
+	p.fd = fd;
+	poll(&p, 1, -1);
+	send(fd, reply, strlen(reply), 0);
+	close(fd);
+	return NULL;
+}
+
+START_TEST(a_reply_before_a_reset_is_a_reply)
+{
+	static char reply[] = "version=0.1.0\n\n";
+
+	pthread_create(&thread, NULL, answer_unasked, reply);
+	ck_assert_int_eq(run(CLIENT_JSON), 0);
+	ck_assert_ptr_nonnull(strstr(out, "\"version\":\"0.1.0\""));
+	pthread_join(thread, NULL);
 }
 END_TEST
 
@@ -864,10 +953,15 @@ add_client_tests(TCase *c)
 	    c, a_closed_output_is_told_once_but_ends_a_watch_in_peace);
 	tcase_add_test(c, a_watch_goes_on_until_it_is_interrupted);
 	tcase_add_test(c, a_watch_in_a_pipe_is_a_line_a_second);
-	tcase_add_test(c, a_watch_ends_when_the_forwarder_goes_away);
+	tcase_add_loop_test(
+	    c, a_watch_survives_a_restart_of_the_forwarder, 0, 3);
+	tcase_add_loop_test(
+	    c, a_watch_on_a_terminal_redraws_and_gives_the_cursor_back, 0, 4);
 	tcase_add_test(
-	    c, a_watch_on_a_terminal_redraws_and_gives_the_cursor_back);
-	tcase_add_test(c, the_terminal_is_back_before_the_end_is_told);
+	    c, a_watch_that_is_suspended_gives_the_terminal_back_meanwhile);
+	tcase_add_test(c, a_watch_on_a_terminal_shows_that_nobody_answers);
+	tcase_add_loop_test(c, a_terminal_that_cannot_redraw_gets_lines, 0, 2);
+	tcase_add_test(c, a_reply_before_a_reset_is_a_reply);
 }
 
 int

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "program/defaults.h"
+
 static struct options options;
 static char words[512];
 static char *arguments[OPTIONS_SETTINGS_MAX + 8];
@@ -33,22 +35,53 @@ refused(const char *line, const char *what)
 	ck_assert_str_eq(options.problem, what);
 }
 
-START_TEST(no_options_run_with_the_defaults)
+/* A start with nothing but defaults can't work; the example is the system's. */
+START_TEST(nothing_given_is_told_with_an_example)
 {
-	ck_assert_int_eq(parse("forwarder"), 0);
+	char *none[] = { NULL };
+	static const char *const bare[] = { "forwarder", "forwarder -v" };
+
+	for (size_t i = 0; i < sizeof(bare) / sizeof(*bare); i++) {
+		ck_assert_int_eq(parse(bare[i]), -1);
+		ck_assert_ptr_nonnull(strstr(options.problem,
+		    "say which network and which guest, for example: "
+		    "forwarder -n unix:"));
+		ck_assert_ptr_null(strchr(options.problem, '\n'));
+	}
+	ck_assert_int_eq(options_parse(&options, 0, none), -1);
+	ck_assert_int_eq(parse("forwarder -n unix:/n"), 0);
 	ck_assert_int_eq(options.mode, OPTIONS_RUN);
 	ck_assert_ptr_null(options.config_path);
 	ck_assert_ptr_null(options.command);
-	ck_assert_int_eq(options.settings_count, 0);
 	ck_assert_int_eq(options.verbosity, 0);
+	ck_assert_int_eq(parse("forwarder -c a.ini"), 0);
+	ck_assert_int_eq(parse("forwarder -- qemu {fd}"), 0);
+	ck_assert_int_eq(parse("forwarder --check"), 0);
 }
 END_TEST
 
-START_TEST(no_name_of_its_own_is_no_crash)
+START_TEST(every_short_option_has_a_long_one)
 {
-	char *none[] = { NULL };
-
-	ck_assert_int_eq(options_parse(&options, 0, none), 0);
+	ck_assert_int_eq(parse("forwarder --config a.ini --guest=fd:3 "
+			       "--network unix:/n --option network.hold=0 "
+			       "--verbose --check"),
+	    0);
+	ck_assert_int_eq(options.mode, OPTIONS_CHECK);
+	ck_assert_str_eq(options.config_path, "a.ini");
+	ck_assert_int_eq(options.settings_count, 3);
+	ck_assert_int_eq(options.settings[0].flag, 'g');
+	ck_assert_str_eq(options.settings[0].text, "fd:3");
+	ck_assert_int_eq(options.settings[1].flag, 'n');
+	ck_assert_int_eq(options.settings[2].flag, 'o');
+	ck_assert_int_eq(options.verbosity, 1);
+	ck_assert_int_eq(parse("forwarder -h"), 0);
+	ck_assert_int_eq(options.mode, OPTIONS_HELP);
+	ck_assert_int_eq(parse("forwarder -V"), 0);
+	ck_assert_int_eq(options.mode, OPTIONS_VERSION);
+	ck_assert_int_eq(parse("forwarder status --config a.ini"), 0);
+	ck_assert_str_eq(options.config_path, "a.ini");
+	ck_assert_int_eq(parse("forwarder status -V"), 0);
+	ck_assert_int_eq(options.mode, OPTIONS_VERSION);
 }
 END_TEST
 
@@ -97,22 +130,35 @@ END_TEST
 
 START_TEST(a_wrong_command_line_is_told_in_one_line)
 {
-	refused("forwarder -x", "-x: there is no such option");
-	refused("forwarder -vx", "-x: there is no such option");
-	refused("forwarder --chekc", "--chekc: there is no such option");
-	refused("forwarder --ver", "--ver: there is no such option");
-	refused("forwarder -c", "-c: its value is missing");
-	refused("forwarder -v -o", "-o: its value is missing");
-	refused("forwarder -c a -c b", "-c b: there is a -c before");
-	refused("forwarder run", "\"run\": what is that? (a command stands "
-				 "after --)");
-	refused("forwarder -", "\"-\": what is that? (a command stands after "
-			       "--)");
-	refused("forwarder -v status", "\"status\": what is that? (a command "
-				       "stands after --)");
-	refused("forwarder capture", "\"capture\": what is that? (a command "
-				     "stands after --)");
-	refused("forwarder --json", "--json: there is no such option");
+	static const char *const told[][2] = {
+		{ "-x", "unknown option \"-x\"" },
+		{ "-vx", "unknown option \"-x\"" },
+		{ "-xv", "unknown option \"-x\"" },
+		{ "--check -xv", "unknown option \"-x\"" },
+		{ "--chekc", "unknown option \"--chekc\" (did you mean "
+			     "\"--check\"?)" },
+		{ "--ntework=unix:/a", "unknown option \"--ntework\" (did you "
+				       "mean \"--network\"?)" },
+		{ "--ver", "unknown option \"--ver\" (did you mean "
+			   "\"--verbose\"?)" },
+		{ "--json", "unknown option \"--json\"" },
+		{ "--check=yes", "option \"--check\" takes no value" },
+		{ "-c", "option \"-c\" needs a value" },
+		{ "-v -o", "option \"-o\" needs a value" },
+		{ "--guest", "option \"--guest\" needs a value" },
+		{ "-c a -c b", "-c b: there is already -c a" },
+		{ "run", "unexpected argument \"run\" (a command stands "
+			 "after --)" },
+		{ "-", "unexpected argument \"-\" (a command stands after "
+		       "--)" },
+		{ "-v status", "\"status\" comes before its options" },
+	};
+	char line[128];
+
+	for (size_t i = 0; i < sizeof(told) / sizeof(*told); i++) {
+		snprintf(line, sizeof(line), "forwarder %s", told[i][0]);
+		refused(line, told[i][1]);
+	}
 }
 END_TEST
 
@@ -124,6 +170,7 @@ START_TEST(a_setting_has_section_key_and_value)
 					  "SECTION.KEY=VALUE");
 	refused("forwarder -o network.hold", "-o network.hold: not "
 					     "SECTION.KEY=VALUE");
+	refused("forwarder --option x", "-o x: not SECTION.KEY=VALUE");
 	ck_assert_int_eq(parse("forwarder -o control.socket="), 0);
 	ck_assert_int_eq(parse("forwarder -o control.socket=a.b=c"), 0);
 }
@@ -143,9 +190,10 @@ END_TEST
 
 START_TEST(a_command_is_the_guest_and_says_where_its_descriptor_goes)
 {
-	refused("forwarder --", "--: no command follows");
+	refused("forwarder --", "no command follows --");
 	refused("forwarder -- qemu fd", "nothing in the command says {fd}, "
-					"where the descriptor number goes");
+					"where the number of its descriptor "
+					"goes");
 	refused("forwarder -g fd:3 -- qemu {fd}",
 	    "-g fd:3: the command after -- is the guest already");
 	refused("forwarder -o guest.endpoint=fd:3 -- qemu {fd}",
@@ -169,14 +217,19 @@ END_TEST
 
 START_TEST(the_help_names_every_option_and_fits_a_terminal)
 {
-	static const char *const named[] = { "-c", "-g", "-n", "-o", "-v",
-		"-- ", "--check", "--help", "--version", "status", "--json",
-		"--prometheus", "--watch", "{fd}" };
+	static const char *const named[] = { "-c, --config", "-g, --guest",
+		"-n, --network", "-o, --option", "-v, --verbose", "-- ",
+		"--check", "-h, --help", "-V, --version", "status", "--json",
+		"--prometheus", "--watch", "{fd}", defaults_example };
+	char help[4096];
+	FILE *file = fmemopen(help, sizeof(help), "w");
 	size_t column = 0;
 
+	ck_assert_int_gt(options_print_help(file), 0);
+	fclose(file);
 	for (size_t i = 0; i < sizeof(named) / sizeof(*named); i++)
-		ck_assert_ptr_nonnull(strstr(options_help, named[i]));
-	for (const char *c = options_help; *c != '\0'; c++) {
+		ck_assert_msg(strstr(help, named[i]) != NULL, "%s", named[i]);
+	for (const char *c = help; *c != '\0'; c++) {
 		column = *c == '\n' ? 0 : column + 1;
 		ck_assert_uint_lt(column, 80);
 	}
@@ -206,14 +259,30 @@ START_TEST(status_refuses_what_it_cannot_use)
 					   "other");
 	refused("forwarder status s -c a", "-c and a socket exclude each "
 					   "other");
-	refused("forwarder status a b", "\"b\": status takes one socket");
+	refused("forwarder status a b",
+	    "unexpected argument \"b\": status takes one socket");
+	refused("forwarder status a -- b",
+	    "unexpected argument \"b\": status takes one socket");
 	refused("forwarder status --json --prometheus",
 	    "--json and --prometheus exclude each other");
-	refused("forwarder status -v", "-v: status has no such option");
-	refused("forwarder status --check", "--check: status has no such "
-					    "option");
-	refused("forwarder status --", "--: status has no such option");
-	refused("forwarder status -c", "-c: its value is missing");
+	refused("forwarder status -v", "unknown option \"-v\"");
+	refused("forwarder status --check", "unknown option \"--check\"");
+	refused("forwarder status -c", "option \"-c\" needs a value");
+	refused("forwarder status a --jsno",
+	    "unknown option \"--jsno\" (did you mean \"--json\"?)");
+}
+END_TEST
+
+/* Its file may leave the network to the command line of the forwarder. */
+START_TEST(status_needs_no_network)
+{
+	struct config_problems problems = { .tell = NULL };
+	static struct config config;
+
+	ck_assert_int_eq(parse("forwarder status s"), 0);
+	ck_assert_int_eq(
+	    options_configure(&options, CONFIG_ANY_FILE, &config, &problems),
+	    0);
 }
 END_TEST
 
@@ -238,7 +307,8 @@ configured(const char *line, const char *lines)
 	told[0] = '\0';
 	ck_assert_msg(parse(line) == 0, "%s", options.problem);
 	ck_assert_int_eq(
-	    options_configure(&options, &config, &problems), problems.count);
+	    options_configure(&options, CONFIG_ANY_FILE, &config, &problems),
+	    problems.count);
 	ck_assert_str_eq(told, lines);
 }
 
@@ -323,11 +393,11 @@ END_TEST
 
 START_TEST(each_v_raises_the_level_of_the_log_as_far_as_it_goes)
 {
-	configured("forwarder -v", "");
+	configured("forwarder -n unix:/n -v", "");
 	ck_assert_int_eq(config.log.level, LOG_LEVEL_DEBUG);
-	configured("forwarder -v -o log.level=error", "");
+	configured("forwarder -n unix:/n -v -o log.level=error", "");
 	ck_assert_int_eq(config.log.level, LOG_LEVEL_WARN);
-	configured("forwarder -vvvvvvvv", "");
+	configured("forwarder -n unix:/n -vvvvvvvv", "");
 	ck_assert_int_eq(config.log.level, LOG_LEVEL_DEBUG);
 }
 END_TEST
@@ -341,7 +411,9 @@ START_TEST(a_setting_longer_than_any_key_is_unknown_not_cut)
 	struct config_problems problems = { .tell = NULL };
 
 	ck_assert_int_eq(parse(line), 0);
-	ck_assert_int_eq(options_configure(&options, &config, &problems), 1);
+	ck_assert_int_eq(
+	    options_configure(&options, CONFIG_ANY_FILE, &config, &problems),
+	    1);
 }
 END_TEST
 
@@ -350,8 +422,8 @@ line_case(void)
 {
 	TCase *c = tcase_create("the command line");
 
-	tcase_add_test(c, no_options_run_with_the_defaults);
-	tcase_add_test(c, no_name_of_its_own_is_no_crash);
+	tcase_add_test(c, nothing_given_is_told_with_an_example);
+	tcase_add_test(c, every_short_option_has_a_long_one);
 	tcase_add_test(c, all_options_are_understood_joined_and_apart);
 	tcase_add_test(c, a_command_keeps_its_own_options);
 	tcase_add_test(c, a_command_may_be_checked);
@@ -364,6 +436,7 @@ line_case(void)
 	tcase_add_test(c, the_help_names_every_option_and_fits_a_terminal);
 	tcase_add_test(c, status_takes_a_file_or_a_socket_and_a_form);
 	tcase_add_test(c, status_refuses_what_it_cannot_use);
+	tcase_add_test(c, status_needs_no_network);
 	return c;
 }
 

@@ -24,6 +24,7 @@ static struct status
 example(void)
 {
 	return (struct status){
+		.name = "vm1",
 		.version = "0.1.0",
 		.pid = 4711,
 		.uptime_ms = 7500123,
@@ -48,6 +49,7 @@ largest(char filling)
 #define FILL(member)                                                           \
 	memset(s.member, filling, sizeof(s.member) - 1),                       \
 	    s.member[sizeof(s.member) - 1] = '\0'
+	FILL(name);
 	FILL(version);
 	FILL(guest.endpoint);
 	FILL(guest.peer);
@@ -68,7 +70,8 @@ START_TEST(json_is_the_contract_to_the_letter)
 
 	status_json(&t, &s);
 	ck_assert_str_eq(bytes,
-	    "{\"version\":\"0.1.0\",\"pid\":4711,\"uptime_ms\":7500123,"
+	    "{\"name\":\"vm1\",\"version\":\"0.1.0\",\"pid\":4711,\"uptime_"
+	    "ms\":7500123,"
 	    "\"guest\":{\"endpoint\":\"unixgram:/run/guest.sock\","
 	    "\"peer\":\"/run/vm1.sock\",\"mac\":\"52:54:00:12:34:56\"},"
 	    "\"network\":{\"endpoint\":\"unix:/run/socket_vmnet\","
@@ -134,7 +137,8 @@ START_TEST(foreign_bytes_stay_inside_their_label)
 	strcpy(s.network.endpoint, hostile[_i].text);
 	status_prometheus(&t, &s);
 	snprintf(expected, sizeof(expected),
-	    "forwarder_info{version=\"\",guest=\"\",network=\"%s\"} 1\n",
+	    "forwarder_info{name=\"\",version=\"\",guest=\"\",network=\"%s\"} "
+	    "1\n",
 	    hostile[_i].label);
 	ck_assert_msg(
 	    strstr(bytes, expected) != NULL, "%s in %s", expected, bytes);
@@ -228,9 +232,11 @@ START_TEST(values_that_make_no_sense_read_as_nothing)
 
 	ck_assert(status_parse(&s,
 	    "pid=-1\nuptime_ms=18446744073709551616\nnetwork.dials=0x10\n"
+	    "guest_to_network.frames=99999999999999999999\n"
 	    "network.outages=18446744073709551615\nkeepalive.armed=yes\n\n"));
 	ck_assert_uint_eq(s.pid, 0);
 	ck_assert_uint_eq(s.uptime_ms, 0);
+	ck_assert_uint_eq(s.guest_to_network.frames, 0);
 	ck_assert_uint_eq(s.network.dials, 0);
 	ck_assert_uint_eq(s.network.outages, UINT64_MAX);
 	ck_assert(!s.keepalive.armed);
@@ -294,7 +300,7 @@ START_TEST(prometheus_text_is_well_formed)
 	static const char pattern[] =
 	    "^(# HELP forwarder_[a-z_]+ [A-Z][A-Za-z ,]+[.]"
 	    "|# TYPE forwarder_[a-z_]+ (counter|gauge)"
-	    "|forwarder_[a-z_]+([{][a-z]+=\"[^\"]*\"(,[a-z]+=\"[^\"]*\")*[}])?"
+	    "|forwarder_[a-z_]+[{]name=\"vm1\"(,[a-z]+=\"[^\"]*\")*[}]"
 	    " [0-9]+([.][0-9]+)?)$";
 	struct status s = example();
 	struct text t = in(bytes);
@@ -338,24 +344,28 @@ END_TEST
 START_TEST(prometheus_has_the_promised_names)
 {
 	static const char *const promised[] = {
-		"forwarder_info{version=\"0.1.0\","
+		"forwarder_info{name=\"vm1\",version=\"0.1.0\","
 		"guest=\"unixgram:/run/guest.sock\","
 		"network=\"unix:/run/socket_vmnet\"} 1\n",
-		"# TYPE forwarder_up gauge\nforwarder_up 1\n",
+		"# TYPE forwarder_up gauge\nforwarder_up{name=\"vm1\"} 1\n",
 		"# TYPE forwarder_outages_total counter\n"
-		"forwarder_outages_total 3\n",
-		"forwarder_frames_total{direction=\"guest_to_network\"} 101\n"
-		"forwarder_frames_total{direction=\"network_to_guest\"} 201\n",
-		"\nforwarder_drops_total{direction=\"guest_to_network\","
+		"forwarder_outages_total{name=\"vm1\"} 3\n",
+		"forwarder_frames_total{name=\"vm1\",direction=\"guest_to_"
+		"network\"} 101\n"
+		"forwarder_frames_total{name=\"vm1\",direction=\"network_to_"
+		"guest\"} 201\n",
+		"\nforwarder_drops_total{name=\"vm1\",direction=\"guest_to_"
+		"network\","
 		"reason=\"outage\"} 11\n",
-		"\nforwarder_drops_total{direction=\"network_to_guest\","
+		"\nforwarder_drops_total{name=\"vm1\",direction=\"network_to_"
+		"guest\","
 		"reason=\"oversize\"} 26\n",
-		"\nforwarder_uptime_seconds 7500.123\n",
-		"\nforwarder_down_seconds_total 0.431\n",
-		"\nforwarder_generation 4\n",
-		"\nforwarder_dials_total 9\n",
-		"\nforwarder_keepalive_armed 1\n",
-		"\nforwarder_keepalive_rtt_seconds 0.000231\n",
+		"\nforwarder_uptime_seconds{name=\"vm1\"} 7500.123\n",
+		"\nforwarder_down_seconds_total{name=\"vm1\"} 0.431\n",
+		"\nforwarder_generation{name=\"vm1\"} 4\n",
+		"\nforwarder_dials_total{name=\"vm1\"} 9\n",
+		"\nforwarder_keepalive_armed{name=\"vm1\"} 1\n",
+		"\nforwarder_keepalive_rtt_seconds{name=\"vm1\"} 0.000231\n",
 	};
 	struct status s = example();
 	struct text t = in(bytes);
@@ -364,10 +374,13 @@ START_TEST(prometheus_has_the_promised_names)
 	for (size_t i = 0; i < sizeof(promised) / sizeof(promised[0]); i++)
 		ck_assert_msg(
 		    strstr(bytes, promised[i]) != NULL, "%s", promised[i]);
-	strcpy(s.network.state, "down");
-	t = in(bytes);
-	status_prometheus(&t, &s);
-	ck_assert_ptr_nonnull(strstr(bytes, "\nforwarder_up 0\n"));
+	for (size_t i = 0; i < 2; i++) {
+		strcpy(s.network.state, i == 0 ? "down" : "stopped");
+		t = in(bytes);
+		status_prometheus(&t, &s);
+		ck_assert_ptr_nonnull(
+		    strstr(bytes, "\nforwarder_up{name=\"vm1\"} 0\n"));
+	}
 }
 END_TEST
 
@@ -379,7 +392,7 @@ START_TEST(people_get_a_table)
 	memset(&s.guest_to_network.drops, 0, sizeof(s.guest_to_network.drops));
 	render_status(&t, &s);
 	ck_assert_str_eq(bytes,
-	    "forwarder 0.1.0, pid 4711, up 2h5m\n"
+	    "vm1: forwarder 0.1.0, pid 4711, up 2h5m\n"
 	    "\n"
 	    "guest      unixgram:/run/guest.sock\n"
 	    "           peer /run/vm1.sock\n"
@@ -433,7 +446,7 @@ START_TEST(the_live_table_shows_rates)
 
 	render_table(&t, &s, &l);
 	ck_assert_str_eq(bytes,
-	    "forwarder 0.1.0, pid 4711, up 2h5m\n"
+	    "vm1: forwarder 0.1.0, pid 4711, up 2h5m\n"
 	    "\n"
 	    "network    up, generation 4, 9 dials\n"
 	    "           3 outages, the last 12ms, down for 431ms in all\n"
@@ -460,6 +473,31 @@ START_TEST(without_a_terminal_rates_are_one_line)
 	    "     10 dropped/s"
 	    "  network->guest        2 frames/s      0.0 Mbit/s"
 	    "      0 dropped/s\n");
+}
+END_TEST
+
+static const struct {
+	uint64_t pid, uptime_ms; /* after process 4711, 10 s old, 1000 frames */
+	uint64_t frames;
+	const char *rate;
+} anew[] = {
+	{ 4711, 12000, 1010, "        5 frames/s" },
+	{ 4711, 12000, 990, "        0 frames/s" },  /* counts backwards */
+	{ 4712, 12000, 2400, "      200 frames/s" }, /* another one, older */
+	{ 4711, 2000, 3000, "     1500 frames/s" },  /* its number again */
+};
+
+START_TEST(rates_are_of_one_forwarder)
+{
+	struct status old = { .pid = 4711, .uptime_ms = 10000 }, s = old;
+	struct text t = in(bytes);
+
+	old.guest_to_network.frames = 1000;
+	s.pid = anew[_i].pid;
+	s.uptime_ms = anew[_i].uptime_ms;
+	s.guest_to_network.frames = anew[_i].frames;
+	render_line(&t, &old, &s);
+	ck_assert_msg(strstr(bytes, anew[_i].rate) != NULL, "%s", bytes);
 }
 END_TEST
 
@@ -539,6 +577,8 @@ main(void)
 	tcase_add_test(views, the_live_table_shows_rates);
 	tcase_add_test(views, without_a_terminal_rates_are_one_line);
 	tcase_add_test(views, a_forwarder_started_anew_has_no_absurd_rates);
+	tcase_add_loop_test(views, rates_are_of_one_forwarder, 0,
+	    (int)(sizeof(anew) / sizeof(anew[0])));
 	tcase_add_test(views, the_log_gets_a_line_a_section);
 	return suite_run(s);
 }

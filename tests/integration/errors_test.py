@@ -11,6 +11,7 @@ import signal
 import socket
 import stat
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 from forwarder import ask_status
@@ -35,7 +36,10 @@ def problems(*arguments) -> list[str]:
     done = run_forwarder(*arguments)
     expect_equal(f"exit status of {arguments}", done.returncode, EX_CONFIG)
     expect_equal("standard output", done.stdout, "")
-    return done.stderr.splitlines()
+    lines = done.stderr.splitlines()
+    for line in lines:
+        expect(line.startswith("forwarder: "), f"expected who says it: {line}")
+    return [line.removeprefix("forwarder: ") for line in lines]
 
 
 @needs()
@@ -162,7 +166,11 @@ write_batch = 65536
         expect(f"\n{line}\n" in said, f"expected {line!r} in:\n{said}")
     expect(not guest.exists(), "expected no socket to be made")
     again = run_forwarder("--check", "-c", write(case, said, "again.ini"))
-    expect_equal("what it says of its own answer", again.stdout, said)
+    expect_equal("what it says of its own answer",
+                 again.stdout.replace("here: again", "here: forwarder"), said)
+    for line in ("mode         = auto ; here: arp, once guest and gateway are "
+                 "known", "name         = ; here: forwarder"):
+        expect(f"\n{line}\n" in said, f"expected {line!r} in:\n{said}")
 
 
 @needs()
@@ -175,8 +183,10 @@ def check_tells_problems_as_a_start_does(case: Case):
 @needs()
 def annotated_default_is_the_default(case: Case):
     expect_equal("what the file says",
-                 run_forwarder("--check", "-c", ROOT / "forwarder.ini").stdout,
-                 run_forwarder("--check").stdout)
+                 run_forwarder("--check", "-n", "unix:/x", "-c",
+                               ROOT / "forwarder.ini").stdout
+                 .replace("here: forwarder", "here: guest"),
+                 run_forwarder("--check", "-n", "unix:/x").stdout)
 
 
 @needs()
@@ -192,7 +202,7 @@ def each_v_logs_one_level_more(case: Case):
     for options, level in ((["-v"], "debug"), (["-vvv"], "debug"),
                            (["-o", "log.level=error", "-v"], "warn"),
                            (["-o", "log.level=error", "-v", "-v"], "info")):
-        said = run_forwarder("--check", *options).stdout
+        said = run_forwarder("--check", "-n", "unix:/x", *options).stdout
         expect(f"level        = {level}\n" in said, f"{options}: {said}")
 
 
@@ -200,7 +210,8 @@ def each_v_logs_one_level_more(case: Case):
 
 @needs()
 def wrong_command_line_is_one_line_and_64(case: Case):
-    for arguments in (["--nonsense"], ["-x"], ["word"], ["-o"], ["-o", "x"],
+    for arguments in ([], ["--nonsense"], ["-x"], ["word"], ["-o"],
+                      ["-o", "x"], ["--config"], ["-v"], ["--check=x"],
                       ["-o", "a=b"], ["-c"], ["-c", "a", "-c", "b"],
                       ["status"], ["status", "--json", "--prometheus", "x"],
                       ["status", "a", "b"], ["status", "-x"]):
@@ -209,12 +220,40 @@ def wrong_command_line_is_one_line_and_64(case: Case):
         expect_equal(f"lines of {done.stderr!r}",
                      len(done.stderr.splitlines()), 1)
         expect(done.stderr.startswith("forwarder: "), done.stderr)
+        expect(done.stderr.endswith("; see \"forwarder --help\"\n"),
+               done.stderr)
+
+
+@needs()
+def start_without_a_network_or_a_folder_says_what_to_give(case: Case):
+    bare = run_forwarder()
+    expect_equal("exit status", bare.returncode, EX_USAGE)
+    expect("for example: forwarder -n unix:" in bare.stderr, bare.stderr)
+    for arguments in (["-g", f"unixgram:{case.path('guest.sock')}"],
+                      ["-c", write(case, "[log]\nlevel = info\n")]):
+        told = problems(*arguments)
+        expect_equal("problems", len(told), 1)
+        expect("-n" in told[0] and "unix:" in told[0], told[0])
+    if Path("/run/forwarder").exists():
+        return
+    done = run_forwarder("-n", "unix:/x")
+    expect_equal("exit status", done.returncode, EX_OSERR)
+    expect_equal("lines", len(done.stderr.splitlines()), 1)
+    expect("-g unixgram:" in done.stderr, done.stderr)
+
+
+@needs()
+def help_speaks_of_this_system_only(case: Case):
+    said = run_forwarder("--help").stdout
+    expect("socket_vmnet" not in said and "vfkit" not in said
+           and "passt" in said, said)
 
 
 @needs()
 def help_and_version_are_given_on_standard_output(case: Case):
     for word, start in (("--help", "Keeps a virtual machine"),
-                        ("--version", "forwarder ")):
+                        ("-h", "Keeps a virtual machine"),
+                        ("-V", "forwarder "), ("--version", "forwarder ")):
         done = run_forwarder(word)
         expect_equal("exit status", done.returncode, 0)
         expect(done.stdout.startswith(start) and not done.stderr, done.stdout)
@@ -541,11 +580,37 @@ def reload_of_a_wrong_file_changes_nothing_and_is_told(case: Case):
                  forwarder.daemon.endpoint)
 
 
+@needs()
+def reload_of_a_fifo_changes_nothing_and_hangs_nothing(case: Case):
+    forwarder = Configured(case)
+    forwarder.file.unlink()
+    os.mkfifo(forwarder.file)
+    forwarder.process.signal(signal.SIGHUP)
+    wait_for("the problem", lambda: forwarder.lines(
+        f"error config: {forwarder.file}: not a regular file"))
+    expect(forwarder.lines("error config: nothing was changed"),
+           "expected it to be said that nothing was changed")
+    expect_equal("exit status", forwarder.process.terminate(5), 0)
+
+
+@needs()
+def start_reads_its_configuration_from_a_pipe(case: Case):
+    reader, writer = os.pipe()
+    os.write(writer, b"[network]\nendpoint = unix:/piped\n")
+    os.close(writer)
+    try:
+        done = run_forwarder("--check", "-c", f"/dev/fd/{reader}",
+                             pass_fds=[reader])
+        expect("endpoint     = unix:/piped\n" in done.stdout, done)
+    finally:
+        os.close(reader)
+
+
 # --- status -------------------------------------------------------------------
 
 COUNTER = int
 SHAPE = {
-    "version": str, "pid": COUNTER, "uptime_ms": COUNTER,
+    "name": str, "version": str, "pid": COUNTER, "uptime_ms": COUNTER,
     "guest": {"endpoint": str, "peer": str, "mac": str},
     "network": {"endpoint": str, "state": str, "generation": COUNTER,
                 "outages": COUNTER, "down_ms": COUNTER,
@@ -631,24 +696,93 @@ def status_finds_its_forwarder_by_the_configuration(case: Case):
     expect_equal("pid", json.loads(done.stdout)["pid"], forwarder.process.pid)
 
 
-SAMPLE = re.compile(r'forwarder_[a-z_]+(\{[a-z_]+="[^"]*"'
-                    r'(,[a-z_]+="[^"]*")*\})? \d+(\.\d+)?')
+SAMPLE = re.compile(r'(forwarder_[a-z_]+)\{name="([^"]*)"((?:,[a-z_]+="[^"]*")*)'
+                    r'\} \d+(\.\d+)?')
+
+
+def metrics_of(case: Case, name: str) -> list[str]:
+    """What a forwarder with a configuration file of this name says."""
+    control = case.path(f"{name}.control")
+    path = write(case, f"""\
+[guest]
+endpoint = unixgram:{case.path(f"{name}.sock")}
+[network]
+endpoint = unix:{case.path("nobody.sock")}
+[control]
+socket = {control}
+""", f"{name}.ini")
+    case.own(Process([FORWARDER, "-c", path], case.path(f"{name}.log")))
+    wait_for("the forwarder", lambda: ask_status(control))
+    expect_equal("name", ask_status(control)["name"], name)
+    return run_forwarder("status", control,
+                         "--prometheus").stdout.splitlines()
+
+
+@needs()
+def metrics_of_two_forwarders_can_stand_side_by_side(case: Case):
+    """As node_exporter's textfile collector has them: a series may come once,
+    and a metric has one description in all files."""
+    series, families = set(), {}
+    for name in ("vm1", "vm2"):
+        for line in metrics_of(case, name):
+            if line.startswith("#"):
+                key = tuple(line.split()[1:3])
+                expect_equal(line, families.setdefault(key, line), line)
+                continue
+            sample = SAMPLE.fullmatch(line)
+            expect(sample, f"expected a sample with a name: {line}")
+            expect_equal("name", sample.group(2), name)
+            expect(sample.groups()[:3] not in series, f"a second {line}")
+            series.add(sample.groups()[:3])
+    expect(len(series) > 50, f"expected the series of two: {series}")
+
+
+@needs()
+def name_is_on_every_line_of_the_log_when_it_is_set(case: Case):
+    forwarder = Configured(case)
+    forwarder.reload("service", "name", "vm1")
+    forwarder.process.signal(signal.SIGUSR1)
+    wait_for("the status", lambda:
+             "status of keepalive" in forwarder.log.read_text())
+    forwarder.process.terminate()
+    lines = forwarder.log.read_text().splitlines()
+    named = [line.endswith(" name=vm1") for line in lines]
+    expect(not named[0], f"expected no name at first: {lines[0]}")
+    expect(named.count(True) >= 6 and all(named[named.index(True):]),
+           f"expected a name on each line: {lines}")
+
+
+@needs()
+def peers_path_cannot_forge_a_key_in_the_log(case: Case):
+    bridge = Bridge(case)
+    bridge.accept()
+    forger = case.own(guest_on_path(
+        case.path('x" mac=02:00:00:00:00:01 y'), bridge.guest_path))
+    forger.send(frame(1))
+    line = bridge.wait_for_line("info guest: found ")
+    expect(line.endswith(f'peer="{case.folder}/x\\" mac=02:00:00:00:00:01 y"'),
+           f"expected quotes: {line}")
 
 
 @needs()
 def status_for_prometheus_is_well_formed(case: Case):
     bridge = Bridge(case)
     bridge.meet()
+    name = bridge.status()["name"]
     done = run_forwarder("status", bridge.forwarder.control, "--prometheus")
     lines = done.stdout.splitlines()
     for line in lines:
         expect(line.startswith(("# HELP forwarder_", "# TYPE forwarder_"))
                or SAMPLE.fullmatch(line), f"expected a sample: {line}")
-    for line in ("forwarder_up 1", "forwarder_outages_total 0",
-                 'forwarder_frames_total{direction="guest_to_network"} 1',
-                 'forwarder_frames_total{direction="network_to_guest"} 1',
-                 'forwarder_drops_total{direction="guest_to_network",'
-                 'reason="outage"} 0'):
+    label = f'name="{name}"'
+    for line in (f"forwarder_up{{{label}}} 1",
+                 f"forwarder_outages_total{{{label}}} 0",
+                 f'forwarder_frames_total{{{label},'
+                 'direction="guest_to_network"} 1',
+                 f'forwarder_frames_total{{{label},'
+                 'direction="network_to_guest"} 1',
+                 f'forwarder_drops_total{{{label},'
+                 'direction="guest_to_network",reason="outage"} 0'):
         expect(line in lines, f"expected {line!r}")
     families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     expect_equal("families told twice", len(families), len(set(families)))
@@ -661,12 +795,16 @@ def status_watched_without_a_terminal_is_a_line_a_second(case: Case):
     watch = case.own(Process(
         [FORWARDER, "status", bridge.forwarder.control, "--watch"],
         case.path("watch.log")))
-    lines = wait_for("three lines", lambda: (
+    lines = wait_for("four lines", lambda: (
         found := case.path("watch.log").read_text().splitlines())
-        and len(found) >= 3 and found)
+        and len(found) >= 4 and found)
     for line in lines:
-        expect(line.startswith("up outages=0 ") and "frames/s" in line
+        expect(" up outages=0 " in line and "frames/s" in line
                and "\x1b" not in line, f"expected a plain line: {line!r}")
+    times = [datetime.fromisoformat(line.split()[0].removesuffix("Z"))
+             for line in lines[:4]]
+    expect((times[3] - times[0]).total_seconds() > 2,
+           f"expected a line a second: {times}")
     expect_equal("exit status", watch.terminate(2), 0)
 
 
