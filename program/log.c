@@ -45,7 +45,7 @@ static bool to_journal; /* set before the threads start */
 static struct {
 	struct mutex lock;
 	char tail[8 + CONFIG_NAME_BYTES] GUARDED; /* " name=NAME", or empty */
-} name = { .lock = { PTHREAD_MUTEX_INITIALIZER } };
+} naming = { .lock = { PTHREAD_MUTEX_INITIALIZER } };
 
 /* Whether `stream`, as in sd-daemon(3) "device:inode", is standard error. */
 static bool
@@ -83,14 +83,14 @@ log_get_level(void)
 }
 
 void
-log_set_name(const char *text)
+log_set_name(const char *name)
 {
-	mutex_lock(&name.lock);
-	if (*text != '\0')
-		snprintf(name.tail, sizeof(name.tail), " name=%s", text);
+	mutex_lock(&naming.lock);
+	if (*name != '\0')
+		snprintf(naming.tail, sizeof(naming.tail), " name=%s", name);
 	else
-		name.tail[0] = '\0';
-	mutex_unlock(&name.lock);
+		naming.tail[0] = '\0';
+	mutex_unlock(&naming.lock);
 }
 
 static void
@@ -107,9 +107,9 @@ add_head(struct text *line, enum log_level level, enum log_subsystem subsystem)
 static void
 add_tail(struct text *line)
 {
-	mutex_lock(&name.lock);
-	text_add(line, "%s\n", name.tail);
-	mutex_unlock(&name.lock);
+	mutex_lock(&naming.lock);
+	text_add(line, "%s\n", naming.tail);
+	mutex_unlock(&naming.lock);
 }
 
 /* Whether a value needs no quotes: without them it ends at a blank. */
