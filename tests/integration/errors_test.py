@@ -264,17 +264,19 @@ def help_and_version_are_given_on_standard_output(case: Case):
 @needs()
 def control_socket_in_use_is_told_and_nothing_is_left(case: Case):
     bridge = Bridge(case)
-    guest = case.path("second.sock")
+    guest, listener = case.path("second.sock"), case.path("listener.sock")
     for control, word in ((bridge.forwarder.control, "in use"),
                           (write(case, "precious", "file"), "no socket"),
                           (case.path("missing/control"), "folder")):
-        done = run_forwarder("-g", f"unixgram:{guest}", "-n", "unix:/x",
+        done = run_forwarder("-g", f"unixgram:{guest}",
+                             "-n", f"listen-unix:{listener}",
                              "-o", f"control.socket={control}")
         expect_equal("exit status", done.returncode, EX_OSERR)
         lines = done.stderr.splitlines()
         expect_equal(f"lines of {done.stderr!r}", len(lines), 1)
         expect(str(control) in lines[0] and word in lines[0], lines[0])
         expect(not guest.exists(), "expected no guest socket to be left")
+        expect(not listener.exists(), "expected no listener to be left")
     expect_equal("the file", case.path("file").read_text(), "precious")
     expect(bridge.status(), "expected the first one to go on")
 
@@ -578,6 +580,14 @@ def reload_of_a_wrong_file_changes_nothing_and_is_told(case: Case):
     expect_equal("frame", number_of(connection.next()), 1)
     expect_equal("endpoint", forwarder.status()["network"]["endpoint"],
                  forwarder.daemon.endpoint)
+
+
+@needs()
+def reload_changes_the_keepalive_mode(case: Case):
+    forwarder = Configured(case)
+    expect_equal("mode", forwarder.status()["keepalive"]["mode"], "passive")
+    forwarder.reload("keepalive", "mode", "peer")
+    expect_equal("mode", forwarder.status()["keepalive"]["mode"], "peer")
 
 
 @needs()

@@ -76,6 +76,15 @@ def hangup_and_interrupt_that_were_ignored_at_start_do_nothing(case: Case):
 
 
 @needs()
+def signal_that_is_for_a_command_does_nothing_without_one(case: Case):
+    bridge = Bridge(case)
+    bridge.meet()
+    bridge.forwarder.process.signal(signal.SIGUSR2)
+    expect(bridge.status(), "expected it to go on")
+    expect_clean_stop(bridge)
+
+
+@needs()
 def quit_is_no_stop_with_status_0(case: Case):
     process = start_after(case, "ulimit -c 0")
     process.signal(signal.SIGQUIT)
