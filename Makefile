@@ -6,8 +6,8 @@
 OTHER_GOALS := $(filter-out setup,$(MAKECMDGOALS))
 ifneq ($(filter setup,$(MAKECMDGOALS)),)
 
-setup: ## install what building and testing needs; silent when all is there
-	@tools/setup
+setup: ## install what the goals beside it need (make setup test); silent when all is there
+	@tools/setup $(OTHER_GOALS)
 	@$(if $(OTHER_GOALS),$(MAKE) --no-print-directory $(OTHER_GOALS))
 
 $(OTHER_GOALS): setup
@@ -131,9 +131,30 @@ $(B)/%.o: %.c $(B)/flags
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(if $(filter tests/%,$<),$(CHECK_CFLAGS)) \
 		$(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-$(B)/tests/%: $(B)/tests/%.o $(SUPPORT) $(B)/libparts.a
+# Before the general rule, as make 3.81 takes the first that fits.
+$(B)/tests/%_test: $(B)/tests/%_test.o $(SUPPORT) $(B)/libparts.a
 	$(call say,LINK $@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS) $(CHECK_LIBS)
+
+$(B)/tests/%: $(B)/tests/%.o $(B)/libparts.a
+	$(call say,LINK $@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# Told before the first error of a compiler.
+define need_tools
+@missing=; \
+echo '#include <stdio.h>' | $(CC) -E -x c - >/dev/null 2>&1 || \
+	missing=" a C compiler with its headers ($(CC)),"; \
+$(if $(LIBS),:,command -v $(PKG_CONFIG) >/dev/null || \
+	missing="$$missing pkg-config ($(PKG_CONFIG)),"; \
+	missing="$$missing inih,"); \
+test -z "$$missing" || { \
+	echo "building needs$${missing%,}: run make setup" >&2; exit 1; }
+endef
+$(SUITES:%=%.o) $(SUPPORT): | $(B)/check
+$(B)/check:
+	@$(if $(CHECK_LIBS),:,\
+		echo "the unit tests need check: run make setup unit" >&2; exit 1)
 
 # Written only when what they hold has changed: other flags rebuild everything,
 # a file that came or went links again.
@@ -144,6 +165,7 @@ define remember
 	if cmp -s $@.$$$$ $@; then rm -f $@.$$$$; else mv -f $@.$$$$ $@; fi
 endef
 $(B)/flags: FORCE
+	$(need_tools)
 	$(call remember,$(CC) $(CPPFLAGS_ALL) $(CHECK_CFLAGS) $(CFLAGS_ALL) $(LDFLAGS) $(LIBS))
 $(B)/parts: FORCE
 	$(call remember,$(OBJECTS))
@@ -283,7 +305,7 @@ help: ## this list
 
 .PHONY: all demo unit test fuzz fuzz-run model bench bench-guest \
 	bench-container lint $(LINTS) lint-objects lint-tidy format macos \
-	install uninstall clean help FORCE
+	install uninstall clean help $(B)/check FORCE
 .SECONDARY:
 -include $(wildcard $(B)/*/*.d $(B)/*/*/*.d)
 
