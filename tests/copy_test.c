@@ -1185,17 +1185,20 @@ long_frame_comes_into_slot(uint32_t slot)
 	}
 }
 
+/* Eight long frames take too little memory, nine slots too much. A frame can
+ * still miss its slot: recvmmsg() may take the second frame with the first. */
 START_TEST(long_frames_in_many_slots_give_their_memory_back)
 {
-	for (uint32_t slot = 0; slot < 8; slot++) {
-		long_frame_comes_into_slot(slot);
-		close_peer();
-		await_down(slot + 1);
+	uint32_t rounds = 0;
+
+	while (atomic_load(&given_back) == 0) {
+		if (rounds > 0) {
+			close_peer();
+			await_down(rounds);
+		}
+		long_frame_comes_into_slot(rounds++ % 9);
 	}
-	ck_assert_uint_eq(atomic_load(&given_back), 0);
-	long_frame_comes_into_slot(8);
-	while (atomic_load(&given_back) == 0)
-		sched_yield();
+	ck_assert_uint_gt(rounds, 8);
 }
 END_TEST
 
