@@ -16,9 +16,9 @@ from pathlib import Path
 
 from forwarder import ask_status
 from harness import (FORWARDER, ROOT, Case, Process, expect, expect_equal,
-                     needs, wait_for)
+                     needs, wait_for, wait_until_equal)
 from peers import (MAC, Bridge, FakeDaemon, frame, guest_on_path, lines_of,
-                   number_of, run_forwarder)
+                   number_of, run_as_nobody, run_forwarder)
 
 EX_USAGE, EX_UNAVAILABLE, EX_OSERR, EX_CONFIG = 64, 69, 71, 78
 
@@ -139,9 +139,8 @@ def configuration_that_cannot_be_read_is_told(case: Case):
 @needs("root")
 def configuration_without_permission_is_told(case: Case):
     path = write(case, "[log]\n")
-    case.folder.chmod(0o755)
     path.chmod(0o600)
-    done = run_forwarder("--check", "-c", path, user="nobody")
+    done = run_as_nobody(case, "--check", "-c", path)
     expect_equal("exit status", done.returncode, EX_CONFIG)
     expect("Permission denied" in done.stderr, done.stderr)
 
@@ -376,9 +375,7 @@ def journal_gets_priorities_instead_of_times(case: Case):
 def status_signal_writes_the_status_to_the_log(case: Case):
     bridge = Bridge(case)
     bridge.meet()
-    # The guest can have its frame a moment before it is counted.
-    wait_for("the frame to be counted", lambda:
-             bridge.status()["network_to_guest"]["frames"] == 1)
+    bridge.wait_for_frames(1)
     bridge.forwarder.process.signal(signal.SIGUSR1)
     for start, words in (
             ("info guest: status of guest:", [str(case.path("vm.sock"))]),
@@ -446,8 +443,8 @@ def reload_changes_the_limit_of_frames_at_once(case: Case):
     forwarder.reload("network", "max_frame", "1000")
     forwarder.guest.send(frame(2, 1001), frame(3, 1000))
     expect_equal("frame", number_of(connection.next()), 3)
-    expect_equal("oversize",
-                 forwarder.drops("guest_to_network", "oversize"), 1)
+    wait_until_equal("oversize", lambda: forwarder.drops(
+        "guest_to_network", "oversize"), 1)
     expect_equal("generation", forwarder.status()["network"]["generation"], 1)
 
 
@@ -779,6 +776,7 @@ def status_for_prometheus_is_well_formed(case: Case):
     bridge = Bridge(case)
     bridge.meet()
     name = bridge.status()["name"]
+    bridge.wait_for_frames(1)
     done = run_forwarder("status", bridge.forwarder.control, "--prometheus")
     lines = done.stdout.splitlines()
     for line in lines:

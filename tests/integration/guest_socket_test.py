@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import socket
 import stat
+import subprocess
 import time
 from pathlib import Path
 from typing import Callable, Optional
@@ -14,7 +15,7 @@ from forwarder import command_line
 from harness import (Case, Process, expect, expect_equal, needs, wait_for)
 from peers import (Bridge, Child, Connection, FakeDaemon, FakeGuest, frame,
                    guest_on_path, guest_pair, lines_of, number_of, numbers,
-                   run_forwarder, swallow)
+                   run_as_nobody, run_forwarder, swallow)
 
 UP, DOWN = "guest_to_network", "network_to_guest"
 EX_UNAVAILABLE, EX_OSERR, EX_CONFIG = 69, 71, 78
@@ -447,9 +448,13 @@ def inherited_descriptor_that_does_not_block_is_waited_for_all_the_same(
 
 def expect_refused(arguments: list, words: list[str], status: int = EX_OSERR,
                    **options) -> str:
-    """Ends with one clear line that has these words."""
-    done = run_forwarder(*arguments, **options)
-    expect_equal(f"exit status of {arguments}", done.returncode, status)
+    return expect_refusal(run_forwarder(*arguments, **options), words, status)
+
+
+def expect_refusal(done: subprocess.CompletedProcess, words: list[str],
+                   status: int = EX_OSERR) -> str:
+    """Ended with one clear line that has these words."""
+    expect_equal(f"exit status of {done.args}", done.returncode, status)
     lines = done.stderr.splitlines()
     expect_equal(f"lines of {done.stderr!r}", len(lines), 1)
     for word in words:
@@ -577,8 +582,8 @@ def missing_folder_is_told(case: Case):
 
 @needs("root")
 def missing_permission_is_told(case: Case):
-    case.folder.chmod(0o755)
     path = case.path("guest.sock")
-    expect_refused(["-g", f"unixgram:{path}", "-n", "unix:/x"],
-                   [str(path), "Permission denied"], user="nobody")
+    expect_refusal(run_as_nobody(case, "-g", f"unixgram:{path}",
+                                 "-n", "unix:/x"),
+                   [str(path), "Permission denied"])
     expect(not path.exists(), "expected nothing left behind")

@@ -39,7 +39,7 @@ def start_guest(case: Case, name: str = "guest") -> Guest:
                           name=name))
 
 
-@needs("guest", "namespaces", limit=120)
+@needs("guest", "namespaces", "tun", limit=120)
 def guest_reaches_the_daemon_without_a_forwarder(case: Case):
     """Tells a broken test bed from a broken forwarder."""
     daemon = start_daemon(case)
@@ -48,7 +48,7 @@ def guest_reaches_the_daemon_without_a_forwarder(case: Case):
     guest.run(PING)
 
 
-@needs("guest", "namespaces", "iperf3", limit=120)
+@needs("guest", "namespaces", "tun", "iperf3", limit=120)
 def guest_keeps_its_tcp_session_while_the_daemon_is_killed_ten_times(
         case: Case):
     daemon = start_daemon(case)
@@ -84,7 +84,7 @@ def guest_keeps_its_tcp_session_while_the_daemon_is_killed_ten_times(
     expect_equal("exit status", forwarder.stop(), 0)
 
 
-@needs("guest", "namespaces", limit=120)
+@needs("guest", "namespaces", "tun", limit=120)
 def guest_started_again_on_the_same_path_is_learned_again(case: Case):
     daemon = start_daemon(case)
     forwarder = start_forwarder(case, daemon)
@@ -112,7 +112,7 @@ def guest_started_again_on_the_same_path_is_learned_again(case: Case):
 FD_NETDEV = "dgram,id=n0,local.type=fd,local.str={fd}"
 
 
-@needs("guest", "namespaces", limit=120)
+@needs("guest", "namespaces", "tun", limit=120)
 def wrapper_gives_its_guest_a_network_and_returns_its_exit_status(case: Case):
     daemon = start_daemon(case)
     control = case.path("control.sock")

@@ -15,6 +15,9 @@ import time
 from pathlib import Path
 from typing import Callable, Optional, Sequence, TypeVar
 
+# Where a user's shell does not look for them: ip, nft.
+os.environ["PATH"] += ":/usr/sbin:/sbin"
+
 ROOT = Path(__file__).resolve().parents[2]
 FORWARDER = Path(os.environ.get("FORWARDER", ROOT / "forwarder")).absolute()
 POLL_SECONDS = 0.02
@@ -45,6 +48,15 @@ def wait_for(what: str, probe: Callable[[], Value], seconds: float = 10) -> Valu
         expect(time.monotonic() < deadline,
                f"expected {what} within {seconds} s")
         time.sleep(POLL_SECONDS)
+
+
+def wait_until_equal(what: str, probe: Callable[[], object], expected: object,
+                     seconds: float = 10) -> None:
+    """For what is counted after it could be seen."""
+    try:
+        wait_for(what, lambda: probe() == expected, seconds)
+    except Failure:
+        expect_equal(what, probe(), expected)
 
 
 # --- tests and what they need -------------------------------------------------
@@ -100,9 +112,14 @@ def lacks_forwarder() -> Optional[str]:
 def lacks_namespaces() -> Optional[str]:
     try:
         Namespace().close()
+        return None
     except (OSError, Failure) as error:
         return f"a network namespace of its own ({error})"
-    return None if Path("/dev/net/tun").exists() else "/dev/net/tun"
+
+
+def lacks_tun() -> Optional[str]:
+    usable = os.access("/dev/net/tun", os.R_OK | os.W_OK)
+    return None if usable else "/dev/net/tun"
 
 
 def lacks_guest() -> Optional[str]:
@@ -122,7 +139,11 @@ NEEDS: dict[str, Callable[[], Optional[str]]] = {
     "iperf3": lacks_program("iperf3", "iperf3"),
     "namespaces": lacks_namespaces,
     "passt": lacks_program("passt", "passt"),
+    "tun": lacks_tun,
 }
+
+# What a system may keep for root: the tests of any other user do without.
+ROOTS = {"filter", "namespaces", "root", "trace", "tun"}
 
 
 # --- processes ----------------------------------------------------------------
@@ -135,6 +156,11 @@ _libc = ctypes.CDLL(None)
 def die_with_parent() -> None:
     """Called in the child: even a runner that is killed leaves nothing."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def end_with_parent() -> None:
+    """The same for what cleans up after itself."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def adopt_orphans() -> None:
@@ -276,3 +302,15 @@ class Namespace:
     def close(self) -> None:
         self._holder.stdin.close()
         self._holder.wait(10)
+
+
+def alone_on_the_loopback(*arguments) -> list[str]:
+    """The command line that runs another one as the same user in a network
+    namespace of its own. Only to bring lo up it has a capability."""
+    drop = ["setpriv", "--inh-caps=-all"]
+    unshare = ["unshare", "--net"]
+    if os.geteuid() != 0:
+        drop += ["--ambient-caps=-all"]
+        unshare += ["--user", "--map-current-user", "--keep-caps"]
+    return [*unshare, "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
+            *drop, *map(str, arguments)]

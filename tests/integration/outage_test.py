@@ -372,8 +372,12 @@ def lose(bridge: Bridge, connection: Connection) -> None:
 
 
 def come_back(bridge: Bridge) -> Connection:
+    """Up for both: the daemon may accept before the forwarder's connect() has
+    returned."""
     bridge.daemon.start()
-    return bridge.accept()
+    connection = bridge.accept()
+    bridge.wait_until("up")
+    return connection
 
 
 @needs()

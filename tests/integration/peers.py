@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -15,7 +16,8 @@ from typing import Callable, Optional, Sequence
 
 from forwarder import Forwarder
 from harness import (FORWARDER, NEEDS, Case, Failure, die_with_parent,
-                     expect, expect_equal, lacks_program, wait_for)
+                     expect, expect_equal, lacks_program, wait_for,
+                     wait_until_equal)
 
 # Locally administered, as a virtual machine's own.
 MAC = bytes.fromhex("525400123456")
@@ -27,6 +29,7 @@ MIN_FRAME_BYTES = 14
 NUMBERED_BYTES = MIN_FRAME_BYTES + 8
 PATTERN = bytes(range(251)) * 280
 SECONDS = 10
+NOBODY = 65534
 
 
 def lacks_plain_build() -> Optional[str]:
@@ -42,7 +45,15 @@ def lacks_root() -> Optional[str]:
     return None if os.geteuid() == 0 else "root"
 
 
+def lacks_trace() -> Optional[str]:
+    """strace of a process that runs already."""
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    return ("kernel.yama.ptrace_scope=0" if os.geteuid() != 0
+            and scope.exists() and scope.read_text() != "0\n" else None)
+
+
 NEEDS["strace"] = lacks_program("strace", "strace")
+NEEDS["trace"] = lacks_trace
 NEEDS["plain-build"] = lacks_plain_build
 NEEDS["root"] = lacks_root
 
@@ -469,6 +480,12 @@ class Bridge:
         expect_equal(f"frames dropped as {reason}",
                      self.drops(direction, reason), count)
 
+    def wait_for_frames(self, count: int) -> None:
+        """Both ways. A frame is counted a moment after it can be received."""
+        for direction in ("guest_to_network", "network_to_guest"):
+            wait_until_equal(f"frames {direction}", lambda: self.status()
+                             [direction]["frames"], count)
+
     def wait_until(self, state: str) -> None:
         wait_for(f"the network to be {state}",
                  lambda: self.status()["network"]["state"] == state)
@@ -492,6 +509,19 @@ def run_forwarder(*arguments, seconds: float = SECONDS, **options
     return subprocess.run([str(FORWARDER), *map(str, arguments)],
                           stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=seconds, **options)
+
+
+def run_as_nobody(case: Case, *arguments) -> subprocess.CompletedProcess:
+    """By a user who may look into the test's folder, but perhaps not into the
+    one where the forwarder was built: so a copy of it."""
+    case.folder.chmod(0o755)
+    copy = case.path("forwarder")
+    shutil.copy(FORWARDER, copy)
+    copy.chmod(0o755)
+    return subprocess.run([copy, *map(str, arguments)],
+                          stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=SECONDS, cwd="/", user=NOBODY,
+                          group=NOBODY, extra_groups=[])
 
 
 def descriptors(pid: int) -> int:

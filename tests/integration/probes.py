@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Callable
 
-from harness import Case, expect_equal, wait_for
+from harness import NEEDS, Case, expect_equal, wait_for
 from peers import (BROADCAST, IPV4, MAC, Bridge, Connection, Deframer,
                    FakeDaemon, frame, framed, lines_of, number_of, raw_frame)
 
@@ -179,6 +179,18 @@ def fall_silent(stream: socket.socket) -> None:
     program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
     stream.setsockopt(socket.SOL_SOCKET, 26,  # SO_ATTACH_FILTER
                       struct.pack("HP", 1, ctypes.addressof(program)))
+
+
+def lacks_filter() -> Optional[str]:
+    with socket.socket() as stream:
+        try:
+            fall_silent(stream)
+            return None
+        except PermissionError:
+            return "a socket filter (SO_ATTACH_FILTER)"
+
+
+NEEDS["filter"] = lacks_filter
 
 
 # --- peers that are processes -------------------------------------------------

@@ -266,12 +266,12 @@ def expect_few_calls(measure: Callable[[Case], float]) -> None:
         print(f"        {found[-1]} system calls a frame")
 
 
-@needs("plain-build", "strace")
+@needs("plain-build", "strace", "trace")
 def guest_to_network_takes_a_tenth_of_a_system_call_a_frame(case: Case):
     expect_few_calls(calls_to_network)
 
 
-@needs("plain-build", "strace")
+@needs("plain-build", "strace", "trace")
 def network_to_guest_takes_a_tenth_of_a_system_call_a_frame(case: Case):
     expect_few_calls(calls_to_guest)
 

@@ -99,7 +99,7 @@ class VanishingGateway(Vanishing):
         return time.time()
 
 
-@needs()
+@needs("filter")
 def host_that_vanished_is_found_by_tcp_and_by_every_kind_of_probe_in_time(
         case: Case):
     arp = ["keepalive.mode=arp", f"keepalive.gateway={GATEWAY}", *PROBING]
@@ -224,7 +224,7 @@ def last_byte_time(forwarder: Forwarder) -> float:
     return time.time() - idle_ms / 1000
 
 
-@needs("namespaces", "iperf3", "busybox", limit=90)
+@needs("namespaces", "tun", "iperf3", "busybox", limit=90)
 def tcp_session_outlives_a_cable_that_was_out_for_ten_seconds(case: Case):
     hosts = TwoHosts(case, [*PEER, *TCP[1:], "network.hold=forever"])
     hosts.wait_until_armed()
@@ -264,7 +264,7 @@ def tcp_session_outlives_a_cable_that_was_out_for_ten_seconds(case: Case):
         expect_equal("generation", status["network"]["generation"], 2)
 
 
-@needs("namespaces", "nft", "busybox")
+@needs("namespaces", "tun", "nft", "busybox")
 def connection_that_a_firewall_forgot_is_replaced_by_a_new_one(case: Case):
     hosts = TwoHosts(case, PEER)
     hosts.expect_ping()

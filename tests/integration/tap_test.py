@@ -7,20 +7,18 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Callable, Sequence
 
 from harness import (FORWARDER, Case, Namespace, Process, expect, expect_equal,
                      needs, wait_for)
 from netns import ForwarderIn
-from peers import Child, Connection, FakeDaemon, swallow
+from peers import Child, Connection, FakeDaemon, run_as_nobody, swallow
 from probes import (ARP, arp_answer, arp_question, is_type, next_where)
 
 GUEST, OTHER = "192.0.2.1", "192.0.2.2"
 OTHER_MAC = bytes.fromhex("525400000001")
 TUN = "/dev/net/tun"
 NO_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
-NOBODY = 65534
 
 
 class Tap:
@@ -75,7 +73,7 @@ def expect_refused(done: subprocess.CompletedProcess, *words: str) -> None:
         expect(word in done.stderr, f"expected {word!r} in: {done.stderr}")
 
 
-@needs("namespaces")
+@needs("namespaces", "tun")
 def device_that_is_absent_is_made_and_goes_with_the_forwarder(case: Case):
     host = case.own(Namespace())
     tap = Tap(case, host)
@@ -89,7 +87,7 @@ def device_that_is_absent_is_made_and_goes_with_the_forwarder(case: Case):
     expect("vm0" not in host.ip("-o link show"), "expected it to be gone")
 
 
-@needs("namespaces")
+@needs("namespaces", "tun")
 def persistent_device_is_taken_over_again_and_again(case: Case):
     """Also by somebody who may make none."""
     host = case.own(Namespace())
@@ -111,7 +109,7 @@ def persistent_device_is_taken_over_again_and_again(case: Case):
                  host.ip("-o link show dev vm0").split(":")[0], index)
 
 
-@needs("namespaces")
+@needs("namespaces", "tun")
 def device_that_cannot_be_had_is_told_with_the_reason(case: Case):
     host = case.own(Namespace())
     expect_refused(try_start(case, host, NO_CAPABILITIES), "tap:vm0",
@@ -131,19 +129,13 @@ def device_that_cannot_be_had_is_told_with_the_reason(case: Case):
 @needs("root")
 def nobody_is_told_that_a_device_is_not_permitted(case: Case):
     """Whichever of the two forbids it: the file, or the kernel."""
-    case.folder.chmod(0o711)
-    binary = case.path("forwarder")
-    binary.write_bytes(Path(FORWARDER).read_bytes())
-    binary.chmod(0o755)
-    done = subprocess.run(
-        [binary, "-g", "tap:vm0", "-n", f"unix:{case.path('net.sock')}"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5,
-        user=NOBODY, group=NOBODY, extra_groups=[], cwd="/")
+    done = run_as_nobody(case, "-g", "tap:vm0",
+                         "-n", f"unix:{case.path('net.sock')}")
     expect_refused(done, "ermi")
     expect(TUN in done.stderr or "tap:vm0" in done.stderr, done.stderr)
 
 
-@needs("namespaces")
+@needs("namespaces", "tun")
 def device_that_is_deleted_ends_the_forwarder(case: Case):
     host = case.own(Namespace())
     tap = Tap(case, host)
@@ -153,7 +145,7 @@ def device_that_is_deleted_ends_the_forwarder(case: Case):
     expect("error guest: gone endpoint=tap:vm0" in log, "expected it told")
 
 
-@needs("namespaces")
+@needs("namespaces", "tun")
 def device_that_is_deleted_while_frames_come_ends_the_forwarder(case: Case):
     host = case.own(Namespace())
     tap = Tap(case, host)
@@ -169,7 +161,7 @@ def pour_questions(tell: Callable, connection: Connection) -> None:
         connection.send(arp_question((OTHER_MAC, OTHER), "192.0.2.77"))
 
 
-@needs("namespaces")
+@needs("namespaces", "tun")
 def device_that_is_taken_down_comes_back(case: Case):
     host = case.own(Namespace())
     tap = Tap(case, host)
@@ -204,7 +196,8 @@ while True:
 """
 
 
-@needs("namespaces", "strace", "plain-build")
+@needs("namespaces", "tun", "strace", "trace",
+       "plain-build")
 def device_is_read_in_batches_under_load(case: Case):
     """Several frames read for each call that writes."""
     host = case.own(Namespace())
