@@ -227,6 +227,10 @@ LINT_SOURCES := $(NOT_FOREIGN) \
 	$(filter tests/%.c bench/%.c,$(C_FILES))
 need = command -v $(1) >/dev/null || { \
 	echo "$@: not checked, $(1) is missing (make setup)" >&2; \
+fresh: ## make setup demo and make setup test on a new Debian in a folder, as root and as a user; needs root
+	@tools/setup fresh
+	@tools/fresh $(ARGS)
+
 	test "$$CI" != true; exit; }
 
 lint-gcc:
@@ -307,7 +311,7 @@ help: ## this list
 
 .PHONY: all demo unit test fuzz fuzz-run model bench bench-guest \
 	bench-container lint $(LINTS) lint-objects lint-tidy format macos \
-	install uninstall clean help $(B)/check FORCE
+	install uninstall clean fresh help $(B)/check FORCE
 .SECONDARY:
 -include $(wildcard $(B)/*/*.d $(B)/*/*/*.d)
 
