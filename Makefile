@@ -63,9 +63,21 @@ WARN := -std=c11 -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes \
 	-Wvla -Wformat=2 -Wundef
 SAN_FLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all \
 	-fno-omit-frame-pointer -O1)
+# An overrun ends the process before it can be exploited. A sanitizer sees more,
+# a compiler that refuses these flags builds without them, and glibc warns of
+# _FORTIFY_SOURCE where nothing is optimised. Asked once, by what builds.
+HARDENING := -fstack-protector-strong $(if $(filter linux,$(SYSTEM)),-fPIE) \
+	$(if $(filter-out -O0,$(filter -O%,$(CFLAGS))),\
+		-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+HARDEN = $(eval HARDEN := $(if $(SAN),,$(shell echo | $(CC) -Werror \
+	$(CFLAGS) $(HARDENING) -E -x c - >/dev/null 2>&1 && \
+	echo '$(HARDENING)')))$(HARDEN)
+HARDEN_LINK = $(if $(filter -fPIE,$(HARDEN)),$(ELF_HARDENING))
+ELF_HARDENING := -pie -Wl,-z,relro,-z,now
 CPPFLAGS_ALL := -I. $(PLATFORM_FLAGS) -DVERSION='"$(VERSION)"' \
 	$(shell $(PKG_CONFIG) --cflags inih 2>/dev/null) $(CPPFLAGS)
-CFLAGS_ALL := $(CFLAGS) $(WARN) $(SAN_FLAGS) -pthread
+CFLAGS_ALL = $(HARDEN) $(CFLAGS) $(WARN) $(SAN_FLAGS) -pthread
+LDFLAGS_ALL = $(HARDEN_LINK) $(LDFLAGS)
 LIBS := $(shell $(PKG_CONFIG) --libs inih 2>/dev/null)
 CHECK_CFLAGS := $(shell $(PKG_CONFIG) --cflags check 2>/dev/null)
 CHECK_LIBS := $(shell $(PKG_CONFIG) --libs check 2>/dev/null)
@@ -101,6 +113,9 @@ ASAN_OPTIONS ?= halt_on_error=1:detect_stack_use_after_return=1
 UBSAN_OPTIONS ?= halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS ASAN_OPTIONS UBSAN_OPTIONS
 endif
+# A suite's limits are there to end one that hangs, on a busy machine too.
+CK_TIMEOUT_MULTIPLIER ?= 5
+export CK_TIMEOUT_MULTIPLIER
 # V=1 shows the commands whole.
 V ?=
 Q := $(if $(V),,@)
@@ -113,14 +128,11 @@ ifeq ($(VARIANT),plain)
 all: forwarder
 forwarder: $(B)/forwarder
 	@ln -f $< $@
-# A suite's limits are there to end one that hangs, on a busy machine too.
-CK_TIMEOUT_MULTIPLIER ?= 5
-export CK_TIMEOUT_MULTIPLIER
 endif
 
 $(B)/forwarder: $(OBJECTS) $(B)/flags $(B)/parts
 	$(call say,LINK $@)
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(OBJECTS) $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(OBJECTS) $(LIBS)
 
 $(B)/libparts.a: $(PARTS) $(B)/parts
 	@rm -f $@
@@ -136,11 +148,11 @@ $(B)/%.o: %.c $(B)/flags
 # Before the general rule, as make 3.81 takes the first that fits.
 $(B)/tests/%_test: $(B)/tests/%_test.o $(SUPPORT) $(B)/libparts.a
 	$(call say,LINK $@)
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS) $(CHECK_LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(CHECK_LIBS)
 
 $(B)/tests/%: $(B)/tests/%.o $(B)/libparts.a
 	$(call say,LINK $@)
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 # Told before the first error of a compiler.
 define need_tools
@@ -168,7 +180,7 @@ define remember
 endef
 $(B)/flags: FORCE
 	$(need_tools)
-	$(call remember,$(CC) $(CPPFLAGS_ALL) $(CHECK_CFLAGS) $(CFLAGS_ALL) $(LDFLAGS) $(LIBS))
+	$(call remember,$(CC) $(CPPFLAGS_ALL) $(CHECK_CFLAGS) $(CFLAGS_ALL) $(LDFLAGS_ALL) $(LIBS))
 $(B)/parts: FORCE
 	$(call remember,$(OBJECTS))
 FORCE:
@@ -201,7 +213,7 @@ fuzz-run: $(FUZZERS:%=$(B)/fuzz/%)
 $(B)/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libparts.a
 	@mkdir -p $(@D)
 	$(call say,LINK $@)
-	$(Q)$(CC) $(CFLAGS_ALL) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) -fsanitize=fuzzer $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 model: ## prove the link's protocol, and that the proof can fail; needs spin
 	@tests/model/run
@@ -215,9 +227,14 @@ bench-guest: all ## iperf3 inside a real guest, with and without the forwarder
 bench-container: all ## iperf3 between two containers, beside two QEMU hubs
 	@$(RUN) bench/container $(ARGS)
 
+fresh: ## make setup demo and make setup test on a new Debian in a folder, as root and as a user; needs root
+	@tools/setup fresh
+	@tools/fresh $(ARGS)
+
 # The checks of lint, each of which can be made alone. All are run, however
 # many of them fail. A missing tool is told; with CI=true it is a failure.
-LINTS := lint-gcc lint-clang lint-rules lint-format lint-cppcheck lint-docs
+LINTS := lint-gcc lint-clang lint-rules lint-format lint-cppcheck lint-docs \
+	lint-hardening
 lint: ## warnings as errors (gcc, clang), thread safety, cppcheck, format, folder arrows
 	@$(MAKE) --no-print-directory -k $(LINTS)
 
@@ -227,10 +244,6 @@ LINT_SOURCES := $(NOT_FOREIGN) \
 	$(filter tests/%.c bench/%.c,$(C_FILES))
 need = command -v $(1) >/dev/null || { \
 	echo "$@: not checked, $(1) is missing (make setup)" >&2; \
-fresh: ## make setup demo and make setup test on a new Debian in a folder, as root and as a user; needs root
-	@tools/setup fresh
-	@tools/fresh $(ARGS)
-
 	test "$$CI" != true; exit; }
 
 lint-gcc:
@@ -274,6 +287,13 @@ lint-docs:
 	@$(if $(wildcard docs/*.[15]),$(call need,mandoc); \
 		mandoc -T lint -W warning $(wildcard docs/*.[15]),:)
 	@$(PYTHON) bench/goals --check README.md docs/performance.md
+
+lint-hardening: all
+	@$(call need,readelf); found=$$(readelf -hldsW $(B)/forwarder); \
+	for mark in 'DYN (' GNU_RELRO BIND_NOW __stack_chk_fail printf_chk; do \
+		printf '%s\n' "$$found" | grep -qF "$$mark" || { \
+			echo "$(B)/forwarder: no $$mark" >&2; exit 1; }; \
+	done
 
 format: ## put every C file into the form that lint wants
 	clang-format -i $(C_FILES)
