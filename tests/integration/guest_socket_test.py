@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Callable, Optional
 
-from forwarder import command_line
+from forwarder import ask_status, command_line
 from harness import (Case, Process, expect, expect_equal, needs, wait_for)
 from peers import (Bridge, Child, Connection, FakeDaemon, FakeGuest, frame,
                    guest_on_path, guest_pair, lines_of, number_of, numbers,
@@ -481,12 +481,14 @@ def wrong_descriptor_is_refused_with_one_line(case: Case):
 # --- unixgram:PATH ------------------------------------------------------------
 
 def start(case: Case, guest: Path, *options: str, **process) -> Process:
-    """A forwarder bound to the path, its network being nobody."""
+    """A forwarder bound to the path, its network being nobody. It answers
+    there while it still starts, but tells its status only afterwards."""
     started = case.own(Process(
         command_line(case.path("control.sock"),
                      f"unix:{case.path('nobody.sock')}", f"unixgram:{guest}",
                      options), case.path("forwarder.log"), **process))
     wait_for("the guest socket", lambda: guest.is_socket() and answers(guest))
+    wait_for("its status", lambda: ask_status(case.path("control.sock")))
     return started
 
 

@@ -242,8 +242,9 @@ def first_frame_is_through_as_soon_as_the_daemon_listens(case: Case):
 
 
 @needs("plain-build")
-def daemon_absent_at_start_is_reached_ten_milliseconds_after_listen(
+def daemon_absent_at_start_is_reached_without_waiting_out_a_backoff(
         case: Case):
+    """Which by then takes 800 ms at least."""
     took = []
     for _ in range(7):
         one = Case()
@@ -252,8 +253,8 @@ def daemon_absent_at_start_is_reached_ten_milliseconds_after_listen(
         finally:
             one.close()
     print(f"        median {statistics.median(took):.2f} ms")
-    expect(statistics.median(took) < 10,
-           f"expected a connection within 10 ms: {took}")
+    expect(statistics.median(took) < 300,
+           f"expected a connection long before the next dial: {took}")
 
 
 def connect_time(case: Case) -> float:
