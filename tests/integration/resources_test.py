@@ -52,7 +52,7 @@ def three_hundred_reconnects_leave_descriptors_and_memory_as_they_were(
     expect_equal("outages", bridge.status()["network"]["outages"], 300)
 
 
-@needs("plain-build")
+@needs("plain-build", limit=240)
 def memory_stays_small_under_load_of_any_size(case: Case):
     bridge = Bridge(case, ["log.level=error", "guest.stall=10s"])
     connection = bridge.meet()
@@ -65,7 +65,7 @@ def memory_stays_small_under_load_of_any_size(case: Case):
                    case.own(Child(pour, connection, sizes[-1]))]
         wait_for("traffic both ways", lambda: all(
             bridge.status()[way]["frames"] - before[way]["frames"] > 3000
-            for way in (UP, DOWN)))
+            for way in (UP, DOWN)), 40)
         seen.append(resident_kib(bridge.pid))
         for sender in senders:
             sender.kill()
