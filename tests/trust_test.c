@@ -1,0 +1,149 @@
+#include "reconnect/trust.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/support/suite.h"
+
+#define STRANGER ((uid_t)12345)
+#define FRIEND ((uid_t)12346)
+
+static void
+folder(const char *path, mode_t mode)
+{
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	ck_assert_int_eq(chmod(path, mode), 0);
+}
+
+static bool
+trusted(const char *path, uid_t owner)
+{
+	return trust_owner(path, owner, TRUST_NOBODY_ELSE);
+}
+
+START_TEST(a_folder_that_only_its_owner_may_write_needs_no_check)
+{
+	folder("private", 0755);
+	ck_assert(trusted("private/vm", STRANGER));
+}
+END_TEST
+
+static const mode_t shared[] = { 0777, 0770, 0702, 01777, 01770 };
+
+START_TEST(in_a_shared_folder_a_strangers_file_is_not_believed)
+{
+	folder("shared", shared[_i]);
+	ck_assert(!trusted("shared/vm", STRANGER));
+	ck_assert(!trust_owner("shared/vm", STRANGER, FRIEND));
+	ck_assert(trust_owner("shared/vm", FRIEND, FRIEND));
+	ck_assert(trusted("shared/vm", 0));
+	ck_assert(trusted("shared/vm", geteuid()));
+}
+END_TEST
+
+/* It can replace what is in it, whoever may write. */
+START_TEST(a_shared_folders_owner_is_believed)
+{
+	if (geteuid() != 0)
+		return; /* only root can give a folder away */
+	folder("shared", 01777);
+	ck_assert_int_eq(chown("shared", FRIEND, (gid_t)-1), 0);
+	ck_assert(trusted("shared/vm", FRIEND));
+	ck_assert(!trusted("shared/vm", STRANGER));
+}
+END_TEST
+
+START_TEST(a_private_folder_that_others_can_replace_is_shared)
+{
+	folder("above", 0777);
+	folder("above/private", 0700);
+	folder("above/private/deeper", 0700);
+	ck_assert(!trusted("above/private/vm", STRANGER));
+	ck_assert(!trusted("above/private/deeper/vm", STRANGER));
+	ck_assert_int_eq(chmod("above", 01777), 0);
+	ck_assert(trusted("above/private/vm", STRANGER));
+}
+END_TEST
+
+/* A stranger has put it where our folder was. */
+START_TEST(a_replaced_folders_owner_is_not_believed)
+{
+	if (geteuid() != 0)
+		return;
+	folder("above", 0777);
+	folder("above/private", 0700);
+	ck_assert_int_eq(chown("above/private", STRANGER, (gid_t)-1), 0);
+	ck_assert(!trusted("above/private/vm", STRANGER));
+}
+END_TEST
+
+START_TEST(what_a_link_points_to_counts_and_where_it_lies)
+{
+	folder("private", 0700);
+	folder("shared", 0777);
+	folder("shared/private", 0700);
+	ck_assert_int_eq(symlink("shared", "to_shared"), 0);
+	ck_assert_int_eq(symlink("shared/private", "to_below"), 0);
+	ck_assert_int_eq(symlink("../private", "shared/to_private"), 0);
+	ck_assert(!trusted("to_shared/vm", STRANGER));
+	ck_assert(!trusted("to_below/vm", STRANGER));
+	ck_assert(!trusted("shared/to_private/vm", STRANGER));
+	ck_assert_int_eq(symlink("private", "to_private"), 0);
+	ck_assert(trusted("to_private/vm", STRANGER));
+}
+END_TEST
+
+START_TEST(a_path_may_be_relative_or_lie_at_the_top)
+{
+	char here[1024], path[1100];
+
+	ck_assert(trusted("vm", STRANGER));
+	ck_assert(trusted("/vm", STRANGER));
+	ck_assert_int_eq(chmod(".", 0777), 0);
+	ck_assert(!trusted("vm", STRANGER));
+	ck_assert(!trusted("./vm", STRANGER));
+	ck_assert_ptr_nonnull(getcwd(here, sizeof(here)));
+	snprintf(path, sizeof(path), "%s/vm", here);
+	ck_assert(!trusted(path, STRANGER));
+	folder("below", 0700);
+	ck_assert_int_eq(chdir("below"), 0);
+	ck_assert(!trusted("vm", STRANGER));
+	ck_assert_int_eq(chdir(".."), 0);
+	ck_assert_int_eq(chmod(".", 0700), 0);
+}
+END_TEST
+
+START_TEST(a_folder_that_cant_be_examined_is_not_trusted)
+{
+	char path[5000];
+
+	memset(path, 'x', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	ck_assert(!trusted("nowhere/vm", 0));
+	ck_assert(!trusted(path, 0));
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *suite = suite_create("trust");
+	TCase *tc = tcase_create("trust");
+
+	tcase_add_checked_fixture(tc, scratch_enter, scratch_leave);
+	tcase_add_test(
+	    tc, a_folder_that_only_its_owner_may_write_needs_no_check);
+	tcase_add_loop_test(tc,
+	    in_a_shared_folder_a_strangers_file_is_not_believed, 0,
+	    (int)(sizeof(shared) / sizeof(*shared)));
+	tcase_add_test(tc, a_shared_folders_owner_is_believed);
+	tcase_add_test(tc, a_private_folder_that_others_can_replace_is_shared);
+	tcase_add_test(tc, a_replaced_folders_owner_is_not_believed);
+	tcase_add_test(tc, what_a_link_points_to_counts_and_where_it_lies);
+	tcase_add_test(tc, a_path_may_be_relative_or_lie_at_the_top);
+	tcase_add_test(tc, a_folder_that_cant_be_examined_is_not_trusted);
+	suite_add_tcase(suite, tc);
+	return suite_run(suite);
+}
