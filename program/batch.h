@@ -50,6 +50,15 @@ batch_frame(const struct batch *batch, size_t i)
 	return batch->memory + i * BATCH_STRIDE + BATCH_OFFSET;
 }
 
+/* What the kernel told as the length of the sender's address. Linux tells one
+ * more than it wrote for a path that fills sun_path: its final zero. */
+static inline void
+batch_set_sender_length(struct batch *batch, socklen_t told)
+{
+	batch->sender_length =
+	    told < sizeof(batch->sender) ? told : sizeof(batch->sender);
+}
+
 /* The frame with its header, which this writes. */
 static inline struct iovec
 batch_parcel(const struct batch *batch, size_t i)

@@ -52,7 +52,7 @@ batch_receive(struct batch *batch, int fd, size_t limit)
 		batch->cut[i] = in[i].msg_hdr.msg_flags & MSG_TRUNC;
 	}
 	batch->count = (size_t)count;
-	batch->sender_length = in[0].msg_hdr.msg_namelen;
+	batch_set_sender_length(batch, in[0].msg_hdr.msg_namelen);
 	return 0;
 }
 

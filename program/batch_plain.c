@@ -32,7 +32,7 @@ receive_one(struct batch *batch, int fd, int flags)
 	if (length < 0)
 		return -1;
 	if (i == 0)
-		batch->sender_length = message.msg_namelen;
+		batch_set_sender_length(batch, message.msg_namelen);
 	batch->length[i] = (uint32_t)length;
 	batch->cut[i] = message.msg_flags & MSG_TRUNC;
 	batch->count++;

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -91,6 +92,28 @@ START_TEST(what_is_there_comes_at_once_in_order)
 	ck_assert_uint_eq(batch.count, 40);
 	for (uint32_t i = 0; i < 40; i++)
 		expect_received(i, 1514, i);
+}
+END_TEST
+
+/* A path may fill sun_path, without a final zero. */
+START_TEST(the_longest_senders_name_is_no_longer_than_its_place)
+{
+	struct sockaddr_un named = { .sun_family = AF_UNIX };
+	struct sockaddr_un ours = { .sun_family = AF_UNIX, .sun_path = "ours" };
+	const struct sockaddr *address = (struct sockaddr *)&ours;
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	close(ends[0]);
+	ends[0] = socket(AF_UNIX, SOCK_DGRAM, 0);
+	ck_assert_int_eq(bind(ends[0], address, sizeof(ours)), 0);
+	memset(named.sun_path, 'x', sizeof(named.sun_path));
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&named, sizeof(named)), 0);
+	ck_assert_int_eq(connect(fd, address, sizeof(ours)), 0);
+	ck_assert_int_eq(send(fd, "frame", 5, 0), 5);
+	receive(BATCH_FRAMES);
+	ck_assert_uint_eq(batch.sender_length, sizeof(named));
+	ck_assert_mem_eq(&batch.sender, &named, sizeof(named));
+	close(fd);
 }
 END_TEST
 
@@ -502,6 +525,8 @@ receiving(void)
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, one_frame_is_enough);
 	tcase_add_test(tc, what_is_there_comes_at_once_in_order);
+	tcase_add_test(
+	    tc, the_longest_senders_name_is_no_longer_than_its_place);
 	tcase_add_test(tc, a_batch_can_be_full_and_the_rest_waits);
 	tcase_add_test(tc, no_more_than_the_limit_is_taken);
 	tcase_add_test(tc, it_waits_for_the_first_frame_and_for_no_second);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -90,10 +91,12 @@ static struct sockaddr_un
 address_of(const char *name, socklen_t *length)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	size_t bytes = strlen(name);
 
-	strcpy(address.sun_path, name);
-	*length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
-			      strlen(name) + (*name == '@' ? 0 : 1));
+	memcpy(address.sun_path, name, bytes);
+	if (*name != '@' && bytes < sizeof(address.sun_path))
+		bytes++; /* its final zero */
+	*length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + bytes);
 	if (*name == '@')
 		address.sun_path[0] = '\0';
 	return address;
@@ -339,6 +342,29 @@ START_TEST(the_first_sender_is_the_guest)
 	ck_assert(gets(fd));
 	say_and_hear(fd);
 	ck_assert_uint_eq(log_count("found"), 1);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+/* Its path fills sun_path, without a final zero. */
+START_TEST(a_guest_with_the_longest_path_is_answered)
+{
+	char name[sizeof(guest.peer.sun_path) + 1];
+	int fd;
+
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	open_ours();
+	fd = learned(name);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	/* And found again. */
+	die(fd, name);
+	fd = guest_at(name);
+	ck_assert(guest_look(&guest));
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
 	close(fd);
 	guest_close(&guest);
 }
@@ -1001,6 +1027,7 @@ paths(void)
 	tcase_add_test(tc, a_living_forwarders_path_is_left_alone);
 	tcase_add_test(tc, on_leaving_anothers_file_at_our_path_stays);
 	tcase_add_test(tc, the_first_sender_is_the_guest);
+	tcase_add_test(tc, a_guest_with_the_longest_path_is_answered);
 	tcase_add_test(tc, while_there_is_a_guest_the_kernel_refuses_others);
 	tcase_add_test(tc, the_guests_queue_is_longer_than_a_strangers);
 	tcase_add_test(tc, an_abstract_name_is_a_guest_without_a_file);
