@@ -18,11 +18,15 @@
 #include "program/batch.h"
 #include "program/log.h"
 #include "program/stream.h"
+#include "reconnect/wait.h"
 
 /* How much is taken from the guest at once: a few full writes' worth, so that
  * system calls are few, and few enough to stay in the processor's cache. */
 #define APPETITE_WRITES 4
 #define APPETITE_BYTES (128 * 1024)
+
+/* Between two tries to receive while the kernel is out of memory. */
+#define SHORTAGE_PAUSE_MS 10
 
 struct up {
 	struct copy *copy;
@@ -192,23 +196,40 @@ deliver(struct up *up)
 	return true;
 }
 
+/* Waits until receiving may succeed again. False: it never will. */
+static bool
+survive(const struct guest *guest, int error)
+{
+	switch (error) {
+	case EINTR:
+	case ECONNRESET: /* the guest connected to somebody else, said once */
+		return true;
+	case EAGAIN: /* whoever shares the descriptor made it so */
+		if (wait_readable(guest->fd, -1, INT64_MAX) == 0)
+			return true;
+		break;
+	case ENOBUFS:
+	case ENOMEM:
+		break;
+	default:
+		log_line(LOG_LEVEL_ERROR, LOG_GUEST,
+		    "can't receive error=\"%s\"", strerror(error));
+		return false;
+	}
+	wait_pause(SHORTAGE_PAUSE_MS);
+	return true;
+}
+
 /* False: the guest's side broke, for good. */
 static bool
 take(struct up *up)
 {
 	struct guest *guest = up->copy->guest;
 
-	if (guest_receive(guest, &up->batch, appetite(up)) == 0) {
-		guest_heard(guest, &up->batch.sender, up->batch.sender_length);
-		return true;
-	}
-	/* ECONNRESET: the guest connected to somebody else, said once. */
-	if (errno == EINTR || errno == ECONNRESET || errno == ENOBUFS ||
-	    errno == ENOMEM)
-		return true;
-	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "can't receive error=\"%s\"",
-	    strerror(errno));
-	return false;
+	if (guest_receive(guest, &up->batch, appetite(up)) < 0)
+		return survive(guest, errno);
+	guest_heard(guest, &up->batch.sender, up->batch.sender_length);
+	return true;
 }
 
 struct up *

@@ -6,7 +6,6 @@
 #include <time.h>
 
 #include "reconnect/clock.h"
-#include "reconnect/sync.h"
 
 int
 wait_timeout(int64_t deadline_ms)
@@ -21,21 +20,11 @@ wait_timeout(int64_t deadline_ms)
 	return left_ms > INT_MAX ? INT_MAX : (int)left_ms;
 }
 
+/* Without descriptors nothing that the system is short of makes poll() fail. */
 void
-wait_pause(int64_t pause_ms)
+wait_pause(int pause_ms)
 {
-	int64_t deadline_ms = clock_now_ms() + pause_ms;
-	struct condition never;
-	struct mutex lock;
-
-	mutex_init(&lock);
-	condition_init(&never);
-	mutex_lock(&lock);
-	while (clock_now_ms() < deadline_ms)
-		condition_wait(&never, &lock, deadline_ms);
-	mutex_unlock(&lock);
-	condition_destroy(&never);
-	mutex_destroy(&lock);
+	poll(NULL, 0, pause_ms);
 }
 
 static int

@@ -20,8 +20,9 @@ int wait_moment(int interrupt_fd, long pause_us);
  * the limit of descriptors is below what it was given. */
 #define WAIT_ERROR_MS 100
 
-/* Waits so long, whatever happens. Only for errors that no event ends. */
-void wait_pause(int64_t pause_ms);
+/* Waits so long, or until a signal. Only for errors that no event ends: a loop
+ * around it doesn't spin. */
+void wait_pause(int pause_ms);
 
 /* What is left until deadline_ms, as poll() wants it: rounded so that it never
  * returns early, -1 for INT64_MAX. */

@@ -3,6 +3,7 @@
 #include "program/copy.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -1141,6 +1142,52 @@ START_TEST(an_error_that_passes_costs_no_frame_of_the_guest)
 }
 END_TEST
 
+/* A loop without a pause makes thousands of calls a millisecond. */
+static void
+expect_calm_for_a_while(void)
+{
+	unsigned before = atomic_load(&receives.asked);
+	int64_t began_ms = clock_now_ms();
+
+	while (clock_now_ms() - began_ms < 200)
+		poll(NULL, 0, 10);
+	ck_assert_uint_le(
+	    atomic_load(&receives.asked) - before, clock_now_ms() - began_ms);
+}
+
+START_TEST(without_memory_to_receive_nothing_spins)
+{
+	install();
+	balk(&receives, guest.fd, BALKING_ALWAYS, shortages[_i]);
+	guest_sends(60, 1); /* wakes it */
+	network_gets(60, 1);
+	expect_calm_for_a_while();
+	balk(&receives, guest.fd, 0, 0);
+	guest_sends(60, 2);
+	network_gets(60, 2);
+}
+END_TEST
+
+/* O_NONBLOCK and SO_RCVTIMEO belong to the socket, which a launcher shares. */
+START_TEST(a_guests_socket_that_was_told_not_to_block_is_waited_for)
+{
+	struct timeval limit = { .tv_usec = 1 };
+
+	if (_i == 0)
+		fcntl(guest.fd, F_SETFL, O_NONBLOCK);
+	else
+		setsockopt(
+		    guest.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	install();
+	guest_sends(60, 1);
+	network_gets(60, 1);
+	expect_calm_for_a_while();
+	guest_sends(60, 2);
+	network_gets(60, 2);
+	ck_assert(!atomic_load(&copy.guest_gone));
+}
+END_TEST
+
 /* ---- memory ---- */
 
 static atomic_uint given_back;
@@ -1313,6 +1360,9 @@ shortage(void)
 	    0, 2);
 	tcase_add_loop_test(
 	    tc, an_error_that_passes_costs_no_frame_of_the_guest, 0, 4);
+	tcase_add_loop_test(tc, without_memory_to_receive_nothing_spins, 0, 2);
+	tcase_add_loop_test(
+	    tc, a_guests_socket_that_was_told_not_to_block_is_waited_for, 0, 2);
 	tcase_add_test(tc, long_frames_in_many_slots_give_their_memory_back);
 	return tc;
 }

@@ -20,6 +20,7 @@ struct balking {
 	atomic_int fd, error;
 	atomic_uint left; /* calls that will be refused with that error */
 	atomic_uint refused;
+	atomic_uint asked; /* receptions, whatever came of them */
 	atomic_size_t cut; /* the next send() before those takes so much */
 };
 
@@ -92,6 +93,7 @@ recvmsg(int fd, struct msghdr *message, int flags)
 	ssize_t (*real)(int, struct msghdr *, int) =
 	    dlsym(RTLD_NEXT, "recvmsg");
 
+	atomic_fetch_add(&receives.asked, 1);
 	return balks(&receives, fd) ? -1 : real(fd, message, flags);
 }
 
@@ -102,6 +104,7 @@ recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
 	int (*real)(int, struct mmsghdr *, unsigned, int, struct timespec *) =
 	    dlsym(RTLD_NEXT, "recvmmsg");
 
+	atomic_fetch_add(&receives.asked, 1);
 	return balks(&receives, fd) ? -1
 				    : real(fd, messages, count, flags, timeout);
 }
