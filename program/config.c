@@ -40,8 +40,8 @@ const struct config_key config_keys[] = {
 	  "0600", "0", "0777", NULL, NULL,
 	  "Permissions of the socket that unixgram: makes." },
 	{ "guest", "stall", CONFIG_DURATION, AT(guest.stall_ms),
-	  "100ms", "0", "10s", NULL, NULL,
-	  "How long a guest that does not read may hold back the network." },
+	  "100ms", "0", "1s", NULL, NULL,
+	  "How long in any second a full guest may hold back the network." },
 
 	{ "network", "endpoint", CONFIG_NETWORK, AT(network.endpoint),
 	  defaults_network, NULL, NULL, NULL, NULL,

@@ -6,13 +6,15 @@
  * it dies is not lost because fwd-up found it dead first.
  * Frames go to the guest right from the receive buffer.
  *
- * A guest that doesn't read may hold it back for `stall`, counted from the
- * first frame that was refused; then frames are dropped without waiting until
- * one goes through again. */
+ * A guest that has no room may hold it back, but for no more than `stall` in any
+ * one second (stall.h); then frames are dropped without waiting until one goes
+ * through. So of a guest that reads nothing only the first second has a wait.
+ *
+ * A frame that the guest refuses for another reason is sent once more if
+ * somebody answers at the guest's path; then it is dropped. */
 #include "program/copy.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,7 @@
 #include "framing/framing.h"
 #include "program/batch.h"
 #include "program/log.h"
+#include "program/stall.h"
 #include "reconnect/clock.h"
 #include "reconnect/wait.h"
 
@@ -37,6 +40,7 @@
 /* ENOBUFS (macOS): poll() doesn't tell when there is room, so wait a moment,
  * this often, then drop. */
 #define NO_BUFFERS_TRIES 10
+#define NO_BUFFERS_PAUSE_MS 1
 
 struct down {
 	struct copy *copy;
@@ -44,11 +48,13 @@ struct down {
 	struct deframer deframer;
 	struct frame frames[BATCH_FRAMES];
 	size_t count;
-	size_t reading;   /* bytes a recv() */
-	uint64_t out;     /* frames of the other direction so far */
-	unsigned calm;    /* receptions in a row between few of those */
-	bool slow;        /* the guest is: don't wait for it */
-	unsigned refused; /* ENOBUFS in a row */
+	size_t reading;      /* bytes a recv() */
+	uint64_t out;        /* frames of the other direction so far */
+	unsigned calm;       /* receptions in a row between few of those */
+	struct stall stall;  /* how long the guest held it back */
+	bool slow;           /* the guest is: don't wait for it */
+	bool retried;        /* the present frame, refused before */
+	unsigned no_buffers; /* ENOBUFS in a row */
 };
 
 static void
@@ -64,51 +70,63 @@ count_sent(struct down *down, const struct frame *frames, size_t count)
 	    bytes > count * LONG_FRAME_BYTES ? BUFFER_BYTES : READ_BYTES;
 }
 
-/* Waits for room at the guest. False: it took longer than `stall`, which
- * began at *since_ms (0: begins now). */
+/* Holds the network back until the guest has room, or for a moment where nothing
+ * tells of room. False: it has held it back for `stall` in this second. */
 static bool
-wait_for_room(struct down *down, int64_t *since_ms)
+wait_for_room(struct down *down, int error)
 {
 	struct copy *copy = down->copy;
+	int64_t began_us = clock_now_us(), ended_us;
+	int64_t left_ms = stall_left_us(&down->stall,
+			      copy->tuning->stall_ms * 1000, began_us) /
+			  1000;
+	bool room = true;
 
-	if (down->slow)
+	if (left_ms == 0)
 		return false;
-	if (*since_ms == 0)
-		*since_ms = clock_now_ms();
-	return wait_writable(copy->guest->fd, -1,
-		   *since_ms + copy->tuning->stall_ms) == 0;
+	if (error == EAGAIN)
+		room = wait_writable(
+			   copy->guest->fd, -1, began_us / 1000 + left_ms) == 0;
+	else
+		wait_pause(NO_BUFFERS_PAUSE_MS);
+	ended_us = clock_now_us();
+	stall_spend(&down->stall, ended_us - began_us, ended_us);
+	return room;
 }
 
-static bool
-wait_for_buffers(struct down *down)
-{
-	if (down->slow || down->refused++ >= NO_BUFFERS_TRIES)
-		return false;
-	poll(NULL, 0, 1);
-	return true;
-}
-
-enum refusal { TRY_AGAIN, DROP_ONE, DROP_SLOW, DROP_ABSENT };
+/* ALL: this frame and those behind it. */
+enum refusal {
+	TRY_AGAIN,
+	DROP_LARGE,
+	DROP_REFUSED,
+	DROP_ALL_SLOW,
+	DROP_ALL_ABSENT
+};
 
 /* What to do about the frame that the socket of guest `which` refused with
  * `error`. */
 static enum refusal
-judge_refusal(struct down *down, uint64_t which, int error, int64_t *since_ms)
+judge_refusal(struct down *down, uint64_t which, int error)
 {
 	switch (error) {
 	case EINTR:
 		return TRY_AGAIN;
-	case EAGAIN:
-		return wait_for_room(down, since_ms) ? TRY_AGAIN : DROP_SLOW;
 	case ENOBUFS:
 	case ENOMEM:
-		return wait_for_buffers(down) ? TRY_AGAIN : DROP_SLOW;
-	case EMSGSIZE:
-		return DROP_ONE;
-	default: /* ECONNREFUSED, ENOTCONN, ...: nobody is there */
-		return guest_gone(down->copy->guest, which, error)
+		if (down->no_buffers++ >= NO_BUFFERS_TRIES)
+			return DROP_ALL_SLOW;
+		/* fall through */
+	case EAGAIN:
+		return !down->slow && wait_for_room(down, error)
 			   ? TRY_AGAIN
-			   : DROP_ABSENT;
+			   : DROP_ALL_SLOW;
+	case EMSGSIZE: /* larger than our socket's buffer */
+		return DROP_LARGE;
+	default: /* ECONNREFUSED, ENOTCONN, ...: nobody is there */
+		if (down->retried) /* or it is, and takes nothing */
+			return DROP_REFUSED;
+		down->retried = guest_gone(down->copy->guest, which, error);
+		return down->retried ? TRY_AGAIN : DROP_ALL_ABSENT;
 	}
 }
 
@@ -123,50 +141,65 @@ guest_is_absent(struct down *down, size_t lost)
 		copy_guest_gone(copy);
 }
 
+/* Drops what must be of `left` frames; returns how many. */
+static size_t
+drop(struct down *down, enum refusal refusal, size_t left)
+{
+	struct down_counters *counters = &down->copy->down;
+
+	if (refusal == TRY_AGAIN)
+		return 0;
+	down->retried = false;
+	switch (refusal) {
+	case DROP_LARGE:
+		counter_add(&counters->oversize, 1);
+		return 1;
+	case DROP_REFUSED:
+		counter_add(&counters->guest_absent, 1);
+		return 1;
+	case DROP_ALL_SLOW:
+		down->slow = true;
+		counter_add(&counters->guest_slow, left);
+		return left;
+	default:
+		guest_is_absent(down, left);
+		return left;
+	}
+}
+
+/* The guest took some of the collected frames. */
+static void
+note_sent(struct down *down, const struct frame *frames, size_t count)
+{
+	count_sent(down, frames, count);
+	down->slow = down->retried = false;
+	down->no_buffers = 0;
+}
+
 /* Sends the collected frames; each is taken by the guest or counted. */
 static void
 send_frames(struct down *down)
 {
-	struct copy *copy = down->copy;
-	int64_t since_ms = 0;
+	struct guest *guest = down->copy->guest;
 	size_t done = 0;
 
 	while (done < down->count) {
+		const struct frame *frames = down->frames + done;
 		size_t left = down->count - done;
-		uint64_t which = atomic_load_explicit(
-		    &copy->guest->present, memory_order_acquire);
-		int sent;
+		uint64_t which =
+		    atomic_load_explicit(&guest->present, memory_order_acquire);
+		int sent = 0;
 
-		if (which == 0) {
-			guest_is_absent(down, left);
-			break;
-		}
-		sent = guest_send(
-		    copy->guest, &down->batch, down->frames + done, left);
+		if (which != 0)
+			sent = guest_send(guest, &down->batch, frames, left);
 		if (sent > 0) {
-			count_sent(down, down->frames + done, (size_t)sent);
+			note_sent(down, frames, (size_t)sent);
 			done += (size_t)sent;
-			down->slow = false;
-			down->refused = 0;
-			since_ms = 0;
-			continue;
-		}
-		switch (judge_refusal(down, which, errno, &since_ms)) {
-		case TRY_AGAIN:
-			break;
-		case DROP_ONE: /* larger than our socket's buffer */
-			counter_add(&copy->down.oversize, 1);
-			done++;
-			break;
-		case DROP_SLOW:
-			down->slow = true;
-			counter_add(&copy->down.guest_slow, left);
-			done = down->count;
-			break;
-		case DROP_ABSENT:
-			guest_is_absent(down, left);
-			done = down->count;
-			break;
+		} else {
+			done += drop(down,
+			    which == 0 ? DROP_ALL_ABSENT
+				       : judge_refusal(down, which, errno),
+			    left);
 		}
 	}
 	down->count = 0;

@@ -905,6 +905,44 @@ START_TEST(a_stall_of_zero_never_waits)
 }
 END_TEST
 
+static atomic_bool read_enough;
+
+static void *
+guest_reads_slowly(void *argument)
+{
+	uint8_t frame[FRAME_LIMIT_BYTES];
+
+	(void)argument;
+	while (!atomic_load(&read_enough)) {
+		poll(NULL, 0, 10);
+		recv(guest_end, frame, sizeof(frame), MSG_DONTWAIT);
+	}
+	return NULL;
+}
+
+/* Were it waited for again after each frame that it takes: a `stall` a batch,
+ * 16 seconds in all. */
+START_TEST(a_guest_that_reads_slowly_isnt_waited_for_all_the_time)
+{
+	int64_t began_ms = clock_now_ms();
+	pthread_t reader;
+
+	tuning.stall_ms = 100;
+	pthread_create(&reader, NULL, guest_reads_slowly, NULL);
+	install();
+	for (uint32_t i = 0; i < 2 * FLOOD; i++)
+		network_sends(60, i);
+	while (counter_read(&copy.down.frames) +
+		   counter_read(&copy.down.guest_slow) <
+	       2 * FLOOD)
+		sched_yield();
+	ck_assert_int_ge(clock_now_ms() - began_ms, 100);
+	ck_assert_int_lt(clock_now_ms() - began_ms, 6000);
+	atomic_store(&read_enough, true);
+	pthread_join(reader, NULL);
+}
+END_TEST
+
 START_TEST(a_guest_that_reads_again_is_waited_for_again)
 {
 	pthread_t sender;
@@ -1030,6 +1068,23 @@ START_TEST(a_guest_on_a_path_comes_and_goes)
 		await_count(&copy.down.guest_absent, absent + 1);
 	}
 	ck_assert(!atomic_load(&copy.guest_gone));
+}
+END_TEST
+
+/* Each send to it fails, each connect() to it succeeds. */
+START_TEST(a_guest_that_shut_its_receiving_down_costs_the_frames_only)
+{
+	install();
+	appear(1);
+	network_gets(60, 1);
+	ck_assert_int_eq(shutdown(guest_end, SHUT_RD), 0);
+	for (uint32_t i = 0; i < 1000; i++)
+		network_sends(60, i);
+	await_count(&copy.down.guest_absent, 1000);
+	ck_assert_uint_eq(counter_read(&copy.down.guest_absent), 1000);
+	guest_sends(60, 2);
+	network_gets(60, 2);
+	ck_assert_int_eq(look().state, LINK_UP);
 }
 END_TEST
 
@@ -1159,10 +1214,10 @@ START_TEST(without_memory_to_receive_nothing_spins)
 {
 	install();
 	balk(&receives, guest.fd, BALKING_ALWAYS, shortages[_i]);
-	guest_sends(60, 1); /* wakes it */
-	network_gets(60, 1);
+	guest_sends(60, 1); /* wakes it, if it waits inside the call */
 	expect_calm_for_a_while();
 	balk(&receives, guest.fd, 0, 0);
+	network_gets(60, 1);
 	guest_sends(60, 2);
 	network_gets(60, 2);
 }
@@ -1331,6 +1386,8 @@ guests(void)
 	tcase_add_test(tc, a_hello_is_taken_and_is_no_runt);
 	tcase_add_test(tc, the_guests_mac_is_learned_from_its_good_frames);
 	tcase_add_test(tc, a_guest_that_reads_nothing_is_waited_for_once);
+	tcase_add_test(
+	    tc, a_guest_that_reads_slowly_isnt_waited_for_all_the_time);
 	tcase_add_test(tc, a_stall_of_zero_never_waits);
 	tcase_add_test(tc, a_guest_that_reads_again_is_waited_for_again);
 	tcase_add_test(tc, a_frame_too_large_for_our_buffer_costs_itself_only);
@@ -1345,6 +1402,8 @@ paths(void)
 
 	tcase_add_test(tc, without_a_guest_frames_are_counted_and_nothing_ends);
 	tcase_add_test(tc, a_guest_on_a_path_comes_and_goes);
+	tcase_add_test(
+	    tc, a_guest_that_shut_its_receiving_down_costs_the_frames_only);
 	return tc;
 }
 

@@ -484,7 +484,7 @@ start_forwarder(char *program)
 	char guest[112], network[112], control[128];
 	char *argv[] = { program, (char[]){ "-g" }, guest, (char[]){ "-n" },
 		network, (char[]){ "-o" }, control, (char[]){ "-o" },
-		(char[]){ "guest.stall=2s" }, NULL };
+		(char[]){ "guest.stall=1s" }, NULL };
 	int log = open(
 	    path.log, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
 

@@ -68,12 +68,11 @@ def stall_is_waited_for_once_and_not_for_each_frame(case: Case):
 
 
 @needs()
-def guest_that_reads_again_within_stall_loses_nothing(case: Case):
-    bridge = Bridge(case, ["guest.stall=10s"])
+def guest_that_is_slower_than_the_network_but_within_stall_loses_nothing(
+        case: Case):
+    bridge = Bridge(case, ["guest.stall=1s"])
     connection = bridge.meet()
     case.own(Child(send_them, connection, 2000))
-    wait_for("the guest's queue to be full",
-             lambda: no_more_frames(bridge))
     expect_equal("frames", numbers(bridge.guest.take(2000)),
                  list(range(1, 2001)))
     expect_equal("dropped", sum(bridge.status()[DOWN]["drops"].values()), 0)
@@ -81,11 +80,6 @@ def guest_that_reads_again_within_stall_loses_nothing(case: Case):
 
 def send_them(tell: Callable, connection: Connection, count: int) -> None:
     send_numbered(connection, 1, count)
-
-
-def no_more_frames(bridge: Bridge) -> bool:
-    first = bridge.status()[DOWN]["frames"]
-    return first > 1 and first == bridge.status()[DOWN]["frames"]
 
 
 @needs()

@@ -54,7 +54,7 @@ def three_hundred_reconnects_leave_descriptors_and_memory_as_they_were(
 
 @needs("plain-build", limit=240)
 def memory_stays_small_under_load_of_any_size(case: Case):
-    bridge = Bridge(case, ["log.level=error", "guest.stall=10s"])
+    bridge = Bridge(case, ["log.level=error", "guest.stall=1s"])
     connection = bridge.meet()
     case.own(Child(swallow, connection.socket))
     case.own(Child(read_guest, bridge.guest))
@@ -184,7 +184,7 @@ class Traced:
             ["strace", "-D", "-f", "-c", "-o", self.calls,
              *command_line(self.control, self.daemon.endpoint,
                            f"unixgram:{guest}",
-                           ["log.level=error", "guest.stall=10s"])],
+                           ["log.level=error", "guest.stall=1s"])],
             case.path("forwarder.log")))
         self.connection = case.own(self.daemon.accept())
         wait_for("the control socket", lambda: ask_status(self.control))

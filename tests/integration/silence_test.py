@@ -407,9 +407,11 @@ class LoadOutward(Scene):
 
 
 class PausedGuest(Scene):
-    """The forwarder reads nothing, as the guest takes nothing."""
+    """The forwarder reads nothing for longer than a dead peer is given, as the
+    guest takes nothing."""
 
-    options = [*SHARP_PEER, "guest.stall=10s"]
+    options = ["keepalive.mode=peer", "keepalive.interval=400ms",
+               "keepalive.count=1", "guest.stall=1s"]
     peer = busy_daemon
     peer_arguments = (1,)
 

@@ -186,7 +186,7 @@ def stops_while_the_network_reads_nothing(case: Case):
 
 @needs()
 def stops_while_the_guest_reads_nothing(case: Case):
-    bridge = Bridge(case, ["guest.stall=10s"])
+    bridge = Bridge(case, ["guest.stall=1s"])
     connection = bridge.meet()
     case.own(Child(pour, connection, 1514))
     wait_for("the network to be held back", lambda: not select.select(
