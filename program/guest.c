@@ -112,6 +112,7 @@ guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
 
 	*guest = (struct guest){ .endpoint = *endpoint,
 		.fd = -1,
+		.mode = mode,
 		.watch = PEER_WATCH_NONE,
 		.bell = { { -1, -1 } } };
 	mutex_init(&guest->lock);
@@ -152,9 +153,16 @@ guest_close(struct guest *guest)
 int
 guest_set_mode(struct guest *guest, mode_t mode)
 {
-	return guest->endpoint.kind == GUEST_UNIXGRAM
-		   ? chmod(guest->endpoint.path, mode)
-		   : 0;
+	if (guest->endpoint.kind != GUEST_UNIXGRAM || mode == guest->mode)
+		return 0;
+	if (unix_file_set_mode(&guest->file, mode) < 0) {
+		log_line(LOG_LEVEL_WARN, LOG_GUEST,
+		    "can't change the mode of our socket path=%s error=\"%s\"",
+		    guest->endpoint.path, strerror(errno));
+		return -1;
+	}
+	guest->mode = mode;
+	return 0;
 }
 
 static bool

@@ -47,6 +47,7 @@ struct guest {
 	bool told_anonymous;
 	/* main()'s own. */
 	bool told_unwatched;
+	mode_t mode; /* of our socket's file */
 };
 
 /* Opens the endpoint; a path is bound with these permission bits, a dead
@@ -60,6 +61,8 @@ int guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
 void guest_remove(struct guest *guest);
 void guest_close(struct guest *guest);
 
+/* Changes the permission bits of our socket's file, if it is still ours.
+ * Returns 0, or -1 after a warning. main() only. */
 int guest_set_mode(struct guest *guest, mode_t mode);
 
 /* Frames came from `sender`: a new one becomes the guest and is connected

@@ -26,4 +26,9 @@ int unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
  * closed: until then the inode can't become another file's. */
 void unix_file_remove(struct unix_file *file);
 
+/* Gives the file these permission bits, if it is still ours: never what another
+ * file or a symbolic link at its path leads to. Returns 0, or -1 with errno
+ * (ESTALE: another file is at its path). */
+int unix_file_set_mode(const struct unix_file *file, mode_t mode);
+
 #endif

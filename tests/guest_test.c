@@ -287,6 +287,40 @@ START_TEST(a_path_is_bound_with_its_mode_and_nobody_is_there)
 }
 END_TEST
 
+static mode_t
+mode_of(const char *path)
+{
+	struct stat file;
+
+	ck_assert_int_eq(stat(path, &file), 0);
+	return file.st_mode & 0777;
+}
+
+START_TEST(the_mode_of_a_file_that_isnt_ours_is_left_alone)
+{
+	int fd = open("theirs", O_CREAT | O_WRONLY, 0600);
+
+	open_ours();
+	ck_assert_int_eq(rename("ours", "moved"), 0);
+	if (_i == 0)
+		ck_assert_int_eq(symlink("theirs", "ours"), 0);
+	else if (_i == 1)
+		ck_assert_int_eq(link("theirs", "ours"), 0);
+	else
+		ck_assert_int_eq(symlink("moved", "ours"), 0);
+	/* The same mode is nothing to do. */
+	ck_assert_int_eq(guest_set_mode(&guest, 0600), 0);
+	ck_assert_uint_eq(log_count("warn"), 0);
+	ck_assert_int_eq(guest_set_mode(&guest, 0666), -1);
+	ck_assert_uint_eq(
+	    log_count("warn guest: can't change the mode of our socket"), 1);
+	ck_assert_uint_eq(mode_of("theirs"), 0600);
+	ck_assert_uint_eq(mode_of("moved"), 0600);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
 START_TEST(a_dead_forwarders_path_is_taken_over)
 {
 	open_ours();
@@ -1023,6 +1057,8 @@ paths(void)
 
 	tcase_add_checked_fixture(tc, set_up, tear_down_and_count);
 	tcase_add_test(tc, a_path_is_bound_with_its_mode_and_nobody_is_there);
+	tcase_add_loop_test(
+	    tc, the_mode_of_a_file_that_isnt_ours_is_left_alone, 0, 3);
 	tcase_add_test(tc, a_dead_forwarders_path_is_taken_over);
 	tcase_add_test(tc, a_living_forwarders_path_is_left_alone);
 	tcase_add_test(tc, on_leaving_anothers_file_at_our_path_stays);
