@@ -7,19 +7,35 @@
  *      absent ---------------------------> present, fd connected to it
  *        ^                                     |
  *        +-------------------------------------+
- *          send refused, or the sender's file removed or replaced,
- *          and nobody new answers at the same path
+ *          its socket was closed, or a send to it is refused,
+ *          and nobody new answers at its path
  *
  * As long as fd is connected the kernel lets nobody else send to it, and tells
  * us nothing of who tried: so a guest that restarted is found by its file, or
- * by a send that is refused. Connecting to a new guest, or to nobody, throws
- * away what the old one had queued; only a dead guest's last frames. So guests
- * are numbered, and a refused send says whom it was for: it may be reported
- * when another guest has come and has frames in the queue.
+ * by a send that is refused. A live guest's file may go (a cleaner of /tmp): the
+ * connection goes on working both ways, and nobody could make it again. So
+ * main's look at the guest's path, `closed` being what guest_peer_closed() says,
+ * ends so:
  *
- * The system gives a user only so many watches, and none of a file that he may
- * not read: without one, main looks at the guest's file once a second. A bell
- * tells it of each new guest, since that one may be without.
+ *      at the path         not closed                       closed
+ *      the guest's file    -                                connect again
+ *      nothing             keep it, look once a second      absent
+ *      another file        connect if somebody answers,     connect again
+ *                          else as with nothing
+ *
+ * where connecting again in vain ends in absent. The system gives a user only so
+ * many watches, and none of a file that the user may not read: without one, main
+ * looks at the guest's path once a second too. A bell tells it of each new
+ * guest, since that one may be without.
+ *
+ * Connecting to a new guest, or to nobody, throws away what the old one had
+ * queued: that is read and counted before. What the kernel throws away itself,
+ * when it refuses a send, nobody can count. Guests are numbered, and a refused
+ * send says whom it was for: it may be reported when another guest has come and
+ * has frames in the queue.
+ *
+ * Where others may write the folder, anybody may bind the path of a guest that
+ * restarts, so whose file it is decides (trust.h).
  *
  * The lock orders those who may connect fd: fwd-up (first sender), fwd-down
  * (refused) and main (the file). It is held across no call that blocks:
@@ -33,16 +49,21 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "program/guest_peer.h"
 #include "program/log.h"
 #include "program/tap.h"
+#include "reconnect/trust.h"
 
-/* Whoever may send to us can come and go as often as he likes. */
+/* Whoever may send to us can come and go at any rate. */
 static struct log_limit found_limit = { .burst = 20 };
 static struct log_limit gone_limit = { .burst = 20 };
 static struct log_limit unanswered_limit = { .burst = 5 };
 
 /* How long a guest that restarted waits at most where nothing tells. */
-#define UNWATCHED_LOOK_MS 1000
+#define LOOK_MS 1000
+
+/* More than a socket's queue holds, and an end if the guest fills it meanwhile. */
+#define QUEUE_FRAMES 65536
 
 static int
 fail(char why[GUEST_WHY_BYTES], const char *what, const char *reason)
@@ -188,52 +209,113 @@ path_of(const struct sockaddr_un *address, socklen_t length, char *path,
 		    address->sun_path + abstract);
 }
 
-/* Whether another file stands at the guest's path. The inode number of a file
- * that is watched isn't given to another one; of one that isn't it may be, and
- * the time tells. */
-static bool
-is_moved(const struct guest *guest, const char *path) NEEDS(guest->lock)
+enum at_path { THE_GUEST, NOTHING, ANOTHER };
+
+/* Which file stands at the guest's path. An inode number is given to another
+ * file once its own is deleted; then the time tells, or the watch has told. */
+static enum at_path
+look_at_path(const struct guest *guest, const char *path, bool watch_tells)
+    NEEDS(guest->lock)
 {
 	struct stat file;
 
 	if (guest->peer_inode == 0)
-		return false;
-	return lstat(path, &file) < 0 || file.st_ino != guest->peer_inode ||
-	       (guest->unwatched != 0 &&
-		   peer_watch_changed_ns(&file) != guest->peer_changed_ns);
+		return THE_GUEST;
+	if (lstat(path, &file) < 0)
+		return NOTHING;
+	if (file.st_ino != guest->peer_inode)
+		return ANOTHER;
+	return watch_tells ||
+		       peer_watch_changed_ns(&file) == guest->peer_changed_ns
+		   ? THE_GUEST
+		   : ANOTHER;
 }
 
+/* Reads what the next connect() would throw away. That does so only if fd is
+ * connected; otherwise the queue may hold the next guest's frames. */
 static void
-note_file(struct guest *guest, const char *path) NEEDS(guest->lock)
+empty_queue(struct guest *guest) NEEDS(guest->lock)
 {
-	struct stat file = { .st_ino = 0 };
+	struct sockaddr_un peer;
+	socklen_t length = sizeof(peer);
+	char byte;
 
-	(void)lstat(path, &file);
-	guest->peer_inode = file.st_ino;
-	guest->peer_changed_ns = peer_watch_changed_ns(&file);
+	if (getpeername(guest->fd, (struct sockaddr *)&peer, &length) < 0)
+		return;
+	for (int i = 0; i < QUEUE_FRAMES; i++)
+		if (recv(guest->fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0)
+			counter_add(&guest->lost, 1);
+		else if (errno != ECONNRESET && errno != EINTR)
+			break;
 }
 
-/* Connects to the address. The watch is set first: a file that is replaced in
- * between then tells. Returns 0, or -1 with errno. */
-static int
+enum attempt { CONNECTED, UNANSWERED, UNTRUSTED };
+
+/* What is known before connecting: UNTRUSTED if a stranger's file stands at the
+ * path (trust.h), which is told. Nothing, if the address has no file. */
+static enum attempt
+examine(const struct sockaddr_un *address, socklen_t length, const char *path,
+    struct stat *file)
+{
+	*file = (struct stat){ .st_ino = 0 };
+	if (!has_file(address, length))
+		return CONNECTED;
+	if (lstat(path, file) < 0)
+		return UNANSWERED;
+	return trust_owner(path, file->st_uid, TRUST_NOBODY_ELSE) ? CONNECTED
+								  : UNTRUSTED;
+}
+
+/* Connects fd to the file that stands at the path before and after, which is
+ * told. UNANSWERED comes with errno. */
+static enum attempt
+connect_to(struct guest *guest, const struct sockaddr_un *address,
+    socklen_t length, const char *path, struct stat *file) NEEDS(guest->lock)
+{
+	enum attempt attempt = examine(address, length, path, file);
+	uid_t owner = TRUST_NOBODY_ELSE;
+	struct stat after;
+
+	if (attempt != CONNECTED)
+		return attempt;
+	if (connect(guest->fd, (const struct sockaddr *)address, length) < 0)
+		return UNANSWERED;
+	if (file->st_ino == 0)
+		return CONNECTED;
+	if (lstat(path, &after) == 0 && after.st_ino == file->st_ino)
+		owner = after.st_uid;
+	return trust_owner(path, owner, TRUST_NOBODY_ELSE) ? CONNECTED
+							   : UNTRUSTED;
+}
+
+/* Makes whoever is at the address the guest. The watch is set first: a file that
+ * is replaced in between then tells. */
+static enum attempt
 attach(struct guest *guest, const struct sockaddr_un *address, socklen_t length)
     NEEDS(guest->lock)
 {
 	char path[sizeof(address->sun_path) + 2];
+	const char *file_path = has_file(address, length) ? path : NULL;
+	enum attempt attempt;
+	struct stat file;
 
 	path_of(address, length, path, sizeof(path));
-	if (has_file(address, length)) {
-		guest->unwatched =
-		    peer_watch_set(&guest->watch, path) < 0 ? errno : 0;
-		note_file(guest, path);
-	}
-	if (connect(guest->fd, (const struct sockaddr *)address, length) < 0)
-		return -1;
+	/* Until it is known who answers, nobody is sent to. */
+	atomic_store(&guest->present, 0);
+	guest->unwatched =
+	    peer_watch_set(&guest->watch, file_path) < 0 ? errno : 0;
+	empty_queue(guest);
+	attempt = connect_to(guest, address, length, path, &file);
+	if (attempt != CONNECTED)
+		return attempt;
 	guest->peer = *address;
 	guest->peer_length = length;
+	guest->peer_inode = file.st_ino;
+	guest->peer_changed_ns = peer_watch_changed_ns(&file);
+	guest->fileless = false;
 	atomic_store(&guest->present, ++guest->guests);
 	doorbell_ring(&guest->bell);
-	return 0;
+	return CONNECTED;
 }
 
 static void
@@ -243,26 +325,59 @@ detach(struct guest *guest) NEEDS(guest->lock)
 
 	peer_watch_set(&guest->watch, NULL);
 	guest->unwatched = 0;
-	/* First: the frame of whom the kernel lets in next must find it so. */
+	guest->fileless = false;
+	/* Before others are let in: the next sender's frame may arrive at once. */
 	atomic_store(&guest->present, 0);
+	empty_queue(guest);
 	/* Fails only where there was nobody to leave (macOS). */
 	(void)connect(guest->fd, &nobody, sizeof(nobody));
 	guest->peer_length = 0;
 	guest->peer_inode = 0;
 }
 
+/* attach(), or absent. */
+static enum attempt
+attach_or_detach(struct guest *guest, const struct sockaddr_un *address,
+    socklen_t length) NEEDS(guest->lock)
+{
+	enum attempt attempt = attach(guest, address, length);
+	int error = errno;
+
+	if (attempt != CONNECTED)
+		detach(guest);
+	errno = error;
+	return attempt;
+}
+
 /* Finds whoever answers at the last guest's path now; nobody: absent. */
-static bool
+static enum attempt
 attach_again(struct guest *guest) NEEDS(guest->lock)
 {
 	struct sockaddr_un address = guest->peer;
-	socklen_t length = guest->peer_length;
 
-	detach(guest);
-	if (length == 0 || attach(guest, &address, length) == 0)
-		return length != 0;
-	detach(guest);
-	return false;
+	return attach_or_detach(guest, &address, guest->peer_length);
+}
+
+/* Whether a new guest answers at the path of the present one, which stays
+ * connected meanwhile. */
+static enum attempt
+ask_at_path(struct guest *guest, const char *path) NEEDS(guest->lock)
+{
+	const struct sockaddr *address = (struct sockaddr *)&guest->peer;
+	struct stat file;
+	enum attempt attempt =
+	    examine(&guest->peer, guest->peer_length, path, &file);
+	int fd;
+
+	if (attempt != CONNECTED)
+		return attempt;
+	fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	if (fd < 0)
+		return UNANSWERED;
+	if (connect(fd, address, guest->peer_length) < 0)
+		attempt = UNANSWERED;
+	close(fd);
+	return attempt;
 }
 
 static bool
@@ -281,24 +396,49 @@ tell_another(const struct guest *guest)
 }
 
 static void
+tell_untrusted(struct guest *guest, const char *path)
+{
+	struct stat file = { .st_ino = 0 };
+
+	(void)lstat(path, &file);
+	mutex_lock(&guest->lock);
+	if (file.st_ino == guest->told_untrusted)
+		file.st_ino = 0;
+	else
+		guest->told_untrusted = file.st_ino;
+	mutex_unlock(&guest->lock);
+	if (file.st_ino != 0)
+		log_limited(&unanswered_limit, LOG_LEVEL_WARN, LOG_GUEST,
+		    "not answered: another user's socket in a folder that "
+		    "others may write (let the guest use a private folder) "
+		    "peer=%s uid=%lu",
+		    path, (unsigned long)file.st_uid);
+}
+
+static void
 adopt(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
 {
 	char path[sizeof(sender->sun_path) + 2];
+	enum attempt attempt = CONNECTED;
 	bool known, another;
-	int error = 0;
+	struct stat file;
+	int error;
 
+	path_of(sender, length, path, sizeof(path));
 	mutex_lock(&guest->lock);
 	known = is_peer(guest, sender, length);
-	if (!known && attach(guest, sender, length) < 0) {
-		error = errno;
-		detach(guest);
-	}
-	another = !known && !error && guest->guests > 1;
+	if (!known)
+		attempt = examine(sender, length, path, &file);
+	if (!known && attempt != UNTRUSTED)
+		attempt = attach_or_detach(guest, sender, length);
+	error = errno;
+	another = !known && attempt == CONNECTED && guest->guests > 1;
 	mutex_unlock(&guest->lock);
 	if (another)
 		tell_another(guest);
-	path_of(sender, length, path, sizeof(path));
-	if (error)
+	if (attempt == UNTRUSTED)
+		tell_untrusted(guest, path);
+	else if (attempt == UNANSWERED)
 		log_limited(&unanswered_limit, LOG_LEVEL_WARN, LOG_GUEST,
 		    "can't answer peer=%s error=\"%s\"", path, strerror(error));
 	else if (!known)
@@ -362,12 +502,18 @@ guest_get_mac(const struct guest *guest, uint8_t mac[6])
 	return number != 0;
 }
 
+/* The guest left, for that reason; who was found at its path since? */
 static void
-tell_gone(const char *path, const char *reason, bool replaced)
+tell_gone(struct guest *guest, const char *path, const char *reason,
+    enum attempt found)
 {
+	if (found == CONNECTED)
+		tell_another(guest);
 	log_limited(&gone_limit, LOG_LEVEL_WARN, LOG_GUEST,
-	    "%s peer=%s reason=\"%s\"", replaced ? "restarted" : "gone", path,
-	    reason);
+	    "%s peer=%s reason=\"%s\"",
+	    found == CONNECTED ? "restarted" : "gone", path, reason);
+	if (found == UNTRUSTED)
+		tell_untrusted(guest, path);
 }
 
 int
@@ -387,11 +533,27 @@ guest_send(struct guest *guest, struct batch *batch, const struct frame *frames,
 		   : batch_send(batch, guest->fd, frames, count);
 }
 
+/* The same guest answers, and yet refused a frame with `error` (it shut its
+ * receiving side down): it stays, and so do its frames, as connecting to it again
+ * throws none away. */
+static bool
+still_answers(struct guest *guest, const char *path, int error)
+    NEEDS(guest->lock)
+{
+	const struct sockaddr *address = (struct sockaddr *)&guest->peer;
+
+	if (guest->peer_inode == 0 && error != EPIPE)
+		return false;
+	return look_at_path(guest, path, false) == THE_GUEST &&
+	       connect(guest->fd, address, guest->peer_length) == 0;
+}
+
 bool
 guest_gone(struct guest *guest, uint64_t which, int error)
 {
 	char path[sizeof(guest->peer.sun_path) + 2];
-	bool was_there, replaced;
+	enum attempt found = UNANSWERED;
+	bool was_there, same, present, told;
 
 	if (guest->endpoint.kind == GUEST_TAP && error != ENODEV)
 		return false; /* it is down, and may come up again */
@@ -402,13 +564,21 @@ guest_gone(struct guest *guest, uint64_t which, int error)
 	mutex_lock(&guest->lock);
 	was_there = which != 0 && guest->present == which;
 	path_of(&guest->peer, guest->peer_length, path, sizeof(path));
-	replaced = was_there ? attach_again(guest) : guest->present != 0;
+	same = was_there && still_answers(guest, path, error);
+	if (was_there && !same)
+		found = attach_again(guest);
+	present = guest->present != 0;
+	told = guest->told_refusing == which;
+	if (same)
+		guest->told_refusing = which;
 	mutex_unlock(&guest->lock);
-	if (was_there && replaced)
-		tell_another(guest);
-	if (was_there)
-		tell_gone(path, "a send was refused", replaced);
-	return replaced;
+	if (same && !told)
+		log_line(LOG_LEVEL_WARN, LOG_GUEST,
+		    "refuses frames peer=%s error=\"%s\"", path,
+		    strerror(error));
+	else if (was_there && !same)
+		tell_gone(guest, path, "a send was refused", found);
+	return present;
 }
 
 int
@@ -425,12 +595,12 @@ guest_watch_fd(struct guest *guest)
 int
 guest_patience_ms(struct guest *guest)
 {
-	bool unwatched;
+	bool untold;
 
 	mutex_lock(&guest->lock);
-	unwatched = guest->unwatched != 0;
+	untold = guest->unwatched != 0 || guest->fileless;
 	mutex_unlock(&guest->lock);
-	return unwatched ? UNWATCHED_LOOK_MS : -1;
+	return untold ? LOOK_MS : -1;
 }
 
 static void
@@ -447,27 +617,50 @@ tell_unwatched(struct guest *guest, int error)
 	guest->told_unwatched |= error != 0;
 }
 
+/* True: the guest before is gone, and `found` is who is at its path now.
+ * False: it stays; `found` may be UNTRUSTED. */
+static bool
+look(struct guest *guest, const char *path, bool closed, enum attempt *found)
+    NEEDS(guest->lock)
+{
+	enum at_path there = look_at_path(guest, path, guest->unwatched == 0);
+
+	*found = UNANSWERED;
+	if (!closed && there == ANOTHER)
+		*found = ask_at_path(guest, path);
+	guest->fileless = !closed && there != THE_GUEST;
+	if (!closed && *found != CONNECTED)
+		return false;
+	if (there == NOTHING)
+		detach(guest);
+	else
+		*found = attach_again(guest);
+	return true;
+}
+
 bool
 guest_look(struct guest *guest)
 {
 	char path[sizeof(guest->peer.sun_path) + 2];
-	bool moved, replaced = false;
+	bool closed, moved = false;
+	enum attempt found = UNANSWERED;
 	int unwatched;
 
 	doorbell_answer(&guest->bell);
 	mutex_lock(&guest->lock);
-	moved = peer_watch_drain(&guest->watch);
 	path_of(&guest->peer, guest->peer_length, path, sizeof(path));
-	moved |= is_moved(guest, path);
-	if (moved)
-		replaced = attach_again(guest);
+	closed = peer_watch_drain(&guest->watch);
+	if (guest->peer_inode != 0)
+		moved = look(
+		    guest, path, guest_peer_closed(guest->fd, closed), &found);
 	unwatched = guest->unwatched;
 	mutex_unlock(&guest->lock);
 	tell_unwatched(guest, unwatched);
-	if (replaced)
-		tell_another(guest);
 	if (moved)
-		tell_gone(path, "its socket was removed or replaced", replaced);
+		tell_gone(
+		    guest, path, "its socket was closed or replaced", found);
+	else if (found == UNTRUSTED)
+		tell_untrusted(guest, path);
 	return moved;
 }
 

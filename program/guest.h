@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include "program/batch.h"
+#include "program/counters.h"
 #include "program/guest_endpoint.h"
 #include "program/peer_watch.h"
 #include "reconnect/doorbell.h"
@@ -26,6 +27,7 @@ struct guest {
 	socklen_t peer_length GUARDED;   /* 0: nobody */
 	ino_t peer_inode GUARDED;        /* of its file, 0: it has none */
 	int64_t peer_changed_ns GUARDED; /* that file was */
+	bool fileless GUARDED;           /* it is no longer at its path */
 	struct peer_watch watch GUARDED; /* of that file */
 	int unwatched GUARDED;           /* errno, if that can't be; else 0 */
 	struct doorbell bell;            /* rings for main() at a new guest */
@@ -35,6 +37,11 @@ struct guest {
 	uint64_t guests GUARDED;  /* there were so far */
 	_Atomic uint64_t present; /* which of them is; 0: nobody to send to */
 	_Atomic uint64_t mac;     /* 0 until learned */
+	/* Frames of a guest that another one followed, unread. Written under
+	 * the lock. */
+	counter lost;
+	ino_t told_untrusted GUARDED;   /* file that was warned of last */
+	uint64_t told_refusing GUARDED; /* guest that was */
 
 	/* Called with no lock held, by whoever found that another guest took
 	 * the place of the one before. NULL: nobody wants to know. */
@@ -82,13 +89,13 @@ int guest_send(struct guest *guest, struct batch *batch,
     const struct frame *frames, size_t count);
 
 /* Sending found nobody at the other end (errno `error`), when `which` was
- * present. True: somebody took its place, send again. False: nobody is there
- * now; a guest that isn't on a path and isn't `present` any more is gone for
+ * present. True: somebody answers there, send again (once: it may refuse frames
+ * for ever). False: nobody is there now; a guest that isn't on a path and isn't `present` any more is gone for
  * good. A report about an earlier guest leaves the later one alone. */
 bool guest_gone(struct guest *guest, uint64_t which, int error);
 
 /* Poll this and the bell for POLLIN, for guest_patience_ms() at most (-1: for
- * ever), then call guest_look(): it forgets a guest whose socket was removed or
+ * ever), then call guest_look(): it forgets a guest whose socket was closed or
  * replaced, so that a new one can send to us. True: it did. main() only. */
 int guest_watch_fd(struct guest *guest);
 int guest_patience_ms(struct guest *guest);

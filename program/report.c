@@ -53,14 +53,18 @@ fill_network(const struct report *report, struct status *out)
 }
 
 static void
-fill_up(const struct up_counters *up, struct status *out)
+fill_up(const struct copy *copy, struct status *out)
 {
+	const struct up_counters *up = &copy->up;
+
 	out->guest_to_network.frames = counter_read(&up->frames);
 	out->guest_to_network.bytes = counter_read(&up->bytes);
 	out->guest_to_network.drops.outage = counter_read(&up->outage);
 	out->guest_to_network.drops.oversize = counter_read(&up->oversize);
 	out->guest_to_network.drops.runt = counter_read(&up->runt);
 	out->guest_to_network.drops.empty = counter_read(&up->empty);
+	out->guest_to_network.drops.guest_restarted =
+	    counter_read(&copy->guest->lost);
 }
 
 static void
@@ -87,7 +91,7 @@ report_fill(const struct report *report, struct status *out)
 	config_name(report->config, out->name);
 	fill_guest(report, out);
 	fill_network(report, out);
-	fill_up(&report->copy->up, out);
+	fill_up(report->copy, out);
 	fill_down(&report->copy->down, out);
 	health_report(report->copy->health, out);
 }

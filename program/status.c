@@ -71,6 +71,7 @@ static const struct field fields[] = {
 	{ NUMBER(guest_to_network.drops.oversize), DROP(UP, "oversize") },
 	{ NUMBER(guest_to_network.drops.runt), DROP(UP, "runt") },
 	{ NUMBER(guest_to_network.drops.empty), DROP(UP, "empty") },
+	{ NUMBER(guest_to_network.drops.guest_restarted), DROP(UP, "guest_restarted") },
 
 	{ NUMBER(network_to_guest.frames), FRAMES, .labels = DOWN },
 	{ NUMBER(network_to_guest.bytes), BYTES, .labels = DOWN },

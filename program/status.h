@@ -32,7 +32,7 @@ struct status {
 	struct {
 		uint64_t frames, bytes;
 		struct {
-			uint64_t outage, oversize, runt, empty;
+			uint64_t outage, oversize, runt, empty, guest_restarted;
 		} drops;
 	} guest_to_network;
 	struct {

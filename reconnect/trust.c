@@ -32,9 +32,11 @@ trusts(const char *folder, mode_t protects, uid_t owner, uid_t also)
 
 	if (stat(folder, &there) < 0)
 		return false;
-	return !(there.st_mode & (S_IWGRP | S_IWOTH)) ||
-	       (there.st_mode & protects) || owner == 0 || owner == geteuid() ||
-	       owner == also || owner == there.st_uid;
+	if (!(there.st_mode & (S_IWGRP | S_IWOTH)) ||
+	    (there.st_mode & protects))
+		return true;
+	return owner == 0 || owner == geteuid() || owner == there.st_uid ||
+	       (owner == also && also != TRUST_NOBODY_ELSE);
 }
 
 /* The sticky bit keeps others from replacing a folder, but not from binding a

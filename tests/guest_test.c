@@ -628,6 +628,7 @@ START_TEST(a_late_report_of_a_refused_send_leaves_the_next_guest_alone)
 	ck_assert_int_eq(say(next), 0);
 	ck_assert(guest_gone(&guest, which, ECONNREFUSED));
 	ck_assert_str_eq(peer(), "next");
+	ck_assert_uint_eq(counter_read(&guest.lost), 0);
 	ck_assert_uint_eq(log_count("warn guest:"), 0);
 	hear();
 	ck_assert_uint_eq(batch.count, 1);
@@ -638,7 +639,9 @@ START_TEST(a_late_report_of_a_refused_send_leaves_the_next_guest_alone)
 }
 END_TEST
 
-START_TEST(a_guest_whose_file_is_removed_makes_room_for_anybody)
+/* As a cleaner of /tmp does it. The connection works on, and nobody could make
+ * it again. */
+START_TEST(a_live_guest_whose_file_is_removed_is_kept)
 {
 	int fd, other;
 
@@ -647,17 +650,249 @@ START_TEST(a_guest_whose_file_is_removed_makes_room_for_anybody)
 	ck_assert(!watch_tells());
 	ck_assert_int_eq(unlink("vm"), 0);
 	ck_assert(watch_tells());
-	ck_assert(guest_look(&guest));
-	ck_assert(!guest.present);
-	ck_assert_uint_eq(log_count("its socket was removed or replaced"), 1);
-	other = learned("other");
+	ck_assert(!guest_look(&guest));
+	ck_assert_str_eq(peer(), "vm");
 	ck_assert_int_eq(answer(), 1);
-	ck_assert(gets(other));
+	ck_assert(gets(fd));
+	say_and_hear(fd);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert_uint_eq(log_count("warn"), 0);
+	/* Its end makes room for anybody. */
+	other = guest_at("other");
+	ck_assert_int_eq(say(other), -1);
+	ck_assert(!watch_tells());
+	close(fd);
+	ck_assert(watch_tells());
+	ck_assert(guest_look(&guest));
+	ck_assert_uint_eq(log_count("warn guest: gone peer=vm"), 1);
+	ck_assert_int_eq(guest_patience_ms(&guest), -1);
+	say_and_hear(other);
+	ck_assert_str_eq(peer(), "other");
+	close(other);
+	guest_close(&guest);
+}
+END_TEST
+
+/* Its file is watched no longer, so its path is looked at on a timer. */
+START_TEST(a_guest_at_the_path_of_one_that_lost_its_file_takes_its_place)
+{
+	int fd, next;
+
+	open_ours();
+	fd = learned("vm");
+	ck_assert_int_eq(guest_patience_ms(&guest), -1);
+	ck_assert_int_eq(unlink("vm"), 0);
+	ck_assert(!guest_look(&guest));
+	ck_assert_int_eq(guest_patience_ms(&guest), 1000);
+	next = guest_at("vm");
+	ck_assert(guest_look(&guest));
+	ck_assert_uint_eq(log_count("warn guest: restarted peer=vm"), 1);
+	ck_assert_int_eq(guest_patience_ms(&guest), -1);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(next));
+	ck_assert(!gets(fd));
+	close(next);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+static void
+make_a_file(const char *path)
+{
+	int fd = open(path, O_CREAT | O_WRONLY, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+}
+
+START_TEST(a_file_at_the_guests_path_where_nobody_answers_leaves_the_guest)
+{
+	int fd, next;
+
+	open_ours();
+	fd = learned("vm");
+	ck_assert_int_eq(unlink("vm"), 0);
+	ck_assert(!guest_look(&guest));
+	make_a_file("vm");
+	ck_assert(!guest_look(&guest));
+	ck_assert_int_eq(unlink("vm"), 0);
+	close(guest_at("vm"));
+	ck_assert(!guest_look(&guest));
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	ck_assert_int_eq(unlink("vm"), 0);
+	next = guest_at("vm");
+	ck_assert(guest_look(&guest));
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(next));
+	close(next);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(a_guest_whose_file_comes_back_is_the_same)
+{
+	int fd;
+
+	open_ours();
+	fd = learned("vm");
+	ck_assert_int_eq(link("vm", "also"), 0);
+	ck_assert_int_eq(unlink("vm"), 0);
+	ck_assert(!guest_look(&guest));
+	ck_assert_int_eq(guest_patience_ms(&guest), 1000);
+	ck_assert_int_eq(rename("also", "vm"), 0);
+	guest_look(&guest);
+	ck_assert_int_eq(guest_patience_ms(&guest), -1);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+/* Each send to it fails, each connect() to it succeeds. */
+START_TEST(a_guest_that_shut_its_receiving_down_is_the_same)
+{
+	int others = 0, fd;
+
+	open_ours();
+	guest.on_another = count_one;
+	guest.context = &others;
+	fd = learned(_i ? "@vm" : "vm");
+	ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
+	for (int i = 0; i < 10; i++) {
+		ck_assert_int_eq(answer(), -1);
+		ck_assert_int_eq(errno, EPIPE);
+		ck_assert_int_eq(say(fd), 0);
+		ck_assert(gone(EPIPE));
+	}
+	hear();
+	ck_assert_uint_eq(batch.count, 10);
+	ck_assert_uint_eq(counter_read(&guest.lost), 0);
+	ck_assert_uint_eq(log_count("warn guest: refuses frames peer="), 1);
+	ck_assert_uint_eq(log_count("warn"), 1);
+	ck_assert_int_eq(others, 0);
+	say_and_hear(fd);
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+/* ---- in a folder that others may write ---- */
+
+#define STRANGER 12345
+
+/* Only root can give a file away. */
+static bool
+share_folder(void)
+{
+	ck_assert_int_eq(chmod(".", 01777), 0);
+	return geteuid() == 0;
+}
+
+static int
+strangers_guest_at(const char *name)
+{
+	int fd = guest_at(name);
+
+	ck_assert_int_eq(chown(name, STRANGER, (gid_t)-1), 0);
+	return fd;
+}
+
+static void
+expect_one_warning(void)
+{
+	ck_assert_uint_eq(log_count("warn guest: not answered: another user's "
+				    "socket in a folder that others may write"),
+	    1);
+}
+
+START_TEST(a_stranger_in_a_shared_folder_is_not_answered)
+{
+	int fd;
+
+	if (!share_folder())
+		return;
+	open_ours();
+	fd = strangers_guest_at("vm");
+	say_and_hear(fd);
+	say_and_hear(fd);
+	ck_assert(!guest.present);
+	ck_assert_int_eq(answer(), -1);
+	expect_one_warning();
+	close(learned("own"));
+	expect_one_warning();
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(a_stranger_who_takes_a_dead_guests_path_is_not_answered)
+{
+	int fd;
+
+	if (!share_folder())
+		return;
+	open_ours();
+	die(learned("vm"), "vm");
+	fd = strangers_guest_at("vm");
+	/* However it is found. */
+	if (_i == 0) {
+		ck_assert_int_eq(answer(), -1);
+		ck_assert(!gone(errno));
+	} else {
+		ck_assert(guest_look(&guest));
+	}
+	ck_assert(!guest.present);
+	ck_assert_int_eq(answer(), -1);
+	ck_assert(!gets(fd));
+	expect_one_warning();
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+START_TEST(a_stranger_who_takes_a_live_guests_path_changes_nothing)
+{
+	int fd, other;
+
+	if (!share_folder())
+		return;
+	open_ours();
+	fd = learned("vm");
+	ck_assert_int_eq(unlink("vm"), 0);
+	other = strangers_guest_at("vm");
+	ck_assert(!guest_look(&guest));
+	ck_assert(!guest_look(&guest));
+	expect_one_warning();
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	ck_assert(!gets(other));
 	close(other);
 	close(fd);
 	guest_close(&guest);
 }
 END_TEST
+
+START_TEST(in_a_private_folder_anybodys_guest_is_answered)
+{
+	int fd;
+
+	if (geteuid() != 0)
+		return;
+	open_ours();
+	fd = strangers_guest_at("vm");
+	say_and_hear(fd);
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
+	close(fd);
+	guest_close(&guest);
+}
+END_TEST
+
+/* ---- more restarts ---- */
 
 START_TEST(a_file_put_in_the_guests_place_is_the_new_guest)
 {
@@ -712,10 +947,9 @@ START_TEST(other_changes_of_its_file_or_folder_leave_the_guest)
 	ck_assert(gets(fd));
 	ck_assert_uint_eq(log_count("restarted") + log_count("gone"), 0);
 	/* And what is told afterwards is heard. */
-	ck_assert_int_eq(unlink("vm"), 0);
+	die(fd, "vm");
 	ck_assert(watch_tells());
 	ck_assert(guest_look(&guest));
-	close(fd);
 	guest_close(&guest);
 }
 END_TEST
@@ -814,10 +1048,9 @@ START_TEST(a_guest_that_cant_be_watched_is_looked_at_on_a_timer)
 	ck_assert_int_eq(say(fd), 0);
 	/* There is a watch again: nothing wakes anybody for nothing. */
 	ck_assert_int_eq(guest_patience_ms(&guest), -1);
-	ck_assert_int_eq(unlink("vm"), 0);
+	die(fd, "vm");
 	ck_assert(watch_tells());
 	ck_assert(guest_look(&guest));
-	close(fd);
 	guest_close(&guest);
 }
 END_TEST
@@ -836,21 +1069,27 @@ START_TEST(nothing_is_taken_to_watch_a_guest_that_has_no_file)
 }
 END_TEST
 
-START_TEST(frames_of_the_new_guest_are_kept_those_of_the_dead_one_not)
+START_TEST(frames_of_the_new_guest_are_kept_those_of_the_dead_one_counted)
 {
 	int fd, next;
 
 	open_ours();
 	fd = learned("vm");
 	ck_assert_int_eq(say(fd), 0);
+	ck_assert_int_eq(say(fd), 0);
 	die(fd, "vm");
 	next = guest_at("vm");
 	ck_assert(guest_look(&guest));
+	ck_assert_uint_eq(counter_read(&guest.lost), 2);
 	ck_assert_int_eq(say(next), 0);
 	ck_assert_int_eq(say(next), 0);
 	hear();
 	ck_assert_uint_eq(batch.count, 2);
-	close(next);
+	/* And with nobody in its place. */
+	ck_assert_int_eq(say(next), 0);
+	die(next, "vm");
+	ck_assert(guest_look(&guest));
+	ck_assert_uint_eq(counter_read(&guest.lost), 3);
 	guest_close(&guest);
 }
 END_TEST
@@ -1087,8 +1326,14 @@ restarts(void)
 	tcase_add_test(tc, a_dead_guest_makes_room_for_anybody);
 	tcase_add_test(
 	    tc, a_late_report_of_a_refused_send_leaves_the_next_guest_alone);
+	tcase_add_test(tc, a_live_guest_whose_file_is_removed_is_kept);
 	tcase_add_test(
-	    tc, a_guest_whose_file_is_removed_makes_room_for_anybody);
+	    tc, a_guest_at_the_path_of_one_that_lost_its_file_takes_its_place);
+	tcase_add_test(tc,
+	    a_file_at_the_guests_path_where_nobody_answers_leaves_the_guest);
+	tcase_add_test(tc, a_guest_whose_file_comes_back_is_the_same);
+	tcase_add_loop_test(
+	    tc, a_guest_that_shut_its_receiving_down_is_the_same, 0, 2);
 	tcase_add_test(tc, a_file_put_in_the_guests_place_is_the_new_guest);
 	tcase_add_test(tc, a_guest_whose_file_was_moved_away_is_forgotten);
 	tcase_add_test(tc, other_changes_of_its_file_or_folder_leave_the_guest);
@@ -1098,7 +1343,22 @@ restarts(void)
 	    tc, a_guest_that_cant_be_watched_is_looked_at_on_a_timer);
 	tcase_add_test(tc, nothing_is_taken_to_watch_a_guest_that_has_no_file);
 	tcase_add_test(
-	    tc, frames_of_the_new_guest_are_kept_those_of_the_dead_one_not);
+	    tc, frames_of_the_new_guest_are_kept_those_of_the_dead_one_counted);
+	return tc;
+}
+
+static TCase *
+shared_folders(void)
+{
+	TCase *tc = tcase_create("a folder that others may write");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down_and_count);
+	tcase_add_test(tc, a_stranger_in_a_shared_folder_is_not_answered);
+	tcase_add_loop_test(
+	    tc, a_stranger_who_takes_a_dead_guests_path_is_not_answered, 0, 2);
+	tcase_add_test(
+	    tc, a_stranger_who_takes_a_live_guests_path_changes_nothing);
+	tcase_add_test(tc, in_a_private_folder_anybodys_guest_is_answered);
 	return tc;
 }
 
@@ -1135,6 +1395,7 @@ main(void)
 	suite_add_tcase(suite, descriptors());
 	suite_add_tcase(suite, paths());
 	suite_add_tcase(suite, restarts());
+	suite_add_tcase(suite, shared_folders());
 	suite_add_tcase(suite, traffic());
 	suite_add_tcase(suite, macs());
 	return suite_run(suite);

@@ -32,7 +32,7 @@ example(void)
 		    "52:54:00:12:34:56" },
 		.network = { "unix:/run/socket_vmnet", "up", 4, 3, 431, 12, 9,
 		    "Connection refused" },
-		.guest_to_network = { 101, 10200, { 11, 12, 13, 14 } },
+		.guest_to_network = { 101, 10200, { 11, 12, 13, 14, 15 } },
 		.network_to_guest = { 201, 2020202020,
 		    { 21, 22, 23, 24, 25, 26 } },
 		.keepalive = { "arp", true, 31, 32, 33, 34, 35, 36, 231 },
@@ -79,7 +79,8 @@ START_TEST(json_is_the_contract_to_the_letter)
 	    "\"last_outage_ms\":12,\"dials\":9,"
 	    "\"last_error\":\"Connection refused\"},"
 	    "\"guest_to_network\":{\"frames\":101,\"bytes\":10200,\"drops\":{"
-	    "\"outage\":11,\"oversize\":12,\"runt\":13,\"empty\":14}},"
+	    "\"outage\":11,\"oversize\":12,\"runt\":13,\"empty\":14,"
+	    "\"guest_restarted\":15}},"
 	    "\"network_to_guest\":{\"frames\":201,\"bytes\":2020202020,"
 	    "\"drops\":{\"guest_slow\":21,\"guest_absent\":22,\"runt\":23,"
 	    "\"empty\":24,\"truncated\":25,\"oversize\":26}},"
@@ -454,7 +455,8 @@ START_TEST(the_live_table_shows_rates)
 	    "\n"
 	    "                    frames/s      Mbit/s   dropped/s  dropped\n"
 	    "guest -> network       80000       983.1          10  "
-	    "16 outage, 12 oversize, 13 runt, 14 empty\n"
+	    "16 outage, 12 oversize, 13 runt, 14 empty, "
+	    "15 guest_restarted\n"
 	    "network -> guest           2         0.0           0  "
 	    "21 guest_slow, 22 guest_absent, 23 runt, 24 empty, "
 	    "25 truncated, 26 oversize\n");
@@ -538,7 +540,7 @@ START_TEST(the_log_gets_a_line_a_section)
 	ck_assert_ptr_nonnull(strstr(bytes,
 	    " info link: status of guest_to_network: frames=101 bytes=10200 "
 	    "drops.outage=11 drops.oversize=12 drops.runt=13 "
-	    "drops.empty=14\n"));
+	    "drops.empty=14 drops.guest_restarted=15\n"));
 	ck_assert_ptr_nonnull(strstr(bytes, " armed=true "));
 	fclose(file);
 }

@@ -27,6 +27,7 @@ START_TEST(a_folder_that_only_its_owner_may_write_needs_no_check)
 {
 	folder("private", 0755);
 	ck_assert(trusted("private/vm", STRANGER));
+	ck_assert(trusted("private/vm", TRUST_NOBODY_ELSE));
 }
 END_TEST
 
@@ -36,6 +37,7 @@ START_TEST(in_a_shared_folder_a_strangers_file_is_not_believed)
 {
 	folder("shared", shared[_i]);
 	ck_assert(!trusted("shared/vm", STRANGER));
+	ck_assert(!trusted("shared/vm", TRUST_NOBODY_ELSE));
 	ck_assert(!trust_owner("shared/vm", STRANGER, FRIEND));
 	ck_assert(trust_owner("shared/vm", FRIEND, FRIEND));
 	ck_assert(trusted("shared/vm", 0));

@@ -626,7 +626,7 @@ SHAPE = {
     "guest_to_network": {
         "frames": COUNTER, "bytes": COUNTER,
         "drops": {"outage": COUNTER, "oversize": COUNTER, "runt": COUNTER,
-                  "empty": COUNTER}},
+                  "empty": COUNTER, "guest_restarted": COUNTER}},
     "network_to_guest": {
         "frames": COUNTER, "bytes": COUNTER,
         "drops": {"guest_slow": COUNTER, "guest_absent": COUNTER,

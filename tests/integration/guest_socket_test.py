@@ -9,7 +9,7 @@ import stat
 import subprocess
 import time
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 
 from forwarder import ask_status, command_line
 from harness import (Case, Process, expect, expect_equal, needs, wait_for)
@@ -145,21 +145,32 @@ def guest_with_an_abstract_address_is_answered(case: Case):
 
 # --- a guest that restarts ----------------------------------------------------
 
+def newcomer(case: Case, name: str) -> FakeGuest:
+    """Bound, but it hasn't found the forwarder yet."""
+    datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    datagrams.bind(str(case.path(name)))
+    return case.own(FakeGuest(datagrams, case.path(name)))
+
+
+def let_in(case: Case, name: str, forwarder: Path, first: int) -> FakeGuest:
+    """A guest that stays at its path and tries again until it gets through."""
+    guest = newcomer(case, name)
+
+    def introduced() -> bool:
+        try:
+            guest.socket.connect(str(forwarder))
+            guest.send(frame(first))
+        except (PermissionError, ConnectionRefusedError):
+            return False  # still connected to the old one
+        return True
+    wait_for("the new guest to be let in", introduced)
+    return guest
+
+
 def expect_relearned(case: Case, bridge: Bridge, connection: Connection,
                      name: str) -> FakeGuest:
     """A guest at this path gets through, however often it has to try."""
-    def introduced():
-        try:
-            guest = bridge.new_guest(name)
-        except PermissionError:  # still connected to the old one
-            return None
-        try:
-            guest.send(frame(77))
-            return guest
-        except (PermissionError, ConnectionRefusedError):
-            guest.remove()
-            return None
-    guest = wait_for("the new guest to be let in", introduced)
+    guest = let_in(case, name, bridge.guest_path, 77)
     while number_of(connection.next()) != 77:
         pass
     guest.drain()
@@ -191,18 +202,8 @@ def guest_restarted_where_the_system_gives_no_watch_is_relearned(case: Case):
          'echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"', "sh",
          *command_line(control, daemon.endpoint, f"unixgram:{path}")], log))
     connection = case.own(daemon.accept())
-
-    def enter(number: int) -> Optional[FakeGuest]:
-        try:
-            guest = case.own(guest_on_path(case.path("vm.sock"), path))
-            guest.send(frame(number))
-            return guest
-        except PermissionError:  # still connected to the old one
-            case.path("vm.sock").unlink(missing_ok=True)
-            return None
-
     for number in range(3):
-        guest = wait_for("the new guest to be let in", lambda: enter(number))
+        guest = let_in(case, "vm.sock", path, number)
         expect_equal("frame", number_of(connection.next()), number)
         connection.send(frame(number))
         expect_equal("frame in", number_of(guest.receive()), number)
@@ -306,31 +307,54 @@ def guest_on_another_path_follows_a_killed_one_once_traffic_is_refused(
 
 
 @needs()
-def guest_whose_socket_file_is_removed_is_forgotten_and_found_again(
-        case: Case):
+def live_guest_whose_socket_file_is_removed_is_kept(case: Case):
+    """Until a new one answers at its path, or it is closed."""
     bridge = Bridge(case)
     connection = bridge.meet()
     bridge.guest.path.unlink()
+    for number in range(2, 30):
+        bridge.guest.send(frame(number))
+        expect_equal("frame", number_of(connection.next()), number)
+        connection.send(frame(number))
+        expect_equal("frame in", number_of(bridge.guest.receive()), number)
+        time.sleep(0.05)
+    expect_equal("warnings", bridge.log_lines("warn guest:"), [])
+    guest = expect_relearned(case, bridge, connection, "vm.sock")
+    guest.path.unlink()
+    guest.close()
+    expect_relearned(case, bridge, connection, "other.sock")
+
+
+@needs()
+def frames_of_a_guest_that_left_are_counted(case: Case):
+    """The forwarder holds one batch in an outage, the others wait."""
+    bridge = Bridge(case, ["network.hold=1m"])
+    connection = bridge.meet()
+    bridge.daemon.stop()
+    connection.close()
+    bridge.wait_until("down")
+    sent = 0
+    while sent < 30:
+        bridge.guest.send(frame(sent))
+        sent += 1
+    bridge.guest.remove()
     wait_for("the guest to be forgotten",
              lambda: bridge.status()["guest"]["peer"] == "")
-    expect_relearned(case, bridge, connection, "again.sock")
+    bridge.daemon.start()
+    connection = bridge.accept()
+    wait_for("all frames to be accounted for",
+             lambda: bridge.status()[UP]["frames"] - 1
+             + bridge.drops(UP, "guest_restarted") == sent)
 
 
 @needs()
 def guest_whose_socket_file_is_replaced_gives_way_to_the_new_one(case: Case):
     bridge = Bridge(case)
     connection = bridge.meet()
-    newcomer = bridge_newcomer(case, "new.sock")
+    guest = newcomer(case, "new.sock")
     case.path("new.sock").rename(bridge.guest.path)
     wait_for("a frame for the new one",
-             lambda: connection.send(frame(5)) or newcomer.drain())
-
-
-def bridge_newcomer(case: Case, name: str) -> FakeGuest:
-    """Bound, but it hasn't found the forwarder yet."""
-    datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    datagrams.bind(str(case.path(name)))
-    return case.own(FakeGuest(datagrams, case.path(name)))
+             lambda: connection.send(frame(5)) or guest.drain())
 
 
 @needs()
@@ -526,7 +550,7 @@ def live_socket_is_never_taken(case: Case):
     expect_refused(arguments, [str(bridge.guest_path), "in use"])
     bridge.guest.send(frame(1))
     expect_equal("frame", number_of(connection.next()), 1)
-    stranger = bridge_newcomer(case, "stranger.sock")
+    stranger = newcomer(case, "stranger.sock")
     expect_refused(["-g", f"unixgram:{stranger.path}", "-n", nobody],
                    ["in use"])
     listener = case.own(FakeDaemon(case.path("stream.sock"))).start()
@@ -554,7 +578,7 @@ def socket_that_another_has_replaced_meanwhile_is_not_removed(case: Case):
     path = case.path("guest.sock")
     process = start(case, path)
     path.unlink()
-    other = bridge_newcomer(case, "guest.sock")
+    other = newcomer(case, "guest.sock")
     expect_equal("exit status", process.terminate(1), 0)
     expect(other.path.is_socket(), "expected the other's socket to stay")
 
