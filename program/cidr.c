@@ -3,6 +3,12 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+const struct cidr_list cidr_loopback = {
+	.networks = { { .family = AF_INET, .address = { 127 }, .bits = 8 },
+	    { .family = AF_INET6, .address = { [15] = 1 }, .bits = 128 } },
+	.count = 2
+};
+
 static int
 fail(const char **why, const char *sentence)
 {

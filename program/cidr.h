@@ -23,6 +23,9 @@ struct cidr_list {
 	size_t count;
 };
 
+/* 127.0.0.0/8 and ::1. */
+extern const struct cidr_list cidr_loopback;
+
 /* Reads networks with commas between them; an address without /BITS is a
  * network of one. Empty text is an empty list.
  * Returns 0, or -1 with *why a static sentence. */

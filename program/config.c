@@ -276,17 +276,6 @@ check_reconnect(const struct config *config, struct config_problems *problems)
 	return 1;
 }
 
-static bool
-is_loopback(const char *host)
-{
-	struct cidr_list loopback;
-	const char *why;
-	int bad = cidr_list_parse(&loopback, "127.0.0.0/8, ::1/128", &why);
-
-	assert(!bad);
-	return !bad && cidr_list_holds_text(&loopback, host);
-}
-
 /* TCP is neither encrypted nor asks who it is: whoever reaches the port is
  * on the guest's network. */
 static int
@@ -300,7 +289,7 @@ check_allow(const struct config *config, struct config_problems *problems)
 	    *config->network.allow != '\0' ||
 	    endpoint_parse(&endpoint, config->network.endpoint, &why) ||
 	    endpoint.kind != ENDPOINT_TCP || !endpoint.listens ||
-	    is_loopback(endpoint.host))
+	    cidr_list_holds_text(&cidr_loopback, endpoint.host))
 		return 0;
 	tell_conflict(config, "network", "endpoint",
 	    "listen-tcp on an address that is not loopback needs "

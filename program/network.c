@@ -211,24 +211,27 @@ address_text(const struct sockaddr *who, char *text, socklen_t room)
 		snprintf(text, room, "?");
 }
 
-/* Without a list only an address of this host can have been configured. */
+/* Without a list only this host may connect. No configuration listens elsewhere
+ * without one, but during a reload the list is replaced before the listener. */
 static bool
 on_admit(void *context, const struct sockaddr *client)
 {
 	struct network *network = context;
 	char text[INET6_ADDRSTRLEN];
-	bool admitted;
+	bool listed, admitted;
 
 	if (client->sa_family == AF_UNIX)
 		return true;
 	mutex_lock(&network->lock);
-	admitted = network->allow.count == 0 ||
-		   cidr_list_holds(&network->allow, client);
+	listed = network->allow.count > 0;
+	admitted =
+	    cidr_list_holds(listed ? &network->allow : &cidr_loopback, client);
 	mutex_unlock(&network->lock);
 	if (!admitted) {
 		address_text(client, text, sizeof(text));
 		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
-		    "client refused address=%s reason=\"not in allow\"", text);
+		    "client refused address=%s reason=\"%s\"", text,
+		    listed ? "not in allow" : "no allow, and not loopback");
 	}
 	return admitted;
 }

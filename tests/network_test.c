@@ -2,12 +2,17 @@
  * a real dialler and a daemon of the test's own. */
 #include "program/network.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "program/announce.h"
+#include "reconnect/listen.h"
 #include "tests/support/balking.h"
 #include "tests/support/frames.h"
 #include "tests/support/listener.h"
@@ -193,10 +198,118 @@ START_TEST(a_long_outage_is_a_warning_with_the_last_error_and_a_hint)
 }
 END_TEST
 
-int
-main(void)
+/* Settings that are new to the keepalive reach the first connection another
+ * way. */
+static void
+await_tending(void)
 {
-	Suite *suite = suite_create("network");
+	bool changed = true;
+
+	while (changed) {
+		sched_yield();
+		mutex_lock(&health.lock);
+		changed = health.changed;
+		mutex_unlock(&health.lock);
+	}
+}
+
+START_TEST(a_new_connection_gets_the_limit_of_a_write)
+{
+	struct timeval wait;
+	socklen_t length = sizeof(wait);
+	struct loan loan;
+	int first, second;
+
+	ck_assert_int_eq(network_start(&network, &config), 0);
+	first = next_connection();
+	await_tending();
+	link_fail(&the_link, 1, "as it likes");
+	second = next_connection();
+	ck_assert_int_eq(
+	    link_borrow(&the_link, &loan, LINK_WHILE_HELD), LINK_READY);
+	ck_assert_int_eq(
+	    getsockopt(loan.fd, SOL_SOCKET, SO_SNDTIMEO, &wait, &length), 0);
+	ck_assert_int_eq(wait.tv_sec, config.network.write_stall_ms / 2000);
+	link_return(&loan);
+	close(first);
+	close(second);
+}
+END_TEST
+
+/* ---- who may connect ---- */
+
+static bool
+admits(const char *address)
+{
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
+	struct sockaddr_in in = { .sin_family = AF_INET };
+	const struct sockaddr *client = (const struct sockaddr *)&in;
+
+	if (inet_pton(AF_INET6, address, &in6.sin6_addr) == 1)
+		client = (const struct sockaddr *)&in6;
+	else
+		ck_assert_int_eq(inet_pton(AF_INET, address, &in.sin_addr), 1);
+	return network.dialler.hooks.admit(&network, client);
+}
+
+static void
+configure(const char *endpoint, const char *allow)
+{
+	struct config before = config;
+	char why[NETWORK_WHY_BYTES];
+
+	strcpy(config.network.endpoint, endpoint);
+	strcpy(config.network.allow, allow);
+	ck_assert_int_eq(network_configure(&network, &before, &config, why), 0);
+}
+
+/* A reload replaces the list first; the old listener, which anybody can reach,
+ * is still there. */
+START_TEST(without_a_list_only_this_host_may_connect)
+{
+	ck_assert_int_eq(network_start(&network, &config), 0);
+	configure("unix:sock", "10.0.0.0/8, fd00::/8");
+	ck_assert(admits("10.1.2.3"));
+	ck_assert(admits("fd00::1"));
+	ck_assert(!admits("127.0.0.1"));
+	configure("unix:sock", "");
+	ck_assert(!admits("10.1.2.3"));
+	ck_assert(!admits("fd00::1"));
+	ck_assert(admits("127.0.0.1"));
+	ck_assert(admits("::1"));
+	ck_assert(admits("::ffff:127.0.0.1"));
+	ck_assert(!admits("::2"));
+}
+END_TEST
+
+/* A command that is started would hold the port; a client that went away
+ * between poll() and accept() would hold fwd-link. */
+START_TEST(a_listener_is_closed_on_exec_and_never_blocks)
+{
+	char port[6], text[32], why[NETWORK_WHY_BYTES];
+	struct endpoint endpoint;
+	struct unix_file file;
+	const char *fault;
+	int fd;
+
+	ck_assert_int_eq(network_start(&network, &config), 0);
+	free_port(port);
+	snprintf(text, sizeof(text), "listen-tcp:127.0.0.1:%s", port);
+	ck_assert_int_eq(
+	    endpoint_parse(&endpoint, _i ? text : "listen-unix:./door", &fault),
+	    0);
+	fd = listen_open(&endpoint, &file, why, sizeof(why));
+	ck_assert_msg(fd >= 0, "%s", why);
+	ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+	unix_file_remove(&file);
+	close(fd);
+}
+END_TEST
+
+static TCase *
+greetings(void)
+{
 	TCase *tc = tcase_create("greetings");
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
@@ -206,6 +319,28 @@ main(void)
 	    tc, a_daemon_that_accepts_and_closes_is_one_warning_an_outage);
 	tcase_add_test(
 	    tc, a_long_outage_is_a_warning_with_the_last_error_and_a_hint);
-	suite_add_tcase(suite, tc);
+	tcase_add_test(tc, a_new_connection_gets_the_limit_of_a_write);
+	return tc;
+}
+
+static TCase *
+admission(void)
+{
+	TCase *tc = tcase_create("admission");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_test(tc, without_a_list_only_this_host_may_connect);
+	tcase_add_loop_test(
+	    tc, a_listener_is_closed_on_exec_and_never_blocks, 0, 2);
+	return tc;
+}
+
+int
+main(void)
+{
+	Suite *suite = suite_create("network");
+
+	suite_add_tcase(suite, greetings());
+	suite_add_tcase(suite, admission());
 	return suite_run(suite);
 }
