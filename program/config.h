@@ -1,7 +1,8 @@
 /* What a forwarder.ini says, checked and in the units the program works in.
  * One table of keys (config.c) feeds the parser, the -o option, --check, the
  * hint for a mistyped key and the test that reads the annotated forwarder.ini.
- * Reads files; opens nothing else, starts nothing, logs nothing. */
+ * Reads files and looks up users; opens nothing else, starts nothing, logs
+ * nothing. */
 #ifndef PROGRAM_CONFIG_H
 #define PROGRAM_CONFIG_H
 
@@ -11,9 +12,10 @@
 #include <stdio.h>
 
 #define CONFIG_FOREVER (-1) /* hold = forever */
+#define CONFIG_NO_USER (-1) /* user is empty; (uid_t)-1 is no user's number */
 #define CONFIG_TEXT_BYTES 512
 #define CONFIG_NAME_BYTES 64
-#define CONFIG_KEYS 24
+#define CONFIG_KEYS 25
 
 enum keepalive_mode {
 	KEEPALIVE_OFF,
@@ -43,6 +45,7 @@ struct config {
 		int64_t write_batch; /* bytes, 0: one frame a write */
 		int64_t write_stall_ms;
 		int64_t announce; /* 0 or 1, as all yes/no keys */
+		int64_t user;     /* its number, or CONFIG_NO_USER */
 		char allow[CONFIG_TEXT_BYTES];
 	} network;
 	struct {
@@ -137,6 +140,7 @@ enum config_type {
 	CONFIG_BYTES,
 	CONFIG_NUMBER,
 	CONFIG_MODE, /* permission bits, octal */
+	CONFIG_USER, /* stored as its number; a name is looked up once, here */
 	CONFIG_CHOICE,
 };
 

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pwd.h>
 #include <string.h>
 
 #include "program/cidr.h"
@@ -95,7 +96,7 @@ static const struct unit byte_units[] = {
 	{ NULL, 0 },
 };
 
-/* A text has a fault function, a number has units, a choice neither. */
+/* A text has a fault function, a number has units, others neither. */
 static const struct kind {
 	const char *noun;
 	const char *examples;
@@ -123,6 +124,8 @@ static const struct kind {
 	[CONFIG_BYTES] = { "a size", "1500, 32K, 1M", NULL, byte_units, 10 },
 	[CONFIG_NUMBER] = { "a whole number", "1, 25", NULL, no_units, 10 },
 	[CONFIG_MODE] = { "an octal mode", "0600, 0660", NULL, no_units, 8 },
+	[CONFIG_USER] = { "a user", "a user's name or number, or empty", NULL,
+	    NULL, 0 },
 	[CONFIG_CHOICE] = { "a choice", NULL, NULL, NULL, 0 },
 };
 
@@ -247,6 +250,33 @@ set_choice(
 	return false;
 }
 
+/* A number needs no look-up, and so works where names come from a server that
+ * is behind the guest's own network. */
+static bool
+set_user(const char *text, int64_t *field, char *fault)
+{
+	const struct passwd *user = NULL;
+	const char *end = text;
+
+	if (*text == '\0') {
+		*field = CONFIG_NO_USER;
+		return true;
+	}
+	if (read_digits(&end, 10, field) && *end == '\0') {
+		if (*field < (uid_t)CONFIG_NO_USER)
+			return true;
+	} else {
+		user = getpwnam(text);
+	}
+	if (user == NULL) {
+		snprintf(fault, CONFIG_FAULT_BYTES,
+		    "\"%s\" is not a user of this system", text);
+		return false;
+	}
+	*field = user->pw_uid;
+	return true;
+}
+
 static bool
 set_text(
     const struct config_key *key, const char *text, char *field, char *fault)
@@ -302,7 +332,10 @@ config_value_read(const struct config_key *key, const char *text,
 	}
 	if (kinds[key->type].fault != NULL)
 		return set_text(key, text, field, fault);
-	if (key->type == CONFIG_CHOICE) {
+	if (key->type == CONFIG_USER) {
+		if (!set_user(text, &number, fault))
+			return false;
+	} else if (key->type == CONFIG_CHOICE) {
 		if (!set_choice(key, text, &number, fault))
 			return false;
 	} else if (!set_number(key, text, &number, fault)) {
@@ -326,6 +359,10 @@ config_value_write(const struct config_key *key, const struct config *config,
 	memcpy(&number, field, sizeof(number));
 	if (key->type == CONFIG_CHOICE)
 		snprintf(text, CONFIG_TEXT_BYTES, "%s", key->choices[number]);
+	else if (key->type == CONFIG_USER && number == CONFIG_NO_USER)
+		*text = '\0';
+	else if (key->type == CONFIG_USER)
+		snprintf(text, CONFIG_TEXT_BYTES, "%" PRId64, number);
 	else if (key->type == CONFIG_MODE)
 		snprintf(text, CONFIG_TEXT_BYTES, "%04" PRIo64, number);
 	else if (number == CONFIG_FOREVER)

@@ -144,6 +144,13 @@ log_event(const char *endpoint, const struct link_event *event)
 		    "can't accept a client endpoint=%s error=\"%s\"", endpoint,
 		    event->reason);
 		break;
+	case LINK_EVENT_DISTRUSTED:
+		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
+		    "daemon refused endpoint=%s reason=\"%s\" "
+		    "hint=\"others may write to its folder: use a private "
+		    "one, or set network.user\"",
+		    endpoint, event->reason);
+		break;
 	case LINK_EVENT_UNPROVEN:
 		log_unproven(event);
 		break;
@@ -256,6 +263,7 @@ wish(struct network *network, const struct config *config)
 		.max_ms = config->reconnect.max_ms,
 		.jitter_percent = (unsigned)config->reconnect.jitter_percent,
 		.watch = config->reconnect.watch != 0,
+		.user = (uid_t)config->network.user, /* -1: none, in both */
 		.listen_fd = network->listen_fd };
 	const char *why;
 

@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "reconnect/clock.h"
+#include "reconnect/peer_user.h"
 #include "reconnect/socket.h"
+#include "reconnect/trust.h"
 #include "reconnect/wait.h"
 
 /* Between two tries of a path whose listen() is still to come: no event tells of
@@ -68,6 +70,35 @@ may_pass(int error)
 	return error == ECONNREFUSED || error == ENOENT || error == EACCES;
 }
 
+bool
+dial_trusts(const char *path, int fd, uid_t also, char why[DIAL_WHY_BYTES])
+{
+	uid_t user;
+
+	if (peer_user(fd, &user) < 0) {
+		snprintf(why, DIAL_WHY_BYTES, "%s", strerror(errno));
+		return false;
+	}
+	if (trust_owner(path, user, also))
+		return true;
+	snprintf(why, DIAL_WHY_BYTES,
+	    "the daemon runs as user %lu, which network.user does not allow",
+	    (unsigned long)user);
+	return false;
+}
+
+/* Connected, and not a byte was sent. */
+static int
+check_daemon(struct dial *dial, int fd)
+{
+	if (dial_trusts(dial->endpoint.path, fd, dial->user, dial->why))
+		return fd;
+	close(fd);
+	dial->distrusted = true;
+	errno = EPERM;
+	return -1;
+}
+
 static int
 dial_unix(struct dial *dial)
 {
@@ -81,7 +112,7 @@ dial_unix(struct dial *dial)
 		    sizeof(address), now_ms + DIAL_LIMIT_MS);
 
 		if (fd >= 0)
-			return fd;
+			return check_daemon(dial, fd);
 		if (errno == EAGAIN) /* Linux; elsewhere it is refused */
 			return fail(dial, errno,
 			    "the backlog is full (is the daemon frozen?)");

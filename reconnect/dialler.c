@@ -214,6 +214,24 @@ admit_again(struct dialler *dialler)
 	link_return(&loan);
 }
 
+/* Whose daemon may answer has changed, maybe. */
+static void
+trust_again(struct dialler *dialler)
+{
+	const struct dialler_settings *settings = &dialler->settings;
+	char why[DIAL_WHY_BYTES];
+	struct loan loan;
+
+	dialler->told_distrust = false;
+	if (settings->endpoint.listens ||
+	    settings->endpoint.kind != ENDPOINT_UNIX ||
+	    link_borrow(dialler->link, &loan, 0) != LINK_READY)
+		return;
+	if (!dial_trusts(settings->endpoint.path, loan.fd, settings->user, why))
+		link_fail(dialler->link, loan.generation, why);
+	link_return(&loan);
+}
+
 static void
 apply(struct dialler *dialler, const struct dialler_settings *settings)
 {
@@ -232,6 +250,7 @@ apply(struct dialler *dialler, const struct dialler_settings *settings)
 	} else if (settings->endpoint.listens) {
 		admit_again(dialler);
 	}
+	trust_again(dialler);
 }
 
 static void
@@ -328,6 +347,7 @@ connected(struct dialler *dialler, int fd)
 		return;
 	dialler->generation = generation;
 	dialler->settled = false;
+	dialler->told_distrust = false;
 	link_look(dialler->link, &view);
 	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_UP,
 			  .generation = generation,
@@ -337,11 +357,23 @@ connected(struct dialler *dialler, int fd)
 }
 
 static void
+distrust(struct dialler *dialler, const char *why)
+{
+	if (!dialler->told_distrust)
+		tell(dialler,
+		    &(struct link_event){ .kind = LINK_EVENT_DISTRUSTED,
+			.generation = dialler->generation,
+			.reason = why });
+	dialler->told_distrust = true;
+}
+
+static void
 make_dial(struct dialler *dialler)
 {
 	struct dial attempt = { .endpoint = dialler->settings.endpoint,
 		.interrupt_fd = dialler->orders.fds[0],
-		.patience_ms = dialler->appeared ? PATIENCE_MS : 0 };
+		.patience_ms = dialler->appeared ? PATIENCE_MS : 0,
+		.user = dialler->settings.user };
 	int fd;
 
 	link_dialled(dialler->link);
@@ -349,6 +381,8 @@ make_dial(struct dialler *dialler)
 	if (fd < 0 && errno == EINTR)
 		return; /* no failure; `appeared` still holds */
 	dialler->appeared = false;
+	if (attempt.distrusted)
+		distrust(dialler, attempt.why);
 	if (fd >= 0)
 		connected(dialler, fd);
 	else

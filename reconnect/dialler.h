@@ -23,6 +23,7 @@ enum link_event_kind {
 	LINK_EVENT_UNPROVEN,    /* the same, but it was a failed dial */
 	LINK_EVENT_LONG_OUTAGE, /* outage_ms, dials, reason, error: once each */
 	LINK_EVENT_ACCEPT_FAILED, /* reason: clients wait, none can come in */
+	LINK_EVENT_DISTRUSTED, /* reason: a stranger's daemon answers; once */
 };
 
 struct link_event {
@@ -42,6 +43,7 @@ struct dialler_settings {
 	int64_t min_ms, max_ms;
 	unsigned jitter_percent;
 	bool watch;
+	uid_t user; /* whose daemon is trusted as well, see dial_trusts() */
 	/* An endpoint that listens: its listen_open() descriptor, which the
 	 * dialler closes; otherwise -1. */
 	int listen_fd;
@@ -88,6 +90,7 @@ struct dialler {
 	bool unproven_before, settled;
 	bool long_reported; /* of the present outage */
 	int error;          /* errno of the last failure, or 0 */
+	bool told_distrust; /* since a connection or another setting */
 	int64_t suspended_ms;
 	uint32_t random;
 };

@@ -189,6 +189,7 @@ START_TEST(the_defaults_are_those_of_the_contract)
 	ck_assert_int_eq(config.network.write_stall_ms, 30000);
 	ck_assert_int_eq(config.network.announce, 1);
 	ck_assert_str_eq(config.network.allow, "");
+	ck_assert_int_eq(config.network.user, CONFIG_NO_USER);
 	ck_assert_int_eq(config.reconnect.min_ms, 100);
 	ck_assert_int_eq(config.reconnect.max_ms, 2000);
 	ck_assert_int_eq(config.reconnect.jitter_percent, 25);
@@ -297,6 +298,13 @@ static const struct {
 	{ "network", "allow", "10.0.0.0/33",
 	    "\"10.0.0.0/33\" is not a list of networks: after the slash stand "
 	    "the bits that count, 0 to 32 (IPv6: 128)" },
+	{ "network", "user", "0", NULL },
+	{ "network", "user", "root", NULL },
+	{ "network", "user", "4294967294", NULL },
+	{ "network", "user", "4294967295",
+	    "\"4294967295\" is not a user of this system" },
+	{ "network", "user", "nobody at all",
+	    "\"nobody at all\" is not a user of this system" },
 	{ "reconnect", "jitter", "25%",
 	    "\"25%\" is not a whole number (examples: 1, 25)" },
 	{ "keepalive", "mode", "on",
@@ -358,7 +366,7 @@ START_TEST(what_is_printed_reads_back_the_same)
 	read_text("[guest]\nendpoint=fd:3\nmode=0660\nstall=150ms\n"
 		  "[network]\nendpoint=tcp:[::1]:7000\nhold=forever\n"
 		  "max_frame=1514\nwrite_batch=1M\nwrite_stall=0\nannounce=no\n"
-		  "allow=10.0.0.0/8, fd00::/8\n"
+		  "user=root\nallow=10.0.0.0/8, fd00::/8\n"
 		  "[reconnect]\nmin=61s\nmax=2m\njitter=0\nwatch=no\n"
 		  "[keepalive]\nmode=peer\ninterval=1h\ngateway=10.0.0.1\n"
 		  "tcp_idle=0\n[log]\nlevel=error\n"

@@ -19,6 +19,7 @@
 #include "reconnect/socket.h"
 #include "tests/support/hanging_lookup.h"
 #include "tests/support/listener.h"
+#include "tests/support/settable_user.h"
 #include "tests/support/suite.h"
 
 static struct dial attempt;
@@ -245,6 +246,37 @@ START_TEST(patience_is_interrupted)
 END_TEST
 
 /* A blocking connect() would hang here for ever. */
+static void
+expect_refusal(int fd, int listener, int error, const char *why)
+{
+	int peer = accept(listener, NULL, NULL);
+	char byte;
+
+	expect_failure(fd, error);
+	ck_assert(attempt.distrusted);
+	ck_assert_str_eq(attempt.why, why);
+	ck_assert_int_eq(read(peer, &byte, 1), 0);
+	close(peer);
+}
+
+START_TEST(a_strangers_daemon_in_a_shared_folder_is_not_spoken_to)
+{
+	int listener = listening_unix("sock", 5);
+
+	atomic_store(&user_at_the_other_end, STRANGER);
+	expect_connection(dial_to("unix:sock"), listener);
+	ck_assert_int_eq(chmod(".", 01777), 0);
+	expect_refusal(dial_to("unix:sock"), listener, EPERM, STRANGER_REFUSED);
+	attempt.user = STRANGER;
+	attempt.distrusted = false;
+	expect_connection(dial_to("unix:sock"), listener);
+	atomic_store(&user_at_the_other_end, (uid_t)-1);
+	expect_refusal(
+	    dial_to("unix:sock"), listener, EPERM, strerror(ENOTCONN));
+	close(listener);
+}
+END_TEST
+
 START_TEST(a_frozen_daemons_full_backlog_is_an_error_at_once)
 {
 	int listener = listening_unix("sock", 0), fds[16];
@@ -473,6 +505,8 @@ paths(void)
 	tcase_add_test(tc, patience_ends);
 	tcase_add_test(tc, patience_lasts_from_no_path_over_bind_to_listen);
 	tcase_add_test(tc, patience_is_interrupted);
+	tcase_add_test(
+	    tc, a_strangers_daemon_in_a_shared_folder_is_not_spoken_to);
 	tcase_add_test(tc, a_frozen_daemons_full_backlog_is_an_error_at_once);
 	return tc;
 }

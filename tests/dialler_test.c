@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 #include "tests/support/hanging_lookup.h"
 #include "tests/support/listener.h"
 #include "tests/support/settable_clock.h"
+#include "tests/support/settable_user.h"
 #include "tests/support/suite.h"
 
 /* So long that only something else than the backoff can end a wait. */
@@ -657,6 +659,41 @@ START_TEST(other_settings_leave_the_connection_alone)
 }
 END_TEST
 
+/* Told once however often it is dialled, and once more after a reload. */
+START_TEST(a_daemon_that_may_not_answer_any_more_is_let_go_on_a_reload)
+{
+	struct daemon daemon = daemon_start("sock");
+
+	settings.min_ms = settings.max_ms = 10;
+	settings.user = STRANGER;
+	ck_assert_int_eq(listen(daemon.listener, 1000), 0);
+	ck_assert_int_eq(chmod(".", 01777), 0);
+	atomic_store(&user_at_the_other_end, STRANGER);
+	start();
+	expect_up(1, false);
+	daemon_accept(&daemon);
+	daemon_prove(&daemon);
+	dialler_configure(&dialler, &settings);
+	ck_assert_int_eq(next_event().kind, LINK_EVENT_PROVEN);
+	settings.user = 0;
+	for (int i = 0; i < 2; i++) {
+		dialler_configure(&dialler, &settings);
+		if (i == 0)
+			expect_end(LINK_EVENT_LOST, 1, STRANGER_REFUSED);
+		expect_end(LINK_EVENT_DISTRUSTED, 1, STRANGER_REFUSED);
+		for (int dials = 0; dials < 3; dials++) {
+			struct link_event event = next_event();
+
+			ck_assert_int_eq(event.kind, LINK_EVENT_DIAL_FAILED);
+			ck_assert_str_eq(event.reason, STRANGER_REFUSED);
+		}
+	}
+	atomic_store(&user_at_the_other_end, 0);
+	expect_up(2, false);
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
 START_TEST(it_stops_while_up_and_quiet)
 {
 	struct daemon daemon = daemon_start("sock");
@@ -1285,6 +1322,7 @@ configuring(void)
 	add(tc, another_endpoint_is_dialled_at_once_from_the_backoff);
 	add(tc, another_endpoint_is_watched);
 	add(tc, other_settings_leave_the_connection_alone);
+	add(tc, a_daemon_that_may_not_answer_any_more_is_let_go_on_a_reload);
 	return tc;
 }
 

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "tests/support/frames.h"
 #include "tests/support/listener.h"
 #include "tests/support/log_catcher.h"
+#include "tests/support/settable_user.h"
 #include "tests/support/suite.h"
 
 static struct network network;
@@ -282,6 +284,36 @@ START_TEST(without_a_list_only_this_host_may_connect)
 }
 END_TEST
 
+START_TEST(a_strangers_daemon_is_told_once_with_what_to_do)
+{
+	struct config before = config;
+	char why[NETWORK_WHY_BYTES];
+	struct link_view view = { 0 };
+	int peer;
+
+	ck_assert_int_eq(listen(listener, 1000), 0);
+	ck_assert_int_eq(chmod(".", 01777), 0);
+	atomic_store(&user_at_the_other_end, STRANGER);
+	ck_assert_int_eq(network_start(&network, &config), 0);
+	while (view.dials < 4)
+		link_look(&the_link, &view);
+	ck_assert_str_eq(view.last_error, STRANGER_REFUSED);
+	ck_assert_uint_eq(log_count("warn"), 1);
+	ck_assert_uint_eq(
+	    log_count("warn link: daemon refused endpoint=unix:sock "
+		      "reason=\"" STRANGER_REFUSED "\" hint=\"others may "
+		      "write to its folder: use a private one, or set "
+		      "network.user\"\n"),
+	    1);
+	config.network.user = STRANGER;
+	ck_assert_int_eq(network_configure(&network, &before, &config, why), 0);
+	while (view.state != LINK_UP)
+		link_look(&the_link, &view);
+	peer = next_connection();
+	close(peer);
+}
+END_TEST
+
 /* A command that is started would hold the port; a client that went away
  * between poll() and accept() would hold fwd-link. */
 START_TEST(a_listener_is_closed_on_exec_and_never_blocks)
@@ -330,6 +362,7 @@ admission(void)
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, without_a_list_only_this_host_may_connect);
+	tcase_add_test(tc, a_strangers_daemon_is_told_once_with_what_to_do);
 	tcase_add_loop_test(
 	    tc, a_listener_is_closed_on_exec_and_never_blocks, 0, 2);
 	return tc;

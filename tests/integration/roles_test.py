@@ -12,14 +12,15 @@ import stat
 import subprocess
 import time
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Callable, Optional, Sequence
 
 from errors_test import Configured
 from forwarder import Forwarder
 from harness import (NEEDS, Case, Process, expect, expect_equal, lacks_program,
                      needs, wait_for, wait_until_equal)
-from peers import (NOBODY, Connection, FakeGuest, descriptors, frame, framed,
-                   guest_on_path, header, lines_of, number_of, run_forwarder)
+from peers import (NOBODY, Child, Connection, FakeDaemon, FakeGuest,
+                   descriptors, frame, framed, guest_on_path, header, lines_of,
+                   number_of, run_forwarder)
 from probes import Corner, fall_silent
 
 LOOPBACK = "127.0.0.1"
@@ -271,6 +272,52 @@ def stranger_is_closed_before_a_byte_is_read_and_told_with_a_limit(case: Case):
                      .status()["network_to_guest"]["frames"], 1 + 10 + 1)
     expect_equal("generation",
                  server.forwarder.status()["network"]["generation"], 1)
+
+
+def serve_as_nobody(tell: Callable, path: Path) -> None:
+    """A daemon that tells what each of its clients has sent, or that it has
+    ended without."""
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    listener = FakeDaemon(path).start().listener
+    while True:
+        listener.settimeout(None)
+        client = listener.accept()[0]
+        with client:
+            data = client.recv(1000)
+            tell(b"<" + data + b">")
+            while data:
+                data = client.recv(1000)
+
+
+@needs("root")
+def strangers_daemon_in_a_shared_folder_gets_no_frame(case: Case):
+    folder = case.path("shared")
+    folder.mkdir()
+    folder.chmod(0o1777)
+    case.folder.chmod(0o711)
+    path = folder / "net.sock"
+    stranger = case.own(Child(serve_as_nobody, path))
+    forwarder = Configured(case)
+    forwarder.reload("network", "endpoint", f"unix:{path}")
+    wait_for("three dials", lambda: stranger.hear().count(b"<>") >= 3)
+    told = forwarder.lines("warn link: daemon refused")
+    expect(len(told) == 1 and f"runs as user {NOBODY}," in told[0],
+           f"expected to be told once, found {told}")
+    expect_equal("what it got", stranger.hear().strip(b"<>"), b"")
+
+    forwarder.reload("network", "user", "nobody")
+    wait_for("the connection",
+             lambda: forwarder.status()["network"]["state"] == "up")
+    forwarder.guest.send(frame(1))
+    wait_for("the frame", lambda: frame(1) in stranger.hear())
+
+    forwarder.reload("network", "user", str(NOBODY - 1))
+    wait_for("it to be let go", lambda: stranger.hear().endswith(b"><>"))
+    stranger.kill()
+    daemon = case.own(FakeDaemon(path)).start()  # ours
+    expect_both_ways(forwarder.guest, case.own(daemon.accept()), 2)
 
 
 # --- reload -------------------------------------------------------------------

@@ -1,0 +1,26 @@
+/* Takes the place of peer_user() in the program that includes this: whoever is
+ * at the other end is said to be this user. */
+#ifndef TESTS_SUPPORT_SETTABLE_USER_H
+#define TESTS_SUPPORT_SETTABLE_USER_H
+
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "reconnect/peer_user.h"
+
+#define STRANGER 12345u
+#define STRANGER_REFUSED                                                       \
+	"the daemon runs as user 12345, which network.user does not allow"
+
+static atomic_uint user_at_the_other_end; /* (uid_t)-1: nobody knows */
+
+int
+peer_user(int fd, uid_t *user)
+{
+	(void)fd;
+	*user = atomic_load(&user_at_the_other_end);
+	errno = ENOTCONN;
+	return *user == (uid_t)-1 ? -1 : 0;
+}
+
+#endif
