@@ -378,6 +378,42 @@ health_tend(struct health *health, uint64_t generation, int64_t now_ms)
 	return keepalive_due(&health->machine);
 }
 
+bool
+health_ask(struct health *health, uint64_t generation)
+{
+	uint8_t frame[PROBE_BYTES];
+	struct loan loan;
+	bool asks;
+
+	mutex_lock(&health->lock);
+	asks = health->mode == KEEPALIVE_PEER && health->over_tcp;
+	mutex_unlock(&health->lock);
+	if (!asks || link_borrow(health->link, &loan, 0) != LINK_READY)
+		return asks;
+	if (loan.generation == generation &&
+	    compose(health, generation, frame) && send_between(&loan, frame))
+		counter_add(&health->probes, 1);
+	link_return(&loan);
+	return true;
+}
+
+bool
+health_alive(struct health *health, uint64_t generation, int64_t since_ms)
+{
+	struct loan loan;
+	bool alive = false;
+	char byte;
+
+	if (atomic_load(&health->last_byte_ms) >= since_ms)
+		return true;
+	if (link_borrow(health->link, &loan, 0) != LINK_READY)
+		return false;
+	if (loan.generation == generation)
+		alive = recv(loan.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+	link_return(&loan);
+	return alive;
+}
+
 void
 health_reads(struct health *health)
 {

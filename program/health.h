@@ -1,7 +1,8 @@
 /* Finds silent death: drives the keepalive machine with what the copy threads
  * see, sends its probes, takes their answers out of the stream.
  *
- *      fwd-link   health_prepare(), health_tend()     decides and probes
+ *      fwd-link   health_prepare(), health_tend(),    decides and probes
+ *                 health_ask(), health_alive()
  *      fwd-down   health_heard(), health_consumes()   hears
  *      fwd-up     health_from_guest()                 learns
  *      main       health_configure(), health_report()
@@ -77,6 +78,14 @@ void health_prepare(struct health *health, int fd);
 /* Called when due; decides, probes, reports a death to the link. Returns when
  * to be called next, INT64_MAX: when the link's bell rings. */
 int64_t health_tend(struct health *health, uint64_t generation, int64_t now_ms);
+
+/* Another client wants the place of this generation's peer. True: the peer is
+ * a forwarder reached over TCP and keeps its place while it lives; it was sent
+ * a PING, if nobody else was writing. False: it needn't be asked. */
+bool health_ask(struct health *health, uint64_t generation);
+
+/* Whether a byte came from the peer since then, or waits to be read. */
+bool health_alive(struct health *health, uint64_t generation, int64_t since_ms);
 
 /* Around each recv(). */
 void health_reads(struct health *health);

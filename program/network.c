@@ -115,6 +115,28 @@ log_long_outage(const char *endpoint, const struct link_event *event)
 }
 
 static void
+address_text(const struct sockaddr *who, char *text, socklen_t room)
+{
+	const void *address =
+	    who->sa_family == AF_INET
+		? (const void *)&((const struct sockaddr_in *)who)->sin_addr
+		: (const void *)&((const struct sockaddr_in6 *)who)->sin6_addr;
+
+	if (!inet_ntop(who->sa_family, address, text, room))
+		snprintf(text, room, "?");
+}
+
+static void
+log_refused_client(const struct sockaddr *client, const char *reason)
+{
+	char text[INET6_ADDRSTRLEN];
+
+	address_text(client, text, sizeof(text));
+	log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
+	    "client refused address=%s reason=\"%s\"", text, reason);
+}
+
+static void
 log_event(const char *endpoint, const struct link_event *event)
 {
 	switch (event->kind) {
@@ -143,6 +165,9 @@ log_event(const char *endpoint, const struct link_event *event)
 		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
 		    "can't accept a client endpoint=%s error=\"%s\"", endpoint,
 		    event->reason);
+		break;
+	case LINK_EVENT_CLIENT_REFUSED:
+		log_refused_client(event->client, event->reason);
 		break;
 	case LINK_EVENT_DISTRUSTED:
 		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
@@ -206,25 +231,12 @@ on_tend(void *context, uint64_t generation, int64_t now_ms)
 	return health_tend(network->health, generation, now_ms);
 }
 
-static void
-address_text(const struct sockaddr *who, char *text, socklen_t room)
-{
-	const void *address =
-	    who->sa_family == AF_INET
-		? (const void *)&((const struct sockaddr_in *)who)->sin_addr
-		: (const void *)&((const struct sockaddr_in6 *)who)->sin6_addr;
-
-	if (!inet_ntop(who->sa_family, address, text, room))
-		snprintf(text, room, "?");
-}
-
 /* Without a list only this host may connect. No configuration listens elsewhere
  * without one, but during a reload the list is replaced before the listener. */
 static bool
 on_admit(void *context, const struct sockaddr *client)
 {
 	struct network *network = context;
-	char text[INET6_ADDRSTRLEN];
 	bool listed, admitted;
 
 	if (client->sa_family == AF_UNIX)
@@ -234,13 +246,26 @@ on_admit(void *context, const struct sockaddr *client)
 	admitted =
 	    cidr_list_holds(listed ? &network->allow : &cidr_loopback, client);
 	mutex_unlock(&network->lock);
-	if (!admitted) {
-		address_text(client, text, sizeof(text));
-		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
-		    "client refused address=%s reason=\"%s\"", text,
+	if (!admitted)
+		log_refused_client(client,
 		    listed ? "not in allow" : "no allow, and not loopback");
-	}
 	return admitted;
+}
+
+static bool
+on_ask(void *context, uint64_t generation)
+{
+	struct network *network = context;
+
+	return health_ask(network->health, generation);
+}
+
+static bool
+on_alive(void *context, uint64_t generation, int64_t since_ms)
+{
+	struct network *network = context;
+
+	return health_alive(network->health, generation, since_ms);
 }
 
 static void
@@ -289,6 +314,19 @@ network_open(struct network *network, const struct config *config,
 	return endpoint.listens && network->listen_fd < 0 ? -1 : 0;
 }
 
+/* A port of this host has no owner and no mode, as a socket's file has. */
+static void
+warn_of_loopback(const struct endpoint *endpoint)
+{
+	if (endpoint->listens && endpoint->kind == ENDPOINT_TCP &&
+	    cidr_list_holds_text(&cidr_loopback, endpoint->host))
+		log_line(LOG_LEVEL_WARN, LOG_LINK,
+		    "every local user can connect endpoint=listen-tcp:%s:%s "
+		    "hint=\"listen-unix:PATH lets in its owner only; ssh -L "
+		    "forwards it as well\"",
+		    endpoint->host, endpoint->port);
+}
+
 int
 network_start(struct network *network, const struct config *config)
 {
@@ -297,8 +335,11 @@ network_start(struct network *network, const struct config *config)
 		.event = on_event,
 		.greet = on_greet,
 		.tend = on_tend,
-		.admit = on_admit };
+		.admit = on_admit,
+		.ask = on_ask,
+		.alive = on_alive };
 
+	warn_of_loopback(&wanted.endpoint);
 	return dialler_start(&network->dialler, network->link, &wanted, &hooks);
 }
 
@@ -376,6 +417,8 @@ network_configure(struct network *network, const struct config *before,
 	endpoint_parse(&endpoint, config->network.endpoint, &fault);
 	if (moves && move(network, before, &endpoint, why) < 0)
 		return -1;
+	if (moves)
+		warn_of_loopback(&endpoint);
 	note_config(network, config);
 	wanted = wish(network, config);
 	dialler_configure(&network->dialler, &wanted);

@@ -22,7 +22,9 @@
  * reported as settled once it is proven or SETTLE_MS old.
  *
  * An endpoint that listens has no dials: a client's call makes the connection,
- * in any state, and ends the one before.
+ * in any state, and ends the one before. Where the peer that is connected has
+ * to be asked first, the client is accepted and waits for the verdict (see
+ * candidate.h); nobody else is accepted meanwhile.
  *
  * Only this thread installs connections; any thread may end one. */
 #include "reconnect/dialler.h"
@@ -116,11 +118,14 @@ later(int64_t a, int64_t b)
 }
 
 /* From when on a client may come in: even clients that come and go don't spin
- * this thread, nor does one that can't be let in. */
+ * this thread, nor does one that can't be let in; one at a time is judged. */
 static int64_t
 door_opens_ms(const struct dialler *dialler)
 {
-	return later(redial_spaced_ms(&dialler->redial), dialler->resume_ms);
+	int64_t opens_ms =
+	    later(redial_spaced_ms(&dialler->redial), dialler->resume_ms);
+
+	return later(opens_ms, dialler->candidate.due_ms);
 }
 
 /* Until the deadline, an order, the path's appearance, a client's call or,
@@ -232,6 +237,26 @@ trust_again(struct dialler *dialler)
 	link_return(&loan);
 }
 
+/* The client that waited for a verdict goes, or -1. */
+static int
+release_candidate(struct dialler *dialler)
+{
+	int fd = dialler->candidate_fd;
+
+	dialler->candidate_fd = -1;
+	candidate_leave(&dialler->candidate);
+	return fd;
+}
+
+static void
+drop_candidate(struct dialler *dialler)
+{
+	int fd = release_candidate(dialler);
+
+	if (fd >= 0)
+		close(fd);
+}
+
 static void
 apply(struct dialler *dialler, const struct dialler_settings *settings)
 {
@@ -241,6 +266,7 @@ apply(struct dialler *dialler, const struct dialler_settings *settings)
 	    settings->max_ms, settings->jitter_percent);
 	link_set_proof(dialler->link, settings->max_ms);
 	disarm(dialler);
+	drop_candidate(dialler); /* it may be judged otherwise now */
 	if (moved) {
 		dialler->client_waits =
 		    false;                /* at the listener that was closed */
@@ -405,13 +431,61 @@ accept_failed(struct dialler *dialler, int error)
 			.reason = strerror(error) });
 }
 
-/* The newest client is served: the one before may be half open, and would
- * never say so. */
+/* Ends the connection before this one, if that hasn't happened. */
+static void
+serve_client(struct dialler *dialler, int fd)
+{
+	struct link_view view;
+
+	link_fail(dialler->link, dialler->generation,
+	    "another client took its place");
+	link_look(dialler->link, &view);
+	if (view.state == LINK_STOPPED) {
+		close(fd);
+		return;
+	}
+	if (dialler->ended != dialler->generation)
+		note_loss(dialler, &view.loss);
+	link_dialled(dialler->link);
+	connected(dialler, fd);
+}
+
+/* True: the peer that is connected is asked first, and the client waits. */
+static bool
+hold_candidate(
+    struct dialler *dialler, int fd, const struct sockaddr_storage *client)
+{
+	const struct dialler_hooks *hooks = &dialler->hooks;
+	int64_t now_ms = clock_now_ms(); /* before the answer can come */
+	struct link_view view;
+
+	link_look(dialler->link, &view);
+	if (view.state != LINK_UP || !hooks->ask ||
+	    !hooks->ask(hooks->context, dialler->generation))
+		return false;
+	dialler->candidate_fd = fd;
+	dialler->candidate_from = *client;
+	candidate_come(&dialler->candidate, now_ms);
+	return true;
+}
+
+static void
+refuse_candidate(struct dialler *dialler)
+{
+	drop_candidate(dialler);
+	tell(dialler,
+	    &(struct link_event){ .kind = LINK_EVENT_CLIENT_REFUSED,
+		.generation = dialler->generation,
+		.reason = "the present one answers",
+		.client = (const struct sockaddr *)&dialler->candidate_from });
+}
+
+/* The newest client is served, unless the one before has to be asked: it may be
+ * half open, and would never say so. */
 static void
 take_client(struct dialler *dialler)
 {
 	struct sockaddr_storage client;
-	struct link_view view;
 	int fd = listen_accept(dialler->settings.listen_fd, &client);
 
 	dialler->client_waits = false;
@@ -424,17 +498,8 @@ take_client(struct dialler *dialler)
 		close(fd);
 		return;
 	}
-	link_fail(dialler->link, dialler->generation,
-	    "another client took its place");
-	link_look(dialler->link, &view);
-	if (view.state == LINK_STOPPED) {
-		close(fd);
-		return;
-	}
-	if (dialler->ended != dialler->generation)
-		note_loss(dialler, &view.loss);
-	link_dialled(dialler->link);
-	connected(dialler, fd);
+	if (!hold_candidate(dialler, fd, &client))
+		serve_client(dialler, fd);
 }
 
 /* Once an outage: whoever has named a wrong path would wait for ever. Returns
@@ -511,6 +576,35 @@ while_up(struct dialler *dialler, const struct link_view *view)
 	sleep_until(dialler, LINK_UP, due_ms);
 }
 
+/* Until the verdict the present generation goes on as ever. */
+static void
+while_judging(struct dialler *dialler, const struct link_view *view)
+{
+	const struct dialler_hooks *hooks = &dialler->hooks;
+	struct candidate *candidate = &dialler->candidate;
+
+	if (view->state != LINK_UP) {
+		serve_client(dialler, release_candidate(dialler));
+		return;
+	}
+	switch (candidate_check(candidate, clock_now_ms(),
+	    hooks->alive(
+		hooks->context, dialler->generation, candidate->since_ms))) {
+	case CANDIDATE_WAIT:
+		while_up(dialler, view);
+		break;
+	case CANDIDATE_ASK:
+		hooks->ask(hooks->context, dialler->generation);
+		break;
+	case CANDIDATE_REFUSE:
+		refuse_candidate(dialler);
+		break;
+	case CANDIDATE_ADMIT:
+		serve_client(dialler, release_candidate(dialler));
+		break;
+	}
+}
+
 static void *
 run(void *argument)
 {
@@ -526,7 +620,9 @@ run(void *argument)
 		link_look(dialler->link, &view);
 		if (view.state == LINK_STOPPED)
 			return NULL;
-		if (dialler->client_waits)
+		if (candidate_waits(&dialler->candidate))
+			while_judging(dialler, &view);
+		else if (dialler->client_waits)
 			take_client(dialler);
 		else if (view.state == LINK_UP)
 			while_up(dialler, &view);
@@ -545,6 +641,7 @@ dialler_start(struct dialler *dialler, struct link *link,
 		.hooks = *hooks,
 		.settings = *settings,
 		.watch = { .fd = -1, .target = -1 },
+		.candidate_fd = -1,
 		.suspended_ms = clock_suspended_ms(),
 		.appeared =
 		    true, /* the daemon may just be starting, as we are */
@@ -605,6 +702,7 @@ dialler_join(struct dialler *dialler)
 	resolver_abandon(&dialler->resolver);
 	if (dialler->settings.listen_fd >= 0)
 		close(dialler->settings.listen_fd);
+	drop_candidate(dialler);
 	watch_destroy(&dialler->watch);
 	condition_destroy(&dialler->heeded);
 	mutex_destroy(&dialler->lock);

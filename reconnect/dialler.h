@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "reconnect/candidate.h"
 #include "reconnect/dial.h"
 #include "reconnect/link.h"
 #include "reconnect/redial.h"
@@ -22,7 +23,8 @@ enum link_event_kind {
 	LINK_EVENT_LOST,        /* generation, up_ms, reason: an outage began */
 	LINK_EVENT_UNPROVEN,    /* the same, but it was a failed dial */
 	LINK_EVENT_LONG_OUTAGE, /* outage_ms, dials, reason, error: once each */
-	LINK_EVENT_ACCEPT_FAILED, /* reason: clients wait, none can come in */
+	LINK_EVENT_ACCEPT_FAILED,  /* reason: clients wait, none can come in */
+	LINK_EVENT_CLIENT_REFUSED, /* client, reason */
 	LINK_EVENT_DISTRUSTED, /* reason: a stranger's daemon answers; once */
 };
 
@@ -36,6 +38,7 @@ struct link_event {
 	bool settled; /* it was `again`, and LINK_EVENT_SETTLED was reported */
 	const char *reason;
 	int error; /* the errno of that reason, or 0 */
+	const struct sockaddr *client;
 };
 
 struct dialler_settings {
@@ -61,6 +64,12 @@ struct dialler_hooks {
 	int64_t (*tend)(void *context, uint64_t generation, int64_t now_ms);
 	/* Whether this client may come in; NULL: all may. */
 	bool (*admit)(void *context, const struct sockaddr *client);
+	/* A client came while this generation is up. True: its peer keeps its
+	 * place if it lives, and was asked for a sign of life; must not block.
+	 * False, or NULL: the newest client is served. */
+	bool (*ask)(void *context, uint64_t generation);
+	/* Whether that peer has shown life since then. */
+	bool (*alive)(void *context, uint64_t generation, int64_t since_ms);
 };
 
 struct dialler {
@@ -81,8 +90,11 @@ struct dialler {
 	struct redial redial;
 	struct resolver resolver;
 	struct watch watch;
-	bool armed;          /* the watch is */
-	bool client_waits;   /* at listen_fd */
+	bool armed;        /* the watch is */
+	bool client_waits; /* at listen_fd */
+	struct candidate candidate;
+	int candidate_fd; /* -1: no client waits for the verdict */
+	struct sockaddr_storage candidate_from;
 	int64_t resume_ms;   /* nobody is let in before; 0: last time it went */
 	bool appeared;       /* the path did, and wasn't dialled since */
 	uint64_t generation; /* the last one made */

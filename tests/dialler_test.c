@@ -116,6 +116,15 @@ expect_end(enum link_event_kind kind, uint64_t generation, const char *reason)
 }
 
 static void
+expect_end_of_candidate(const char *reason)
+{
+	struct link_event event = expect(LINK_EVENT_CLIENT_REFUSED);
+
+	ck_assert_str_eq(event.reason, reason);
+	ck_assert_int_eq(event.client->sa_family, AF_UNIX);
+}
+
+static void
 expect_no_more_events(void)
 {
 	pthread_mutex_lock(&record.lock);
@@ -910,6 +919,132 @@ START_TEST(a_client_who_may_not_come_in_any_more_is_shown_out_on_a_reload)
 }
 END_TEST
 
+/* ---- where the present client is asked before another takes its place ---- */
+
+static atomic_uint asks;
+static atomic_bool answers, ends_when_asked;
+
+static bool
+ask(void *context, uint64_t generation)
+{
+	ck_assert_ptr_eq(context, &record);
+	ck_assert_uint_ge(generation, 1);
+	if (ends_when_asked)
+		link_fail(&shared, generation, "it ended");
+	atomic_fetch_add(&asks, 1);
+	return true;
+}
+
+static bool
+is_alive(void *context, uint64_t generation, int64_t since_ms)
+{
+	ck_assert_ptr_eq(context, &record);
+	ck_assert_uint_ge(generation, 1);
+	ck_assert_int_le(since_ms, clock_now_ms());
+	return atomic_load(&answers);
+}
+
+static int
+first_of_those_asked(bool that_answers)
+{
+	int first;
+
+	hooks.ask = ask;
+	hooks.alive = is_alive;
+	atomic_store(&asks, 0);
+	atomic_store(&answers, that_answers);
+	listen_on("sock");
+	start();
+	first = call("sock");
+	expect_up(1, false);
+	return first;
+}
+
+static void
+await_ask(void)
+{
+	while (atomic_load(&asks) == 0)
+		sched_yield();
+}
+
+static void
+expect_hung_up(int fd)
+{
+	char byte;
+
+	ck_assert_int_eq(read(fd, &byte, 1), 0);
+	close(fd);
+}
+
+START_TEST(a_client_that_answers_keeps_its_place)
+{
+	int first = first_of_those_asked(true);
+
+	for (unsigned others = 1; others <= 3; others++) {
+		int other = call("sock");
+
+		expect_end_of_candidate("the present one answers");
+		expect_hung_up(other);
+		ck_assert_uint_eq(atomic_load(&asks), others);
+	}
+	ck_assert_int_eq(send(first, "x", 1, MSG_NOSIGNAL), 1);
+	while (!is_proven())
+		sched_yield();
+	close(first);
+	expect_end(LINK_EVENT_LOST, 1, "peer closed");
+}
+END_TEST
+
+START_TEST(a_client_that_answers_nothing_for_a_second_loses_its_place)
+{
+	int64_t began_ms = clock_now_ms();
+	int first = first_of_those_asked(false), second = call("sock");
+	char hello[5];
+
+	expect_end(LINK_EVENT_UNPROVEN, 1, "another client took its place");
+	expect_up(2, true);
+	ck_assert_int_ge(clock_now_ms() - began_ms, 1000);
+	ck_assert_uint_ge(atomic_load(&asks), CANDIDATE_ASKS);
+	ck_assert_int_eq(recv(second, hello, 5, MSG_WAITALL), 5);
+	close(first);
+	close(second);
+}
+END_TEST
+
+START_TEST(a_client_need_not_wait_for_one_that_is_gone)
+{
+	int first, second;
+
+	atomic_store(&ends_when_asked, true);
+	first = first_of_those_asked(false);
+	second = call("sock");
+	expect_end(LINK_EVENT_UNPROVEN, 1, "it ended");
+	expect_up(2, true);
+	ck_assert_uint_eq(atomic_load(&asks), 1);
+	close(first);
+	close(second);
+}
+END_TEST
+
+/* Who may come in may have changed: it has to call again. */
+START_TEST(a_client_that_waits_is_let_go_by_a_reload_and_by_the_end)
+{
+	int first = first_of_those_asked(false), second = call("sock");
+
+	await_ask();
+	settings.listen_fd = -1;
+	dialler_configure(&dialler, &settings);
+	expect_hung_up(second);
+	atomic_store(&asks, 0);
+	second = call("sock");
+	await_ask();
+	stop();
+	expect_hung_up(second);
+	expect_no_more_events();
+	close(first);
+}
+END_TEST
+
 /* A dial that hangs is told by nothing but its count. */
 static void
 await_dial(void)
@@ -1337,6 +1472,10 @@ listening(void)
 	add(tc, a_listener_that_is_told_to_stop_is_closed_and_can_come_back);
 	add(tc, a_client_that_waited_at_a_closed_listener_is_no_failure);
 	add(tc, a_client_who_may_not_come_in_any_more_is_shown_out_on_a_reload);
+	add(tc, a_client_that_answers_keeps_its_place);
+	add(tc, a_client_that_answers_nothing_for_a_second_loses_its_place);
+	add(tc, a_client_need_not_wait_for_one_that_is_gone);
+	add(tc, a_client_that_waits_is_let_go_by_a_reload_and_by_the_end);
 	return tc;
 }
 

@@ -564,6 +564,76 @@ START_TEST(a_late_call_about_an_older_generation_sends_nothing)
 }
 END_TEST
 
+/* ---- another client wants the peer's place ---- */
+
+START_TEST(a_forwarder_over_tcp_is_asked_whether_it_lives)
+{
+	uint8_t ping[PROBE_BYTES], expected[PROBE_BYTES];
+
+	watch_by_ping();
+	ck_assert(health_ask(&health, loan.generation));
+	ck_assert(sent(ping));
+	probe_ping(expected, frames_guest_mac, 1);
+	ck_assert_mem_eq(ping, expected, PROBE_BYTES);
+	ck_assert_uint_eq(counter_read(&health.probes), 1);
+	/* It moves no probe, and is none of those that may go unanswered. */
+	ck_assert_int_eq(tend(), time_ms + 5 * SECOND_MS);
+	ck_assert_uint_eq(health.machine.unanswered, 0);
+	config.keepalive.interval_ms = 0;
+	configure(KEEPALIVE_PEER, "tcp:localhost:7000", "");
+	ck_assert(health_ask(&health, loan.generation));
+	ck_assert(sent_any());
+	ck_assert(health_ask(&health, loan.generation - 1));
+	ck_assert(!sent_any());
+	mutex_lock(&loan.connection->writing);
+	ck_assert(health_ask(&health, loan.generation));
+	mutex_unlock(&loan.connection->writing);
+	ck_assert(!sent_any());
+}
+END_TEST
+
+static const struct {
+	enum keepalive_mode mode;
+	const char *endpoint;
+} unasked[] = {
+	{ KEEPALIVE_PEER, "listen-unix:/nowhere" },
+	{ KEEPALIVE_OFF, "listen-tcp:127.0.0.1:7000" },
+	{ KEEPALIVE_PASSIVE, "listen-tcp:127.0.0.1:7000" },
+	{ KEEPALIVE_ARP, "listen-tcp:127.0.0.1:7000" },
+	{ KEEPALIVE_AUTO, "listen-tcp:127.0.0.1:7000" },
+};
+
+START_TEST(any_other_peer_is_not_asked)
+{
+	configure(unasked[_i].mode, unasked[_i].endpoint, "192.168.105.1");
+	guest_says();
+	install();
+	tend();
+	ck_assert(!health_ask(&health, loan.generation));
+	ck_assert(!sent_any());
+}
+END_TEST
+
+START_TEST(a_peer_is_alive_if_a_byte_came_since_or_waits)
+{
+	uint8_t any[PROBE_BYTES] = { 0 };
+	char byte = 'x';
+
+	watch_by_ping();
+	consumes(any);
+	ck_assert(health_alive(&health, loan.generation, time_ms));
+	ck_assert(!health_alive(&health, loan.generation, time_ms + 1));
+	time_ms += 10;
+	ck_assert(!health_alive(&health, loan.generation, time_ms));
+	ck_assert_int_eq(send(peer, &byte, 1, 0), 1);
+	ck_assert(health_alive(&health, loan.generation, time_ms));
+	ck_assert(!health_alive(&health, loan.generation - 1, time_ms));
+	ck_assert_int_eq(recv(loan.fd, &byte, 1, 0), 1);
+	shutdown(peer, SHUT_WR); /* its end is no sign of life */
+	ck_assert(!health_alive(&health, loan.generation, time_ms));
+}
+END_TEST
+
 /* ---- answers ---- */
 
 START_TEST(the_answer_to_our_question_is_ours_the_guests_own_is_the_guests)
@@ -1026,6 +1096,18 @@ probes(void)
 }
 
 static TCase *
+rivals(void)
+{
+	TCase *tc = testing("another client");
+
+	tcase_add_test(tc, a_forwarder_over_tcp_is_asked_whether_it_lives);
+	tcase_add_loop_test(tc, any_other_peer_is_not_asked, 0,
+	    sizeof(unasked) / sizeof(*unasked));
+	tcase_add_test(tc, a_peer_is_alive_if_a_byte_came_since_or_waits);
+	return tc;
+}
+
+static TCase *
 answers(void)
 {
 	TCase *tc = testing("answers");
@@ -1078,6 +1160,7 @@ main(void)
 
 	suite_add_tcase(suite, modes());
 	suite_add_tcase(suite, probes());
+	suite_add_tcase(suite, rivals());
 	suite_add_tcase(suite, answers());
 	suite_add_tcase(suite, deaths());
 	suite_add_tcase(suite, moments());

@@ -314,6 +314,29 @@ START_TEST(a_strangers_daemon_is_told_once_with_what_to_do)
 }
 END_TEST
 
+START_TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload)
+{
+	char port[6], endpoint[32], why[NETWORK_WHY_BYTES];
+	static const char warning[] = "warn link: every local user can connect";
+
+	free_port(port);
+	snprintf(endpoint, sizeof(endpoint), "listen-tcp:127.0.0.1:%s", port);
+	if (_i == 0) {
+		strcpy(config.network.endpoint, endpoint);
+		ck_assert_int_eq(network_open(&network, &config, why), 0);
+	}
+	ck_assert_int_eq(network_start(&network, &config), 0);
+	ck_assert_uint_eq(log_count(warning), _i == 0);
+	configure(endpoint, "");
+	configure(endpoint, "127.0.0.1");
+	ck_assert_uint_eq(log_count(warning), 1);
+	configure("listen-unix:door", "");
+	configure("unix:sock", "");
+	ck_assert_uint_eq(log_count(warning), 1);
+	ck_assert_uint_eq(log_count(endpoint), 1);
+}
+END_TEST
+
 /* A command that is started would hold the port; a client that went away
  * between poll() and accept() would hold fwd-link. */
 START_TEST(a_listener_is_closed_on_exec_and_never_blocks)
@@ -363,6 +386,8 @@ admission(void)
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, without_a_list_only_this_host_may_connect);
 	tcase_add_test(tc, a_strangers_daemon_is_told_once_with_what_to_do);
+	tcase_add_loop_test(tc,
+	    listening_on_loopback_is_warned_of_at_start_and_by_a_reload, 0, 2);
 	tcase_add_loop_test(
 	    tc, a_listener_is_closed_on_exec_and_never_blocks, 0, 2);
 	return tc;

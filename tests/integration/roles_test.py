@@ -3,12 +3,14 @@ one host, between two, or through somebody else's tunnel."""
 
 from __future__ import annotations
 
+import collections
 import os
 import pwd
 import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -16,11 +18,12 @@ from typing import Callable, Optional, Sequence
 
 from errors_test import Configured
 from forwarder import Forwarder
-from harness import (NEEDS, Case, Process, expect, expect_equal, lacks_program,
-                     needs, wait_for, wait_until_equal)
+from harness import (NEEDS, Case, Failure, Process, expect, expect_equal,
+                     lacks_program, needs, wait_for, wait_until_equal)
 from peers import (NOBODY, Child, Connection, FakeDaemon, FakeGuest,
-                   descriptors, frame, framed, guest_on_path, header, lines_of,
-                   number_of, run_forwarder)
+                   descriptors, frame, framed, guest_on_path, header,
+                   is_announcement, lines_of, number_of, numbers,
+                   run_forwarder)
 from probes import Corner, fall_silent
 
 LOOPBACK = "127.0.0.1"
@@ -186,6 +189,21 @@ def new_client_takes_the_place_of_one_that_is_half_open(case: Case):
              ["network"]["generation"] == 2)
     expect_both_ways(server.guest, client, 3)
     expect(time.monotonic() - called < 1, "expected the change at once")
+    expect(any(REPLACED in line for line in server.log_lines(LOST)),
+           "expected to be told")
+
+
+@needs()
+def new_client_takes_the_place_of_a_forwarder_that_is_silent(case: Case):
+    server = on_port(case, ["keepalive.mode=peer"])
+    gone = server.call()
+    expect_both_ways(server.guest, gone, 1)
+    fall_silent(gone.socket)
+    called = time.monotonic()
+    client = server.call()
+    expect_equal("announcement", is_announcement(client.next_any()), True)
+    expect(time.monotonic() - called > 0.9, "expected it to be asked first")
+    expect_both_ways(server.guest, client, 2)
     expect(any(REPLACED in line for line in server.log_lines(LOST)),
            "expected to be told")
 
@@ -497,6 +515,72 @@ def two_forwarders_make_a_link_that_outlives_both(case: Case):
                 killed.path))
             killed.guest.send(frame(0))
             link.expect_frames(2)
+
+
+FLOOD_PER_SECOND = 5000
+FLOOD_FRAMES = 400
+
+
+def call_for_ever(tell: Callable, port: int) -> None:
+    """Connects as a stranger would who wants the peer's place. The newest hundred
+    of its connections are open, none leaves its port behind."""
+    calls: collections.deque = collections.deque()
+    due = time.monotonic()
+    while True:
+        for _ in range(FLOOD_PER_SECOND // 500):
+            client = socket.socket()
+            client.setblocking(False)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                              struct.pack("ii", 1, 0))
+            client.connect_ex((LOOPBACK, port))
+            calls.append(client)
+            if len(calls) > 100:
+                calls.popleft().close()
+        tell(b"x" * (FLOOD_PER_SECOND // 500))
+        due = max(due + 0.002, time.monotonic() - 0.01)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+@needs()
+def strangers_that_call_in_floods_do_not_take_a_peers_place(case: Case):
+    port = free_port()
+    link = Link(case, f"listen-tcp:{LOOPBACK}:{port}", f"tcp:{LOOPBACK}:{port}",
+                ["keepalive.mode=peer", "network.hold=forever"])
+    link.expect_frames(1)
+    for side in (link.near, link.far):
+        side.guest.drain()
+    probes = link.far.status()["keepalive"]["probes"]
+    started = time.monotonic()
+    strangers = case.own(Child(call_for_ever, port))
+    sent = list(range(2, 2 + FLOOD_FRAMES))
+    came: dict[str, list[int]] = {"near": [], "far": []}
+
+    def all_came() -> bool:
+        for side in (link.near, link.far):
+            came[side.name] += numbers([one for one in side.guest.drain()
+                                        if not is_announcement(one)])
+        return all(len(frames) >= len(sent) for frames in came.values())
+
+    for number in sent:
+        for side in (link.near, link.far):
+            side.guest.send(frame(number))
+        time.sleep(0.01)
+        all_came()
+    try:
+        wait_for("all frames", all_came)
+    except Failure:
+        pass  # which of them is said below
+    for name, frames in came.items():
+        expect_equal(f"frames that reached {name}", frames, sent)
+    seconds = time.monotonic() - started
+    strangers.kill()
+    expect(len(strangers.hear()) > 1000, "expected many calls")
+    status = link.far.status()
+    expect_equal("generation", status["network"]["generation"], 1)
+    expect(status["keepalive"]["probes"] - probes <= 5 * seconds + 2,
+           f"expected few PINGs, found {status['keepalive']['probes']}")
+    told = lines_of(link.far.forwarder.log_text(), REFUSED)
+    expect(told and "the present one answers" in told[0], str(told))
 
 
 # --- somebody else's tunnel ---------------------------------------------------
