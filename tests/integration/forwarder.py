@@ -38,11 +38,13 @@ class Forwarder:
     """A forwarder with a control socket. Started when this returns."""
 
     def __init__(self, folder: Path, network: str, guest: str,
-                 options: Sequence[str] = (), name: str = "forwarder") -> None:
+                 options: Sequence[str] = (), name: str = "forwarder",
+                 identity: Optional[dict] = None) -> None:
         self.control = folder / f"{name}-control.sock"
         self.log = folder / f"{name}.log"
         self.process = Process(
-            command_line(self.control, network, guest, options), self.log)
+            command_line(self.control, network, guest, options), self.log,
+            **(identity or {}))
         try:
             wait_for("the forwarder to answer on its control socket",
                      lambda: not self.process.alive()
