@@ -255,7 +255,8 @@ set_choice(
 static bool
 set_user(const char *text, int64_t *field, char *fault)
 {
-	const struct passwd *user = NULL;
+	struct passwd entry, *user = NULL;
+	char room[16 * 1024]; /* for what is in the entry */
 	const char *end = text;
 
 	if (*text == '\0') {
@@ -265,8 +266,8 @@ set_user(const char *text, int64_t *field, char *fault)
 	if (read_digits(&end, 10, field) && *end == '\0') {
 		if (*field < (uid_t)CONFIG_NO_USER)
 			return true;
-	} else {
-		user = getpwnam(text);
+	} else if (getpwnam_r(text, &entry, room, sizeof(room), &user) != 0) {
+		user = NULL;
 	}
 	if (user == NULL) {
 		snprintf(fault, CONFIG_FAULT_BYTES,
