@@ -388,7 +388,8 @@ health_ask(struct health *health, uint64_t generation)
 	mutex_lock(&health->lock);
 	asks = health->mode == KEEPALIVE_PEER && health->over_tcp;
 	mutex_unlock(&health->lock);
-	if (!asks || link_borrow(health->link, &loan, 0) != LINK_READY)
+	if (!asks ||
+	    link_borrow(health->link, &loan, LINK_NO_WAIT) != LINK_READY)
 		return asks;
 	if (loan.generation == generation &&
 	    compose(health, generation, frame) && send_between(&loan, frame))
@@ -406,7 +407,7 @@ health_alive(struct health *health, uint64_t generation, int64_t since_ms)
 
 	if (atomic_load(&health->last_byte_ms) >= since_ms)
 		return true;
-	if (link_borrow(health->link, &loan, 0) != LINK_READY)
+	if (link_borrow(health->link, &loan, LINK_NO_WAIT) != LINK_READY)
 		return false;
 	if (loan.generation == generation)
 		alive = recv(loan.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;

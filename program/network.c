@@ -81,8 +81,10 @@ hint(int error)
 	case ECONNREFUSED:
 		return "nobody listens there: is the daemon running?";
 	case EACCES:
-	case EPERM:
 		return "may this user connect to that socket?";
+	case EPERM:
+		return "others may write to its folder: use a private one, or "
+		       "set network.user";
 	case EAGAIN:
 		return "is the daemon frozen?";
 	case ETIMEDOUT:

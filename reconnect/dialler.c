@@ -230,7 +230,7 @@ trust_again(struct dialler *dialler)
 	dialler->told_distrust = false;
 	if (settings->endpoint.listens ||
 	    settings->endpoint.kind != ENDPOINT_UNIX ||
-	    link_borrow(dialler->link, &loan, 0) != LINK_READY)
+	    link_borrow(dialler->link, &loan, LINK_NO_WAIT) != LINK_READY)
 		return;
 	if (!dial_trusts(settings->endpoint.path, loan.fd, settings->user, why))
 		link_fail(dialler->link, loan.generation, why);
