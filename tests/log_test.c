@@ -362,6 +362,7 @@ START_TEST(a_reader_that_shares_a_nonblocking_descriptor_gets_every_line)
 	ck_assert_int_eq(log_start(), 0);
 	for (int i = 0; i < 10; i++)
 		log_line(LOG_LEVEL_INFO, LOG_LINK, "line %d of few", i);
+	log_finish(); /* gives it the time to be refused */
 	read_until(reader, "line 9 of few\n");
 	for (int i = 0; i < 10; i++) {
 		char line[32];

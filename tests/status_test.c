@@ -483,10 +483,13 @@ static const struct {
 	uint64_t frames;
 	const char *rate;
 } anew[] = {
-	{ 4711, 12000, 1010, "        5 frames/s" },
-	{ 4711, 12000, 990, "        0 frames/s" },  /* counts backwards */
-	{ 4712, 12000, 2400, "      200 frames/s" }, /* another one, older */
-	{ 4711, 2000, 3000, "     1500 frames/s" },  /* its number again */
+	{ 4711, 12000, 1010, "guest->network        5 frames/s" },
+	{ 4711, 12000, 990,
+	    "guest->network        0 frames/s" }, /* counts backwards */
+	{ 4712, 12000, 2400,
+	    "guest->network      200 frames/s" }, /* another one, older */
+	{ 4711, 2000, 3000,
+	    "guest->network     1500 frames/s" }, /* its number again */
 };
 
 START_TEST(rates_are_of_one_forwarder)
