@@ -106,9 +106,10 @@ SUITES := $(patsubst %.c,$(B)/%,$(if $(T),tests/$(T)_test.c,$(TEST_SOURCES)))
 HELPERS := $(patsubst %.c,$(B)/%,$(HELPER_SOURCES))
 SUPPORT := $(patsubst %.c,$(B)/%.o,$(SUPPORT_SOURCES))
 
-# A sanitizer's first finding ends the process, wherever it runs.
+# A sanitizer's first finding ends the process, wherever it runs. By itself
+# ThreadSanitizer would sleep for a second at the end of a program with threads.
 ifneq ($(SAN),)
-TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1
+TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1:atexit_sleep_ms=0
 ASAN_OPTIONS ?= halt_on_error=1:detect_stack_use_after_return=1
 UBSAN_OPTIONS ?= halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS ASAN_OPTIONS UBSAN_OPTIONS

@@ -340,10 +340,10 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@needs()
+@needs("plain-build")
 def stops_when_poll_fails_and_does_not_spin_before(case: Case):
     """poll() fails with EINVAL when it is given more descriptors than the
-    process may have by now."""
+    process may have by now. (A sanitizer then can't look for leaks.)"""
     bridge = Bridge(case)
     bridge.meet()
     hard = resource.prlimit(bridge.pid, resource.RLIMIT_NOFILE)[1]
