@@ -40,8 +40,8 @@ struct field {
 
 /* clang-format off */
 static const struct field fields[] = {
-	{ TEXT(name) },
 	{ TEXT(version), .label = "version" },
+	{ TEXT(name) },
 	{ NUMBER(pid) },
 	{ NUMBER(uptime_ms), GAUGE("uptime_seconds", 3,
 	  "Time since the forwarder started.") },

@@ -14,8 +14,8 @@
 #define STATUS_NAME_BYTES 64
 
 struct status {
-	char name[STATUS_NAME_BYTES];
 	char version[32];
+	char name[STATUS_NAME_BYTES];
 	uint64_t pid;
 	uint64_t uptime_ms;
 	struct {

@@ -70,7 +70,7 @@ START_TEST(json_is_the_contract_to_the_letter)
 
 	status_json(&t, &s);
 	ck_assert_str_eq(bytes,
-	    "{\"name\":\"vm1\",\"version\":\"0.1.0\",\"pid\":4711,\"uptime_"
+	    "{\"version\":\"0.1.0\",\"name\":\"vm1\",\"pid\":4711,\"uptime_"
 	    "ms\":7500123,"
 	    "\"guest\":{\"endpoint\":\"unixgram:/run/guest.sock\","
 	    "\"peer\":\"/run/vm1.sock\",\"mac\":\"52:54:00:12:34:56\"},"
