@@ -110,6 +110,7 @@ SUPPORT := $(patsubst %.c,$(B)/%.o,$(SUPPORT_SOURCES))
 # ThreadSanitizer would sleep for a second at the end of a program with threads.
 ifneq ($(SAN),)
 TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1:atexit_sleep_ms=0
+TSAN_OPTIONS := $(TSAN_OPTIONS):suppressions='$(CURDIR)/tools/tsan.suppressions'
 ASAN_OPTIONS ?= halt_on_error=1:detect_stack_use_after_return=1
 UBSAN_OPTIONS ?= halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS ASAN_OPTIONS UBSAN_OPTIONS
@@ -122,7 +123,7 @@ V ?=
 Q := $(if $(V),,@)
 say = @$(if $(V),:,echo "  $(1)")
 # For the programs that test and measure.
-RUN := BUILD='$(CURDIR)/$(B)' FORWARDER='$(CURDIR)/$(B)/forwarder'
+RUN := $(if $(SAN),SKIP="plain-build $(SKIP)") BUILD='$(CURDIR)/$(B)' FORWARDER='$(CURDIR)/$(B)/forwarder'
 
 all: $(B)/forwarder ## build ./forwarder (SAN=, PORTABLE=1: only build/VARIANT/forwarder)
 ifeq ($(VARIANT),plain)

@@ -145,10 +145,14 @@ sleep_until(struct dialler *dialler, enum link_state state, int64_t deadline_ms)
 		{ .fd = state == LINK_UP ? dialler->link->bell.fds[0] : -1,
 		    .events = POLLIN },
 	};
+	int ready;
 
 	if (listens && !open)
 		deadline_ms = earlier(deadline_ms, opens_ms);
-	if (poll(fds, 4, wait_timeout(deadline_ms)) <= 0)
+	ready = poll(fds, 4, wait_timeout(deadline_ms));
+	if (ready < 0 && errno != EINTR)
+		wait_pause(WAIT_ERROR_MS);
+	if (ready <= 0)
 		return;
 	if (fds[1].revents && watch_appeared(&dialler->watch)) {
 		dialler->appeared = true;

@@ -9,7 +9,7 @@ const char *__tsan_default_suppressions(void);
 const char *
 __tsan_default_suppressions(void)
 {
-	return "race:connect\n";
+	return "race:interceptor_connect$\n";
 }
 
 #endif
