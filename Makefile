@@ -162,7 +162,7 @@ define need_tools
 echo '#include <stdio.h>' | $(CC) -E -x c - >/dev/null 2>&1 || \
 	missing=" a C compiler with its headers ($(CC)),"; \
 $(if $(LIBS),:,command -v $(PKG_CONFIG) >/dev/null || \
-	missing="$$missing pkg-config ($(PKG_CONFIG)),"; \
+	missing="$$missing $(PKG_CONFIG),"; \
 	missing="$$missing inih,"); \
 test -z "$$missing" || { \
 	echo "building needs$${missing%,}: run make setup" >&2; exit 1; }
