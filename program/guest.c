@@ -269,7 +269,7 @@ examine(const struct sockaddr_un *address, socklen_t length, const char *path,
 /* Connects fd to the file that stands at the path before and after, which is
  * told. UNANSWERED comes with errno. */
 static enum attempt
-connect_to(struct guest *guest, const struct sockaddr_un *address,
+try_address(struct guest *guest, const struct sockaddr_un *address,
     socklen_t length, const char *path, struct stat *file) NEEDS(guest->lock)
 {
 	enum attempt attempt = examine(address, length, path, file);
@@ -305,7 +305,7 @@ attach(struct guest *guest, const struct sockaddr_un *address, socklen_t length)
 	guest->unwatched =
 	    peer_watch_set(&guest->watch, file_path) < 0 ? errno : 0;
 	empty_queue(guest);
-	attempt = connect_to(guest, address, length, path, &file);
+	attempt = try_address(guest, address, length, path, &file);
 	if (attempt != CONNECTED)
 		return attempt;
 	guest->peer = *address;
