@@ -14,7 +14,9 @@
 /* Not all who knock at once are served at once. */
 #define BACKLOG 64
 
-#define LOCK_TRIES 100
+/* What a start waits for the folder's lock, 100 ms in all: two processes that
+ * replace a stale socket hold it for microseconds. */
+#define LOCK_TRIES 10
 #define LOCK_WAIT_MS 10
 
 static int
@@ -27,11 +29,10 @@ refuse(
 	return -1;
 }
 
-/* A folder's lock, so that of two processes that find the same stale socket
- * the second doesn't remove what the first has just bound. Whoever else locks
- * the folder (systemd-tmpfiles is told so to keep out) delays a start by
- * LOCK_TRIES * LOCK_WAIT_MS and no more.
- * Returns a descriptor to close, or -1: then go on without. */
+/* Locks the path's folder, so that of two processes that find the same stale
+ * socket the second doesn't remove what the first has just bound. Anybody who
+ * may read the folder can hold its lock, so there is a limit to the wait.
+ * Returns a descriptor to close, or -1: go on without the lock. */
 static int
 lock_folder(const char *path)
 {
@@ -54,45 +55,42 @@ lock_folder(const char *path)
 	return fd;
 }
 
-/* What connect() says of the socket at the address. Connecting is the only
- * question that a live one's kernel answers: a stream that listens accepts or
- * has a full backlog, a datagram socket with a peer says EPERM. */
+/* What connect() says of the socket at the address: ECONNREFUSED if no process
+ * has it open. Only a datagram socket may ask. To a live stream socket it is of
+ * the wrong type (EPROTOTYPE), where a stream would become its newest client;
+ * to a live datagram socket, connecting means nothing. */
 static int
-ask(int type, const struct sockaddr_un *address)
+ask(const struct sockaddr_un *address)
 {
-	int fd = socket(AF_UNIX, type, 0);
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
 	int error = 0;
 
 	if (fd < 0)
 		return errno;
-	fcntl(fd, F_SETFL, O_NONBLOCK);
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
 		error = errno;
 	close(fd);
 	return error;
 }
 
-/* Removes a socket that refuses connections; anything else stays. */
+/* What stands at the path. Returns 0 if it is a stale socket or gone, or else
+ * -1 with the reason. */
 static int
-clear(int type, const struct sockaddr_un *address, char *why, size_t why_size)
+expect_stale(const struct sockaddr_un *address, char *why, size_t why_size)
 {
 	const char *path = address->sun_path;
-	int error = ask(type, address);
+	int error = ask(address);
 	struct stat file;
 
 	if (lstat(path, &file) == 0 && !S_ISSOCK(file.st_mode))
 		return refuse(why, why_size, path, EEXIST,
 		    "there is a file that is no socket");
-	if (error == ENOENT)
+	if (error == ECONNREFUSED || error == ENOENT)
 		return 0;
 	if (error == EACCES)
 		return refuse(why, why_size, path, error, NULL);
-	if (error != ECONNREFUSED)
-		return refuse(why, why_size, path, EADDRINUSE,
-		    "in use by another process that runs");
-	if (unlink(path) < 0 && errno != ENOENT)
-		return refuse(why, why_size, path, errno, NULL);
-	return 0;
+	return refuse(why, why_size, path, EADDRINUSE,
+	    "in use by another process that runs");
 }
 
 /* The file is made with these bits: chmod() after bind() would leave a moment
@@ -109,24 +107,54 @@ bind_with_mode(int fd, const struct sockaddr_un *address, mode_t mode)
 }
 
 static int
-bind_locked(int fd, int type, const struct sockaddr_un *address, mode_t mode,
-    char *why, size_t why_size)
+bind_failed(const struct sockaddr_un *address, char *why, size_t why_size)
 {
-	int result = bind_with_mode(fd, address, mode);
+	int error = errno;
+	const char *reason = NULL;
 
-	if (result < 0 && errno == EADDRINUSE) {
-		if (clear(type, address, why, why_size) < 0)
+	if (error == ENOENT)
+		reason = "its folder doesn't exist (make it, or name "
+			 "another path)";
+	else if (error == EADDRINUSE)
+		reason = "in use by another process that runs";
+	return refuse(why, why_size, address->sun_path, error, reason);
+}
+
+/* Removes the stale socket at the path and binds in its place. What stands
+ * there is looked at again under the lock: another process may just have
+ * replaced it. */
+static int
+replace_stale(int fd, const struct sockaddr_un *address, mode_t mode, char *why,
+    size_t why_size)
+{
+	int lock, result;
+
+	if (expect_stale(address, why, why_size) < 0)
+		return -1;
+	lock = lock_folder(address->sun_path);
+	result = expect_stale(address, why, why_size);
+	if (result == 0 && unlink(address->sun_path) < 0 && errno != ENOENT)
+		result = refuse(why, why_size, address->sun_path, errno, NULL);
+	if (result == 0 && bind_with_mode(fd, address, mode) < 0)
+		result = bind_failed(address, why, why_size);
+	if (lock >= 0)
+		close(lock);
+	return result;
+}
+
+static int
+bind_and_listen(int fd, int type, const struct sockaddr_un *address,
+    mode_t mode, char *why, size_t why_size)
+{
+	if (bind_with_mode(fd, address, mode) < 0) {
+		if (errno != EADDRINUSE)
+			return bind_failed(address, why, why_size);
+		if (replace_stale(fd, address, mode, why, why_size) < 0)
 			return -1;
-		result = bind_with_mode(fd, address, mode);
 	}
-	if (result == 0 && type == SOCK_STREAM)
-		result = listen(fd, BACKLOG);
-	if (result == 0)
-		return 0;
-	return refuse(why, why_size, address->sun_path, errno,
-	    errno == ENOENT ? "its folder doesn't exist (make it, or name "
-			      "another path)"
-			    : NULL);
+	if (type == SOCK_STREAM && listen(fd, BACKLOG) < 0)
+		return refuse(why, why_size, address->sun_path, errno, NULL);
+	return 0;
 }
 
 int
@@ -135,9 +163,11 @@ unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct stat made;
-	int fd, lock, result;
+	int fd;
 
 	*file = (struct unix_file){ 0 };
+	if (path[0] == '\0') /* or it would be bound to no file */
+		return refuse(why, why_size, path, ENOENT, NULL);
 	if (strlen(path) >= sizeof(address.sun_path))
 		return refuse(why, why_size, path, ENAMETOOLONG,
 		    "too long for the path of a socket");
@@ -146,28 +176,30 @@ unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 	if (fd < 0)
 		return refuse(why, why_size, path, errno, NULL);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	lock = lock_folder(path);
-	result = bind_locked(fd, type, &address, mode, why, why_size);
-	if (lock >= 0)
-		close(lock);
-	if (result == 0 && lstat(path, &made) < 0)
-		result = refuse(why, why_size, path, errno, NULL);
-	if (result == 0) {
-		strcpy(file->path, path);
+	if (bind_and_listen(fd, type, &address, mode, why, why_size) < 0)
+		return socket_give_up(fd);
+	strcpy(file->path, path);
+	/* Gone already? Then it is as if it went a moment later. */
+	if (lstat(path, &made) == 0) {
 		file->device = made.st_dev;
 		file->inode = made.st_ino;
-		return fd;
 	}
-	return socket_give_up(fd);
+	return fd;
+}
+
+bool
+unix_file_stands(const struct unix_file *file)
+{
+	struct stat there;
+
+	return file->path[0] != '\0' && lstat(file->path, &there) == 0 &&
+	       there.st_dev == file->device && there.st_ino == file->inode;
 }
 
 void
 unix_file_remove(struct unix_file *file)
 {
-	struct stat there;
-
-	if (file->path[0] != '\0' && lstat(file->path, &there) == 0 &&
-	    there.st_dev == file->device && there.st_ino == file->inode)
+	if (unix_file_stands(file))
 		unlink(file->path);
 	file->path[0] = '\0';
 }

@@ -3,6 +3,7 @@
 #ifndef RECONNECT_UNIX_BIND_H
 #define RECONNECT_UNIX_BIND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -21,6 +22,9 @@ struct unix_file {
  * Returns the descriptor, or -1 with errno and the reason in `why`. */
 int unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
     char *why, size_t why_size);
+
+/* Whether the file is there and still ours. */
+bool unix_file_stands(const struct unix_file *file);
 
 /* Removes the file if it is still ours. Call it before the descriptor is
  * closed: until then the inode can't become another file's. */

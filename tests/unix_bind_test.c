@@ -1,9 +1,12 @@
 /* UNIX_BIND_RACES=2000: how often two processes race for one path. */
 #include "reconnect/unix_bind.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,6 +192,30 @@ START_TEST(a_living_one_with_a_full_backlog_is_left_alone)
 }
 END_TEST
 
+/* To ask by connecting would make us its newest client. */
+START_TEST(a_living_one_is_asked_without_calling_it)
+{
+	int theirs = stranger(SOCK_STREAM, "here");
+	struct pollfd call = { .fd = theirs, .events = POLLIN };
+
+	refused(types[_i], "here", EADDRINUSE,
+	    "in use by another process that runs");
+	ck_assert_int_eq(poll(&call, 1, 0), 0);
+	close(theirs);
+}
+END_TEST
+
+/* Of another forwarder, between its bind() and its listen(). */
+START_TEST(a_stream_socket_that_does_not_listen_yet_is_left_alone)
+{
+	int theirs = bound_unix("here");
+
+	refused(types[_i], "here", EADDRINUSE,
+	    "in use by another process that runs");
+	close(theirs);
+}
+END_TEST
+
 /* The kernel lets only the peer connect to it. */
 START_TEST(a_living_datagram_socket_with_a_peer_is_left_alone)
 {
@@ -341,6 +368,35 @@ START_TEST(our_file_is_removed_once)
 }
 END_TEST
 
+/* What a cleaner removes between bind() and our look at it. */
+static const char *removed_at_listen;
+
+int
+listen(int fd, int backlog)
+{
+	int (*real)(int, int) = dlsym(RTLD_NEXT, "listen");
+
+	if (removed_at_listen)
+		ck_assert_int_eq(unlink(removed_at_listen), 0);
+	removed_at_listen = NULL;
+	return real(fd, backlog);
+}
+
+START_TEST(a_file_that_is_removed_at_once_is_no_failure)
+{
+	int fd;
+
+	removed_at_listen = "here";
+	fd = bound(SOCK_STREAM, "here");
+	ck_assert_str_eq(file.path, "here");
+	ck_assert(!unix_file_stands(&file));
+	close(stranger(SOCK_STREAM, "here"));
+	unix_file_remove(&file);
+	ck_assert(exists("here"));
+	close(fd);
+}
+END_TEST
+
 START_TEST(anothers_file_at_our_path_is_left_alone)
 {
 	int fd = bound(types[_i], "here"), other;
@@ -365,15 +421,28 @@ START_TEST(a_file_that_somebody_moved_is_not_looked_for)
 }
 END_TEST
 
-/* Whoever may read the folder can lock it. */
+static void
+stop_waiting(int number)
+{
+	(void)number;
+	ck_abort_msg("a stranger's lock holds us up");
+}
+
+/* Whoever may read the folder can lock it. A forwarder has three sockets, and
+ * waits for 0.1 s for each; the rest is room for a slow machine. */
 START_TEST(a_folder_that_somebody_keeps_locked_holds_nobody_up)
 {
-	int folder = open(".", O_RDONLY), fd;
+	static const char *const names[] = { "a", "b", "c" };
+	int folder = open(".", O_RDONLY);
 
 	ck_assert_int_eq(flock(folder, LOCK_EX), 0);
-	leave_stale(SOCK_STREAM, "here");
-	fd = bound(SOCK_STREAM, "here");
-	close(fd);
+	for (int i = 0; i < 3; i++)
+		leave_stale(SOCK_STREAM, names[i]);
+	signal(SIGALRM, stop_waiting);
+	alarm(2);
+	for (int i = 0; i < 3; i++)
+		close(bound(SOCK_STREAM, names[i]));
+	alarm(0);
 	close(folder);
 }
 END_TEST
@@ -468,6 +537,9 @@ taken(void)
 	tcase_add_loop_test(tc, what_a_dead_process_left_is_replaced, 0, 4);
 	tcase_add_loop_test(
 	    tc, the_socket_of_a_living_process_is_left_alone, 0, 4);
+	tcase_add_loop_test(tc, a_living_one_is_asked_without_calling_it, 0, 2);
+	tcase_add_loop_test(
+	    tc, a_stream_socket_that_does_not_listen_yet_is_left_alone, 0, 2);
 	tcase_add_test(tc, a_living_one_with_a_full_backlog_is_left_alone);
 	tcase_add_test(tc, a_living_datagram_socket_with_a_peer_is_left_alone);
 	tcase_add_loop_test(tc, our_own_that_lives_is_left_alone_too, 0, 2);
@@ -484,6 +556,7 @@ removal(void)
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_loop_test(tc, our_file_is_removed_once, 0, 2);
+	tcase_add_test(tc, a_file_that_is_removed_at_once_is_no_failure);
 	tcase_add_loop_test(tc, anothers_file_at_our_path_is_left_alone, 0, 2);
 	tcase_add_loop_test(
 	    tc, a_file_that_somebody_moved_is_not_looked_for, 0, 2);
