@@ -52,6 +52,21 @@ control_open(struct control *c, const char *path, char *why, size_t size)
 	return -1;
 }
 
+int
+control_bind_again(struct control *c, char *why, size_t size)
+{
+	struct unix_file file;
+	int fd = unix_bind(&file, SOCK_STREAM, c->file.path, 0600, why, size);
+
+	if (fd < 0)
+		return -1;
+	control_set_flags(fd, true);
+	close(c->fd);
+	c->fd = fd;
+	c->file = file;
+	return 0;
+}
+
 static void
 drop(struct control_client *client)
 {

@@ -46,6 +46,10 @@ struct control_answers {
  * alone. Returns 0, or -1 and the reason; closed, it can be served as well. */
 int control_open(struct control *c, const char *path, char *why, size_t size);
 
+/* Listens at the same path with a new socket, after its file was removed. Those
+ * who are connected stay. Returns 0, or -1 and the reason: nothing changed. */
+int control_bind_again(struct control *c, char *why, size_t size);
+
 /* Ends all connections and removes the socket, if it's still ours. */
 void control_close(struct control *c);
 

@@ -1,6 +1,7 @@
 /* Threads, and who may do what:
  *
- *      main      signals, control socket, the guest's socket file, reload
+ *      main      signals, control socket, reload, the files of our sockets and
+ *                of the guest's
  *      fwd-up    guest -> network                       (up.c)
  *      fwd-down  network -> guest                       (down.c)
  *      fwd-link  makes connections, keeps watch on them (reconnect/dialler.c)
@@ -8,7 +9,8 @@
  *
  * Shared: the link, the guest, the network and the keepalive, each with a lock
  * of its own; tuning and counters are atomics with one writer each.
- * Lock order: nobody ever holds two of them. */
+ * Lock order: nobody ever holds two of them, but for the one inside
+ * reconnect/file_watch.c, which is taken last. */
 #include "program/daemon.h"
 
 #include <errno.h>
@@ -26,9 +28,12 @@
 #include "program/render.h"
 #include "program/report.h"
 #include "program/signals.h"
+#include "program/socket_keeper.h"
 #include "program/threads.h"
 #include "reconnect/clock.h"
 #include "reconnect/wait.h"
+
+enum { KEEP_GUEST, KEEP_NETWORK, KEEP_CONTROL, KEEPERS };
 
 struct daemon {
 	const struct options *options;
@@ -45,6 +50,8 @@ struct daemon {
 	struct control control;
 	struct command command;
 	int poll_error; /* errno, logged; 0: poll() works */
+	struct socket_keeper keepers[KEEPERS];
+	struct doorbell files; /* rings for the keepers */
 	bool ending;
 	int status; /* to exit with */
 };
@@ -166,6 +173,8 @@ on_signal(struct daemon *daemon, const struct signal_note *note)
 	switch (note->number) {
 	case SIGHUP:
 		reload(daemon);
+		for (int i = 0; i < KEEPERS; i++)
+			socket_keeper_stir(&daemon->keepers[i]);
 		break;
 	case SIGUSR1:
 		report_fill(&daemon->report, &now);
@@ -229,12 +238,99 @@ on_status(void *context, struct status *out)
 	report_fill(context, out);
 }
 
-enum { POLL_SIGNALS, POLL_ENDED, POLL_GUEST, POLL_GUEST_FILE, POLL_CONTROL };
+static int
+bind_guest_again(void *context, char *why, size_t why_size)
+{
+	struct daemon *daemon = context;
+
+	return guest_bind_again(&daemon->guest, why, why_size);
+}
+
+static int
+bind_network_again(void *context, char *why, size_t why_size)
+{
+	struct daemon *daemon = context;
+
+	return network_bind_again(
+	    &daemon->network, &daemon->config, why, why_size);
+}
+
+static int
+bind_control_again(void *context, char *why, size_t why_size)
+{
+	struct daemon *daemon = context;
+
+	return control_bind_again(&daemon->control, why, why_size);
+}
+
+static int
+start_keepers(struct daemon *daemon)
+{
+	daemon->keepers[KEEP_GUEST] =
+	    (struct socket_keeper){ .file = &daemon->guest.file,
+		    .subsystem = LOG_GUEST,
+		    .bind_again = bind_guest_again,
+		    .context = daemon };
+	daemon->keepers[KEEP_NETWORK] =
+	    (struct socket_keeper){ .file = &daemon->network.file,
+		    .subsystem = LOG_LINK,
+		    .bind_again = bind_network_again,
+		    .context = daemon };
+	daemon->keepers[KEEP_CONTROL] =
+	    (struct socket_keeper){ .file = &daemon->control.file,
+		    .subsystem = LOG_CONTROL,
+		    .bind_again = bind_control_again,
+		    .context = daemon };
+	if (doorbell_init(&daemon->files) < 0)
+		return -1;
+	for (int i = 0; i < KEEPERS; i++)
+		socket_keeper_start(&daemon->keepers[i], &daemon->files);
+	return 0;
+}
+
+/* Returns when to look again; *fd tells before that. */
+static int64_t
+look_at_sockets(struct daemon *daemon, int *fd)
+{
+	int64_t next_ms = INT64_MAX, look_ms;
+
+	*fd = -1;
+	doorbell_answer(&daemon->files);
+	for (int i = 0; i < KEEPERS; i++) {
+		struct socket_keeper *keeper = &daemon->keepers[i];
+
+		look_ms = socket_keeper_look(keeper, clock_now_ms());
+		next_ms = look_ms < next_ms ? look_ms : next_ms;
+		if (*fd < 0)
+			*fd = file_watch_fd(&keeper->watch);
+	}
+	return next_ms;
+}
+
+static int
+shorter(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+enum {
+	POLL_SIGNALS,
+	POLL_ENDED,
+	POLL_GUEST,
+	POLL_GUEST_FILE,
+	POLL_DOOR,
+	POLL_FILES,
+	POLL_SOCKETS,
+	POLL_CONTROL
+};
 
 static void
 serve_once(struct daemon *daemon)
 {
 	const struct control_answers answers = { on_status, &daemon->report };
+	int sockets_fd;
+	/* First: it may open and close what is polled. */
+	int64_t look_ms = look_at_sockets(daemon, &sockets_fd);
 	struct pollfd fds[POLL_CONTROL + CONTROL_DESCRIPTORS] = {
 		[POLL_SIGNALS] = { .fd = daemon->signals, .events = POLLIN },
 		[POLL_ENDED] = { .fd = daemon->ended.fds[0], .events = POLLIN },
@@ -242,13 +338,16 @@ serve_once(struct daemon *daemon)
 		    .events = POLLIN },
 		[POLL_GUEST_FILE] = { .fd = guest_watch_fd(&daemon->guest),
 		    .events = POLLIN },
+		[POLL_DOOR] = { .fd = guest_door_fd(&daemon->guest),
+		    .events = POLLIN },
+		[POLL_FILES] = { .fd = daemon->files.fds[0], .events = POLLIN },
+		[POLL_SOCKETS] = { .fd = sockets_fd, .events = POLLIN },
 	};
 	int timeout =
 	    control_watch(&daemon->control, fds + POLL_CONTROL, clock_now_ms());
 	int patience = guest_patience_ms(&daemon->guest);
 
-	if (patience >= 0 && (timeout < 0 || timeout > patience))
-		timeout = patience;
+	timeout = shorter(shorter(timeout, patience), wait_timeout(look_ms));
 	if (poll(fds, POLL_CONTROL + CONTROL_DESCRIPTORS, timeout) < 0) {
 		on_poll_error(daemon);
 		return;
@@ -261,6 +360,8 @@ serve_once(struct daemon *daemon)
 	if (fds[POLL_GUEST].revents || fds[POLL_GUEST_FILE].revents ||
 	    patience >= 0)
 		guest_look(&daemon->guest);
+	if (fds[POLL_DOOR].revents)
+		guest_open_door(&daemon->guest);
 	control_serve(
 	    &daemon->control, fds + POLL_CONTROL, clock_now_ms(), &answers);
 }
@@ -362,7 +463,8 @@ start_threads(struct daemon *daemon)
 	link_set_hold(&daemon->link, daemon->config.network.hold_ms);
 	health_init(&daemon->health, &daemon->link, &daemon->guest);
 	health_configure(&daemon->health, &daemon->config);
-	if (network_start(&daemon->network, &daemon->config) < 0 ||
+	if (start_keepers(daemon) < 0 ||
+	    network_start(&daemon->network, &daemon->config) < 0 ||
 	    threads_start(&daemon->copy) < 0)
 		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
 	return 0;

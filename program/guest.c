@@ -37,6 +37,11 @@
  * Where others may write the folder, anybody may bind the path of a guest that
  * restarts, so whose file it is decides (trust.h).
  *
+ * Our own socket's file may be removed, too. A new socket, the door, is then
+ * bound to the path; the guest that is connected to the old one, fd, goes on
+ * as before. The door takes fd's place as soon as nobody is connected to that,
+ * before another guest is, and when a frame arrives at it.
+ *
  * The lock orders those who may connect fd: fwd-up (first sender), fwd-down
  * (refused) and main (the file). It is held across no call that blocks:
  * connect() of a datagram socket doesn't. */
@@ -133,10 +138,11 @@ guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
 
 	*guest = (struct guest){ .endpoint = *endpoint,
 		.fd = -1,
+		.door = -1,
 		.mode = mode,
-		.watch = PEER_WATCH_NONE,
 		.bell = { { -1, -1 } } };
 	mutex_init(&guest->lock);
+	file_watch_init(&guest->watch, &guest->bell);
 	switch (endpoint->kind) {
 	case GUEST_FD:
 		result = open_descriptor(guest, why);
@@ -165,8 +171,12 @@ void
 guest_close(struct guest *guest)
 {
 	guest_remove(guest);
+	mutex_lock(&guest->lock);
+	if (guest->door >= 0)
+		close(guest->door);
+	mutex_unlock(&guest->lock);
 	close(guest->fd);
-	peer_watch_close(&guest->watch);
+	file_watch_destroy(&guest->watch);
 	doorbell_destroy(&guest->bell);
 	mutex_destroy(&guest->lock);
 }
@@ -226,7 +236,7 @@ look_at_path(const struct guest *guest, const char *path, bool watch_tells)
 	if (file.st_ino != guest->peer_inode)
 		return ANOTHER;
 	return watch_tells ||
-		       peer_watch_changed_ns(&file) == guest->peer_changed_ns
+		       file_watch_changed_ns(&file) == guest->peer_changed_ns
 		   ? THE_GUEST
 		   : ANOTHER;
 }
@@ -247,6 +257,22 @@ empty_queue(struct guest *guest) NEEDS(guest->lock)
 			counter_add(&guest->lost, 1);
 		else if (errno != ECONNRESET && errno != EINTR)
 			break;
+}
+
+/* From now on fd is the socket that our path leads to. A recv() that sleeps on
+ * the old one returns a frame of 0 bytes from nobody, which guest_receive()
+ * knows by `woken`. */
+static void
+use_door(struct guest *guest) NEEDS(guest->lock)
+{
+	if (guest->door < 0)
+		return;
+	atomic_store(&guest->woken, true);
+	shutdown(guest->fd, SHUT_RD);
+	dup2(guest->door, guest->fd);
+	fcntl(guest->fd, F_SETFD, FD_CLOEXEC);
+	close(guest->door);
+	guest->door = -1;
 }
 
 enum attempt { CONNECTED, UNANSWERED, UNTRUSTED };
@@ -295,23 +321,26 @@ attach(struct guest *guest, const struct sockaddr_un *address, socklen_t length)
     NEEDS(guest->lock)
 {
 	char path[sizeof(address->sun_path) + 2];
-	const char *file_path = has_file(address, length) ? path : NULL;
 	enum attempt attempt;
 	struct stat file;
 
 	path_of(address, length, path, sizeof(path));
 	/* Until it is known who answers, nobody is sent to. */
 	atomic_store(&guest->present, 0);
-	guest->unwatched =
-	    peer_watch_set(&guest->watch, file_path) < 0 ? errno : 0;
+	guest->unwatched = 0;
+	if (!has_file(address, length))
+		file_watch_stop(&guest->watch);
+	else if (file_watch_file(&guest->watch, path) < 0)
+		guest->unwatched = errno;
 	empty_queue(guest);
+	use_door(guest);
 	attempt = try_address(guest, address, length, path, &file);
 	if (attempt != CONNECTED)
 		return attempt;
 	guest->peer = *address;
 	guest->peer_length = length;
 	guest->peer_inode = file.st_ino;
-	guest->peer_changed_ns = peer_watch_changed_ns(&file);
+	guest->peer_changed_ns = file_watch_changed_ns(&file);
 	guest->fileless = false;
 	atomic_store(&guest->present, ++guest->guests);
 	doorbell_ring(&guest->bell);
@@ -323,7 +352,7 @@ detach(struct guest *guest) NEEDS(guest->lock)
 {
 	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
 
-	peer_watch_set(&guest->watch, NULL);
+	file_watch_stop(&guest->watch);
 	guest->unwatched = 0;
 	guest->fileless = false;
 	/* Before others are let in: the next sender's frame may arrive at once. */
@@ -331,6 +360,7 @@ detach(struct guest *guest) NEEDS(guest->lock)
 	empty_queue(guest);
 	/* Fails only where there was nobody to leave (macOS). */
 	(void)connect(guest->fd, &nobody, sizeof(nobody));
+	use_door(guest);
 	guest->peer_length = 0;
 	guest->peer_inode = 0;
 }
@@ -517,11 +547,66 @@ tell_gone(struct guest *guest, const char *path, const char *reason,
 }
 
 int
+guest_bind_again(struct guest *guest, char *why, size_t why_size)
+{
+	struct unix_file file;
+	int fd = unix_bind(&file, SOCK_DGRAM, guest->endpoint.path, guest->mode,
+	    why, why_size);
+
+	if (fd < 0)
+		return -1;
+	mutex_lock(&guest->lock);
+	guest->file = file;
+	if (guest->door >= 0)
+		close(guest->door);
+	guest->door = fd;
+	if (!atomic_load(&guest->present))
+		use_door(guest);
+	mutex_unlock(&guest->lock);
+	return 0;
+}
+
+int
+guest_door_fd(struct guest *guest)
+{
+	int fd;
+
+	mutex_lock(&guest->lock);
+	fd = guest->door;
+	mutex_unlock(&guest->lock);
+	return fd;
+}
+
+/* Nobody is the guest until fwd-up hears who it is. */
+void
+guest_open_door(struct guest *guest)
+{
+	mutex_lock(&guest->lock);
+	if (guest->door >= 0)
+		detach(guest);
+	mutex_unlock(&guest->lock);
+}
+
+/* Whether what was received is no frame, but a recv() that use_door() ended. */
+static bool
+is_wake(const struct guest *guest, const struct batch *batch)
+{
+	return batch->length[0] == 0 && batch->sender_length == 0 &&
+	       atomic_load(&guest->woken);
+}
+
+int
 guest_receive(struct guest *guest, struct batch *batch, size_t limit)
 {
-	return guest->endpoint.kind == GUEST_TAP
-		   ? tap_receive(batch, guest->fd, limit)
-		   : batch_receive(batch, guest->fd, limit);
+	if (guest->endpoint.kind == GUEST_TAP)
+		return tap_receive(batch, guest->fd, limit);
+	if (batch_receive(batch, guest->fd, limit) < 0)
+		return -1;
+	if (!is_wake(guest, batch))
+		return 0;
+	batch->count = 0;
+	errno = EINTR;
+	return -1;
 }
 
 int
@@ -587,7 +672,7 @@ guest_watch_fd(struct guest *guest)
 	int fd;
 
 	mutex_lock(&guest->lock);
-	fd = guest->watch.fd;
+	fd = file_watch_fd(&guest->watch);
 	mutex_unlock(&guest->lock);
 	return fd;
 }
@@ -606,7 +691,7 @@ guest_patience_ms(struct guest *guest)
 static void
 tell_unwatched(struct guest *guest, int error)
 {
-	const char *advice = peer_watch_advice(error);
+	const char *advice = file_watch_advice(error);
 
 	if (error && !guest->told_unwatched)
 		log_line(LOG_LEVEL_WARN, LOG_GUEST,
@@ -649,7 +734,7 @@ guest_look(struct guest *guest)
 	doorbell_answer(&guest->bell);
 	mutex_lock(&guest->lock);
 	path_of(&guest->peer, guest->peer_length, path, sizeof(path));
-	closed = peer_watch_drain(&guest->watch);
+	closed = file_watch_deleted(&guest->watch);
 	if (guest->peer_inode != 0)
 		moved = look(
 		    guest, path, guest_peer_closed(guest->fd, closed), &found);

@@ -14,8 +14,8 @@
 #include "program/batch.h"
 #include "program/counters.h"
 #include "program/guest_endpoint.h"
-#include "program/peer_watch.h"
 #include "reconnect/doorbell.h"
+#include "reconnect/file_watch.h"
 #include "reconnect/sync.h"
 #include "reconnect/unix_bind.h"
 
@@ -28,12 +28,14 @@ struct guest {
 	ino_t peer_inode GUARDED;        /* of its file, 0: it has none */
 	int64_t peer_changed_ns GUARDED; /* that file was */
 	bool fileless GUARDED;           /* it is no longer at its path */
-	struct peer_watch watch GUARDED; /* of that file */
+	struct file_watch watch GUARDED; /* of that file */
 	int unwatched GUARDED;           /* errno, if that can't be; else 0 */
-	struct doorbell bell;            /* rings for main() at a new guest */
+	struct doorbell bell; /* rings for main(): a new guest, its file */
 	struct guest_endpoint endpoint;
 	int fd;
-	struct unix_file file;    /* of our own socket, if it has one */
+	struct unix_file file; /* of our own socket, if it has one; main()'s */
+	int door GUARDED;      /* our newer socket, bound to file; or -1 */
+	atomic_bool woken;     /* fwd-up was, out of recv() on an older fd */
 	uint64_t guests GUARDED;  /* there were so far */
 	_Atomic uint64_t present; /* which of them is; 0: nobody to send to */
 	_Atomic uint64_t mac;     /* 0 until learned */
@@ -71,6 +73,17 @@ void guest_close(struct guest *guest);
 /* Changes the permission bits of our socket's file, if it is still ours.
  * Returns 0, or -1 after a warning. main() only. */
 int guest_set_mode(struct guest *guest, mode_t mode);
+
+/* Our socket's file was removed: binds a new socket to its path. A guest that
+ * is connected to the old one stays, until another one comes through the new
+ * one. Returns 0, or -1 with the reason: nothing has changed. main() only. */
+int guest_bind_again(struct guest *guest, char *why, size_t why_size);
+
+/* Poll this for POLLIN (-1: nothing to poll), then call guest_open_door(): a
+ * guest has come through the new socket, which takes the old one's place.
+ * main() only. */
+int guest_door_fd(struct guest *guest);
+void guest_open_door(struct guest *guest);
 
 /* Frames came from `sender`: a new one becomes the guest and is connected
  * back to. Cheap when nothing changed. fwd-up only. */

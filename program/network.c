@@ -139,6 +139,18 @@ log_refused_client(const struct sockaddr *client, const char *reason)
 }
 
 static void
+log_unwatched(const char *endpoint, const struct link_event *event)
+{
+	const char *advice = file_watch_advice(event->error);
+
+	log_line(LOG_LEVEL_WARN, LOG_LINK,
+	    "can't watch for the daemon's socket, relying on backoff alone "
+	    "endpoint=%s error=\"%s\"%s%s%s",
+	    endpoint, event->reason, *advice ? " (" : "", advice,
+	    *advice ? ")" : "");
+}
+
+static void
 log_event(const char *endpoint, const struct link_event *event)
 {
 	switch (event->kind) {
@@ -177,6 +189,9 @@ log_event(const char *endpoint, const struct link_event *event)
 		    "hint=\"others may write to its folder: use a private "
 		    "one, or set network.user\"",
 		    endpoint, event->reason);
+		break;
+	case LINK_EVENT_UNWATCHED:
+		log_unwatched(endpoint, event);
 		break;
 	case LINK_EVENT_UNPROVEN:
 		log_unproven(event);
@@ -422,6 +437,27 @@ network_configure(struct network *network, const struct config *before,
 	if (moves)
 		warn_of_loopback(&endpoint);
 	note_config(network, config);
+	wanted = wish(network, config);
+	dialler_configure(&network->dialler, &wanted);
+	return 0;
+}
+
+int
+network_bind_again(struct network *network, const struct config *config,
+    char *why, size_t size)
+{
+	struct dialler_settings wanted;
+	struct endpoint endpoint;
+	struct unix_file file;
+	const char *fault;
+	int fd;
+
+	endpoint_parse(&endpoint, config->network.endpoint, &fault);
+	fd = listen_open(&endpoint, &file, why, size);
+	if (fd < 0)
+		return -1;
+	network->listen_fd = fd;
+	network->file = file;
 	wanted = wish(network, config);
 	dialler_configure(&network->dialler, &wanted);
 	return 0;

@@ -40,6 +40,12 @@ int network_start(struct network *network, const struct config *config);
 int network_configure(struct network *network, const struct config *before,
     const struct config *config, char why[NETWORK_WHY_BYTES]);
 
+/* An endpoint that listens at a path whose socket was removed: listens there
+ * with a new one. The client that is connected stays. Returns 0, or -1 with the
+ * reason in `why`: nothing has changed. */
+int network_bind_again(struct network *network, const struct config *config,
+    char *why, size_t why_size);
+
 /* After link_stop(): waits for fwd-link's end, removes the socket's file. */
 void network_stop(struct network *network);
 void network_remove(struct network *network);

@@ -87,27 +87,55 @@ earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* Takes what the system has only so many of when there is a path to watch, and
- * keeps it. Refused, it tries again in the next outage; the backoff bounds how
- * long the path goes unseen. */
+/* Reported once, until there is a watch again. */
+static void
+unwatched(struct dialler *dialler, int error)
+{
+	if (!dialler->told_unwatched)
+		tell(
+		    dialler, &(struct link_event){ .kind = LINK_EVENT_UNWATCHED,
+				 .generation = dialler->generation,
+				 .reason = strerror(error),
+				 .error = error });
+	dialler->told_unwatched = true;
+}
+
+static void
+path_appeared(struct dialler *dialler)
+{
+	dialler->appeared = true;
+	redial_appeared(&dialler->redial, clock_now_ms());
+}
+
+/* Watches the path, if there is one. Where the system refused that, it is asked
+ * again at each wake while down; until then the backoff bounds how long the
+ * path goes unseen. */
 static void
 arm(struct dialler *dialler)
 {
-	if (dialler->armed || !dialler->settings.watch ||
-	    dialler->settings.endpoint.listens ||
-	    dialler->settings.endpoint.kind != ENDPOINT_UNIX)
+	const struct dialler_settings *settings = &dialler->settings;
+	bool refused = dialler->armed && dialler->watch.error;
+
+	if ((dialler->armed && !refused) || !settings->watch ||
+	    settings->endpoint.listens ||
+	    settings->endpoint.kind != ENDPOINT_UNIX)
 		return;
-	if (dialler->watch.fd < 0)
-		watch_init(&dialler->watch);
-	watch_arm(&dialler->watch, dialler->settings.endpoint.path);
 	dialler->armed = true;
+	if (file_watch_path(&dialler->watch, settings->endpoint.path) < 0) {
+		unwatched(dialler, errno);
+		return;
+	}
+	dialler->told_unwatched = false;
+	/* It may have come while nothing was watched. */
+	if (refused && access(settings->endpoint.path, F_OK) == 0)
+		path_appeared(dialler);
 }
 
 static void
 disarm(struct dialler *dialler)
 {
 	if (dialler->armed)
-		watch_disarm(&dialler->watch);
+		file_watch_stop(&dialler->watch);
 	dialler->armed = false;
 }
 
@@ -128,6 +156,14 @@ door_opens_ms(const struct dialler *dialler)
 	return later(opens_ms, dialler->candidate.due_ms);
 }
 
+static void
+look_at_path(struct dialler *dialler)
+{
+	doorbell_answer(&dialler->path_bell);
+	if (file_watch_appeared(&dialler->watch))
+		path_appeared(dialler);
+}
+
 /* Until the deadline, an order, the path's appearance, a client's call or,
  * while up, the link's bell. */
 static void
@@ -138,8 +174,8 @@ sleep_until(struct dialler *dialler, enum link_state state, int64_t deadline_ms)
 	bool open = clock_now_ms() >= opens_ms;
 	struct pollfd fds[] = {
 		{ .fd = dialler->orders.fds[0], .events = POLLIN },
-		{ .fd = dialler->armed ? dialler->watch.fd : -1,
-		    .events = POLLIN },
+		{ .fd = file_watch_fd(&dialler->watch), .events = POLLIN },
+		{ .fd = dialler->path_bell.fds[0], .events = POLLIN },
 		{ .fd = listens && open ? dialler->settings.listen_fd : -1,
 		    .events = POLLIN },
 		{ .fd = state == LINK_UP ? dialler->link->bell.fds[0] : -1,
@@ -149,16 +185,14 @@ sleep_until(struct dialler *dialler, enum link_state state, int64_t deadline_ms)
 
 	if (listens && !open)
 		deadline_ms = earlier(deadline_ms, opens_ms);
-	ready = poll(fds, 4, wait_timeout(deadline_ms));
+	ready = poll(fds, 5, wait_timeout(deadline_ms));
 	if (ready < 0 && errno != EINTR)
 		wait_pause(WAIT_ERROR_MS);
 	if (ready <= 0)
 		return;
-	if (fds[1].revents && watch_appeared(&dialler->watch)) {
-		dialler->appeared = true;
-		redial_appeared(&dialler->redial, clock_now_ms());
-	}
-	dialler->client_waits = fds[2].revents != 0;
+	if (fds[1].revents || fds[2].revents)
+		look_at_path(dialler);
+	dialler->client_waits = fds[3].revents != 0;
 }
 
 static void
@@ -272,6 +306,7 @@ apply(struct dialler *dialler, const struct dialler_settings *settings)
 	disarm(dialler);
 	drop_candidate(dialler); /* it may be judged otherwise now */
 	if (moved) {
+		dialler->told_unwatched = false;
 		dialler->client_waits =
 		    false;                /* at the listener that was closed */
 		dialler->appeared = true; /* it is new to us: dialled at once */
@@ -644,7 +679,6 @@ dialler_start(struct dialler *dialler, struct link *link,
 	*dialler = (struct dialler){ .link = link,
 		.hooks = *hooks,
 		.settings = *settings,
-		.watch = { .fd = -1, .target = -1 },
 		.candidate_fd = -1,
 		.suspended_ms = clock_suspended_ms(),
 		.appeared =
@@ -655,13 +689,19 @@ dialler_start(struct dialler *dialler, struct link *link,
 	redial_init(&dialler->redial, clock_now_ms(), settings->min_ms,
 	    settings->max_ms, settings->jitter_percent);
 	link_set_proof(link, settings->max_ms);
-	if (doorbell_init(&dialler->orders) < 0)
+	if (doorbell_init(&dialler->path_bell) < 0)
 		return -1;
+	if (doorbell_init(&dialler->orders) < 0) {
+		doorbell_destroy(&dialler->path_bell);
+		return -1;
+	}
+	file_watch_init(&dialler->watch, &dialler->path_bell);
 	mutex_init(&dialler->lock);
 	condition_init(&dialler->heeded);
 	error = pthread_create(&dialler->thread, NULL, run, dialler);
 	if (error == 0)
 		return 0;
+	doorbell_destroy(&dialler->path_bell);
 	doorbell_destroy(&dialler->orders);
 	condition_destroy(&dialler->heeded);
 	mutex_destroy(&dialler->lock);
@@ -707,7 +747,8 @@ dialler_join(struct dialler *dialler)
 	if (dialler->settings.listen_fd >= 0)
 		close(dialler->settings.listen_fd);
 	drop_candidate(dialler);
-	watch_destroy(&dialler->watch);
+	file_watch_destroy(&dialler->watch);
+	doorbell_destroy(&dialler->path_bell);
 	condition_destroy(&dialler->heeded);
 	mutex_destroy(&dialler->lock);
 }

@@ -12,9 +12,9 @@
 
 #include "reconnect/candidate.h"
 #include "reconnect/dial.h"
+#include "reconnect/file_watch.h"
 #include "reconnect/link.h"
 #include "reconnect/redial.h"
-#include "reconnect/watch.h"
 
 enum link_event_kind {
 	LINK_EVENT_DIAL_FAILED, /* reason, dials; the last generation */
@@ -26,6 +26,7 @@ enum link_event_kind {
 	LINK_EVENT_ACCEPT_FAILED,  /* reason: clients wait, none can come in */
 	LINK_EVENT_CLIENT_REFUSED, /* client, reason */
 	LINK_EVENT_DISTRUSTED, /* reason: a stranger's daemon answers; once */
+	LINK_EVENT_UNWATCHED, /* reason, error: the path may appear unnoticed */
 };
 
 struct link_event {
@@ -89,9 +90,11 @@ struct dialler {
 	struct dialler_settings settings;
 	struct redial redial;
 	struct resolver resolver;
-	struct watch watch;
-	bool armed;        /* the watch is */
-	bool client_waits; /* at listen_fd */
+	struct file_watch watch;
+	struct doorbell path_bell; /* rings for the watch */
+	bool armed;                /* the watch is, or is to be (its error) */
+	bool told_unwatched;       /* since it last could be armed */
+	bool client_waits;         /* at listen_fd */
 	struct candidate candidate;
 	int candidate_fd; /* -1: no client waits for the verdict */
 	struct sockaddr_storage candidate_from;

@@ -316,6 +316,33 @@ START_TEST(a_crowd_that_comes_at_once_keeps_no_honest_one_out)
 }
 END_TEST
 
+/* Between the poll() and the answer, whatever the process does with SIGPIPE. */
+START_TEST(a_client_that_hangs_up_on_its_answer_ends_nothing)
+{
+	int fd = connect_client();
+
+	signal(SIGPIPE, SIG_DFL);
+	serve(0);
+	say(fd, "status\n");
+	close(fd);
+	serve(0);
+	ck_assert_int_eq(timeout_ms(0), -1);
+}
+END_TEST
+
+START_TEST(a_client_is_not_waited_for_and_not_inherited)
+{
+	int fd = connect_client(), taken;
+
+	serve(0);
+	taken = control.clients[0].fd;
+	ck_assert_int_ge(taken, 0);
+	ck_assert(fcntl(taken, F_GETFL) & O_NONBLOCK);
+	ck_assert(fcntl(taken, F_GETFD) & FD_CLOEXEC);
+	close(fd);
+}
+END_TEST
+
 START_TEST(without_descriptors_to_accept_with_the_server_pauses)
 {
 	struct rlimit limit, none = { 0, 0 };
@@ -918,6 +945,8 @@ add_server_tests(TCase *c)
 	tcase_add_test(c, the_oldest_silent_client_makes_room);
 	tcase_add_test(c, a_hundred_silent_clients_keep_no_honest_one_out);
 	tcase_add_test(c, a_crowd_that_comes_at_once_keeps_no_honest_one_out);
+	tcase_add_test(c, a_client_that_hangs_up_on_its_answer_ends_nothing);
+	tcase_add_test(c, a_client_is_not_waited_for_and_not_inherited);
 	tcase_add_test(c, without_descriptors_to_accept_with_the_server_pauses);
 }
 

@@ -576,6 +576,81 @@ START_TEST(without_a_watch_the_backoff_finds_the_daemon)
 }
 END_TEST
 
+/* As main() does, which has files of its own to watch. */
+static struct file_watch others;
+static atomic_bool over;
+
+static void *
+read_others_events(void *unused)
+{
+	while (!atomic_load(&over))
+		(void)file_watch_deleted(&others);
+	return unused;
+}
+
+START_TEST(a_path_that_another_thread_was_told_of_is_dialled_at_once)
+{
+	struct doorbell bell;
+	struct daemon daemon;
+	pthread_t thread;
+
+	ck_assert_int_eq(doorbell_init(&bell), 0);
+	file_watch_init(&others, &bell);
+	ck_assert_int_eq(file_watch_file(&others, "."), 0);
+	ck_assert_int_eq(
+	    pthread_create(&thread, NULL, read_others_events, NULL), 0);
+	start();
+	for (unsigned generation = 1; generation <= 20; generation++) {
+		expect(LINK_EVENT_DIAL_FAILED);
+		daemon = daemon_start("sock");
+		expect_up(generation, false);
+		daemon_accept(&daemon);
+		daemon_prove(&daemon);
+		daemon_kill(&daemon, "sock");
+		expect_end(LINK_EVENT_LOST, generation, "peer closed");
+	}
+	atomic_store(&over, true);
+	pthread_join(thread, NULL);
+	file_watch_destroy(&others);
+	doorbell_destroy(&bell);
+}
+END_TEST
+
+static void
+limit_descriptors(rlim_t number)
+{
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = number;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* What came while nothing was watched is found, too. */
+START_TEST(a_watch_that_was_refused_is_told_once_and_armed_later)
+{
+	struct link_event event;
+	struct daemon daemon;
+
+	aim("tcp:127.0.0.1:1");
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	daemon = daemon_start("sock");
+	limit_descriptors(3);
+	aim("unix:sock");
+	dialler_configure(&dialler, &settings);
+	event = expect(LINK_EVENT_UNWATCHED);
+	ck_assert_str_eq(event.reason, strerror(EMFILE));
+	ck_assert_int_eq(event.error, EMFILE);
+	expect(LINK_EVENT_DIAL_FAILED);
+	dialler_configure(&dialler, &settings);
+	expect(LINK_EVENT_DIAL_FAILED);
+	limit_descriptors(1000);
+	expect_up(1, false);
+	daemon_kill(&daemon, "sock");
+}
+END_TEST
+
 /* The system gives a user only so many. */
 START_TEST(nothing_is_taken_to_watch_where_there_is_no_path)
 {
@@ -583,7 +658,7 @@ START_TEST(nothing_is_taken_to_watch_where_there_is_no_path)
 	start();
 	expect(LINK_EVENT_DIAL_FAILED);
 	stop();
-	ck_assert_int_eq(dialler.watch.fd, -1);
+	ck_assert_int_eq(file_watch_fd(&dialler.watch), -1);
 }
 END_TEST
 
@@ -1432,6 +1507,8 @@ daemons(void)
 	add(tc, a_daemon_that_accepts_and_closes_is_dialled_with_backoff);
 	add(tc, a_daemon_that_sends_a_byte_and_dies_does_not_spin_us);
 	add(tc, without_a_watch_the_backoff_finds_the_daemon);
+	add(tc, a_path_that_another_thread_was_told_of_is_dialled_at_once);
+	add(tc, a_watch_that_was_refused_is_told_once_and_armed_later);
 	add(tc, nothing_is_taken_to_watch_where_there_is_no_path);
 	return tc;
 }

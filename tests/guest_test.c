@@ -914,7 +914,7 @@ START_TEST(a_file_put_in_the_guests_place_is_the_new_guest)
 }
 END_TEST
 
-START_TEST(a_guest_whose_file_was_moved_away_is_forgotten)
+START_TEST(a_guest_whose_file_was_moved_away_stays)
 {
 	int fd;
 
@@ -922,8 +922,9 @@ START_TEST(a_guest_whose_file_was_moved_away_is_forgotten)
 	fd = learned("vm");
 	ck_assert_int_eq(rename("vm", "elsewhere"), 0);
 	ck_assert(watch_tells());
-	ck_assert(guest_look(&guest));
-	ck_assert(!guest.present);
+	ck_assert(!guest_look(&guest));
+	ck_assert_int_eq(answer(), 1);
+	ck_assert(gets(fd));
 	close(fd);
 	guest_close(&guest);
 }
@@ -1335,7 +1336,7 @@ restarts(void)
 	tcase_add_loop_test(
 	    tc, a_guest_that_shut_its_receiving_down_is_the_same, 0, 2);
 	tcase_add_test(tc, a_file_put_in_the_guests_place_is_the_new_guest);
-	tcase_add_test(tc, a_guest_whose_file_was_moved_away_is_forgotten);
+	tcase_add_test(tc, a_guest_whose_file_was_moved_away_stays);
 	tcase_add_test(tc, other_changes_of_its_file_or_folder_leave_the_guest);
 	tcase_add_test(
 	    tc, a_new_file_with_the_old_ones_inode_number_is_a_new_guest);

@@ -1,0 +1,94 @@
+#include "reconnect/listen.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/suite.h"
+
+static const char *const endpoints[] = { "listen-unix:sock",
+	"listen-tcp:127.0.0.1:1" };
+
+static struct unix_file file;
+
+static int
+opened(const char *text)
+{
+	struct endpoint endpoint;
+	char why[256];
+	const char *fault;
+	int fd;
+
+	ck_assert_int_eq(endpoint_parse(&endpoint, text, &fault), 0);
+	strcpy(endpoint.port, "0"); /* one that is free */
+	fd = listen_open(&endpoint, &file, why, sizeof(why));
+	ck_assert_msg(fd >= 0, "%s", why);
+	return fd;
+}
+
+/* The command after `--` inherits neither. */
+static bool
+is_closed_on_exec(int fd)
+{
+	return fcntl(fd, F_GETFD) & FD_CLOEXEC;
+}
+
+START_TEST(a_listener_is_not_inherited)
+{
+	int fd = opened(endpoints[_i]);
+
+	ck_assert(is_closed_on_exec(fd));
+	close(fd);
+}
+END_TEST
+
+/* Who called may have hung up between poll() and accept(). */
+START_TEST(a_listener_that_nobody_calls_does_not_block)
+{
+	struct sockaddr_storage client;
+	int fd = opened(endpoints[_i]);
+
+	ck_assert_int_eq(listen_accept(fd, &client), -1);
+	ck_assert_int_eq(errno, EAGAIN);
+	close(fd);
+}
+END_TEST
+
+START_TEST(a_client_blocks_and_is_not_inherited)
+{
+	int fd = opened(endpoints[_i]), caller, taken;
+	struct sockaddr_storage address = { 0 }, client;
+	socklen_t length = sizeof(address);
+
+	ck_assert_int_eq(
+	    getsockname(fd, (struct sockaddr *)&address, &length), 0);
+	caller = socket(address.ss_family, SOCK_STREAM, 0);
+	ck_assert_int_eq(
+	    connect(caller, (struct sockaddr *)&address, length), 0);
+	taken = listen_accept(fd, &client);
+	ck_assert_int_ge(taken, 0);
+	ck_assert_int_eq(fcntl(taken, F_GETFL) & O_NONBLOCK, 0);
+	ck_assert(is_closed_on_exec(taken));
+	ck_assert_int_eq(client.ss_family, address.ss_family);
+	close(taken);
+	close(caller);
+	close(fd);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *suite = suite_create("listen");
+	TCase *tc = tcase_create("listen");
+
+	tcase_add_checked_fixture(tc, scratch_enter, scratch_leave);
+	tcase_add_loop_test(tc, a_listener_is_not_inherited, 0, 2);
+	tcase_add_loop_test(
+	    tc, a_listener_that_nobody_calls_does_not_block, 0, 2);
+	tcase_add_loop_test(tc, a_client_blocks_and_is_not_inherited, 0, 2);
+	suite_add_tcase(suite, tc);
+	return suite_run(suite);
+}
