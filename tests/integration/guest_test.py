@@ -26,8 +26,11 @@ def start_daemon(case: Case) -> L2Daemon:
 
 
 def start_forwarder(case: Case, daemon: L2Daemon) -> Forwarder:
+    """An emulated guest is slower than its network, which has nobody else to
+    serve: it may be held back all the time instead of losing frames."""
     return case.own(Forwarder(case.folder, f"unix:{daemon.socket}",
-                              f"unixgram:{case.path('guest.sock')}"))
+                              f"unixgram:{case.path('guest.sock')}",
+                              ["guest.stall=1s"]))
 
 
 def start_guest(case: Case, name: str = "guest") -> Guest:

@@ -68,7 +68,10 @@ def socket_it_listens_on_is_bound_again_and_its_client_stays(case: Case):
     expect_both_ways(server.guest, client, 3)
     expect_equal("generation",
                  server.forwarder.status()["network"]["generation"], 1)
-    expect_both_ways(server.guest, server.call(), 4)
+    client = server.call()
+    wait_for("the new client to be served", lambda: server.forwarder.status()
+             ["network"]["generation"] == 2)
+    expect_both_ways(server.guest, client, 4)
     expect_equal("exit status", server.forwarder.stop(5), 0)
     expect(not path.exists(), "expected the new socket to be removed")
 

@@ -123,8 +123,7 @@ def stops_while_it_backs_off(case: Case):
     bridge = Bridge(case, ["reconnect.min=10s", "reconnect.max=1m",
                            "network.hold=forever"], daemon_runs=False)
     case.own(Child(flood, bridge.guest, 1000, [100]))
-    wait_for("a failed dial",
-             lambda: bridge.log_lines("debug link: dial failed"))
+    wait_for("a failed dial", lambda: bridge.status()["network"]["last_error"])
     wait_for("the guest to be held back", lambda: held_back(bridge.guest))
     expect_clean_stop(bridge)
 
