@@ -316,11 +316,12 @@ END_TEST
 
 START_TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload)
 {
-	char port[6], endpoint[32], why[NETWORK_WHY_BYTES];
-	static const char warning[] = "warn link: every local user can connect";
+	char port[6], endpoint[32], warning[96], why[NETWORK_WHY_BYTES];
 
 	free_port(port);
 	snprintf(endpoint, sizeof(endpoint), "listen-tcp:127.0.0.1:%s", port);
+	snprintf(warning, sizeof(warning),
+	    "warn link: every local user can connect endpoint=%s", endpoint);
 	if (_i == 0) {
 		strcpy(config.network.endpoint, endpoint);
 		ck_assert_int_eq(network_open(&network, &config, why), 0);
@@ -333,7 +334,6 @@ START_TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload)
 	configure("listen-unix:door", "");
 	configure("unix:sock", "");
 	ck_assert_uint_eq(log_count(warning), 1);
-	ck_assert_uint_eq(log_count(endpoint), 1);
 }
 END_TEST
 
