@@ -45,6 +45,9 @@ batch_receive(struct batch *batch, int fd, size_t limit)
 	batch->count = 0;
 	if (receive_one(batch, fd, 0) < 0)
 		return -1;
+	/* Perhaps the end of a socket, and what follows is another one's. */
+	if (batch->length[0] == 0)
+		return 0;
 	while (
 	    batch->count < limit && receive_one(batch, fd, MSG_DONTWAIT) == 0)
 		;

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Pause after accept() failed for want of descriptors or memory: the listener
+/* Pause after accept() was out of descriptors or memory: the listener
  * stays readable, so without it poll() would return at once for ever. */
 #define PAUSE_MS 1000
 
@@ -181,7 +181,7 @@ hear(struct control_client *client, const struct control_answers *answers)
 	drop(client);
 }
 
-/* A free slot, or else that of the client who has had his the longest. */
+/* A free slot, or else that of the oldest client. */
 static struct control_client *
 make_room(struct control *c)
 {

@@ -9,8 +9,8 @@
  *
  * Shared: the link, the guest, the network and the keepalive, each with a lock
  * of its own; tuning and counters are atomics with one writer each.
- * Lock order: nobody ever holds two of them, but for the one inside
- * reconnect/file_watch.c, which is taken last. */
+ * Lock order: nobody ever holds two of them. The locks inside file_watch.c and
+ * the log are taken last, and nothing else under them. */
 #include "program/daemon.h"
 
 #include <errno.h>

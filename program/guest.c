@@ -187,6 +187,9 @@ guest_set_mode(struct guest *guest, mode_t mode)
 	if (guest->endpoint.kind != GUEST_UNIXGRAM || mode == guest->mode)
 		return 0;
 	if (unix_file_set_mode(&guest->file, mode) < 0) {
+		/* The next one is bound with the new mode. */
+		if (!unix_file_stands(&guest->file))
+			guest->mode = mode;
 		log_line(LOG_LEVEL_WARN, LOG_GUEST,
 		    "can't change the mode of our socket path=%s error=\"%s\"",
 		    guest->endpoint.path, strerror(errno));
@@ -241,22 +244,29 @@ look_at_path(const struct guest *guest, const char *path, bool watch_tells)
 		   : ANOTHER;
 }
 
-/* Reads what the next connect() would throw away. That does so only if fd is
- * connected; otherwise the queue may hold the next guest's frames. */
+/* Reads and counts what would be thrown away unread. */
 static void
-empty_queue(struct guest *guest) NEEDS(guest->lock)
+count_queue(struct guest *guest) NEEDS(guest->lock)
 {
-	struct sockaddr_un peer;
-	socklen_t length = sizeof(peer);
 	char byte;
 
-	if (getpeername(guest->fd, (struct sockaddr *)&peer, &length) < 0)
-		return;
 	for (int i = 0; i < QUEUE_FRAMES; i++)
 		if (recv(guest->fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0)
 			counter_add(&guest->lost, 1);
 		else if (errno != ECONNRESET && errno != EINTR)
 			break;
+}
+
+/* Before a connect(), which throws the queue away only if fd is connected;
+ * otherwise the queue may hold the next guest's frames. */
+static void
+empty_queue(struct guest *guest) NEEDS(guest->lock)
+{
+	struct sockaddr_un peer;
+	socklen_t length = sizeof(peer);
+
+	if (getpeername(guest->fd, (struct sockaddr *)&peer, &length) == 0)
+		count_queue(guest);
 }
 
 /* From now on fd is the socket that our path leads to. A recv() that sleeps on
@@ -267,6 +277,7 @@ use_door(struct guest *guest) NEEDS(guest->lock)
 {
 	if (guest->door < 0)
 		return;
+	count_queue(guest);
 	atomic_store(&guest->woken, true);
 	shutdown(guest->fd, SHUT_RD);
 	dup2(guest->door, guest->fd);
@@ -577,12 +588,37 @@ guest_door_fd(struct guest *guest)
 	return fd;
 }
 
+/* Whether whoever sent the frame that waits at the door could be answered. A
+ * guest that is connected to fd could never come back: its frame is dropped for
+ * one that can't be the next guest. */
+static bool
+admits_at_door(struct guest *guest) NEEDS(guest->lock)
+{
+	char path[sizeof(guest->peer.sun_path) + 2], byte;
+	struct sockaddr_un sender = { 0 };
+	socklen_t length = sizeof(sender);
+	struct stat file;
+
+	if (recvfrom(guest->door, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT,
+		(struct sockaddr *)&sender, &length) < 0)
+		return false;
+	if (length > sizeof(sender))
+		length = sizeof(sender);
+	path_of(&sender, length, path, sizeof(path));
+	if (length > offsetof(struct sockaddr_un, sun_path) &&
+	    examine(&sender, length, path, &file) == CONNECTED)
+		return true;
+	if (recv(guest->door, &byte, sizeof(byte), MSG_DONTWAIT) >= 0)
+		counter_add(&guest->lost, 1);
+	return false;
+}
+
 /* Nobody is the guest until fwd-up hears who it is. */
 void
 guest_open_door(struct guest *guest)
 {
 	mutex_lock(&guest->lock);
-	if (guest->door >= 0)
+	if (guest->door >= 0 && admits_at_door(guest))
 		detach(guest);
 	mutex_unlock(&guest->lock);
 }
@@ -591,8 +627,8 @@ guest_open_door(struct guest *guest)
 static bool
 is_wake(const struct guest *guest, const struct batch *batch)
 {
-	return batch->length[0] == 0 && batch->sender_length == 0 &&
-	       atomic_load(&guest->woken);
+	return batch->count == 1 && batch->length[0] == 0 &&
+	       batch->sender_length == 0 && atomic_load(&guest->woken);
 }
 
 int
@@ -631,6 +667,13 @@ still_answers(struct guest *guest, const char *path, int error)
 		return false;
 	return look_at_path(guest, path, false) == THE_GUEST &&
 	       connect(guest->fd, address, guest->peer_length) == 0;
+}
+
+bool
+guest_is_shut(const struct guest *guest)
+{
+	return guest->endpoint.kind == GUEST_FD &&
+	       guest_peer_is_shut(guest->fd);
 }
 
 bool

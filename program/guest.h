@@ -101,10 +101,14 @@ int guest_receive(struct guest *guest, struct batch *batch, size_t limit);
 int guest_send(struct guest *guest, struct batch *batch,
     const struct frame *frames, size_t count);
 
+/* Whether a guest given as a descriptor can send nothing any more: whoever
+ * shares the descriptor has shut it down. */
+bool guest_is_shut(const struct guest *guest);
+
 /* Sending found nobody at the other end (errno `error`), when `which` was
  * present. True: somebody answers there, send again (once: it may refuse frames
- * for ever). False: nobody is there now; a guest that isn't on a path and isn't `present` any more is gone for
- * good. A report about an earlier guest leaves the later one alone. */
+ * for ever). False: nobody is there now. A guest given as a descriptor that is
+ * not `present` any more is gone for good. A report about an earlier guest leaves the later one alone. */
 bool guest_gone(struct guest *guest, uint64_t which, int error);
 
 /* Poll this and the bell for POLLIN, for guest_patience_ms() at most (-1: for

@@ -9,4 +9,9 @@
  * the watch on its file told that the file no longer exists. */
 bool guest_peer_closed(int fd, bool deleted);
 
+/* Whether nothing can be received any more: whoever shares the descriptor has
+ * shut it down, and recv() returns at once for ever. False where the system
+ * doesn't tell. */
+bool guest_peer_is_shut(int fd);
+
 #endif

@@ -15,3 +15,10 @@ guest_peer_closed(int fd, bool deleted)
 	(void)deleted;
 	return getpeername(fd, (struct sockaddr *)&peer, &length) < 0;
 }
+
+bool
+guest_peer_is_shut(int fd)
+{
+	(void)fd;
+	return false;
+}

@@ -159,7 +159,7 @@ health_prepare(struct health *health, int fd)
 
 	mutex_lock(&health->lock);
 	tcp = health->tcp;
-	/* stream_write() bears with two waits: a call that took a part can't
+	/* stream_write() tolerates one that expired: a call that took a part can't
 	 * tell how long it waited for the rest. */
 	wait_us = health->write_stall_ms * 1000 / 2;
 	if (health->mode == KEEPALIVE_OFF)
@@ -269,8 +269,8 @@ reader_waits(struct health *health, int fd)
 	return atomic_load(&health->reading) && poll(&readable, 1, 0) == 0;
 }
 
-/* One more moment before the sentence: fwd-down may have been held up between
- * recv() and health_heard(), with the peer's byte in its hands. */
+/* One more moment before the verdict: fwd-down may have been preempted between
+ * recv() and health_heard(). */
 static bool
 stays_silent(struct health *health, int fd, int64_t last_byte_ms)
 {

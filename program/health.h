@@ -84,7 +84,8 @@ int64_t health_tend(struct health *health, uint64_t generation, int64_t now_ms);
  * a PING, if nobody else was writing. False: it needn't be asked. */
 bool health_ask(struct health *health, uint64_t generation);
 
-/* Whether a byte came from the peer since then, or waits to be read. */
+/* Whether a byte came from the peer since then, on this generation or one that
+ * ended lately, or waits to be read. */
 bool health_alive(struct health *health, uint64_t generation, int64_t since_ms);
 
 /* Around each recv(). */

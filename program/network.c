@@ -158,7 +158,7 @@ log_event(const char *endpoint, const struct link_event *event)
 		log_failed(endpoint, event);
 		break;
 	case LINK_EVENT_UP:
-		/* After one that was no life, wait and see what this one is. */
+		/* After an unproven one, `up` is logged once this has settled. */
 		if (event->again)
 			log_line(LOG_LEVEL_DEBUG, LOG_LINK,
 			    "connected endpoint=%s generation=%llu", endpoint,
@@ -368,8 +368,8 @@ share_port(const struct endpoint *a, const struct endpoint *b)
 }
 
 /* The port is in use by our own listener, maybe, as 0.0.0.0:7000 is while
- * 127.0.0.1:7000 is listened on. So that one goes first, and comes back if it
- * was for nothing. Returns a descriptor, or -1 with the reason in `why`. */
+ * 127.0.0.1:7000 is listened on. So that one is closed first, and opened
+ * again if the new bind fails. Returns a descriptor, or -1 with the reason in `why`. */
 static int
 listen_instead(struct network *network, const struct config *before,
     const struct endpoint *old, const struct endpoint *new,

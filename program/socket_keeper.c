@@ -5,8 +5,8 @@
  *      LOST     after PAUSE_MS it is bound again: KEPT, or else MISSING
  *      MISSING  it is tried again every LOOK_MS
  *
- * Looking is cheap, so each wake of main() looks. That also finds a file whose
- * folder was moved, which the inode doesn't tell. */
+ * Looking is cheap, so each wake of main() looks. A file whose folder was moved
+ * is found only then: the inode doesn't tell. */
 #include "program/socket_keeper.h"
 
 #include <errno.h>

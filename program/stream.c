@@ -34,10 +34,10 @@ completed(const struct iovec *parcels, size_t *bytes)
 	return n;
 }
 
-/* A call that took less than it was offered waited for the descriptor's
- * SO_SNDTIMEO in vain. The second such in a row is too many. */
+/* A call that took less than it was offered waited until SO_SNDTIMEO expired:
+ * tolerate one, fail on the second in a row. */
 static bool
-bore_with(bool *waited)
+is_retryable(bool *waited)
 {
 	bool again = errno == EINTR || (errno == EAGAIN && !*waited);
 
@@ -56,7 +56,7 @@ finish(int fd, const struct iovec *parcel, size_t from)
 		ssize_t n = send(fd, (const uint8_t *)parcel->iov_base + from,
 		    parcel->iov_len - from, MSG_NOSIGNAL);
 
-		if (n < 0 && !bore_with(&waited))
+		if (n < 0 && !is_retryable(&waited))
 			return -1;
 		if (n > 0)
 			from += (size_t)n;
@@ -78,7 +78,7 @@ stream_write(int fd, struct iovec *parcels, size_t count, size_t limit_bytes)
 		call.msg_iovlen = fitting(
 		    parcels + done, count - done, limit_bytes, &offered);
 		n = sendmsg(fd, &call, MSG_NOSIGNAL);
-		if (n < 0 && bore_with(&waited))
+		if (n < 0 && is_retryable(&waited))
 			continue;
 		if (n < 0)
 			break;

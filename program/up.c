@@ -196,6 +196,13 @@ deliver(struct up *up)
 	return true;
 }
 
+/* What a socket that was shut down goes on to say; a guest may say it, too. */
+static bool
+is_empty(const struct batch *batch)
+{
+	return batch->count > 0 && batch->length[batch->count - 1] == 0;
+}
+
 /* Waits until receiving may succeed again. False: it never will. */
 static bool
 survive(const struct guest *guest, int error)
@@ -206,7 +213,7 @@ survive(const struct guest *guest, int error)
 		return true;
 	case EAGAIN: /* whoever shares the descriptor made it so */
 		if (wait_readable(guest->fd, -1, INT64_MAX) == 0)
-			return true;
+			return !guest_is_shut(guest);
 		break;
 	case ENOBUFS:
 	case ENOMEM:
@@ -228,6 +235,8 @@ take(struct up *up)
 
 	if (guest_receive(guest, &up->batch, appetite(up)) < 0)
 		return survive(guest, errno);
+	if (is_empty(&up->batch) && guest_is_shut(guest))
+		return false;
 	guest_heard(guest, &up->batch.sender, up->batch.sender_length);
 	return true;
 }

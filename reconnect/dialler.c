@@ -56,7 +56,7 @@
  * nothing else tells that the host woke up. */
 #define NAP_MS 1000
 
-/* Pause after accept() failed for want of descriptors or memory: the client
+/* Pause after accept() was out of descriptors or memory: the client
  * still waits, so without it poll() would return at once for ever. */
 #define PAUSE_MS 1000
 
@@ -310,6 +310,8 @@ apply(struct dialler *dialler, const struct dialler_settings *settings)
 		dialler->client_waits =
 		    false;                /* at the listener that was closed */
 		dialler->appeared = true; /* it is new to us: dialled at once */
+		dialler->endpoint_since_ms = clock_now_ms();
+		dialler->long_reported = false;
 		link_fail(dialler->link, dialler->generation,
 		    "the network endpoint was changed");
 	} else if (settings->endpoint.listens) {
@@ -454,14 +456,14 @@ make_dial(struct dialler *dialler)
 		dial_failed(dialler, errno, attempt.why);
 }
 
-/* Nobody came in. Why not is told once, until somebody does. */
+/* accept() failed: reported once, until it succeeds again. */
 static void
 accept_failed(struct dialler *dialler, int error)
 {
 	bool told = dialler->resume_ms != 0;
 
 	if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
-		return; /* he went away */
+		return; /* the client hung up */
 	dialler->resume_ms = clock_now_ms() + PAUSE_MS;
 	if (!told)
 		tell(dialler,
@@ -547,10 +549,13 @@ static int64_t
 report_long_outage(
     struct dialler *dialler, const struct link_view *view, int64_t now_ms)
 {
+	int64_t since_ms =
+	    later(now_ms - view->outage_age_ms, dialler->endpoint_since_ms);
+
 	if (dialler->long_reported)
 		return INT64_MAX;
-	if (view->outage_age_ms < LONG_OUTAGE_MS)
-		return now_ms + LONG_OUTAGE_MS - view->outage_age_ms;
+	if (now_ms - since_ms < LONG_OUTAGE_MS)
+		return since_ms + LONG_OUTAGE_MS;
 	dialler->long_reported = true;
 	tell(dialler, &(struct link_event){ .kind = LINK_EVENT_LONG_OUTAGE,
 			  .generation = dialler->generation,
@@ -597,13 +602,15 @@ settle(struct dialler *dialler, const struct link_view *view, int64_t now_ms)
 	return INT64_MAX;
 }
 
+/* Sleeps until wake_ms at the latest. */
 static void
-while_up(struct dialler *dialler, const struct link_view *view)
+while_up(struct dialler *dialler, const struct link_view *view, int64_t wake_ms)
 {
 	int64_t now_ms = clock_now_ms();
 	int64_t due_ms = dialler->hooks.tend(
 	    dialler->hooks.context, dialler->generation, now_ms);
 
+	due_ms = earlier(due_ms, wake_ms);
 	due_ms = earlier(due_ms, settle(dialler, view, now_ms));
 	if (view->proven) {
 		disarm(dialler);
@@ -630,7 +637,7 @@ while_judging(struct dialler *dialler, const struct link_view *view)
 	    hooks->alive(
 		hooks->context, dialler->generation, candidate->since_ms))) {
 	case CANDIDATE_WAIT:
-		while_up(dialler, view);
+		while_up(dialler, view, candidate->due_ms);
 		break;
 	case CANDIDATE_ASK:
 		hooks->ask(hooks->context, dialler->generation);
@@ -664,7 +671,7 @@ run(void *argument)
 		else if (dialler->client_waits)
 			take_client(dialler);
 		else if (view.state == LINK_UP)
-			while_up(dialler, &view);
+			while_up(dialler, &view, INT64_MAX);
 		else
 			while_down(dialler, &view);
 	}

@@ -103,9 +103,10 @@ struct dialler {
 	uint64_t generation; /* the last one made */
 	uint64_t ended;      /* the last one whose end was reported */
 	bool unproven_before, settled;
-	bool long_reported; /* of the present outage */
-	int error;          /* errno of the last failure, or 0 */
-	bool told_distrust; /* since a connection or another setting */
+	int64_t endpoint_since_ms; /* when a reload changed it; 0: never */
+	bool long_reported;        /* of the present outage and endpoint */
+	int error;                 /* errno of the last failure, or 0 */
+	bool told_distrust;        /* since a connection or another setting */
 	int64_t suspended_ms;
 	uint32_t random;
 };

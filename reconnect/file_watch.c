@@ -70,11 +70,9 @@ static unsigned
 judge(const struct file_watch *watch, const struct file_event *event)
     NEEDS(shared.lock)
 {
-	bool lost = event->kind == FILE_EVENT_LOST;
-
 	if (watch->state == FILE_WATCH_FILE)
-		return lost || event->kind == FILE_EVENT_DELETED ? NEWS_CERTAIN
-								 : NEWS_LOOK;
+		return event->kind == FILE_EVENT_DELETED ? NEWS_CERTAIN
+							 : NEWS_LOOK;
 	if (watch->state == FILE_WATCH_FOLDER &&
 	    event->kind == FILE_EVENT_NAMED)
 		return is_for_path(watch, event) ? NEWS_CERTAIN : 0;

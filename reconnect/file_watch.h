@@ -48,7 +48,7 @@ void file_watch_destroy(struct file_watch *watch);
 
 /* Watches for `path` to appear from now on, in place of what was watched; what
  * happened before is forgotten. Folders on the way may be missing and may come
- * and go. Returns 0, or -1 with errno: it may appear unnoticed, so call again
+ * and go; that one further up than the lowest is moved goes unnoticed. Returns 0, or -1 with errno: it may appear unnoticed, so call again
  * some time later. */
 int file_watch_path(struct file_watch *watch, const char *path);
 

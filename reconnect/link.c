@@ -78,7 +78,7 @@ link_destroy(struct link *link)
 	doorbell_destroy(&link->bell);
 }
 
-/* Until when the present outage's frames are held. */
+/* When `hold` ends for this outage. */
 static int64_t
 hold_ends_ms(const struct link *link) NEEDS(link->lock)
 {

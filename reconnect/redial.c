@@ -4,7 +4,7 @@
  *      a connection       always
  *      a failed dial      unless the path appears meanwhile
  *      an appearance      always: whoever changes the path over and over
- *                         gets no more dials than one who greets and dies
+ *                         gets no more dials than a daemon that accepts and dies
  *
  * The exception is what recovery within a millisecond lives on: the dial
  * before the daemon came says nothing about the daemon. */

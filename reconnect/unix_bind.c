@@ -11,7 +11,7 @@
 
 #include "reconnect/socket.h"
 
-/* Not all who knock at once are served at once. */
+/* Clients may connect faster than they are accepted. */
 #define BACKLOG 64
 
 /* What a start waits for the folder's lock, 100 ms in all: two processes that

@@ -1224,6 +1224,22 @@ START_TEST(without_memory_to_receive_nothing_spins)
 END_TEST
 
 /* O_NONBLOCK and SO_RCVTIMEO belong to the socket, which a launcher shares. */
+/* By a launcher that shares it: it says nothing but "empty", at once, for ever. */
+START_TEST(a_guests_socket_that_was_shut_down_is_a_guest_that_is_gone)
+{
+	struct pollfd bell = { .fd = ended.fds[0], .events = POLLIN };
+
+	if (_i == 1)
+		fcntl(guest.fd, F_SETFL, O_NONBLOCK);
+	install();
+	guest_sends(60, 1);
+	network_gets(60, 1);
+	ck_assert_int_eq(shutdown(guest.fd, SHUT_RD), 0);
+	ck_assert_int_eq(poll(&bell, 1, -1), 1);
+	ck_assert(atomic_load(&copy.guest_gone));
+}
+END_TEST
+
 START_TEST(a_guests_socket_that_was_told_not_to_block_is_waited_for)
 {
 	struct timeval limit = { .tv_usec = 1 };
@@ -1422,6 +1438,8 @@ shortage(void)
 	tcase_add_loop_test(tc, without_memory_to_receive_nothing_spins, 0, 2);
 	tcase_add_loop_test(
 	    tc, a_guests_socket_that_was_told_not_to_block_is_waited_for, 0, 2);
+	tcase_add_loop_test(tc,
+	    a_guests_socket_that_was_shut_down_is_a_guest_that_is_gone, 0, 2);
 	tcase_add_test(tc, long_frames_in_many_slots_give_their_memory_back);
 	return tc;
 }

@@ -1056,12 +1056,12 @@ START_TEST(a_client_that_answers_keeps_its_place)
 {
 	int first = first_of_those_asked(true);
 
-	for (unsigned others = 1; others <= 3; others++) {
+	for (unsigned count = 1; count <= 3; count++) {
 		int other = call("sock");
 
 		expect_end_of_candidate("the present one answers");
 		expect_hung_up(other);
-		ck_assert_uint_eq(atomic_load(&asks), others);
+		ck_assert_uint_eq(atomic_load(&asks), count);
 	}
 	ck_assert_int_eq(send(first, "x", 1, MSG_NOSIGNAL), 1);
 	while (!is_proven())
@@ -1117,6 +1117,33 @@ START_TEST(a_client_that_waits_is_let_go_by_a_reload_and_by_the_end)
 	stop();
 	expect_hung_up(second);
 	expect_no_more_events();
+	close(first);
+}
+END_TEST
+
+/* Until after the next tick. */
+static int64_t
+tend_slowly_once(void *context, uint64_t generation, int64_t now_ms)
+{
+	static atomic_bool done;
+
+	(void)context;
+	(void)generation;
+	(void)now_ms;
+	if (atomic_load(&asks) == 1 && !atomic_exchange(&done, true))
+		poll(NULL, 0, CANDIDATE_TICK_MS + 20);
+	return INT64_MAX;
+}
+
+START_TEST(a_tick_that_passes_while_tending_is_not_slept_through)
+{
+	int first, second;
+
+	hooks.tend = tend_slowly_once;
+	first = first_of_those_asked(true);
+	second = call("sock");
+	expect_end_of_candidate("the present one answers");
+	expect_hung_up(second);
 	close(first);
 }
 END_TEST
@@ -1553,6 +1580,7 @@ listening(void)
 	add(tc, a_client_that_answers_keeps_its_place);
 	add(tc, a_client_that_answers_nothing_for_a_second_loses_its_place);
 	add(tc, a_client_need_not_wait_for_one_that_is_gone);
+	add(tc, a_tick_that_passes_while_tending_is_not_slept_through);
 	add(tc, a_client_that_waits_is_let_go_by_a_reload_and_by_the_end);
 	return tc;
 }

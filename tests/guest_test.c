@@ -321,6 +321,42 @@ START_TEST(the_mode_of_a_file_that_isnt_ours_is_left_alone)
 }
 END_TEST
 
+/* There is no file to change: it must not come back with the old mode. */
+START_TEST(a_mode_that_changes_while_the_file_is_gone_is_that_of_the_next)
+{
+	struct stat file;
+
+	ck_assert_int_eq(try_open(&guest, "unixgram:ours", 0666), 0);
+	ck_assert_int_eq(unlink("ours"), 0);
+	guest_set_mode(&guest, 0600);
+	ck_assert_int_eq(guest_bind_again(&guest, why, sizeof(why)), 0);
+	ck_assert_int_eq(stat("ours", &file), 0);
+	ck_assert_int_eq(file.st_mode & 0777, 0600);
+	guest_close(&guest);
+}
+END_TEST
+
+/* After the door was used, an empty frame from nobody may be its wake; what
+ * stands behind it is a frame all the same. */
+START_TEST(what_follows_an_empty_frame_is_not_lost_with_it)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX, .sun_path = "ours" };
+	int nobody = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	open_ours();
+	ck_assert_int_eq(unlink("ours"), 0);
+	ck_assert_int_eq(guest_bind_again(&guest, why, sizeof(why)), 0);
+	ck_assert_int_eq(connect(nobody, (void *)&at, sizeof(at)), 0);
+	ck_assert_int_eq(send(nobody, "", 0, 0), 0);
+	ck_assert_int_eq(send(nobody, "fifteen bytes..", 15, 0), 15);
+	while (guest_receive(&guest, &batch, 8) < 0)
+		ck_assert_int_eq(errno, EINTR);
+	ck_assert_uint_eq(batch.length[batch.count - 1], 15);
+	close(nobody);
+	guest_close(&guest);
+}
+END_TEST
+
 START_TEST(a_dead_forwarders_path_is_taken_over)
 {
 	open_ours();
@@ -1299,6 +1335,9 @@ paths(void)
 	tcase_add_test(tc, a_path_is_bound_with_its_mode_and_nobody_is_there);
 	tcase_add_loop_test(
 	    tc, the_mode_of_a_file_that_isnt_ours_is_left_alone, 0, 3);
+	tcase_add_test(
+	    tc, a_mode_that_changes_while_the_file_is_gone_is_that_of_the_next);
+	tcase_add_test(tc, what_follows_an_empty_frame_is_not_lost_with_it);
 	tcase_add_test(tc, a_dead_forwarders_path_is_taken_over);
 	tcase_add_test(tc, a_living_forwarders_path_is_left_alone);
 	tcase_add_test(tc, on_leaving_anothers_file_at_our_path_stays);

@@ -189,3 +189,15 @@ def socket_whose_folder_was_moved_is_bound_again_by_a_reload(case: Case):
     server.forwarder.process.signal(signal.SIGHUP)
     wait_until_told(server.forwarder)
     expect_both_ways(server.guest, call(server.endpoint), 1)
+
+
+@needs()
+def nameless_frame_at_the_new_socket_cuts_nobody_off(case: Case):
+    bridge = Bridge(case)
+    connection = bridge.meet()
+    wait_until_back(bridge.guest_path, remove(bridge.guest_path))
+    wait_until_told(bridge.forwarder)
+    stranger = case.own(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    stranger.sendto(frame(99), str(bridge.guest_path))
+    bridge.wait_for_drops("guest_to_network", "guest_restarted", 1)
+    expect_frames(bridge.guest, connection, 1)
