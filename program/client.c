@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -47,6 +48,14 @@ on_signal(int number)
 		stopped = 1;
 }
 
+static bool
+is_socket(const char *path)
+{
+	struct stat file;
+
+	return stat(path, &file) == 0 && S_ISSOCK(file.st_mode);
+}
+
 /* Connects, waiting for PATIENCE_MS at most: a full backlog blocks on Linux,
  * and SO_SNDTIMEO bounds that. Returns -1 with errno. */
 static int
@@ -68,6 +77,8 @@ dial(const char *path)
 		return fd;
 	if (errno == EAGAIN)
 		errno = ETIMEDOUT;
+	if (errno == ECONNREFUSED && !is_socket(path))
+		errno = ENOTSOCK;
 	return socket_give_up(fd);
 }
 
@@ -164,6 +175,8 @@ advice(int error)
 	case EPIPE:
 	case ECONNRESET:
 		return "something else has this socket, or it is ending";
+	case ENOTSOCK:
+		return "name its [control] socket, or with -c its file";
 	case ENAMETOOLONG:
 		return "the path of a socket has to be shorter";
 	default:

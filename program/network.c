@@ -79,7 +79,8 @@ hint(int error)
 		return "no such file: is the daemon running, is the path "
 		       "right?";
 	case ECONNREFUSED:
-		return "nobody listens there: is the daemon running?";
+		return "nobody listens there, or it is no socket: is the "
+		       "daemon running?";
 	case EACCES:
 		return "may this user connect to that socket?";
 	case EPERM:
@@ -104,14 +105,13 @@ log_long_outage(const char *endpoint, const struct link_event *event)
 	log_duration(outage, sizeof(outage), event->outage_ms);
 	if (strncmp(endpoint, "listen-", 7) == 0)
 		log_line(LOG_LEVEL_WARN, LOG_LINK,
-		    "still down endpoint=%s outage=%s (nobody has connected: "
-		    "is "
-		    "the other side running?)",
+		    "still down endpoint=%s outage=%s hint=\"nobody has "
+		    "connected: is the other side running?\"",
 		    endpoint, outage);
 	else
 		log_line(LOG_LEVEL_WARN, LOG_LINK,
 		    "still down endpoint=%s outage=%s dials=%u error=\"%s\" "
-		    "(%s)",
+		    "hint=\"%s\"",
 		    endpoint, outage, event->dials, event->reason,
 		    hint(event->error));
 }

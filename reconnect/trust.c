@@ -24,32 +24,40 @@ climb(char path[PATH_MAX])
 	return true;
 }
 
-/* `protects`: mode bits that make a folder safe though others may write it. */
 static bool
-trusts(const char *folder, mode_t protects, uid_t owner, uid_t also)
+is_believed(uid_t owner, uid_t also)
+{
+	return owner == 0 || owner == geteuid() ||
+	       (owner == also && also != TRUST_NOBODY_ELSE);
+}
+
+/* What others may write, they may fill. The sticky bit keeps them from replacing
+ * an entry, not from being the first to make it. */
+static bool
+trusts(const char *folder, uid_t entry_owner, uid_t owner, uid_t also)
 {
 	struct stat there;
 
 	if (stat(folder, &there) < 0)
 		return false;
-	if (!(there.st_mode & (S_IWGRP | S_IWOTH)) ||
-	    (there.st_mode & protects))
+	if (!(there.st_mode & (S_IWGRP | S_IWOTH)))
 		return true;
-	return owner == 0 || owner == geteuid() || owner == there.st_uid ||
-	       (owner == also && also != TRUST_NOBODY_ELSE);
+	return is_believed(entry_owner, also) &&
+	       ((there.st_mode & S_ISVTX) || is_believed(owner, also));
 }
 
-/* The sticky bit keeps others from replacing a folder, but not from binding a
- * free path: it protects only in the folders above. */
+/* Each folder on the way, with the owner of its entry on that way. */
 static bool
 trusts_all(char folder[PATH_MAX], uid_t owner, uid_t also)
 {
-	mode_t protects = 0;
+	uid_t entry_owner = owner;
+	struct stat entry;
 
 	do {
-		if (!trusts(folder, protects, owner, also))
+		if (!trusts(folder, entry_owner, owner, also) ||
+		    lstat(folder, &entry) < 0)
 			return false;
-		protects = S_ISVTX;
+		entry_owner = entry.st_uid;
 	} while (climb(folder));
 	return true;
 }

@@ -193,9 +193,10 @@ START_TEST(a_long_outage_is_a_warning_with_the_last_error_and_a_hint)
 	report(&event);
 	ck_assert_uint_eq(
 	    log_count("warn link: still down endpoint=unix:sock"), 1);
-	ck_assert_uint_eq(log_count("error=\"No such file or directory\" (no "
-				    "such file: is the daemon running, is the "
-				    "path right?)"),
+	ck_assert_uint_eq(
+	    log_count("error=\"No such file or directory\" hint=\"no "
+		      "such file: is the daemon running, is the "
+		      "path right?\""),
 	    1);
 }
 END_TEST

@@ -45,15 +45,24 @@ START_TEST(in_a_shared_folder_a_strangers_file_is_not_believed)
 }
 END_TEST
 
-/* It can replace what is in it, whoever may write. */
-START_TEST(a_shared_folders_owner_is_believed)
+/* The sticky bit keeps others from replacing it, not from being the first. */
+START_TEST(what_a_stranger_made_in_a_shared_folder_is_not_believed)
 {
 	if (geteuid() != 0)
 		return; /* only root can give a folder away */
 	folder("shared", 01777);
-	ck_assert_int_eq(chown("shared", FRIEND, (gid_t)-1), 0);
-	ck_assert(trusted("shared/vm", FRIEND));
-	ck_assert(!trusted("shared/vm", STRANGER));
+	folder("shared/strangers", 0755);
+	folder("shared/strangers/deeper", 0755);
+	ck_assert_int_eq(chown("shared/strangers", STRANGER, (gid_t)-1), 0);
+	ck_assert(!trusted("shared/strangers/vm", STRANGER));
+	ck_assert(!trusted("shared/strangers/vm", 0));
+	ck_assert(!trusted("shared/strangers/deeper/vm", STRANGER));
+	folder("private", 0700);
+	ck_assert_int_eq(symlink("../private", "shared/link"), 0);
+	ck_assert(trusted("shared/link/vm", STRANGER));
+	ck_assert_int_eq(lchown("shared/link", STRANGER, (gid_t)-1), 0);
+	ck_assert(!trusted("shared/link/vm", 0));
+	ck_assert(trust_owner("shared/link/vm", STRANGER, STRANGER));
 }
 END_TEST
 
@@ -140,7 +149,8 @@ main(void)
 	tcase_add_loop_test(tc,
 	    in_a_shared_folder_a_strangers_file_is_not_believed, 0,
 	    (int)(sizeof(shared) / sizeof(*shared)));
-	tcase_add_test(tc, a_shared_folders_owner_is_believed);
+	tcase_add_test(
+	    tc, what_a_stranger_made_in_a_shared_folder_is_not_believed);
 	tcase_add_test(tc, a_private_folder_that_others_can_replace_is_shared);
 	tcase_add_test(tc, a_replaced_folders_owner_is_not_believed);
 	tcase_add_test(tc, what_a_link_points_to_counts_and_where_it_lies);

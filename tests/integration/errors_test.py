@@ -822,7 +822,7 @@ def status_ends_with_69_when_nobody_answers(case: Case):
     stale.stop()
     for path, word in ((case.path("missing.sock"), "No such file"),
                        (stale.path, "refused"),
-                       (write(case, "", "file"), "refused")):
+                       (write(case, "", "file"), "non-socket")):
         for form in ((), ("--json",), ("--prometheus",), ("--watch",)):
             done = run_forwarder("status", path, *form)
             expect_equal("exit status", done.returncode, EX_UNAVAILABLE)
