@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Callable, Optional, Sequence
@@ -42,9 +44,11 @@ class Forwarder:
                  identity: Optional[dict] = None) -> None:
         self.control = folder / f"{name}-control.sock"
         self.log = folder / f"{name}.log"
-        self.process = Process(
-            command_line(self.control, network, guest, options), self.log,
-            **(identity or {}))
+        line = command_line(self.control, network, guest, options)
+        if identity:  # another user, who may not look where it was built
+            line[0] = shutil.copy(FORWARDER, folder / f"{name}-program")
+            os.chmod(line[0], 0o755)
+        self.process = Process(line, self.log, **(identity or {}))
         try:
             wait_for("the forwarder to answer on its control socket",
                      lambda: not self.process.alive()
