@@ -220,6 +220,9 @@ $(B)/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libparts.a
 model: ## prove the link's protocol, and that the proof can fail; needs spin
 	@tests/model/run
 
+mutants: ## small wrong changes, one at a time, that the suites should notice (ARGS=)
+	@$(PYTHON) tools/mutants $(ARGS)
+
 bench: all ## measure against the floor and the naive loop (ARGS=)
 	@$(RUN) bench/run $(ARGS)
 
@@ -331,7 +334,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / && !seen[$$1]++ \
 		{ printf "  %-15s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: all demo unit test fuzz fuzz-run model bench bench-guest \
+.PHONY: all demo unit test fuzz fuzz-run model mutants bench bench-guest \
 	bench-container lint $(LINTS) lint-objects lint-tidy format macos \
 	install uninstall clean fresh help $(B)/check FORCE
 .SECONDARY:

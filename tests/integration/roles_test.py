@@ -198,7 +198,7 @@ def new_client_takes_the_place_of_one_that_is_half_open(case: Case):
            "expected to be told")
 
 
-@needs()
+@needs("filter")
 def new_client_takes_the_place_of_a_forwarder_that_is_silent(case: Case):
     server = on_port(case, ["keepalive.mode=peer"])
     gone = server.call()
