@@ -232,9 +232,9 @@ bench-guest: all ## iperf3 inside a real guest, with and without the forwarder
 bench-container: all ## iperf3 between two containers, beside two QEMU hubs
 	@$(RUN) bench/container $(ARGS)
 
-fresh: ## make setup demo and make setup test on a new Debian in a folder, as root and as a user; needs root
+fresh: ## make setup demo and make setup test on a new Debian in a folder, as root and as a user (WHO=root, ARGS=); needs root
 	@tools/setup fresh
-	@tools/fresh $(ARGS)
+	@tools/fresh $(WHO)
 
 # The checks of lint, each of which can be made alone. All are run, however
 # many of them fail. A missing tool is told; with CI=true it is a failure.

@@ -9,7 +9,8 @@ import statistics
 import time
 from typing import Callable
 
-from harness import (Case, Failure, expect, expect_equal, needs, wait_for)
+from harness import (Case, Failure, expect, expect_equal, needs, wait_for,
+                     wait_until_equal)
 from peers import (MAC, Bridge, Child, Connection, FakeDaemon, FakeGuest, flood,
                    frame, framed, is_announcement, number_of, numbers)
 from probes import arp_question
@@ -335,8 +336,9 @@ def both_sides_seeing_a_break_is_one_outage_with_one_line_each(case: Case):
     expect_equal("warnings", len(lost), 1)
     for part in ("reason=", "generation=1", "up="):
         expect(part in lost[0], f"expected {part} in: {lost[0]}")
+    wait_until_equal("lines of a connection",
+                     lambda: len(bridge.log_lines("info link: up")), 2)
     up = bridge.log_lines("info link: up")
-    expect_equal("lines of a connection", len(up), 2)
     for part in ("endpoint=unix:", "generation=2", "outage=", "dials="):
         expect(part in up[1], f"expected {part} in: {up[1]}")
     network = bridge.status()["network"]
