@@ -1338,6 +1338,21 @@ START_TEST(an_outage_of_ten_seconds_is_told_once_with_its_last_error)
 }
 END_TEST
 
+/* Not at once, with the error of the endpoint before. */
+START_TEST(another_endpoint_has_ten_seconds_of_its_own)
+{
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	clock_skip(10000);
+	expect(LINK_EVENT_LONG_OUTAGE);
+	aim("unix:other");
+	dialler_configure(&dialler, &settings);
+	ck_assert_int_eq(next_event().kind, LINK_EVENT_DIAL_FAILED);
+	clock_skip(10000);
+	ck_assert_int_ge(expect(LINK_EVENT_LONG_OUTAGE).outage_ms, 20000);
+}
+END_TEST
+
 START_TEST(a_listener_that_nobody_calls_for_ten_seconds_is_told_once)
 {
 	listen_on("sock");
@@ -1615,6 +1630,7 @@ sleeping(void)
 	add(tc, a_daemon_is_dialled_at_once_when_the_host_wakes_up);
 	add(tc, waking_up_once_starts_the_backoff_over_once);
 	add(tc, an_outage_of_ten_seconds_is_told_once_with_its_last_error);
+	add(tc, another_endpoint_has_ten_seconds_of_its_own);
 	add(tc, a_listener_that_nobody_calls_for_ten_seconds_is_told_once);
 	add(tc, after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while);
 	return tc;

@@ -336,6 +336,23 @@ START_TEST(a_mode_that_changes_while_the_file_is_gone_is_that_of_the_next)
 }
 END_TEST
 
+START_TEST(frames_in_the_socket_that_a_new_one_replaces_are_counted)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX, .sun_path = "ours" };
+	int nobody = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	open_ours();
+	ck_assert_int_eq(connect(nobody, (void *)&at, sizeof(at)), 0);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(send(nobody, "fifteen bytes..", 15, 0), 15);
+	ck_assert_int_eq(unlink("ours"), 0);
+	ck_assert_int_eq(guest_bind_again(&guest, why, sizeof(why)), 0);
+	ck_assert_uint_eq(counter_read(&guest.lost), 3);
+	close(nobody);
+	guest_close(&guest);
+}
+END_TEST
+
 /* After the door was used, an empty frame from nobody may be its wake; what
  * stands behind it is a frame all the same. */
 START_TEST(what_follows_an_empty_frame_is_not_lost_with_it)
@@ -1337,6 +1354,8 @@ paths(void)
 	    tc, the_mode_of_a_file_that_isnt_ours_is_left_alone, 0, 3);
 	tcase_add_test(
 	    tc, a_mode_that_changes_while_the_file_is_gone_is_that_of_the_next);
+	tcase_add_test(
+	    tc, frames_in_the_socket_that_a_new_one_replaces_are_counted);
 	tcase_add_test(tc, what_follows_an_empty_frame_is_not_lost_with_it);
 	tcase_add_test(tc, a_dead_forwarders_path_is_taken_over);
 	tcase_add_test(tc, a_living_forwarders_path_is_left_alone);
