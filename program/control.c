@@ -197,7 +197,7 @@ make_room(struct control *c)
 	return oldest;
 }
 
-/* At most a turn of the slots, so that everyone is heard once before his slot
+/* At most a turn of the slots, so that each client is heard once before its slot
  * goes to another. */
 static void
 accept_clients(struct control *c, int64_t now_ms)

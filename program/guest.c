@@ -23,10 +23,10 @@
  *      another file        connect if somebody answers,     connect again
  *                          else as with nothing
  *
- * where connecting again in vain ends in absent. The system gives a user only so
- * many watches, and none of a file that the user may not read: without one, main
- * looks at the guest's path once a second too. A bell tells it of each new
- * guest, since that one may be without.
+ * If nobody answers the second connect(), it is absent. The system gives a user
+ * only so many watches, and none of a file that the user may not read: without
+ * one, main looks at the guest's path once a second too. A bell tells it of each
+ * new guest, since that one may be without.
  *
  * Connecting to a new guest, or to nobody, throws away what the old one had
  * queued: that is read and counted before. What the kernel throws away itself,

@@ -94,7 +94,7 @@ static const struct field fields[] = {
 	{ NUMBER(keepalive.answered), COUNTER("keepalive_answered_total", 0,
 	  "Probes of the peer answered.") },
 	{ NUMBER(keepalive.deaths), COUNTER("keepalive_deaths_total", 0,
-	  "Connections given up for want of answers.") },
+	  "Connections given up because no probe was answered.") },
 	{ NUMBER(keepalive.write_stalls), COUNTER("keepalive_write_stalls_total", 0,
 	  "Connections given up because a write made no progress.") },
 	{ NUMBER(keepalive.rtt_us), GAUGE("keepalive_rtt_seconds", 6,
