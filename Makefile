@@ -54,6 +54,9 @@ ifeq ($(VARIANT),)
 VARIANT := plain
 endif
 B := build/$(VARIANT)
+# Objects have a folder of their own: forwarder is a program and a room.
+O := $(B)/objects
+PROGRAM := $(if $(filter plain,$(VARIANT)),build,$(B))/forwarder
 
 CFLAGS ?= -O2 -g
 # Empty for whoever builds with a compiler we never saw; lint sets it.
@@ -84,7 +87,7 @@ CHECK_LIBS := $(shell $(PKG_CONFIG) --libs check 2>/dev/null)
 
 # A file whose name ends in _linux.c or _macos.c is for that system only;
 # its _plain.c sibling is for every system that has no such file.
-FOLDERS := framing keepalive reconnect program
+FOLDERS := base framing keepalive reconnect status config guest forwarder
 NOT_FOREIGN := $(filter-out %_$(OTHER_SYSTEM).c,\
 	$(foreach d,$(FOLDERS),$(sort $(wildcard $(d)/*.c))))
 NATIVE := $(filter %_$(SYSTEM).c,$(NOT_FOREIGN))
@@ -92,8 +95,8 @@ PLAIN := $(filter %_plain.c,$(NOT_FOREIGN))
 SOURCES := $(filter-out $(if $(PORTABLE),\
 	$(PLAIN:%_plain.c=%_$(SYSTEM).c),\
 	$(NATIVE:%_$(SYSTEM).c=%_plain.c)),$(NOT_FOREIGN))
-OBJECTS := $(SOURCES:%.c=$(B)/%.o)
-PARTS := $(filter-out $(B)/program/main.o,$(OBJECTS))
+OBJECTS := $(SOURCES:%.c=$(O)/%.o)
+PARTS := $(filter-out $(O)/forwarder/main.o,$(OBJECTS))
 
 # tests/*_test.c are suites, tests/support/*.c is linked into each, any other
 # C file in tests/ or tests/integration/ is a program of its own.
@@ -104,7 +107,7 @@ SUPPORT_SOURCES := $(sort $(wildcard tests/support/*.c))
 T ?=
 SUITES := $(patsubst %.c,$(B)/%,$(if $(T),tests/$(T)_test.c,$(TEST_SOURCES)))
 HELPERS := $(patsubst %.c,$(B)/%,$(HELPER_SOURCES))
-SUPPORT := $(patsubst %.c,$(B)/%.o,$(SUPPORT_SOURCES))
+SUPPORT := $(patsubst %.c,$(O)/%.o,$(SUPPORT_SOURCES))
 
 # A sanitizer's first finding ends the process, wherever it runs. By itself
 # ThreadSanitizer would sleep for a second at the end of a program with threads.
@@ -123,16 +126,11 @@ V ?=
 Q := $(if $(V),,@)
 say = @$(if $(V),:,echo "  $(1)")
 # For the programs that test and measure.
-RUN := $(if $(SAN),SKIP="plain-build $(SKIP)") BUILD='$(CURDIR)/$(B)' FORWARDER='$(CURDIR)/$(B)/forwarder'
+RUN := $(if $(SAN),SKIP="plain-build $(SKIP)") BUILD='$(CURDIR)/$(B)' FORWARDER='$(CURDIR)/$(PROGRAM)'
 
-all: $(B)/forwarder ## build ./forwarder (SAN=, PORTABLE=1: only build/VARIANT/forwarder)
-ifeq ($(VARIANT),plain)
-all: forwarder
-forwarder: $(B)/forwarder
-	@ln -f $< $@
-endif
+all: $(PROGRAM) ## build build/forwarder (SAN=, PORTABLE=1: build/VARIANT/forwarder)
 
-$(B)/forwarder: $(OBJECTS) $(B)/flags $(B)/parts
+$(PROGRAM): $(OBJECTS) $(B)/flags $(B)/parts
 	$(call say,LINK $@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(OBJECTS) $(LIBS)
 
@@ -141,18 +139,18 @@ $(B)/libparts.a: $(PARTS) $(B)/parts
 	$(call say,AR   $@)
 	$(Q)$(AR) rcs $@ $(PARTS)
 
-$(B)/%.o: %.c $(B)/flags
+$(O)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC   $@)
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(if $(filter tests/%,$<),$(CHECK_CFLAGS)) \
 		$(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # Before the general rule, as make 3.81 takes the first that fits.
-$(B)/tests/%_test: $(B)/tests/%_test.o $(SUPPORT) $(B)/libparts.a
+$(B)/tests/%_test: $(O)/tests/%_test.o $(SUPPORT) $(B)/libparts.a
 	$(call say,LINK $@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(CHECK_LIBS)
 
-$(B)/tests/%: $(B)/tests/%.o $(B)/libparts.a
+$(B)/tests/%: $(O)/tests/%.o $(B)/libparts.a
 	$(call say,LINK $@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
@@ -167,7 +165,7 @@ $(if $(LIBS),:,command -v $(PKG_CONFIG) >/dev/null || \
 test -z "$$missing" || { \
 	echo "building needs$${missing%,}: run make setup" >&2; exit 1; }
 endef
-$(SUITES:%=%.o) $(SUPPORT): | $(B)/check
+$(SUITES:$(B)/%=$(O)/%.o) $(SUPPORT): | $(B)/check
 $(B)/check:
 	@$(if $(CHECK_LIBS),:,\
 		echo "the unit tests need check: run make setup unit" >&2; exit 1)
@@ -188,7 +186,7 @@ $(B)/parts: FORCE
 FORCE:
 
 demo: all $(HELPERS) ## the main job in half a minute, with stand-ins for guest and daemon
-	@$(if $(wildcard tests/demo.c),$(RUN) $(B)/tests/demo $(B)/forwarder,\
+	@$(if $(wildcard tests/demo.c),$(RUN) $(B)/tests/demo $(PROGRAM),\
 		echo "demo: tests/demo.c is missing" >&2; exit 1)
 
 unit: $(SUITES) ## the Check suites (T=link: only tests/link_test.c; REPEAT=1000)
@@ -212,7 +210,7 @@ fuzz-run: $(FUZZERS:%=$(B)/fuzz/%)
 			$$(ls -d tests/fuzz/corpus/$$name 2>/dev/null) || exit 1; \
 	done
 
-$(B)/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libparts.a
+$(B)/fuzz/%: $(O)/tests/fuzz/%.o $(B)/libparts.a
 	@mkdir -p $(@D)
 	$(call say,LINK $@)
 	$(Q)$(CC) $(CFLAGS_ALL) -fsanitize=fuzzer $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
@@ -260,12 +258,12 @@ lint-clang:
 	@$(call need,clang); $(MAKE) --no-print-directory VARIANT=lint/clang \
 		CC=clang WERROR="-Werror -Wthread-safety" lint-objects lint-tidy
 
-lint-objects: $(LINT_SOURCES:%.c=$(B)/%.o)
+lint-objects: $(LINT_SOURCES:%.c=$(O)/%.o)
 
-lint-tidy: $(NOT_FOREIGN:%.c=$(B)/%.tidy)
+lint-tidy: $(NOT_FOREIGN:%.c=$(O)/%.tidy)
 
 # After the object, which says when a header has changed.
-$(B)/%.tidy: %.c $(B)/%.o .clang-tidy
+$(O)/%.tidy: %.c $(O)/%.o .clang-tidy
 	$(call say,TIDY $<)
 	@$(call need,clang-tidy); clang-tidy --quiet $< -- -std=c11 $(CPPFLAGS_ALL) >$@.log 2>&1 || \
 		{ cat $@.log >&2; exit 1; }; touch $@
@@ -294,10 +292,10 @@ lint-docs:
 	@$(PYTHON) bench/goals --check README.md docs/performance.md
 
 lint-hardening: all
-	@$(call need,readelf); found=$$(readelf -hldsW $(B)/forwarder); \
+	@$(call need,readelf); found=$$(readelf -hldsW $(PROGRAM)); \
 	for mark in 'DYN (' GNU_RELRO BIND_NOW __stack_chk_fail printf_chk; do \
 		printf '%s\n' "$$found" | grep -qF "$$mark" || { \
-			echo "$(B)/forwarder: no $$mark" >&2; exit 1; }; \
+			echo "$(PROGRAM): no $$mark" >&2; exit 1; }; \
 	done
 
 format: ## put every C file into the form that lint wants
@@ -310,7 +308,7 @@ macos: ## compile and link for macOS on both processors with a cross compiler, f
 install: all ## into DESTDIR and PREFIX=/usr/local
 	install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(DOCDIR)' \
 		'$(DESTDIR)$(MANDIR)/man1' '$(DESTDIR)$(MANDIR)/man5'
-	install -m 755 $(B)/forwarder '$(DESTDIR)$(BINDIR)/forwarder'
+	install -m 755 $(PROGRAM) '$(DESTDIR)$(BINDIR)/forwarder'
 	$(foreach page,$(PAGES),install -m 644 $(page) \
 		'$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/' &&) :
 	$(if $(wildcard forwarder.ini),install -m 644 forwarder.ini '$(DESTDIR)$(DOCDIR)/')
@@ -327,8 +325,8 @@ uninstall: ## take away what install put there
 
 PAGES := $(wildcard docs/*.1 docs/*.5)
 
-clean: ## remove build/ and ./forwarder
-	rm -rf build forwarder
+clean: ## remove build/
+	rm -rf build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / && !seen[$$1]++ \
@@ -338,6 +336,6 @@ help: ## this list
 	bench-container lint $(LINTS) lint-objects lint-tidy format macos \
 	install uninstall clean fresh help $(B)/check FORCE
 .SECONDARY:
--include $(wildcard $(B)/*/*.d $(B)/*/*/*.d)
+-include $(wildcard $(O)/*/*.d $(O)/*/*/*.d)
 
 endif

@@ -15,7 +15,7 @@ import time
 BENCH = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(BENCH)
 TOOLS = os.path.join(ROOT, "build", "bench")
-FORWARDER = os.environ.get("FORWARDER", os.path.join(ROOT, "forwarder"))
+FORWARDER = os.environ.get("FORWARDER", os.path.join(ROOT, "build/forwarder"))
 
 # More than this between the floor and itself, or of the machine's time taken
 # by others, and the figures are called noisy.

@@ -32,6 +32,16 @@
  * a gateway that starts to answer is noticed. */
 #define KEEPALIVE_UNARMED_PACE_MS 60000
 
+/* What may be sent to a quiet peer. AUTO is one of the others, chosen by what
+ * is known of the network. */
+enum keepalive_mode {
+	KEEPALIVE_OFF,
+	KEEPALIVE_PASSIVE,
+	KEEPALIVE_ARP,
+	KEEPALIVE_PEER,
+	KEEPALIVE_AUTO,
+};
+
 enum keepalive_verdict {
 	KEEPALIVE_WAIT,
 	KEEPALIVE_PROBE,   /* send one; keepalive_sent() if that worked */

@@ -10,11 +10,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "reconnect/clock.h"
-#include "reconnect/peer_user.h"
-#include "reconnect/socket.h"
-#include "reconnect/trust.h"
-#include "reconnect/wait.h"
+#include "base/clock.h"
+#include "base/peer_user.h"
+#include "base/socket.h"
+#include "base/trust.h"
+#include "base/wait.h"
 
 /* Between two tries of a path whose listen() is still to come: no event tells of
  * it. Goal: the first frame through within 1 ms of it. A try costs 5 us. */

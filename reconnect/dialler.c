@@ -35,10 +35,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "reconnect/clock.h"
+#include "base/clock.h"
+#include "base/thread_name.h"
+#include "base/wait.h"
 #include "reconnect/listen.h"
-#include "reconnect/thread_name.h"
-#include "reconnect/wait.h"
 
 /* How long a path that refuses is tried again when there is reason to believe
  * that its daemon is just starting: it exists from bind() on and is refused

@@ -10,9 +10,9 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "base/file_watch.h"
 #include "reconnect/candidate.h"
 #include "reconnect/dial.h"
-#include "reconnect/file_watch.h"
 #include "reconnect/link.h"
 #include "reconnect/redial.h"
 

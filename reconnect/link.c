@@ -31,7 +31,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "reconnect/clock.h"
+#include "base/clock.h"
 
 static void
 release(struct connection *connection)

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "reconnect/doorbell.h"
-#include "reconnect/sync.h"
+#include "base/doorbell.h"
+#include "base/sync.h"
 
 #define LINK_REASON_BYTES 128
 #define LINK_HOLD_FOREVER (-1)

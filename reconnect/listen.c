@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "reconnect/socket.h"
+#include "base/socket.h"
 
 #define BACKLOG 64 /* as for a path, in unix_bind.c */
 

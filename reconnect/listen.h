@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
+#include "base/unix_bind.h"
 #include "reconnect/endpoint.h"
-#include "reconnect/unix_bind.h"
 
 /* Listens at the endpoint; a Unix path gets mode 0600 and its file in *file.
  * Returns a non-blocking descriptor, or -1 with errno and the reason in `why`. */

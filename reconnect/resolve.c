@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "reconnect/doorbell.h"
-#include "reconnect/wait.h"
+#include "base/doorbell.h"
+#include "base/wait.h"
 
 struct lookup {
 	atomic_uint holders;

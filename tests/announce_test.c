@@ -1,4 +1,4 @@
-#include "program/announce.h"
+#include "keepalive/announce.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* Of whichever batch_*.c is built; with PORTABLE=1 that is batch_plain.c. */
-#include "program/batch.h"
+#include "guest/batch.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -1,6 +1,6 @@
 /* The program is its own command: started with "tell" as first argument it
  * writes down how it was started. */
-#include "program/command.h"
+#include "forwarder/command.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "program/config.h"
+#include "config/config.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "program/cidr.h"
-#include "program/defaults.h"
-#include "program/guest_endpoint.h"
+#include "config/cidr.h"
+#include "config/defaults.h"
+#include "config/guest_endpoint.h"
 #include "tests/support/suite.h"
 
 /* Problems one after the other, a line feed behind each. */
@@ -729,7 +729,7 @@ static const struct {
 
 START_TEST(a_forwarder_has_a_name_though_none_was_given)
 {
-	char name[CONFIG_NAME_BYTES];
+	char name[LOG_NAME_BYTES];
 
 	begin();
 	config.file = names[_i].file;
@@ -743,14 +743,14 @@ END_TEST
 
 START_TEST(a_name_taken_from_a_long_path_is_cut)
 {
-	char file[300], name[CONFIG_NAME_BYTES];
+	char file[300], name[LOG_NAME_BYTES];
 
 	memset(file, 'x', sizeof(file));
 	file[sizeof(file) - 1] = '\0';
 	begin();
 	config.file = file;
 	config_name(&config, name);
-	ck_assert_uint_eq(strlen(name), CONFIG_NAME_BYTES - 1);
+	ck_assert_uint_eq(strlen(name), LOG_NAME_BYTES - 1);
 	ck_assert_int_eq(set(config_find("service", "name"), name), 0);
 	ck_assert_int_eq(set(config_find("service", "name"), file + 235), 1);
 }

@@ -1,6 +1,6 @@
-#include "program/control.h"
+#include "status/control.h"
 
-#include "program/client.h"
+#include "status/client.h"
 #include "tests/support/suite.h"
 #include <check.h>
 #include <errno.h>

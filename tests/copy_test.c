@@ -1,6 +1,6 @@
 /* The two copy threads over socket pairs: a real link, whose connections the
  * test puts in by hand. COPY_BREAKS=1 breaks a batch at every byte. */
-#include "program/copy.h"
+#include "forwarder/copy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,8 +14,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "keepalive/probe.h"
-#include "reconnect/clock.h"
 #include "tests/support/balking.h"
 #include "tests/support/connect_race.h"
 #include "tests/support/frames.h"

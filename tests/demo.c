@@ -38,7 +38,7 @@
 #include <unistd.h>
 
 #include "framing/framing.h"
-#include "program/status.h"
+#include "status/status.h"
 
 #define KILLS 5
 /* How long each daemon stays away after it was killed. */

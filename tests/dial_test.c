@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "reconnect/clock.h"
-#include "reconnect/socket.h"
+#include "base/clock.h"
+#include "base/socket.h"
 #include "tests/support/hanging_lookup.h"
 #include "tests/support/listener.h"
 #include "tests/support/settable_user.h"

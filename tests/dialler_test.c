@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "reconnect/wait.h"
+#include "base/wait.h"
 #include "tests/support/hanging_lookup.h"
 #include "tests/support/listener.h"
 #include "tests/support/settable_clock.h"

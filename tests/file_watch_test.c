@@ -1,4 +1,4 @@
-#include "reconnect/file_watch.h"
+#include "base/file_watch.h"
 
 #include <check.h>
 #include <dlfcn.h>

@@ -1,5 +1,5 @@
 /* GUEST_RESTARTS=2000: how often a guest is restarted under traffic. */
-#include "program/guest.h"
+#include "guest/guest.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* Keepalive as the program drives it, on a real link and socket, with the
  * test's own clock. When to probe is keepalive_test's; here it is what goes
  * out, what comes in, and what is said. */
-#include "program/health.h"
+#include "forwarder/health.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -10,7 +10,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "reconnect/clock.h"
+#include "base/clock.h"
 #include "tests/support/balking.h"
 #include "tests/support/frames.h"
 #include "tests/support/log_catcher.h"

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "reconnect/clock.h"
+#include "base/clock.h"
 #include "tests/support/suite.h"
 
 /* No generation of a test grows this old. */

@@ -1,4 +1,4 @@
-#include "program/log.h"
+#include "base/log.h"
 
 #include "tests/support/suite.h"
 #include <check.h>

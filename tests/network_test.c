@@ -1,6 +1,6 @@
 /* What fwd-link does in the program's name at the start of a connection, with
  * a real dialler and a daemon of the test's own. */
-#include "program/network.h"
+#include "forwarder/network.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "program/announce.h"
+#include "keepalive/announce.h"
 #include "reconnect/listen.h"
 #include "tests/support/balking.h"
 #include "tests/support/frames.h"

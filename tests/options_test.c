@@ -1,11 +1,11 @@
-#include "program/options.h"
+#include "config/options.h"
 
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "program/defaults.h"
+#include "config/defaults.h"
 
 static struct options options;
 static char words[512];

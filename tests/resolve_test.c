@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "reconnect/clock.h"
+#include "base/clock.h"
 #include "tests/support/hanging_lookup.h"
 #include "tests/support/suite.h"
 

@@ -1,4 +1,4 @@
-#include "program/signals.h"
+#include "forwarder/signals.h"
 
 #include <check.h>
 #include <string.h>

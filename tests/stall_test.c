@@ -1,4 +1,4 @@
-#include "program/stall.h"
+#include "forwarder/stall.h"
 
 #include "tests/support/suite.h"
 

@@ -1,7 +1,7 @@
-#include "program/status.h"
+#include "status/status.h"
 
-#include "program/log.h"
-#include "program/render.h"
+#include "base/log.h"
+#include "status/render.h"
 #include "tests/support/suite.h"
 #include <check.h>
 #include <regex.h>

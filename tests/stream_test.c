@@ -1,4 +1,4 @@
-#include "program/stream.h"
+#include "base/stream.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-#include "program/text.h"
+#include "base/text.h"
 
 #include "tests/support/suite.h"
 #include <check.h>

@@ -1,4 +1,4 @@
-#include "reconnect/trust.h"
+#include "base/trust.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* UNIX_BIND_RACES=2000: how often two processes race for one path. */
-#include "reconnect/unix_bind.h"
+#include "base/unix_bind.h"
 
 #include <dlfcn.h>
 #include <errno.h>

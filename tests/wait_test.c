@@ -1,4 +1,4 @@
-#include "reconnect/wait.h"
+#include "base/wait.h"
 
 #include <check.h>
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "reconnect/clock.h"
+#include "base/clock.h"
 #include "tests/support/suite.h"
 
 #define FAR_AWAY_MS (60 * 60 * 1000)

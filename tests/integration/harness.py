@@ -19,7 +19,7 @@ from typing import Callable, Optional, Sequence, TypeVar
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 ROOT = Path(__file__).resolve().parents[2]
-FORWARDER = Path(os.environ.get("FORWARDER", ROOT / "forwarder")).absolute()
+FORWARDER = Path(os.environ.get("FORWARDER", ROOT / "build/forwarder")).absolute()
 POLL_SECONDS = 0.02
 
 Value = TypeVar("Value")

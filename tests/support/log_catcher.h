@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "program/log.h"
+#include "base/log.h"
 
 static struct {
 	pthread_mutex_t lock;

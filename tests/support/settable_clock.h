@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <time.h>
 
-#include "reconnect/clock.h"
+#include "base/clock.h"
 
 static _Atomic int64_t clock_stopped_ms; /* 0: it runs */
 static _Atomic int64_t clock_skipped_ms;

@@ -1,0 +1,84 @@
+/* kqueue. It tells that a folder changed, not what changed in it: any file at
+ * the path counts as having appeared, and the dial finds out. A target is a
+ * descriptor of its own; closing it takes its events out of the queue. */
+#include "base/file_watch_system.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/event.h>
+#include <unistd.h>
+
+#include "base/file_watch.h"
+#include "base/socket.h"
+
+int
+file_watch_system_open(void)
+{
+	int fd = kqueue();
+
+	if (fd >= 0)
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return fd;
+}
+
+static int
+watch(int fd, const char *path, unsigned notes)
+{
+	struct kevent change;
+	int target = open(path, O_EVTONLY | O_CLOEXEC);
+
+	if (target < 0)
+		return -1;
+	EV_SET(&change, target, EVFILT_VNODE, EV_ADD | EV_CLEAR, notes, 0, 0);
+	if (kevent(fd, &change, 1, 0, 0, 0) == 0)
+		return target;
+	return socket_give_up(target);
+}
+
+int
+file_watch_system_folder(int fd, const char *folder)
+{
+	return watch(
+	    fd, folder, NOTE_WRITE | NOTE_DELETE | NOTE_RENAME | NOTE_ATTRIB);
+}
+
+int
+file_watch_system_file(int fd, const char *path)
+{
+	return watch(fd, path, NOTE_DELETE | NOTE_RENAME | NOTE_LINK);
+}
+
+void
+file_watch_system_remove(int fd, int target)
+{
+	(void)fd;
+	close(target);
+}
+
+void
+file_watch_system_read(int fd, void (*heard)(const struct file_event *event))
+{
+	struct timespec at_once = { 0, 0 };
+	struct kevent event;
+
+	while (kevent(fd, 0, 0, &event, 1, &at_once) > 0) {
+		bool deleted = event.fflags & NOTE_DELETE;
+
+		heard(&(struct file_event){
+		    .kind = deleted ? FILE_EVENT_DELETED : FILE_EVENT_CHANGED,
+		    .target = (int)event.ident });
+	}
+}
+
+const char *
+file_watch_advice(int error)
+{
+	return error == EMFILE ? "raise the limit of open files" : "";
+}
+
+int64_t
+file_watch_changed_ns(const struct stat *file)
+{
+	return file->st_ctimespec.tv_sec * INT64_C(1000000000) +
+	       file->st_ctimespec.tv_nsec;
+}

@@ -1,0 +1,88 @@
+/* One line an event on standard error:
+ *     LEVEL SUBSYSTEM: what happened key=value ... [name=NAME]
+ * with a <N> prefix under journald and a time stamp otherwise. */
+#ifndef BASE_LOG_H
+#define BASE_LOG_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The longest line; a longer one is cut and ends in "...". */
+#define LOG_LINE_BYTES 1024
+/* Room for any log_duration(). */
+#define LOG_DURATION_BYTES 32
+/* A name in log lines and metric labels, its final zero included. */
+#define LOG_NAME_BYTES 64
+
+enum log_level {
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARN,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG
+};
+
+enum log_subsystem {
+	LOG_GUEST,
+	LOG_LINK,
+	LOG_KEEPALIVE,
+	LOG_CONFIG,
+	LOG_CONTROL,
+	LOG_SERVICE,
+};
+
+/* Decides once whether standard error is the journal's (JOURNAL_STREAM), and
+ * ignores SIGPIPE: a log that nobody reads any more ends nothing. (exec keeps
+ * an ignored signal ignored; whoever starts a command gives it back.) */
+void log_open(enum log_level level);
+
+/* May be called at any time, from any thread; -v and a reload change it. */
+void log_set_level(enum log_level level);
+enum log_level log_get_level(void);
+
+/* Ends every line with name=NAME from now on, or with nothing if it is empty.
+ * The name is one that config.c accepts. Any thread. */
+void log_set_name(const char *name);
+
+/* Before log_start() a line is written at once. After it lines are written by
+ * a thread, and log_line() never waits: what doesn't fit into its buffer is
+ * lost, and a line reports how many were (log_writer.h).
+ * Returns 0, or -1 with errno. */
+int log_start(void);
+
+/* Before the process ends: gives what is not yet written 200 ms. */
+void log_finish(void);
+
+/* Never fails; a line that standard error refuses (closed, disk full) is lost.
+ * errno is kept. The format knows %s, %d, %u, %ld, %lu, %lld, %llu and %zu,
+ * without flags, width or precision. Strings may come from outside and can't
+ * forge anything:
+ *     key=%s       is put in quotes if it holds a blank, a quote, = or \
+ *     key=\"%s\"   has its quotes and backslashes escaped
+ * and in both, as anywhere else, control characters become \xNN. */
+void log_line(enum log_level level, enum log_subsystem subsystem,
+    const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* At most `burst` lines at once and one a second after that; what was held
+ * back is told as suppressed=N on the next line that passes. Zero-initialise
+ * all but burst; any thread. */
+struct log_limit {
+	unsigned burst;              /* 0 counts as 1 */
+	_Atomic int64_t full_at_ms;  /* when all of burst is there again */
+	_Atomic unsigned suppressed; /* lines since the last that passed */
+};
+
+void log_limited(struct log_limit *limit, enum log_level level,
+    enum log_subsystem subsystem, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* The decision alone: whether a line may pass at now_ms (monotonic), and if
+ * so how many were held back before it. */
+bool log_limit_pass(
+    struct log_limit *limit, int64_t now_ms, unsigned *suppressed);
+
+/* Writes 12ms, 4s, 12m3s, 2h5m or 9d4h to `buffer`, and returns it. */
+const char *log_duration(char *buffer, size_t size, int64_t ms);
+
+#endif

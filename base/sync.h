@@ -1,0 +1,49 @@
+/* A mutex that clang checks (-Wthread-safety), and a condition with a
+ * monotonic deadline. C can't name a lock on the fields it guards, so those
+ * carry GUARDED, and functions name the lock they need. */
+#ifndef BASE_SYNC_H
+#define BASE_SYNC_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#if defined(__clang__)
+#define THREAD_SAFETY(x) __attribute__((x))
+#else
+#define THREAD_SAFETY(x)
+#endif
+
+#define GUARDED THREAD_SAFETY(guarded_var)
+#define NEEDS(...) THREAD_SAFETY(exclusive_locks_required(__VA_ARGS__))
+#define TAKES(...) THREAD_SAFETY(exclusive_lock_function(__VA_ARGS__))
+#define TRIES(...) THREAD_SAFETY(exclusive_trylock_function(__VA_ARGS__))
+#define GIVES(...) THREAD_SAFETY(unlock_function(__VA_ARGS__))
+
+struct THREAD_SAFETY(capability("mutex")) mutex {
+	pthread_mutex_t pthread;
+};
+
+void mutex_init(struct mutex *mutex);
+void mutex_destroy(struct mutex *mutex);
+void mutex_lock(struct mutex *mutex) TAKES(*mutex);
+bool mutex_try(struct mutex *mutex) TRIES(true, *mutex);
+void mutex_unlock(struct mutex *mutex) GIVES(*mutex);
+
+/* A condition variable whose deadlines are those of clock_now_ms(). */
+struct condition {
+	pthread_cond_t pthread;
+};
+
+#define CONDITION_NO_DEADLINE INT64_MAX
+
+void condition_init(struct condition *condition);
+void condition_destroy(struct condition *condition);
+void condition_wake_all(struct condition *condition);
+
+/* Waits until woken or until clock_now_ms() reaches deadline_ms; may wake for
+ * no reason, so the caller loops on what it waits for. */
+void condition_wait(struct condition *condition, struct mutex *mutex,
+    int64_t deadline_ms) NEEDS(*mutex);
+
+#endif

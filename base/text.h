@@ -1,0 +1,51 @@
+/* Text put together in a buffer it can't overflow, and what makes foreign
+ * bytes harmless in it. Knows nothing of what the text is about. */
+#ifndef BASE_TEXT_H
+#define BASE_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct text {
+	char *bytes;     /* ends in a zero byte at any time */
+	size_t capacity; /* of bytes, that zero included: at least 1 */
+	size_t length;
+	bool cut; /* something didn't fit; nothing was added from there on */
+};
+
+/* An empty text in the caller's buffer. */
+struct text text_in(char *bytes, size_t capacity);
+
+/* Each adds all of its argument or, if it doesn't fit, nothing of it. */
+void text_add_bytes(struct text *t, const char *bytes, size_t n);
+void text_add(struct text *t, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#define UTF8_INVALID UINT32_MAX
+
+/* How many bytes the first character of a non-empty string takes, and which
+ * one it is: for a byte that starts no character, 1 and UTF8_INVALID. */
+size_t utf8_next(const char *string, uint32_t *character);
+
+/* C0, DEL and C1: what moves a cursor, ends a line, colours a terminal. */
+bool utf8_is_control(uint32_t character);
+
+/* Adds one character, given as a number and as its bytes, in some notation. */
+typedef void text_escape(
+    struct text *t, uint32_t character, const char *bytes, size_t n);
+
+/* Adds a string character by character, until one doesn't fit. */
+void text_add_escaped(struct text *t, const char *string, text_escape *escape);
+
+/* For logs and terminals: control characters and bytes that aren't UTF-8
+ * become \xNN, all else stays as it is. */
+text_escape text_visible;
+
+/* The same between quotes: quotes and backslashes get a backslash as well. */
+text_escape text_quoted;
+
+/* Adds the time of day in UTC, 2026-11-21T01:30:00.123Z. */
+void text_add_time(struct text *t);
+
+#endif

@@ -1,0 +1,9 @@
+#include "base/thread_name.h"
+
+#include <pthread.h>
+
+void
+thread_name(const char *name)
+{
+	pthread_setname_np(name);
+}

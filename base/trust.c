@@ -1,0 +1,78 @@
+#include "base/trust.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Makes a path that of its folder. False: it is "/" or "." already. */
+static bool
+climb(char path[PATH_MAX])
+{
+	char *slash = strrchr(path, '/');
+
+	if (strcmp(path, "/") == 0 || strcmp(path, ".") == 0)
+		return false;
+	if (!slash)
+		snprintf(path, PATH_MAX, ".");
+	else if (slash == path)
+		slash[1] = '\0';
+	else
+		*slash = '\0';
+	return true;
+}
+
+static bool
+is_believed(uid_t owner, uid_t also)
+{
+	return owner == 0 || owner == geteuid() ||
+	       (owner == also && also != TRUST_NOBODY_ELSE);
+}
+
+/* What others may write, they may fill. The sticky bit keeps them from replacing
+ * an entry, not from being the first to make it. */
+static bool
+trusts(const char *folder, uid_t entry_owner, uid_t owner, uid_t also)
+{
+	struct stat there;
+
+	if (stat(folder, &there) < 0)
+		return false;
+	if (!(there.st_mode & (S_IWGRP | S_IWOTH)))
+		return true;
+	return is_believed(entry_owner, also) &&
+	       ((there.st_mode & S_ISVTX) || is_believed(owner, also));
+}
+
+/* Each folder on the way, with the owner of its entry on that way. */
+static bool
+trusts_all(char folder[PATH_MAX], uid_t owner, uid_t also)
+{
+	uid_t entry_owner = owner;
+	struct stat entry;
+
+	do {
+		if (!trusts(folder, entry_owner, owner, also) ||
+		    lstat(folder, &entry) < 0)
+			return false;
+		entry_owner = entry.st_uid;
+	} while (climb(folder));
+	return true;
+}
+
+/* Both ways to the folder: as it is named, since a symbolic link on that way can
+ * be replaced, and as it is. */
+bool
+trust_owner(const char *path, uid_t owner, uid_t also)
+{
+	char named[PATH_MAX], real[PATH_MAX];
+
+	if (strlen(path) >= sizeof(named))
+		return false;
+	strcpy(named, path);
+	climb(named);
+	return realpath(named, real) && trusts_all(real, owner, also) &&
+	       trusts_all(named, owner, also);
+}

@@ -1,0 +1,247 @@
+/* The file, read with inih. inih tells only the first error and not where a
+ * key stood, cuts long lines and names, and takes nearly anything as a
+ * section header; so it is given its lines one by one, looked at before. */
+#include "config/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ini.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config/config_value.h"
+
+struct reading {
+	FILE *file;
+	struct config *config;
+	struct config_problems *problems;
+	const char *name;
+	int line;
+	bool owed;     /* take_key() hasn't been called for this line */
+	bool skipping; /* below a section header that was refused */
+	int error;     /* errno of a failed read, or 0 */
+};
+
+static void
+tell(struct reading *r, const char *what)
+{
+	config_problem(r->problems, "%s:%d: %s", r->name, r->line, what);
+}
+
+enum text {
+	TEXT_LINE,
+	TEXT_LONG,
+	TEXT_BINARY,
+	TEXT_END,
+};
+
+/* Reads a line without its end and the blanks before it; inih would take it
+ * for more of the value above if it had them. `line` has text only when there
+ * is a line. */
+static enum text
+read_text(struct reading *r, char *line, size_t room)
+{
+	size_t length = 0;
+	int c;
+
+	while ((c = getc(r->file)) != EOF && c != '\n') {
+		if (length == 0 && (c == ' ' || c == '\t'))
+			continue;
+		if ((c < ' ' && c != '\t' && c != '\r') || c == 0x7f)
+			return TEXT_BINARY;
+		if (length < room - 1)
+			line[length] = (char)c;
+		length++;
+	}
+	line[length < room ? length : room - 1] = '\0';
+	if (c == EOF && ferror(r->file))
+		r->error = errno;
+	if (c == EOF && (length == 0 || r->error != 0))
+		return TEXT_END;
+	return length < room ? TEXT_LINE : TEXT_LONG;
+}
+
+/* Some editors begin a file with a byte order mark. */
+static void
+skip_mark(char *line)
+{
+	const char *rest = line + 3;
+
+	if (strncmp(line, "\xEF\xBB\xBF", 3) != 0)
+		return;
+	rest += strspn(rest, " \t");
+	memmove(line, rest, strlen(rest) + 1);
+}
+
+/* Whether nothing but a comment follows. */
+static bool
+is_void(const char *text)
+{
+	text += strspn(text, " \t\r");
+	return *text == '\0' || *text == ';' || *text == '#';
+}
+
+/* Leaves the line to inih only if it means what inih will make of it. */
+static void
+take_section(struct reading *r, char *line)
+{
+	char *name = line + 1, *end = strchr(line, ']');
+	char hint[128];
+
+	r->skipping = true;
+	if (end == NULL || !is_void(end + 1)) {
+		tell(r, "not a section header such as [network]");
+		*line = '\0';
+		return;
+	}
+	*end = '\0';
+	if (config_has_section(name)) {
+		*end = ']';
+		r->skipping = false;
+		return;
+	}
+	config_section_hint(name, hint, sizeof(hint));
+	config_problem(r->problems, "%s:%d: [%s]: unknown section%s", r->name,
+	    r->line, name, hint);
+	*line = '\0';
+}
+
+/* inih passes over a line that is no assignment without a word. */
+static void
+settle(struct reading *r)
+{
+	if (r->owed)
+		tell(r, "neither \"key = value\", [section] nor ; comment");
+	r->owed = false;
+}
+
+/* Takes the place of fgets() for inih. */
+static char *
+next_line(char *line, int room, void *context)
+{
+	struct reading *r = context;
+	size_t limit = (size_t)room - 1; /* a line feed is put back */
+
+	settle(r);
+	enum text text = read_text(r, line, limit);
+	if (text == TEXT_END)
+		return NULL;
+	r->line++;
+	if (text == TEXT_BINARY) {
+		tell(r, "holds a control character: not a text file");
+		return NULL;
+	}
+	if (r->line == 1)
+		skip_mark(line);
+	if (is_void(line)) {
+		*line = '\0';
+	} else if (text == TEXT_LONG) {
+		config_problem(r->problems, "%s:%d: longer than %zu bytes",
+		    r->name, r->line, limit - 1);
+		r->skipping = r->skipping || *line == '[';
+		*line = '\0';
+	} else if (*line == '[') {
+		take_section(r, line);
+	} else {
+		r->owed = true;
+	}
+	strcat(line, "\n");
+	return line;
+}
+
+/* Sets the key of the line in hand, unless a line before has set it. */
+static void
+set_once(
+    struct reading *r, const char *section, const char *name, const char *value)
+{
+	const struct config_key *key = config_find(section, name);
+	char where[CONFIG_TEXT_BYTES];
+	int first = 0;
+
+	snprintf(where, sizeof(where), "%s:%d: [%s] %s", r->name, r->line,
+	    section, name);
+	if (key != NULL)
+		first = r->config->origin[key - config_keys].line;
+	if (first != 0) {
+		config_problem(r->problems, "%s: set twice, first at line %d",
+		    where, first);
+		return;
+	}
+	config_set(r->config, section, name, value, where, r->problems);
+	if (key != NULL)
+		r->config->origin[key - config_keys].line = r->line;
+}
+
+/* The handler of inih: the line in hand is an assignment. */
+static int
+take_key(
+    void *context, const char *section, const char *name, const char *value)
+{
+	struct reading *r = context;
+
+	if (*name == '\0')
+		return 1; /* stays owed */
+	r->owed = false;
+	if (r->skipping)
+		return 1;
+	if (*section == '\0')
+		tell(r, "a key before the first [section]");
+	else
+		set_once(r, section, name, value);
+	return 1;
+}
+
+int
+config_read(struct config *config, FILE *file, const char *name,
+    struct config_problems *problems)
+{
+	int before = problems->count;
+	struct reading r = {
+		.file = file,
+		.config = config,
+		.problems = problems,
+		.name = name,
+	};
+
+	config->file = name;
+	if (ini_parse_stream(next_line, &r, take_key, &r) < 0)
+		config_problem(problems, "%s: no memory to read it", name);
+	if (r.error != 0)
+		config_problem(problems, "%s: %s", name, strerror(r.error));
+	return problems->count - before;
+}
+
+/* Returns NULL with errno. */
+static FILE *
+open_file(const char *path, enum config_source source)
+{
+	bool regular = source == CONFIG_REGULAR_FILE;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | (regular ? O_NONBLOCK : 0));
+	struct stat status;
+
+	if (fd < 0)
+		return NULL;
+	if (!regular || (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)))
+		return fdopen(fd, "r");
+	close(fd);
+	errno = 0;
+	return NULL;
+}
+
+int
+config_load(struct config *config, const char *path, enum config_source source,
+    struct config_problems *problems)
+{
+	FILE *file = open_file(path, source);
+	int found;
+
+	if (file == NULL) {
+		config_problem(problems, "%s: %s", path,
+		    errno == 0 ? "not a regular file" : strerror(errno));
+		return 1;
+	}
+	found = config_read(config, file, path, problems);
+	fclose(file);
+	return found;
+}

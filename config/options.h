@@ -1,0 +1,64 @@
+/* What the command line asks for. Parsing looks at words only; the values of
+ * keys are judged when options_configure() puts the configuration together. */
+#ifndef CONFIG_OPTIONS_H
+#define CONFIG_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "config/config.h"
+
+#define OPTIONS_SETTINGS_MAX 64
+
+enum options_mode {
+	OPTIONS_RUN,
+	OPTIONS_CHECK,
+	OPTIONS_STATUS,
+	OPTIONS_HELP,
+	OPTIONS_VERSION,
+};
+
+enum options_form {
+	OPTIONS_TEXT,
+	OPTIONS_JSON,
+	OPTIONS_PROMETHEUS,
+};
+
+/* All text is argv's own. */
+struct options {
+	enum options_mode mode;
+	const char *config_path; /* NULL: no file is read */
+
+	/* -g, -n and -o in the order they came; the last one wins. */
+	struct options_setting {
+		char flag;        /* g, n or o */
+		const char *text; /* an endpoint, or SECTION.KEY=VALUE */
+	} settings[OPTIONS_SETTINGS_MAX];
+	int settings_count;
+
+	int verbosity;  /* levels of the log to go up */
+	char **command; /* what follows --, ends with NULL; NULL: none */
+
+	/* forwarder status */
+	enum options_form form;
+	bool watch;
+	const char *socket; /* NULL: as the configuration says */
+
+	char problem[512]; /* why options_parse() refused */
+};
+
+/* Returns 0, or -1 with options->problem one line for the user. Of getopt(3)'s
+ * state nothing matters before or after. */
+int options_parse(struct options *options, int argc, char **argv);
+
+/* Defaults, the file (of this kind), -g, -n, -o, -v and the cross checks (which
+ * don't matter to status), in that order.
+ * Returns how many problems it told; the config is for use only if none.
+ * With a command the guest endpoint has no meaning. */
+int options_configure(const struct options *options, enum config_source source,
+    struct config *config, struct config_problems *problems);
+
+/* Returns a negative number if it can't be written. */
+int options_print_help(FILE *out);
+extern const char options_version[];
+
+#endif

@@ -1,0 +1,144 @@
+#include "forwarder/command.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+extern char **environ;
+
+#define PLACE "{fd}"
+
+int
+command_pair(int ends[2])
+{
+	if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0)
+		return -1;
+	fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+	return 0;
+}
+
+/* A copy of text with each {fd} replaced; NULL: no memory. */
+static char *
+fill_in(const char *text, int fd)
+{
+	size_t room = strlen(text) + 1;
+	char *copy, *end;
+
+	/* A number is at most 11 characters, and takes the place of four. */
+	for (const char *at = text; (at = strstr(at, PLACE)); at += 4)
+		room += 11;
+	copy = end = malloc(room);
+	if (!copy)
+		return NULL;
+	for (const char *at; (at = strstr(text, PLACE)); text = at + 4)
+		end += sprintf(end, "%.*s%d", (int)(at - text), text, fd);
+	strcpy(end, text);
+	return copy;
+}
+
+static void
+free_all(char **list)
+{
+	for (char **at = list; at && *at; at++)
+		free(*at);
+	free(list);
+}
+
+static char **
+fill_in_all(char **argv, int fd)
+{
+	size_t count = 0;
+	char **copy;
+
+	while (argv[count])
+		count++;
+	copy = calloc(count + 1, sizeof(*copy));
+	for (size_t i = 0; copy && i < count; i++) {
+		copy[i] = fill_in(argv[i], fd);
+		if (!copy[i]) {
+			free_all(copy);
+			return NULL;
+		}
+	}
+	return copy;
+}
+
+/* The command starts as from a shell: no signal blocked, SIGPIPE as usual. */
+static int
+spawn(pid_t *pid, char **argv)
+{
+	posix_spawnattr_t attributes;
+	sigset_t none, usual;
+	int error;
+
+	assert(argv[0]); /* options_parse() has seen to it */
+	sigemptyset(&none);
+	sigemptyset(&usual);
+	sigaddset(&usual, SIGPIPE);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigdefault(&attributes, &usual);
+	posix_spawnattr_setflags(
+	    &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	error = posix_spawnp(pid, argv[0], NULL, &attributes, argv, environ);
+	posix_spawnattr_destroy(&attributes);
+	return error;
+}
+
+int
+command_start(struct command *command, char **argv, int guest_fd)
+{
+	char **filled = fill_in_all(argv, guest_fd);
+	int error = filled ? spawn(&command->pid, filled) : ENOMEM;
+
+	free_all(filled);
+	close(guest_fd);
+	if (error == 0)
+		return 0;
+	command->pid = 0;
+	errno = error;
+	return -1;
+}
+
+int
+command_failure_status(int error)
+{
+	switch (error) {
+	case ENOENT:
+		return 127;
+	case EAGAIN:
+	case ENOMEM:
+		return EX_OSERR;
+	default:
+		return 126;
+	}
+}
+
+void
+command_signal(const struct command *command, int number)
+{
+	if (command->pid > 0)
+		kill(command->pid, number);
+}
+
+bool
+command_ended(struct command *command, int *status)
+{
+	int how;
+
+	if (command->pid == 0 ||
+	    waitpid(command->pid, &how, WNOHANG) != command->pid)
+		return false;
+	command->pid = 0;
+	*status = WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
+	return true;
+}

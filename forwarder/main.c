@@ -1,0 +1,118 @@
+/* The command line: `forwarder` itself, and the commands that ask one. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "config/options.h"
+#include "forwarder/daemon.h"
+#include "status/client.h"
+
+static void
+tell(void *context, const char *line)
+{
+	(void)context;
+	fprintf(stderr, "forwarder: %s\n", line);
+}
+
+static int
+refuse_usage(const char *problem)
+{
+	fprintf(stderr, "forwarder: %s; see \"forwarder --help\"\n", problem);
+	return EX_USAGE;
+}
+
+/* Whoever closed one of the standard descriptors must not have a socket of
+ * ours take its number: the log would be written to the guest. */
+static void
+fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* For what goes to standard output. */
+static int
+flush(void)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return EX_OK;
+	fprintf(stderr, "forwarder: standard output: %s\n", strerror(errno));
+	return EX_OSERR;
+}
+
+static int
+run(const struct options *options, const struct config *config)
+{
+	int status;
+
+	log_open((enum log_level)config->log.level);
+	log_set_name(config->service.name);
+	if (log_start() < 0) {
+		fprintf(stderr, "forwarder: can't start a thread: %s\n",
+		    strerror(errno));
+		return EX_OSERR;
+	}
+	status = daemon_run(options, config);
+	log_finish();
+	return status;
+}
+
+static int
+status(const struct options *options, const struct config *config)
+{
+	static const enum client_form forms[] = {
+		[OPTIONS_TEXT] = CLIENT_TEXT,
+		[OPTIONS_JSON] = CLIENT_JSON,
+		[OPTIONS_PROMETHEUS] = CLIENT_PROMETHEUS,
+	};
+	const char *socket =
+	    options->socket ? options->socket : config->control.socket;
+
+	if (*socket == '\0')
+		return refuse_usage(options->config_path
+					? "the file names no control socket "
+					  "([control] socket is empty)"
+					: "say which forwarder: its control "
+					  "socket, or -c and its file");
+	return client_status(socket, forms[options->form], options->watch);
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct config config;
+	struct config_problems problems = { .tell = tell };
+	struct options options;
+
+	fill_standard_descriptors();
+	if (options_parse(&options, argc, argv) < 0)
+		return refuse_usage(options.problem);
+	if (options.mode == OPTIONS_HELP) {
+		options_print_help(stdout);
+		return flush();
+	}
+	if (options.mode == OPTIONS_VERSION) {
+		fputs(options_version, stdout);
+		return flush();
+	}
+	if (options_configure(&options, CONFIG_ANY_FILE, &config, &problems) >
+	    0)
+		return EX_CONFIG;
+	if (options.mode == OPTIONS_CHECK) {
+		config_print(&config, stdout);
+		return flush();
+	}
+	if (options.mode == OPTIONS_STATUS)
+		return status(&options, &config);
+	exit(run(&options, &config));
+}

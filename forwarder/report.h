@@ -1,0 +1,16 @@
+/* Gathers what `forwarder status` tells from the parts that know it. */
+#ifndef FORWARDER_REPORT_H
+#define FORWARDER_REPORT_H
+
+#include "forwarder/copy.h"
+#include "status/status.h"
+
+struct report {
+	const struct config *config;
+	struct copy *copy;
+	int64_t started_ms;
+};
+
+void report_fill(const struct report *report, struct status *out);
+
+#endif

@@ -1,0 +1,99 @@
+#include "forwarder/signals.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
+	SIGCHLD, SIGQUIT };
+#define CAUGHT (sizeof(caught) / sizeof(*caught))
+#define CAUGHT_ALONE (CAUGHT - 1) /* without a command: QUIT quits */
+
+static int ends[2]; /* written once, before the first handler can run */
+
+/* Only these two are typed, and come from the kernel: no sender, and not a
+ * process's code. Which codes the kernel uses differs: Linux has SI_KERNEL,
+ * macOS none, and a SI_USER above 0. */
+bool
+signals_is_typed(int number, const siginfo_t *info)
+{
+	return (number == SIGINT || number == SIGQUIT) && info->si_pid == 0 &&
+	       info->si_code != SI_USER && info->si_code != SI_QUEUE;
+}
+
+static void
+note_down(int number, siginfo_t *info, void *context)
+{
+	struct signal_note note = { .number = number,
+		.typed = signals_is_typed(number, info) };
+	int saved = errno;
+
+	(void)context;
+	/* Less than PIPE_BUF: whole or not at all. A full pipe holds thousands
+	 * that main() hasn't read yet. */
+	(void)!write(ends[1], &note, sizeof(note));
+	errno = saved;
+}
+
+/* nohup, or a shell that starts something in the background: whoever had these
+ * ignored meant the command, too, which inherits that. */
+static bool
+is_unwanted(int number)
+{
+	struct sigaction before;
+
+	return (number == SIGHUP || number == SIGINT || number == SIGQUIT) &&
+	       sigaction(number, NULL, &before) == 0 &&
+	       before.sa_handler == SIG_IGN;
+}
+
+static void
+catch_all(size_t count)
+{
+	struct sigaction action = { .sa_sigaction = note_down,
+		.sa_flags = SA_SIGINFO | SA_RESTART };
+
+	sigfillset(&action.sa_mask);
+	for (size_t i = 0; i < count; i++)
+		if (!is_unwanted(caught[i]))
+			sigaction(caught[i], &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static void
+set_mask(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < CAUGHT; i++)
+		sigaddset(&set, caught[i]);
+	pthread_sigmask(how, &set, NULL);
+}
+
+int
+signals_open(bool for_command)
+{
+	if (pipe(ends) < 0)
+		return -1;
+	for (int i = 0; i < 2; i++) {
+		fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+		fcntl(ends[i], F_SETFL, O_NONBLOCK);
+	}
+	set_mask(SIG_BLOCK);
+	catch_all(for_command ? CAUGHT : CAUGHT_ALONE);
+	return ends[0];
+}
+
+void
+signals_admit(void)
+{
+	set_mask(SIG_UNBLOCK);
+}
+
+bool
+signals_next(struct signal_note *note)
+{
+	return read(ends[0], note, sizeof(*note)) == (ssize_t)sizeof(*note);
+}

@@ -1,0 +1,55 @@
+#include "forwarder/threads.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "base/thread_name.h"
+
+static void *
+run_up(void *argument)
+{
+	thread_name("fwd-up");
+	copy_up(argument);
+	return NULL;
+}
+
+static void *
+run_down(void *argument)
+{
+	thread_name("fwd-down");
+	copy_down(argument);
+	return NULL;
+}
+
+static int
+start(void *(*run)(void *), struct copy *copy)
+{
+	pthread_t thread;
+	int error = pthread_create(&thread, NULL, run, copy);
+
+	if (error == 0)
+		return pthread_detach(thread);
+	errno = error;
+	return -1;
+}
+
+int
+copy_open(struct copy *copy)
+{
+	copy->fwd_up = up_create(copy);
+	if (!copy->fwd_up)
+		return -1;
+	copy->fwd_down = down_create(copy);
+	if (copy->fwd_down)
+		return 0;
+	up_destroy(copy->fwd_up);
+	return -1;
+}
+
+int
+threads_start(struct copy *copy)
+{
+	if (copy_open(copy) < 0)
+		return -1;
+	return start(run_up, copy) < 0 || start(run_down, copy) < 0 ? -1 : 0;
+}

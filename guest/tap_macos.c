@@ -1,0 +1,27 @@
+#include "guest/tap.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+int
+tap_open(const char *name, char *why, size_t why_size)
+{
+	snprintf(why, why_size, "tap:%s: only Linux has TAP devices", name);
+	return -1;
+}
+
+int
+tap_receive(struct batch *batch, int fd, size_t limit)
+{
+	(void)batch, (void)fd, (void)limit;
+	errno = ENODEV;
+	return -1;
+}
+
+int
+tap_send(int fd, const struct frame *frames, size_t count)
+{
+	(void)fd, (void)frames, (void)count;
+	errno = ENODEV;
+	return -1;
+}

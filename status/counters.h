@@ -1,0 +1,40 @@
+/* What the copy threads count. Each counter has one writer, so adding is a
+ * load and a store, no locked instruction; readers see some recent value. */
+#ifndef STATUS_COUNTERS_H
+#define STATUS_COUNTERS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* What a copy thread writes all the time lies on cache lines of its own. */
+#define CACHE_LINE_BYTES 64
+
+typedef _Atomic uint64_t counter;
+
+static inline void
+counter_add(counter *c, uint64_t n)
+{
+	atomic_store_explicit(c,
+	    atomic_load_explicit(c, memory_order_relaxed) + n,
+	    memory_order_relaxed);
+}
+
+static inline uint64_t
+counter_read(const counter *c)
+{
+	return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+/* Written by fwd-up only. */
+struct up_counters {
+	counter frames, bytes; /* handed to the network, without headers */
+	counter outage, oversize, runt, empty; /* dropped, by reason */
+};
+
+/* Written by fwd-down only. */
+struct down_counters {
+	counter frames, bytes; /* taken by the guest */
+	counter guest_slow, guest_absent, runt, empty, truncated, oversize;
+};
+
+#endif
