@@ -5,7 +5,7 @@
 #include "tests/support/suite.h"
 
 /* As QEMU sends it after a migration, byte by byte. */
-START_TEST(the_announcement_asks_for_the_guests_own_address_in_its_name)
+TEST(the_announcement_asks_for_the_guests_own_address_in_its_name)
 {
 	static const uint8_t mac[6] = { 0x52, 0x54, 0, 0x12, 0x34, 0x56 };
 	static const uint8_t expected[ANNOUNCEMENT_BYTES] = {
@@ -22,17 +22,4 @@ START_TEST(the_announcement_asks_for_the_guests_own_address_in_its_name)
 	announce_write(frame, mac);
 	ck_assert_mem_eq(frame, expected, ANNOUNCEMENT_BYTES);
 	ck_assert_uint_eq(frame[ANNOUNCEMENT_BYTES], 0xaa);
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *suite = suite_create("announce");
-	TCase *tc = tcase_create("bytes");
-
-	tcase_add_test(
-	    tc, the_announcement_asks_for_the_guests_own_address_in_its_name);
-	suite_add_tcase(suite, tc);
-	return suite_run(suite);
 }

@@ -28,7 +28,7 @@ static const struct {
 		INT64_MAX, INT64_MAX } },
 };
 
-START_TEST(the_delay_doubles_up_to_max)
+TEST(the_delay_doubles_up_to_max, .count = LENGTH(tables))
 {
 	struct backoff backoff;
 
@@ -37,9 +37,8 @@ START_TEST(the_delay_doubles_up_to_max)
 		ck_assert_int_eq(
 		    backoff_next(&backoff, WHOLE), tables[_i].delays[i]);
 }
-END_TEST
 
-START_TEST(jitter_shortens_this_delay_and_not_the_next)
+TEST(jitter_shortens_this_delay_and_not_the_next)
 {
 	struct backoff backoff;
 
@@ -48,7 +47,6 @@ START_TEST(jitter_shortens_this_delay_and_not_the_next)
 	ck_assert_int_eq(backoff_next(&backoff, 25000), 150);
 	ck_assert_int_eq(backoff_next(&backoff, WHOLE), 400);
 }
-END_TEST
 
 static const struct {
 	int64_t delay_ms;
@@ -69,7 +67,8 @@ static const struct {
 };
 
 /* The numbers repeat after 50,001 of them at most. */
-START_TEST(every_delay_is_within_its_jitter_and_both_ends_are_reached)
+TEST(every_delay_is_within_its_jitter_and_both_ends_are_reached,
+    .count = LENGTH(jitters))
 {
 	int64_t longest_ms = jitters[_i].delay_ms;
 	int64_t shortest_ms = jitters[_i].shortest_ms;
@@ -91,9 +90,8 @@ START_TEST(every_delay_is_within_its_jitter_and_both_ends_are_reached)
 	ck_assert(longest);
 	ck_assert(shortest);
 }
-END_TEST
 
-START_TEST(no_random_number_is_too_large)
+TEST(no_random_number_is_too_large)
 {
 	struct backoff backoff;
 
@@ -107,10 +105,9 @@ START_TEST(no_random_number_is_too_large)
 		ck_assert_int_le(delay_ms, 100);
 	}
 }
-END_TEST
 
 /* A hundred forwarders whose daemon restarts must not dial in step. */
-START_TEST(even_the_first_delay_is_spread)
+TEST(even_the_first_delay_is_spread)
 {
 	bool seen[101] = { false };
 	unsigned kinds = 0;
@@ -126,9 +123,8 @@ START_TEST(even_the_first_delay_is_spread)
 		kinds += seen[i];
 	ck_assert_uint_ge(kinds, 25);
 }
-END_TEST
 
-START_TEST(a_reset_starts_over_from_min)
+TEST(a_reset_starts_over_from_min)
 {
 	struct backoff backoff;
 
@@ -138,25 +134,4 @@ START_TEST(a_reset_starts_over_from_min)
 	backoff_reset(&backoff);
 	ck_assert_int_eq(backoff_next(&backoff, WHOLE), 100);
 	ck_assert_int_eq(backoff_next(&backoff, WHOLE), 200);
-}
-END_TEST
-
-#define COUNT(table) ((int)(sizeof(table) / sizeof(*(table))))
-
-int
-main(void)
-{
-	Suite *suite = suite_create("backoff");
-	TCase *tc = tcase_create("backoff");
-
-	suite_add_tcase(suite, tc);
-	tcase_add_loop_test(tc, the_delay_doubles_up_to_max, 0, COUNT(tables));
-	tcase_add_test(tc, jitter_shortens_this_delay_and_not_the_next);
-	tcase_add_loop_test(tc,
-	    every_delay_is_within_its_jitter_and_both_ends_are_reached, 0,
-	    COUNT(jitters));
-	tcase_add_test(tc, no_random_number_is_too_large);
-	tcase_add_test(tc, even_the_first_delay_is_spread);
-	tcase_add_test(tc, a_reset_starts_over_from_min);
-	return suite_run(suite);
 }

@@ -25,9 +25,12 @@ set_buffer(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 }
 
+static size_t page;
+
 static void
 set_up(void)
 {
+	page = (size_t)sysconf(_SC_PAGESIZE);
 	scratch_enter();
 	descriptors_before = open_descriptors();
 	ck_assert_int_eq(batch_create(&batch), 0);
@@ -76,16 +79,17 @@ expect_received(size_t i, size_t length, uint32_t number)
 	frame_expect(batch_frame(&batch, i), length, number);
 }
 
-START_TEST(one_frame_is_enough)
+FIXTURE(set_up, tear_down)
+
+TEST(one_frame_is_enough)
 {
 	guest_sends(60, 7);
 	receive(BATCH_FRAMES);
 	ck_assert_uint_eq(batch.count, 1);
 	expect_received(0, 60, 7);
 }
-END_TEST
 
-START_TEST(what_is_there_comes_at_once_in_order)
+TEST(what_is_there_comes_at_once_in_order)
 {
 	guest_sends_many(40, 1514);
 	receive(BATCH_FRAMES);
@@ -93,10 +97,9 @@ START_TEST(what_is_there_comes_at_once_in_order)
 	for (uint32_t i = 0; i < 40; i++)
 		expect_received(i, 1514, i);
 }
-END_TEST
 
 /* A path may fill sun_path, without a final zero. */
-START_TEST(the_longest_senders_name_is_no_longer_than_its_place)
+TEST(the_longest_senders_name_is_no_longer_than_its_place)
 {
 	struct sockaddr_un named = { .sun_family = AF_UNIX };
 	struct sockaddr_un ours = { .sun_family = AF_UNIX, .sun_path = "ours" };
@@ -115,9 +118,8 @@ START_TEST(the_longest_senders_name_is_no_longer_than_its_place)
 	ck_assert_mem_eq(&batch.sender, &named, sizeof(named));
 	close(fd);
 }
-END_TEST
 
-START_TEST(a_batch_can_be_full_and_the_rest_waits)
+TEST(a_batch_can_be_full_and_the_rest_waits)
 {
 	guest_sends_many(BATCH_FRAMES + 3, 60);
 	receive(BATCH_FRAMES);
@@ -128,9 +130,8 @@ START_TEST(a_batch_can_be_full_and_the_rest_waits)
 	ck_assert_uint_eq(batch.count, 3);
 	expect_received(2, 60, BATCH_FRAMES + 2);
 }
-END_TEST
 
-START_TEST(no_more_than_the_limit_is_taken)
+TEST(no_more_than_the_limit_is_taken)
 {
 	guest_sends_many(5, 60);
 	receive(1);
@@ -142,7 +143,6 @@ START_TEST(no_more_than_the_limit_is_taken)
 	ck_assert_uint_eq(batch.count, 1);
 	expect_received(0, 60, 4);
 }
-END_TEST
 
 static void *
 receive_one(void *argument)
@@ -152,7 +152,7 @@ receive_one(void *argument)
 	return NULL;
 }
 
-START_TEST(it_waits_for_the_first_frame_and_for_no_second)
+TEST(it_waits_for_the_first_frame_and_for_no_second)
 {
 	pthread_t thread;
 
@@ -162,9 +162,8 @@ START_TEST(it_waits_for_the_first_frame_and_for_no_second)
 	ck_assert_uint_eq(batch.count, 1);
 	expect_received(0, 60, 1);
 }
-END_TEST
 
-START_TEST(a_failure_is_told_and_leaves_no_frames)
+TEST(a_failure_is_told_and_leaves_no_frames)
 {
 	guest_sends(60, 1);
 	receive(BATCH_FRAMES);
@@ -172,10 +171,9 @@ START_TEST(a_failure_is_told_and_leaves_no_frames)
 	ck_assert_int_eq(errno, EBADF);
 	ck_assert_uint_eq(batch.count, 0);
 }
-END_TEST
 
 /* It isn't an end of file: QEMU takes it for one. */
-START_TEST(an_empty_datagram_is_a_frame_of_no_length)
+TEST(an_empty_datagram_is_a_frame_of_no_length)
 {
 	guest_sends(60, 1);
 	ck_assert_int_eq(send(ends[1], "", 0, 0), 0);
@@ -187,13 +185,12 @@ START_TEST(an_empty_datagram_is_a_frame_of_no_length)
 	ck_assert(!batch.cut[1]);
 	expect_received(2, 60, 3);
 }
-END_TEST
 
 static const size_t lengths[] = { 1, 13, 14, 1514, 4095, 4096, 9014, 65550,
 	FRAME_LIMIT_BYTES - 1, FRAME_LIMIT_BYTES };
 #define LENGTHS (sizeof(lengths) / sizeof(*lengths))
 
-START_TEST(frames_of_any_length_lie_whole_in_their_slots)
+TEST(frames_of_any_length_lie_whole_in_their_slots)
 {
 	for (uint32_t i = 0; i < LENGTHS; i++) {
 		guest_sends(lengths[i], 2 * i);
@@ -204,9 +201,8 @@ START_TEST(frames_of_any_length_lie_whole_in_their_slots)
 		expect_received(1, 60, 2 * i + 1);
 	}
 }
-END_TEST
 
-START_TEST(a_datagram_longer_than_a_slot_is_cut_and_hurts_no_other)
+TEST(a_datagram_longer_than_a_slot_is_cut_and_hurts_no_other)
 {
 	static uint8_t longer[FRAME_LIMIT_BYTES + 1];
 
@@ -226,9 +222,8 @@ START_TEST(a_datagram_longer_than_a_slot_is_cut_and_hurts_no_other)
 	receive(BATCH_FRAMES);
 	ck_assert(!batch.cut[1]);
 }
-END_TEST
 
-START_TEST(a_parcel_is_the_header_and_right_behind_it_the_frame)
+TEST(a_parcel_is_the_header_and_right_behind_it_the_frame)
 {
 	static uint8_t expected[FRAME_HEADER_BYTES + FRAME_LIMIT_BYTES];
 
@@ -243,10 +238,9 @@ START_TEST(a_parcel_is_the_header_and_right_behind_it_the_frame)
 		ck_assert_mem_eq(parcel.iov_base, expected, bytes);
 	}
 }
-END_TEST
 
 /* The header of a slot is written when its neighbour is full to the end. */
-START_TEST(headers_leave_the_neighbours_alone)
+TEST(headers_leave_the_neighbours_alone)
 {
 	guest_sends_many(3, FRAME_LIMIT_BYTES);
 	receive(3);
@@ -256,14 +250,12 @@ START_TEST(headers_leave_the_neighbours_alone)
 	for (uint32_t i = 0; i < 3; i++)
 		expect_received(i, FRAME_LIMIT_BYTES, i);
 }
-END_TEST
 
-START_TEST(a_frame_starts_on_a_cache_line)
+TEST(a_frame_starts_on_a_cache_line)
 {
 	for (size_t i = 0; i < BATCH_FRAMES; i++)
 		ck_assert_uint_eq((uintptr_t)batch_frame(&batch, i) % 64, 0);
 }
-END_TEST
 
 /* Sockets bound to paths, or to nothing, that send to ours. */
 static int
@@ -294,7 +286,7 @@ bind_ours(void)
 	    bind(ends[0], (struct sockaddr *)&address, sizeof(address)), 0);
 }
 
-START_TEST(the_sender_is_that_of_the_first_frame)
+TEST(the_sender_is_that_of_the_first_frame)
 {
 	int a, b, nobody;
 
@@ -321,7 +313,6 @@ START_TEST(the_sender_is_that_of_the_first_frame)
 	close(b);
 	close(nobody);
 }
-END_TEST
 
 /* Frames to send, all of one length. */
 static struct frame outgoing[BATCH_FRAMES + 10];
@@ -352,16 +343,15 @@ guest_gets(size_t length, uint32_t from)
 	return number - from;
 }
 
-START_TEST(each_frame_goes_as_one_datagram)
+TEST(each_frame_goes_as_one_datagram)
 {
 	prepare(1514);
 	ck_assert_int_eq(batch_send(&batch, ends[0], outgoing, 50), 50);
 	ck_assert_uint_eq(guest_gets(1514, 0), 50);
 }
-END_TEST
 
 /* The descriptor itself would block. */
-START_TEST(a_full_guest_takes_a_part_and_nobody_waits)
+TEST(a_full_guest_takes_a_part_and_nobody_waits)
 {
 	uint32_t first, second;
 	int smallest = 1, n;
@@ -380,9 +370,8 @@ START_TEST(a_full_guest_takes_a_part_and_nobody_waits)
 	second = (uint32_t)n;
 	ck_assert_uint_eq(guest_gets(1514, first), second);
 }
-END_TEST
 
-START_TEST(more_than_a_batch_is_sent_in_part_and_not_beyond)
+TEST(more_than_a_batch_is_sent_in_part_and_not_beyond)
 {
 	uint32_t sent;
 	int n;
@@ -393,9 +382,8 @@ START_TEST(more_than_a_batch_is_sent_in_part_and_not_beyond)
 	sent = (uint32_t)n;
 	ck_assert_uint_eq(guest_gets(60, 0), sent);
 }
-END_TEST
 
-START_TEST(a_guest_that_is_gone_is_an_error_and_no_signal)
+TEST(a_guest_that_is_gone_is_an_error_and_no_signal)
 {
 	prepare(60);
 	close(ends[1]);
@@ -403,9 +391,8 @@ START_TEST(a_guest_that_is_gone_is_an_error_and_no_signal)
 	ck_assert_int_eq(errno, ECONNREFUSED);
 	ends[1] = dup(ends[0]);
 }
-END_TEST
 
-START_TEST(a_frame_larger_than_the_buffer_is_refused_alone)
+TEST(a_frame_larger_than_the_buffer_is_refused_alone)
 {
 	static uint8_t large[60000];
 	int smallest = 1;
@@ -418,9 +405,6 @@ START_TEST(a_frame_larger_than_the_buffer_is_refused_alone)
 	ck_assert_int_eq(errno, EMSGSIZE);
 	ck_assert_int_eq(batch_send(&batch, ends[0], outgoing + 2, 1), 1);
 }
-END_TEST
-
-static size_t page;
 
 /* Pages that have memory, in slots `from` to `to`. */
 static size_t
@@ -444,7 +428,7 @@ swell(void)
 	memset(batch.memory, 1, BATCH_FRAMES * (size_t)BATCH_STRIDE);
 }
 
-START_TEST(nothing_has_memory_before_it_is_used)
+TEST(nothing_has_memory_before_it_is_used)
 {
 	ck_assert_uint_eq(resident(0, BATCH_FRAMES), 0);
 	guest_sends_many(20, 60);
@@ -452,7 +436,6 @@ START_TEST(nothing_has_memory_before_it_is_used)
 	/* A page each, or two that a slot's beginning lies across. */
 	ck_assert_uint_le(resident(0, BATCH_FRAMES), 40);
 }
-END_TEST
 
 /* Frames that were received into the first slots, as one batch. */
 static void
@@ -466,16 +449,15 @@ tell_frames(size_t count, uint32_t bytes)
 	batch_trim(&batch);
 }
 
-START_TEST(a_burst_of_long_frames_gives_all_its_memory_back)
+TEST(a_burst_of_long_frames_gives_all_its_memory_back)
 {
 	swell();
 	tell_frames(BATCH_FRAMES, 65000);
 	ck_assert_uint_eq(resident(0, BATCH_FRAMES), 0);
 }
-END_TEST
 
 /* What up.c takes at once of frames of one length. */
-START_TEST(frames_of_one_length_keep_their_memory)
+TEST(frames_of_one_length_keep_their_memory)
 {
 	for (uint32_t bytes = BATCH_LONG_BYTES; bytes < 65550; bytes += 500) {
 		swell();
@@ -484,9 +466,8 @@ START_TEST(frames_of_one_length_keep_their_memory)
 		ck_assert_uint_gt(resident(0, BATCH_FRAMES), 4000);
 	}
 }
-END_TEST
 
-START_TEST(long_frames_here_and_there_add_up)
+TEST(long_frames_here_and_there_add_up)
 {
 	size_t rounds = 0;
 
@@ -501,9 +482,8 @@ START_TEST(long_frames_here_and_there_add_up)
 	}
 	ck_assert_uint_ge(rounds, 40);
 }
-END_TEST
 
-START_TEST(frames_are_received_again_after_a_trim)
+TEST(frames_are_received_again_after_a_trim)
 {
 	guest_sends_many(3, 65550);
 	receive(BATCH_FRAMES);
@@ -514,71 +494,4 @@ START_TEST(frames_are_received_again_after_a_trim)
 	ck_assert_uint_eq(batch.count, 3);
 	for (uint32_t i = 0; i < 3; i++)
 		expect_received(i, 65550, i);
-}
-END_TEST
-
-static TCase *
-receiving(void)
-{
-	TCase *tc = tcase_create("receiving");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, one_frame_is_enough);
-	tcase_add_test(tc, what_is_there_comes_at_once_in_order);
-	tcase_add_test(
-	    tc, the_longest_senders_name_is_no_longer_than_its_place);
-	tcase_add_test(tc, a_batch_can_be_full_and_the_rest_waits);
-	tcase_add_test(tc, no_more_than_the_limit_is_taken);
-	tcase_add_test(tc, it_waits_for_the_first_frame_and_for_no_second);
-	tcase_add_test(tc, a_failure_is_told_and_leaves_no_frames);
-	tcase_add_test(tc, an_empty_datagram_is_a_frame_of_no_length);
-	tcase_add_test(tc, frames_of_any_length_lie_whole_in_their_slots);
-	tcase_add_test(
-	    tc, a_datagram_longer_than_a_slot_is_cut_and_hurts_no_other);
-	tcase_add_test(tc, the_sender_is_that_of_the_first_frame);
-	return tc;
-}
-
-static TCase *
-slots(void)
-{
-	TCase *tc = tcase_create("slots");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(
-	    tc, a_parcel_is_the_header_and_right_behind_it_the_frame);
-	tcase_add_test(tc, headers_leave_the_neighbours_alone);
-	tcase_add_test(tc, a_frame_starts_on_a_cache_line);
-	tcase_add_test(tc, nothing_has_memory_before_it_is_used);
-	tcase_add_test(tc, a_burst_of_long_frames_gives_all_its_memory_back);
-	tcase_add_test(tc, frames_of_one_length_keep_their_memory);
-	tcase_add_test(tc, long_frames_here_and_there_add_up);
-	tcase_add_test(tc, frames_are_received_again_after_a_trim);
-	return tc;
-}
-
-static TCase *
-sending(void)
-{
-	TCase *tc = tcase_create("sending");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, each_frame_goes_as_one_datagram);
-	tcase_add_test(tc, a_full_guest_takes_a_part_and_nobody_waits);
-	tcase_add_test(tc, more_than_a_batch_is_sent_in_part_and_not_beyond);
-	tcase_add_test(tc, a_guest_that_is_gone_is_an_error_and_no_signal);
-	tcase_add_test(tc, a_frame_larger_than_the_buffer_is_refused_alone);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("batch");
-
-	page = (size_t)sysconf(_SC_PAGESIZE);
-	suite_add_tcase(suite, receiving());
-	suite_add_tcase(suite, slots());
-	suite_add_tcase(suite, sending());
-	return suite_run(suite);
 }

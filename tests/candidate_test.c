@@ -26,7 +26,7 @@ heard_at(int64_t ms)
 	return candidate_check(&candidate, CAME_MS + ms, true);
 }
 
-START_TEST(a_peer_that_is_silent_for_a_second_loses_its_place)
+TEST(a_peer_that_is_silent_for_a_second_loses_its_place)
 {
 	come();
 	for (int tick = 200; tick < 1000; tick += 200) {
@@ -39,9 +39,8 @@ START_TEST(a_peer_that_is_silent_for_a_second_loses_its_place)
 	ck_assert_int_eq(silent_at(1000), CANDIDATE_ADMIT);
 	ck_assert(!candidate_waits(&candidate));
 }
-END_TEST
 
-START_TEST(a_peer_that_was_heard_keeps_its_place)
+TEST(a_peer_that_was_heard_keeps_its_place)
 {
 	for (int tick = 200; tick <= 1000; tick += 200) {
 		come();
@@ -52,10 +51,9 @@ START_TEST(a_peer_that_was_heard_keeps_its_place)
 		ck_assert(!candidate_waits(&candidate));
 	}
 }
-END_TEST
 
 /* However fast they come: a peer answers so many PINGs a second and no more. */
-START_TEST(asks_are_never_closer_than_a_tick)
+TEST(asks_are_never_closer_than_a_tick)
 {
 	int64_t asked_ms = 0;
 	unsigned asks = 0;
@@ -79,10 +77,9 @@ START_TEST(asks_are_never_closer_than_a_tick)
 	}
 	ck_assert_uint_eq(asks, 50);
 }
-END_TEST
 
 /* The host was suspended, or too busy: the answer had no time to come. */
-START_TEST(a_late_tick_asks_and_decides_nothing)
+TEST(a_late_tick_asks_and_decides_nothing)
 {
 	come();
 	for (int tick = 200; tick < 1000; tick += 200)
@@ -96,19 +93,4 @@ START_TEST(a_late_tick_asks_and_decides_nothing)
 	for (int tick = 600; tick < 1400; tick += 200)
 		ck_assert_int_eq(silent_at(tick), CANDIDATE_ASK);
 	ck_assert_int_eq(silent_at(1400), CANDIDATE_ADMIT);
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *suite = suite_create("candidate");
-	TCase *tc = tcase_create("candidate");
-
-	tcase_add_test(tc, a_peer_that_is_silent_for_a_second_loses_its_place);
-	tcase_add_test(tc, a_peer_that_was_heard_keeps_its_place);
-	tcase_add_test(tc, asks_are_never_closer_than_a_tick);
-	tcase_add_test(tc, a_late_tick_asks_and_decides_nothing);
-	suite_add_tcase(suite, tc);
-	return suite_run(suite);
 }

@@ -111,7 +111,9 @@ status(void)
 	return answer;
 }
 
-START_TEST(the_number_stands_wherever_the_place_was)
+FIXTURE(set_up, tear_down)
+
+TEST(the_number_stands_wherever_the_place_was)
 {
 	char lines[1024] = "", expected[1024];
 	int fd = ends[1];
@@ -141,11 +143,10 @@ START_TEST(the_number_stands_wherever_the_place_was)
 	/* The caller's own are as they were. */
 	ck_assert_str_eq(argv[4], "{fd}");
 }
-END_TEST
 
 static const int statuses[] = { 0, 1, 7, 69, 255 };
 
-START_TEST(its_exit_status_is_handed_on)
+TEST(its_exit_status_is_handed_on, .count = LENGTH(statuses))
 {
 	char script[32];
 
@@ -153,20 +154,18 @@ START_TEST(its_exit_status_is_handed_on)
 	run_shell(script);
 	ck_assert_int_eq(status(), statuses[_i]);
 }
-END_TEST
 
 static const int killers[] = { SIGTERM, SIGKILL, SIGINT, SIGHUP };
 
-START_TEST(a_signal_that_ended_it_is_128_and_the_signal)
+TEST(a_signal_that_ended_it_is_128_and_the_signal, .count = LENGTH(killers))
 {
 	ck_assert_int_eq(mkfifo("fifo", 0600), 0);
 	run_shell("read -r never <fifo");
 	command_signal(&command, killers[_i]);
 	ck_assert_int_eq(status(), 128 + killers[_i]);
 }
-END_TEST
 
-START_TEST(it_hasnt_ended_before_it_has)
+TEST(it_hasnt_ended_before_it_has)
 {
 	int answer = -1;
 
@@ -178,9 +177,8 @@ START_TEST(it_hasnt_ended_before_it_has)
 	ck_assert_int_eq(status(), 3);
 	ck_assert(!command_ended(&command, &answer));
 }
-END_TEST
 
-START_TEST(without_a_command_nothing_ends_and_nothing_is_signalled)
+TEST(without_a_command_nothing_ends_and_nothing_is_signalled)
 {
 	int answer;
 
@@ -188,9 +186,8 @@ START_TEST(without_a_command_nothing_ends_and_nothing_is_signalled)
 	ck_assert(!command_ended(&command, &answer));
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(a_program_that_isnt_there_is_told)
+TEST(a_program_that_isnt_there_is_told)
 {
 	argv[0] = strdup("no-such-program-anywhere");
 	ck_assert_int_eq(command_start(&command, argv, ends[1]), -1);
@@ -199,9 +196,8 @@ START_TEST(a_program_that_isnt_there_is_told)
 	ck_assert(!is_open(ends[1]));
 	ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
 }
-END_TEST
 
-START_TEST(a_file_that_cant_be_run_is_told)
+TEST(a_file_that_cant_be_run_is_told)
 {
 	close(open("letter", O_CREAT | O_WRONLY, 0644));
 	argv[0] = strdup("./letter");
@@ -209,7 +205,6 @@ START_TEST(a_file_that_cant_be_run_is_told)
 	ck_assert_int_eq(errno, EACCES);
 	ck_assert(!is_open(ends[1]));
 }
-END_TEST
 
 static void
 run_teller(struct told *told)
@@ -229,7 +224,7 @@ run_teller(struct told *told)
 
 /* As the forwarder is: it ignores SIGPIPE and keeps signals from its threads.
  */
-START_TEST(it_starts_with_signals_as_from_a_shell)
+TEST(it_starts_with_signals_as_from_a_shell)
 {
 	struct told told;
 	sigset_t all;
@@ -244,10 +239,9 @@ START_TEST(it_starts_with_signals_as_from_a_shell)
 	sigemptyset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 }
-END_TEST
 
 /* What others have left open here (the test's own runner) it gets too. */
-START_TEST(of_the_pair_it_inherits_its_own_end_only)
+TEST(of_the_pair_it_inherits_its_own_end_only)
 {
 	struct told told;
 	int fd = ends[1];
@@ -263,10 +257,9 @@ START_TEST(of_the_pair_it_inherits_its_own_end_only)
 		    told.inherited[i] == expected[i], "descriptor %d", i);
 	ck_assert(!is_open(fd));
 }
-END_TEST
 
 /* Only the command holds the other end: its end shows. */
-START_TEST(the_pair_is_datagrams_and_breaks_with_the_command)
+TEST(the_pair_is_datagrams_and_breaks_with_the_command)
 {
 	int type = 0;
 	socklen_t length = sizeof(type);
@@ -279,50 +272,11 @@ START_TEST(the_pair_is_datagrams_and_breaks_with_the_command)
 	ck_assert_int_eq(send(ends[0], "x", 1, 0), -1);
 	ck_assert_int_eq(errno, ECONNREFUSED);
 }
-END_TEST
-
-static TCase *
-starting(void)
-{
-	TCase *tc = tcase_create("starting");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, the_number_stands_wherever_the_place_was);
-	tcase_add_test(tc, a_program_that_isnt_there_is_told);
-	tcase_add_test(tc, a_file_that_cant_be_run_is_told);
-	tcase_add_test(tc, it_starts_with_signals_as_from_a_shell);
-	tcase_add_test(tc, of_the_pair_it_inherits_its_own_end_only);
-	tcase_add_test(tc, the_pair_is_datagrams_and_breaks_with_the_command);
-	return tc;
-}
-
-static TCase *
-ending(void)
-{
-	TCase *tc = tcase_create("ending");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_loop_test(tc, its_exit_status_is_handed_on, 0,
-	    (int)(sizeof(statuses) / sizeof(*statuses)));
-	tcase_add_loop_test(tc, a_signal_that_ended_it_is_128_and_the_signal, 0,
-	    (int)(sizeof(killers) / sizeof(*killers)));
-	tcase_add_test(tc, it_hasnt_ended_before_it_has);
-	tcase_add_test(
-	    tc, without_a_command_nothing_ends_and_nothing_is_signalled);
-	return tc;
-}
 
 int
-main(int count, char **arguments)
+suite_program(int count, char **arguments)
 {
-	Suite *suite;
-
 	if (count == 3 && strcmp(arguments[1], "tell") == 0)
 		return tell(arguments[2]);
-	if (!realpath(arguments[0], own_path))
-		return 1;
-	suite = suite_create("command");
-	suite_add_tcase(suite, starting());
-	suite_add_tcase(suite, ending());
-	return suite_run(suite);
+	return realpath(arguments[0], own_path) ? -1 : 1;
 }

@@ -99,7 +99,7 @@ is_the_systems(const struct config_key *key)
 	return key->initial == defaults_network;
 }
 
-START_TEST(the_annotated_file_loads_to_exactly_the_defaults)
+TEST(the_annotated_file_loads_to_exactly_the_defaults)
 {
 	char defaults[4096], loaded[4096];
 
@@ -117,9 +117,9 @@ START_TEST(the_annotated_file_loads_to_exactly_the_defaults)
 		    "[%s] %s is missing", config_keys[i].section,
 		    config_keys[i].name);
 }
-END_TEST
 
-START_TEST(the_annotated_file_says_sentence_and_limits_of_each_key)
+TEST(the_annotated_file_says_sentence_and_limits_of_each_key,
+    .count = CONFIG_KEYS)
 {
 	const struct config_key *key = &config_keys[_i];
 	char *at = slurp("forwarder.ini"), limits[256], want[512];
@@ -139,7 +139,6 @@ START_TEST(the_annotated_file_says_sentence_and_limits_of_each_key)
 		    key->name, *key->initial ? " " : "", key->initial);
 	ck_assert_msg(strstr(at, want) != NULL, "%s", want);
 }
-END_TEST
 
 /* Finds the next macro line for the key, `.It Cm name`. */
 static const char *
@@ -156,7 +155,7 @@ manual_entry(const char *manual, const struct config_key *key)
 	return strstr(manual, want);
 }
 
-START_TEST(the_manual_names_every_key_and_its_default)
+TEST(the_manual_names_every_key_and_its_default, .count = CONFIG_KEYS)
 {
 	const struct config_key *key = &config_keys[_i];
 	const char *entry = manual_entry(slurp("docs/forwarder.ini.5"), key);
@@ -173,9 +172,8 @@ START_TEST(the_manual_names_every_key_and_its_default)
 			  is_the_systems(key),
 	    "[%s] %s: %.20s", key->section, key->name, entry);
 }
-END_TEST
 
-START_TEST(the_defaults_are_those_of_the_contract)
+TEST(the_defaults_are_those_of_the_contract)
 {
 	begin();
 	ck_assert_str_eq(
@@ -204,7 +202,6 @@ START_TEST(the_defaults_are_those_of_the_contract)
 	ck_assert_int_eq(config.log.level, LOG_LEVEL_INFO);
 	ck_assert_str_eq(config.control.socket, "");
 }
-END_TEST
 
 /* One key, one value, judged. */
 static int
@@ -215,7 +212,7 @@ set(const struct config_key *key, const char *value)
 	    &config, key->section, key->name, value, "here", &problems);
 }
 
-START_TEST(every_limit_in_the_table_is_itself_accepted)
+TEST(every_limit_in_the_table_is_itself_accepted, .count = CONFIG_KEYS)
 {
 	const struct config_key *key = &config_keys[_i];
 
@@ -227,9 +224,8 @@ START_TEST(every_limit_in_the_table_is_itself_accepted)
 	if (key->also != NULL)
 		ck_assert_msg(set(key, key->also) == 0, "%s", told.text);
 }
-END_TEST
 
-START_TEST(every_key_refuses_nonsense_and_keeps_what_it_had)
+TEST(every_key_refuses_nonsense_and_keeps_what_it_had, .count = CONFIG_KEYS)
 {
 	static const char *const nonsense[] = { "0.5x", "-1", "99999999999h",
 		"99999999999999999999999999", "none of it", "\x01", " 1", "1 ",
@@ -253,7 +249,6 @@ START_TEST(every_key_refuses_nonsense_and_keeps_what_it_had)
 		ck_assert_str_eq(after, before);
 	}
 }
-END_TEST
 
 static const struct {
 	const char *section, *name, *value, *fault; /* NULL: accepted */
@@ -330,7 +325,7 @@ static const struct {
 	    "the value holds a control character" },
 };
 
-START_TEST(a_value_is_accepted_or_told_to_the_letter)
+TEST(a_value_is_accepted_or_told_to_the_letter, .count = LENGTH(values))
 {
 	const struct config_key *key =
 	    config_find(values[_i].section, values[_i].name);
@@ -342,9 +337,8 @@ START_TEST(a_value_is_accepted_or_told_to_the_letter)
 		snprintf(want, sizeof(want), "here: %s\n", values[_i].fault);
 	ck_assert_str_eq(told.text, want);
 }
-END_TEST
 
-START_TEST(a_path_fits_a_socket_to_the_last_byte)
+TEST(a_path_fits_a_socket_to_the_last_byte)
 {
 	char path[CONFIG_TEXT_BYTES] = "/";
 	size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
@@ -357,9 +351,8 @@ START_TEST(a_path_fits_a_socket_to_the_last_byte)
 	ck_assert_ptr_nonnull(
 	    strstr(told.text, "path longer than a socket allows (10"));
 }
-END_TEST
 
-START_TEST(what_is_printed_reads_back_the_same)
+TEST(what_is_printed_reads_back_the_same)
 {
 	char first[4096], second[4096];
 
@@ -382,17 +375,16 @@ START_TEST(what_is_printed_reads_back_the_same)
 	ck_assert_ptr_nonnull(strstr(first, "\nwrite_batch  = 1M\n"));
 	ck_assert_ptr_nonnull(strstr(first, "\nmode         = 0660\n"));
 }
-END_TEST
 
 /* Whatever a byte means to the reader of files, where it may stand. */
-START_TEST(what_an_option_accepts_a_file_can_hold)
+TEST(what_an_option_accepts_a_file_can_hold, .count = 255)
 {
 	static const char *const around[][2] = { { "", "" }, { "", "/b" },
 		{ "/a", "b" }, { "/a", "" }, { "/a ", "b" }, { "/a ", " b" } };
 	char value[16], text[4096];
 
 	for (size_t i = 0; i < sizeof(around) / sizeof(*around); i++) {
-		snprintf(value, sizeof(value), "%s%c%s", around[i][0], _i,
+		snprintf(value, sizeof(value), "%s%c%s", around[i][0], _i + 1,
 		    around[i][1]);
 		if (set(config_find("control", "socket"), value) != 0)
 			continue;
@@ -401,9 +393,8 @@ START_TEST(what_an_option_accepts_a_file_can_hold)
 		ck_assert_str_eq(config.control.socket, value);
 	}
 }
-END_TEST
 
-START_TEST(the_longest_accepted_value_is_printed_as_a_line_that_is_read)
+TEST(the_longest_accepted_value_is_printed_as_a_line_that_is_read)
 {
 	char value[182] = "tcp:", text[4096];
 
@@ -418,9 +409,8 @@ START_TEST(the_longest_accepted_value_is_printed_as_a_line_that_is_read)
 	ck_assert_str_eq(
 	    told.text, "here: the value is longer than 180 bytes\n");
 }
-END_TEST
 
-START_TEST(a_mistyped_key_is_told_with_its_line_and_the_nearest_name)
+TEST(a_mistyped_key_is_told_with_its_line_and_the_nearest_name)
 {
 	expect("\n\n[guest]\n\n\n\n\n[network]\nendpont = unix:/x\n",
 	    "forwarder.ini:9: [network] endpont: unknown key "
@@ -434,9 +424,8 @@ START_TEST(a_mistyped_key_is_told_with_its_line_and_the_nearest_name)
 	expect("[network]\ncolour = blue\n",
 	    "forwarder.ini:2: [network] colour: unknown key\n");
 }
-END_TEST
 
-START_TEST(a_key_with_a_name_longer_than_any_is_merely_unknown)
+TEST(a_key_with_a_name_longer_than_any_is_merely_unknown)
 {
 	char text[256] = "[network]\n";
 
@@ -446,9 +435,8 @@ START_TEST(a_key_with_a_name_longer_than_any_is_merely_unknown)
 	ck_assert_int_eq(problems.count, 1);
 	ck_assert_ptr_nonnull(strstr(told.text, "kkk: unknown key\n"));
 }
-END_TEST
 
-START_TEST(every_problem_is_told_not_only_the_first)
+TEST(every_problem_is_told_not_only_the_first)
 {
 	expect("[network]\n"
 	       "endpont = unix:/x\n"
@@ -468,9 +456,8 @@ START_TEST(every_problem_is_told_not_only_the_first)
 	    "forwarder.ini:7: [keepalive] interval: \"0.5x\" is not a duration "
 	    "(examples: 500ms, 5s, 2m)\n");
 }
-END_TEST
 
-START_TEST(an_unknown_section_is_told_once_and_its_keys_go_nowhere)
+TEST(an_unknown_section_is_told_once_and_its_keys_go_nowhere)
 {
 	expect("[guest]\nstall = 1s\n[netwrok]\nhold = 1s\nstall = 2s\n"
 	       "[network]\nhold = 3s\n",
@@ -480,9 +467,8 @@ START_TEST(an_unknown_section_is_told_once_and_its_keys_go_nowhere)
 	ck_assert_int_eq(config.network.hold_ms, 3000);
 	expect("[zebra]\n", "forwarder.ini:1: [zebra]: unknown section\n");
 }
-END_TEST
 
-START_TEST(a_section_header_is_a_header_or_told)
+TEST(a_section_header_is_a_header_or_told)
 {
 	static const char *const wrong[] = { "[network", "[network] hold = 1s",
 		"[network]]", "[", "[network ; comment" };
@@ -496,9 +482,8 @@ START_TEST(a_section_header_is_a_header_or_told)
 	expect("[ network ]\n", "forwarder.ini:1: [ network ]: unknown section "
 				"(did you mean \"network\"?)\n");
 }
-END_TEST
 
-START_TEST(a_section_name_is_not_cut_into_one_that_fits)
+TEST(a_section_name_is_not_cut_into_one_that_fits)
 {
 	char text[256] = "[";
 
@@ -509,16 +494,14 @@ START_TEST(a_section_name_is_not_cut_into_one_that_fits)
 	ck_assert_ptr_nonnull(strstr(told.text, "nnn]: unknown section\n"));
 	ck_assert_int_eq(config.network.hold_ms, 2000);
 }
-END_TEST
 
-START_TEST(a_key_before_the_first_section_is_told)
+TEST(a_key_before_the_first_section_is_told)
 {
 	expect("hold = 1s\n[network]\n",
 	    "forwarder.ini:1: a key before the first [section]\n");
 }
-END_TEST
 
-START_TEST(a_line_that_assigns_nothing_is_told_even_as_the_last)
+TEST(a_line_that_assigns_nothing_is_told_even_as_the_last)
 {
 	static const char *const wrong[] = { "hold", "= 1s", "hold ; = 1s", "=",
 		": x" };
@@ -530,17 +513,15 @@ START_TEST(a_line_that_assigns_nothing_is_told_even_as_the_last)
 			     "[section] nor ; comment\n");
 	}
 }
-END_TEST
 
-START_TEST(a_key_set_twice_is_told_with_both_lines)
+TEST(a_key_set_twice_is_told_with_both_lines)
 {
 	expect("[network]\nhold = 1s\n[guest]\nstall = 1s\n[network]\n"
 	       "hold = 1s\n",
 	    "forwarder.ini:6: [network] hold: set twice, first at line 2\n");
 }
-END_TEST
 
-START_TEST(comments_stand_alone_or_after_a_blank)
+TEST(comments_stand_alone_or_after_a_blank)
 {
 	expect("; one\n# two\n  ; three\n[control]\n"
 	       "socket = /run/a;b#c\t; four\n",
@@ -552,9 +533,8 @@ START_TEST(comments_stand_alone_or_after_a_blank)
 	expect("[control]\nsocket = ; nothing\n", "");
 	ck_assert_str_eq(config.control.socket, "");
 }
-END_TEST
 
-START_TEST(an_indented_line_is_a_line_of_its_own)
+TEST(an_indented_line_is_a_line_of_its_own)
 {
 	expect("[network]\n  hold = 1s\n\tannounce = no\n", "");
 	ck_assert_int_eq(config.network.hold_ms, 1000);
@@ -565,9 +545,8 @@ START_TEST(an_indented_line_is_a_line_of_its_own)
 	    "forwarder.ini:3: neither \"key = value\", [section] nor "
 	    "; comment\n");
 }
-END_TEST
 
-START_TEST(line_ends_of_other_systems_and_a_byte_order_mark_are_fine)
+TEST(line_ends_of_other_systems_and_a_byte_order_mark_are_fine)
 {
 	expect("\xEF\xBB\xBF[network]\r\nhold = 1s\r\n\r\n[guest]\r\n"
 	       "stall = 1s",
@@ -579,9 +558,8 @@ START_TEST(line_ends_of_other_systems_and_a_byte_order_mark_are_fine)
 	    "(did you mean \"network\"?)\n");
 	expect("\xEF\xBB\xBF", "");
 }
-END_TEST
 
-START_TEST(an_empty_file_is_fine)
+TEST(an_empty_file_is_fine)
 {
 	expect("", "");
 	expect("\n", "");
@@ -589,7 +567,6 @@ START_TEST(an_empty_file_is_fine)
 	expect("; nothing", "");
 	expect("[network]", "");
 }
-END_TEST
 
 /* A [control] file whose second line has this many bytes. */
 static void
@@ -605,7 +582,7 @@ read_line_of(size_t bytes, const char *start)
 	ck_assert_int_eq(config.network.hold_ms, 1000);
 }
 
-START_TEST(a_line_is_never_cut_in_silence)
+TEST(a_line_is_never_cut_in_silence)
 {
 	read_line_of(198, "socket = /run/a ; ");
 	ck_assert_str_eq(told.text, "");
@@ -621,9 +598,8 @@ START_TEST(a_line_is_never_cut_in_silence)
 	read_line_of(500, "[guest] ; ");
 	ck_assert_str_eq(told.text, "forwarder.ini:2: longer than 198 bytes\n");
 }
-END_TEST
 
-START_TEST(a_section_header_that_is_too_long_takes_its_keys_with_it)
+TEST(a_section_header_that_is_too_long_takes_its_keys_with_it)
 {
 	char text[512] = "[network]\n[guest] ;";
 
@@ -632,18 +608,16 @@ START_TEST(a_section_header_that_is_too_long_takes_its_keys_with_it)
 	expect(text, "forwarder.ini:2: longer than 198 bytes\n");
 	ck_assert_int_eq(config.network.hold_ms, 2000);
 }
-END_TEST
 
-START_TEST(a_comment_alone_may_be_as_long_as_it_likes)
+TEST(a_comment_alone_may_be_as_long_as_it_likes)
 {
 	read_line_of(900, "; ");
 	ck_assert_str_eq(told.text, "");
 	read_line_of(199, "# ");
 	ck_assert_str_eq(told.text, "");
 }
-END_TEST
 
-START_TEST(what_is_no_text_is_told_once_and_not_read_on)
+TEST(what_is_no_text_is_told_once_and_not_read_on)
 {
 	static const char nul[] = "[network]\nhold = 1s\0\nfoo\nbar\n";
 	static const char utf16[] = "\xFF\xFE[\0n\0e\0t\0]\0\n\0";
@@ -658,17 +632,15 @@ START_TEST(what_is_no_text_is_told_once_and_not_read_on)
 	ck_assert_str_eq(told.text, "forwarder.ini:2: [guest] stall: the value "
 				    "holds a control character\n");
 }
-END_TEST
 
-START_TEST(a_problem_stays_one_line_whatever_the_file_holds)
+TEST(a_problem_stays_one_line_whatever_the_file_holds)
 {
 	read_text("[guest]\na\rb = 1\n");
 	ck_assert_str_eq(
 	    told.text, "forwarder.ini:2: [guest] a?b: unknown key\n");
 }
-END_TEST
 
-START_TEST(a_file_that_cannot_be_read_is_told)
+TEST(a_file_that_cannot_be_read_is_told)
 {
 	begin();
 	ck_assert_int_eq(config_load(&config, "/nonexistent.ini",
@@ -681,10 +653,9 @@ START_TEST(a_file_that_cannot_be_read_is_told)
 	    config_load(&config, "/", CONFIG_ANY_FILE, &problems), 1);
 	ck_assert_str_eq(told.text, "/: Is a directory\n");
 }
-END_TEST
 
 /* Nobody writes to the FIFO: whoever opens it as a file would wait for ever. */
-START_TEST(a_fifo_is_refused_where_nobody_may_wait_for_it)
+TEST(a_fifo_is_refused_where_nobody_may_wait_for_it)
 {
 	scratch_enter();
 	ck_assert_int_eq(mkfifo("fifo", 0600), 0);
@@ -698,7 +669,6 @@ START_TEST(a_fifo_is_refused_where_nobody_may_wait_for_it)
 	ck_assert_str_eq(told.text, "/: not a regular file\n");
 	scratch_leave();
 }
-END_TEST
 
 /* As with -n, which most of these files do without. */
 static void
@@ -727,7 +697,7 @@ static const struct {
 	{ NULL, "unixgram:/run/.hidden", "", ".hidden" },
 };
 
-START_TEST(a_forwarder_has_a_name_though_none_was_given)
+TEST(a_forwarder_has_a_name_though_none_was_given, .count = LENGTH(names))
 {
 	char name[LOG_NAME_BYTES];
 
@@ -739,9 +709,8 @@ START_TEST(a_forwarder_has_a_name_though_none_was_given)
 	ck_assert_str_eq(name, names[_i].name);
 	ck_assert_int_eq(set(config_find("service", "name"), name), 0);
 }
-END_TEST
 
-START_TEST(a_name_taken_from_a_long_path_is_cut)
+TEST(a_name_taken_from_a_long_path_is_cut)
 {
 	char file[300], name[LOG_NAME_BYTES];
 
@@ -754,9 +723,8 @@ START_TEST(a_name_taken_from_a_long_path_is_cut)
 	ck_assert_int_eq(set(config_find("service", "name"), name), 0);
 	ck_assert_int_eq(set(config_find("service", "name"), file + 235), 1);
 }
-END_TEST
 
-START_TEST(what_is_left_open_is_printed_with_what_it_comes_to)
+TEST(what_is_left_open_is_printed_with_what_it_comes_to)
 {
 	char text[4096];
 
@@ -776,9 +744,8 @@ START_TEST(what_is_left_open_is_printed_with_what_it_comes_to)
 	    "known\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\nname         = b\n"));
 }
-END_TEST
 
-START_TEST(a_network_has_to_be_named_where_there_is_no_usual_one)
+TEST(a_network_has_to_be_named_where_there_is_no_usual_one)
 {
 	begin();
 	config.network.endpoint[0] = '\0';
@@ -792,9 +759,8 @@ START_TEST(a_network_has_to_be_named_where_there_is_no_usual_one)
 	    "listen-tcp:\n");
 	ck_assert_int_eq(config_check(&config, &problems), 0);
 }
-END_TEST
 
-START_TEST(the_shortest_wait_is_not_longer_than_the_longest)
+TEST(the_shortest_wait_is_not_longer_than_the_longest)
 {
 	expect_check("[reconnect]\nmin = 2s\n", "");
 	expect_check("[reconnect]\nmin = 3s\n",
@@ -803,9 +769,8 @@ START_TEST(the_shortest_wait_is_not_longer_than_the_longest)
 	expect_check("[reconnect]\nmax = 50ms\n",
 	    "[reconnect] min: \"100ms\" is more than max (50ms)\n");
 }
-END_TEST
 
-START_TEST(a_refused_value_raises_no_second_problem)
+TEST(a_refused_value_raises_no_second_problem)
 {
 	expect_check("[reconnect]\nmin = 20x\nmax = 50ms\n",
 	    "forwarder.ini:2: [reconnect] min: \"20x\" is not a duration "
@@ -817,9 +782,8 @@ START_TEST(a_refused_value_raises_no_second_problem)
 	config_check(&config, &problems);
 	ck_assert_int_eq(problems.count, 1);
 }
-END_TEST
 
-START_TEST(tcp_is_not_opened_to_strangers_by_accident)
+TEST(tcp_is_not_opened_to_strangers_by_accident)
 {
 	static const char *const loopback[] = { "127.0.0.1", "127.9.9.9",
 		"[::1]", "localhost" };
@@ -843,22 +807,19 @@ START_TEST(tcp_is_not_opened_to_strangers_by_accident)
 		expect_check(text, "");
 	}
 }
-END_TEST
 
-START_TEST(a_name_to_listen_on_is_refused)
+TEST(a_name_to_listen_on_is_refused)
 {
 	read_text("[network]\nendpoint=listen-tcp:localhost.example:7000\n");
 	ck_assert_int_eq(problems.count, 1);
 	ck_assert_ptr_nonnull(strstr(told.text, "an address, not a name"));
 }
-END_TEST
 
-START_TEST(a_dialled_endpoint_needs_no_allow)
+TEST(a_dialled_endpoint_needs_no_allow)
 {
 	expect_check("[network]\nendpoint=tcp:10.0.0.1:7000\n", "");
 	expect_check("[network]\nendpoint=listen-unix:/run/x\n", "");
 }
-END_TEST
 
 static const struct {
 	const char *text;
@@ -884,7 +845,7 @@ static const struct {
 	{ "", "it begins with neither fd:, unixgram: nor tap:" },
 };
 
-START_TEST(a_guest_endpoint_is_understood_or_told_why_not)
+TEST(a_guest_endpoint_is_understood_or_told_why_not, .count = LENGTH(guests))
 {
 	struct guest_endpoint guest;
 	const char *why = "unset";
@@ -893,9 +854,8 @@ START_TEST(a_guest_endpoint_is_understood_or_told_why_not)
 	ck_assert_int_eq(result, guests[_i].why == NULL ? 0 : -1);
 	ck_assert_pstr_eq(why, guests[_i].why);
 }
-END_TEST
 
-START_TEST(a_guest_endpoint_carries_what_its_kind_needs)
+TEST(a_guest_endpoint_carries_what_its_kind_needs)
 {
 	struct guest_endpoint guest;
 	const char *why;
@@ -911,7 +871,6 @@ START_TEST(a_guest_endpoint_carries_what_its_kind_needs)
 	ck_assert_int_eq(guest.kind, GUEST_TAP);
 	ck_assert_str_eq(guest.name, "vm%d");
 }
-END_TEST
 
 static const struct {
 	const char *networks, *address;
@@ -935,7 +894,7 @@ static const struct {
 	{ "0.0.0.0/0", "localhost", false },
 };
 
-START_TEST(a_network_holds_its_addresses_and_no_others)
+TEST(a_network_holds_its_addresses_and_no_others, .count = LENGTH(memberships))
 {
 	struct cidr_list list;
 	const char *why;
@@ -945,9 +904,8 @@ START_TEST(a_network_holds_its_addresses_and_no_others)
 	ck_assert(cidr_list_holds_text(&list, memberships[_i].address) ==
 		  memberships[_i].held);
 }
-END_TEST
 
-START_TEST(a_list_of_networks_is_good_throughout_or_refused)
+TEST(a_list_of_networks_is_good_throughout_or_refused)
 {
 	static const char *const wrong[] = { ",", "10.0.0.0/8,", "10.0.0.0/8,,",
 		"10.0.0.0/8 11.0.0.0/8", "10.0.0.0/", "10.0.0.0/-1", "/8",
@@ -964,9 +922,8 @@ START_TEST(a_list_of_networks_is_good_throughout_or_refused)
 		ck_assert_ptr_nonnull(why);
 	}
 }
-END_TEST
 
-START_TEST(a_client_with_an_ipv4_address_in_ipv6_form_counts_as_ipv4)
+TEST(a_client_with_an_ipv4_address_in_ipv6_form_counts_as_ipv4)
 {
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
 	struct sockaddr_in in = { .sin_family = AF_INET };
@@ -982,117 +939,4 @@ START_TEST(a_client_with_an_ipv4_address_in_ipv6_form_counts_as_ipv4)
 	ck_assert(!cidr_list_holds(&list, (const struct sockaddr *)&un));
 	inet_pton(AF_INET6, "::10.0.0.1", &in6.sin6_addr);
 	ck_assert(!cidr_list_holds(&list, (const struct sockaddr *)&in6));
-}
-END_TEST
-
-#define COUNT(array) (int)(sizeof(array) / sizeof(*(array)))
-
-static TCase *
-table_case(void)
-{
-	TCase *c = tcase_create("the table");
-
-	tcase_add_test(c, the_annotated_file_loads_to_exactly_the_defaults);
-	tcase_add_loop_test(c,
-	    the_annotated_file_says_sentence_and_limits_of_each_key, 0,
-	    CONFIG_KEYS);
-	tcase_add_loop_test(
-	    c, the_manual_names_every_key_and_its_default, 0, CONFIG_KEYS);
-	tcase_add_test(c, the_defaults_are_those_of_the_contract);
-	tcase_add_loop_test(
-	    c, every_limit_in_the_table_is_itself_accepted, 0, CONFIG_KEYS);
-	tcase_add_loop_test(c, every_key_refuses_nonsense_and_keeps_what_it_had,
-	    0, CONFIG_KEYS);
-	tcase_add_loop_test(
-	    c, a_value_is_accepted_or_told_to_the_letter, 0, COUNT(values));
-	tcase_add_test(c, a_path_fits_a_socket_to_the_last_byte);
-	tcase_add_test(c, what_is_printed_reads_back_the_same);
-	tcase_add_loop_test(c, what_an_option_accepts_a_file_can_hold, 1, 256);
-	tcase_add_test(
-	    c, the_longest_accepted_value_is_printed_as_a_line_that_is_read);
-	return c;
-}
-
-static TCase *
-file_case(void)
-{
-	TCase *c = tcase_create("the file");
-
-	tcase_add_test(
-	    c, a_mistyped_key_is_told_with_its_line_and_the_nearest_name);
-	tcase_add_test(c, a_key_with_a_name_longer_than_any_is_merely_unknown);
-	tcase_add_test(c, every_problem_is_told_not_only_the_first);
-	tcase_add_test(
-	    c, an_unknown_section_is_told_once_and_its_keys_go_nowhere);
-	tcase_add_test(c, a_section_header_is_a_header_or_told);
-	tcase_add_test(c, a_section_name_is_not_cut_into_one_that_fits);
-	tcase_add_test(c, a_key_before_the_first_section_is_told);
-	tcase_add_test(c, a_line_that_assigns_nothing_is_told_even_as_the_last);
-	tcase_add_test(c, a_key_set_twice_is_told_with_both_lines);
-	tcase_add_test(c, comments_stand_alone_or_after_a_blank);
-	tcase_add_test(c, an_indented_line_is_a_line_of_its_own);
-	tcase_add_test(
-	    c, line_ends_of_other_systems_and_a_byte_order_mark_are_fine);
-	tcase_add_test(c, an_empty_file_is_fine);
-	tcase_add_test(c, a_line_is_never_cut_in_silence);
-	tcase_add_test(
-	    c, a_section_header_that_is_too_long_takes_its_keys_with_it);
-	tcase_add_test(c, a_comment_alone_may_be_as_long_as_it_likes);
-	tcase_add_test(c, what_is_no_text_is_told_once_and_not_read_on);
-	tcase_add_test(c, a_problem_stays_one_line_whatever_the_file_holds);
-	tcase_add_test(c, a_file_that_cannot_be_read_is_told);
-	tcase_add_loop_test(c, a_forwarder_has_a_name_though_none_was_given, 0,
-	    (int)(sizeof(names) / sizeof(names[0])));
-	tcase_add_test(c, a_name_taken_from_a_long_path_is_cut);
-	tcase_add_test(c, what_is_left_open_is_printed_with_what_it_comes_to);
-	tcase_add_test(
-	    c, a_network_has_to_be_named_where_there_is_no_usual_one);
-	tcase_add_test(c, a_fifo_is_refused_where_nobody_may_wait_for_it);
-	return c;
-}
-
-static TCase *
-cross_case(void)
-{
-	TCase *c = tcase_create("values against each other");
-
-	tcase_add_test(c, the_shortest_wait_is_not_longer_than_the_longest);
-	tcase_add_test(c, a_refused_value_raises_no_second_problem);
-	tcase_add_test(c, tcp_is_not_opened_to_strangers_by_accident);
-	tcase_add_test(c, a_name_to_listen_on_is_refused);
-	tcase_add_test(c, a_dialled_endpoint_needs_no_allow);
-	return c;
-}
-
-static TCase *
-grammar_case(void)
-{
-	TCase *c = tcase_create("guests and networks");
-
-	tcase_add_loop_test(c, a_guest_endpoint_is_understood_or_told_why_not,
-	    0, COUNT(guests));
-	tcase_add_test(c, a_guest_endpoint_carries_what_its_kind_needs);
-	tcase_add_loop_test(c, a_network_holds_its_addresses_and_no_others, 0,
-	    COUNT(memberships));
-	tcase_add_test(c, a_list_of_networks_is_good_throughout_or_refused);
-	tcase_add_test(
-	    c, a_client_with_an_ipv4_address_in_ipv6_form_counts_as_ipv4);
-	return c;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("config");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	suite_add_tcase(suite, table_case());
-	suite_add_tcase(suite, file_case());
-	suite_add_tcase(suite, cross_case());
-	suite_add_tcase(suite, grammar_case());
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -124,7 +124,9 @@ assert_is_status(const char *said)
 	ck_assert_uint_eq(s.guest_to_network.frames, 7);
 }
 
-START_TEST(who_asks_for_the_status_gets_it_and_is_let_go)
+FIXTURE(setup, teardown)
+
+TEST(who_asks_for_the_status_gets_it_and_is_let_go)
 {
 	int fd = connect_client();
 
@@ -132,9 +134,8 @@ START_TEST(who_asks_for_the_status_gets_it_and_is_let_go)
 	serve(0);
 	assert_is_status(all_said(fd));
 }
-END_TEST
 
-START_TEST(a_request_may_come_in_pieces)
+TEST(a_request_may_come_in_pieces)
 {
 	int fd = connect_client();
 
@@ -147,9 +148,8 @@ START_TEST(a_request_may_come_in_pieces)
 	serve(0);
 	assert_is_status(all_said(fd));
 }
-END_TEST
 
-START_TEST(an_unknown_request_is_told)
+TEST(an_unknown_request_is_told)
 {
 	static const char *const unknown[] = { "\n", "stat\n", "status \n",
 		"statuss\n", "STATUS\n", "\xff\xfe\x01\n",
@@ -163,9 +163,8 @@ START_TEST(an_unknown_request_is_told)
 		ck_assert_str_eq(all_said(fd), "error: unknown request\n");
 	}
 }
-END_TEST
 
-START_TEST(a_zero_byte_in_a_request_harms_nothing)
+TEST(a_zero_byte_in_a_request_harms_nothing)
 {
 	int fd = connect_client();
 
@@ -173,9 +172,8 @@ START_TEST(a_zero_byte_in_a_request_harms_nothing)
 	serve(0);
 	ck_assert_str_eq(all_said(fd), "error: unknown request\n");
 }
-END_TEST
 
-START_TEST(a_line_without_end_is_refused)
+TEST(a_line_without_end_is_refused)
 {
 	char line[4096];
 	int fd = connect_client();
@@ -185,9 +183,8 @@ START_TEST(a_line_without_end_is_refused)
 	serve(0);
 	ck_assert_str_eq(all_said(fd), "error: request too long\n");
 }
-END_TEST
 
-START_TEST(a_half_line_gets_no_answer)
+TEST(a_half_line_gets_no_answer)
 {
 	int fd = connect_client();
 
@@ -196,9 +193,8 @@ START_TEST(a_half_line_gets_no_answer)
 	serve(0);
 	ck_assert_str_eq(all_said(fd), "");
 }
-END_TEST
 
-START_TEST(who_leaves_early_harms_nothing)
+TEST(who_leaves_early_harms_nothing)
 {
 	int fd = connect_client();
 
@@ -216,9 +212,8 @@ START_TEST(who_leaves_early_harms_nothing)
 	serve(0);
 	assert_is_status(all_said(fd));
 }
-END_TEST
 
-START_TEST(without_a_client_nothing_wakes)
+TEST(without_a_client_nothing_wakes)
 {
 	int fd;
 
@@ -233,9 +228,8 @@ START_TEST(without_a_client_nothing_wakes)
 	ck_assert_int_eq(timeout_ms(2000), -1);
 	close(fd);
 }
-END_TEST
 
-START_TEST(a_silent_client_is_let_go_after_five_seconds)
+TEST(a_silent_client_is_let_go_after_five_seconds)
 {
 	int fd = connect_client();
 
@@ -246,9 +240,8 @@ START_TEST(a_silent_client_is_let_go_after_five_seconds)
 	ck_assert_str_eq(all_said(fd), "");
 	ck_assert_int_eq(timeout_ms(6000), -1);
 }
-END_TEST
 
-START_TEST(a_client_that_talks_slowly_is_let_go_as_well)
+TEST(a_client_that_talks_slowly_is_let_go_as_well)
 {
 	int fd = connect_client();
 
@@ -259,9 +252,8 @@ START_TEST(a_client_that_talks_slowly_is_let_go_as_well)
 	serve(CONTROL_PATIENCE_MS);
 	ck_assert_str_eq(all_said(fd), "");
 }
-END_TEST
 
-START_TEST(the_oldest_silent_client_makes_room)
+TEST(the_oldest_silent_client_makes_room)
 {
 	int clients[CONTROL_CLIENTS + 1];
 
@@ -280,9 +272,8 @@ START_TEST(the_oldest_silent_client_makes_room)
 	for (int i = 2; i <= CONTROL_CLIENTS; i++)
 		ck_assert(still_open(clients[i]));
 }
-END_TEST
 
-START_TEST(a_hundred_silent_clients_keep_no_honest_one_out)
+TEST(a_hundred_silent_clients_keep_no_honest_one_out)
 {
 	int silent[100];
 
@@ -302,9 +293,8 @@ START_TEST(a_hundred_silent_clients_keep_no_honest_one_out)
 	serve(0);
 	ck_assert_int_eq(timeout_ms(0), -1);
 }
-END_TEST
 
-START_TEST(a_crowd_that_comes_at_once_keeps_no_honest_one_out)
+TEST(a_crowd_that_comes_at_once_keeps_no_honest_one_out)
 {
 	int clients[12];
 
@@ -314,10 +304,9 @@ START_TEST(a_crowd_that_comes_at_once_keeps_no_honest_one_out)
 	serve(0);
 	assert_is_status(all_said(clients[1]));
 }
-END_TEST
 
 /* Between the poll() and the answer, whatever the process does with SIGPIPE. */
-START_TEST(a_client_that_hangs_up_on_its_answer_ends_nothing)
+TEST(a_client_that_hangs_up_on_its_answer_ends_nothing)
 {
 	int fd = connect_client();
 
@@ -328,9 +317,8 @@ START_TEST(a_client_that_hangs_up_on_its_answer_ends_nothing)
 	serve(0);
 	ck_assert_int_eq(timeout_ms(0), -1);
 }
-END_TEST
 
-START_TEST(a_client_is_not_waited_for_and_not_inherited)
+TEST(a_client_is_not_waited_for_and_not_inherited)
 {
 	int fd = connect_client(), taken;
 
@@ -341,9 +329,8 @@ START_TEST(a_client_is_not_waited_for_and_not_inherited)
 	ck_assert(fcntl(taken, F_GETFD) & FD_CLOEXEC);
 	close(fd);
 }
-END_TEST
 
-START_TEST(without_descriptors_to_accept_with_the_server_pauses)
+TEST(without_descriptors_to_accept_with_the_server_pauses)
 {
 	struct rlimit limit, none = { 0, 0 };
 	int fd = connect_client();
@@ -361,7 +348,6 @@ START_TEST(without_descriptors_to_accept_with_the_server_pauses)
 	serve(1000);
 	assert_is_status(all_said(fd));
 }
-END_TEST
 
 static bool
 is_there(const char *file)
@@ -369,16 +355,15 @@ is_there(const char *file)
 	return access(file, F_OK) == 0;
 }
 
-START_TEST(only_the_owner_may_ask)
+TEST(only_the_owner_may_ask)
 {
 	struct stat file;
 
 	ck_assert_int_eq(stat(path, &file), 0);
 	ck_assert_uint_eq(file.st_mode & 07777, 0600);
 }
-END_TEST
 
-START_TEST(the_socket_of_a_running_forwarder_is_left_alone)
+TEST(the_socket_of_a_running_forwarder_is_left_alone)
 {
 	struct control second;
 	int fd;
@@ -394,9 +379,8 @@ START_TEST(the_socket_of_a_running_forwarder_is_left_alone)
 	serve(0);
 	assert_is_status(all_said(fd));
 }
-END_TEST
 
-START_TEST(the_socket_of_a_stopped_forwarder_is_left_alone)
+TEST(the_socket_of_a_stopped_forwarder_is_left_alone)
 {
 	struct control second;
 	struct sockaddr_un address;
@@ -412,9 +396,8 @@ START_TEST(the_socket_of_a_stopped_forwarder_is_left_alone)
 		ck_assert_int_eq(
 		    control_open(&second, path, why, sizeof(why)), -1);
 }
-END_TEST
 
-START_TEST(the_socket_of_a_dead_forwarder_is_replaced)
+TEST(the_socket_of_a_dead_forwarder_is_replaced)
 {
 	struct control dead = control;
 	int fd;
@@ -427,9 +410,8 @@ START_TEST(the_socket_of_a_dead_forwarder_is_replaced)
 	serve(0);
 	assert_is_status(all_said(fd));
 }
-END_TEST
 
-START_TEST(what_is_no_socket_is_left_alone)
+TEST(what_is_no_socket_is_left_alone)
 {
 	int fd;
 
@@ -440,9 +422,8 @@ START_TEST(what_is_no_socket_is_left_alone)
 	ck_assert_msg(strstr(why, "no socket") != NULL, "%s", why);
 	ck_assert(is_there(path));
 }
-END_TEST
 
-START_TEST(a_guests_datagram_socket_is_left_alone)
+TEST(a_guests_datagram_socket_is_left_alone)
 {
 	struct sockaddr_un address;
 	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
@@ -455,17 +436,15 @@ START_TEST(a_guests_datagram_socket_is_left_alone)
 	ck_assert(is_there(path));
 	close(fd);
 }
-END_TEST
 
-START_TEST(on_exit_the_socket_is_gone)
+TEST(on_exit_the_socket_is_gone)
 {
 	control_close(&control);
 	ck_assert(!is_there(path));
 	control_close(&control);
 }
-END_TEST
 
-START_TEST(on_exit_the_socket_of_a_successor_stays)
+TEST(on_exit_the_socket_of_a_successor_stays)
 {
 	struct control successor;
 
@@ -476,18 +455,16 @@ START_TEST(on_exit_the_socket_of_a_successor_stays)
 	control_close(&successor);
 	ck_assert(!is_there(path));
 }
-END_TEST
 
-START_TEST(no_path_means_no_socket)
+TEST(no_path_means_no_socket)
 {
 	control_close(&control);
 	ck_assert_int_eq(control_open(&control, "", why, sizeof(why)), 0);
 	ck_assert_int_eq(timeout_ms(0), -1);
 	serve(0);
 }
-END_TEST
 
-START_TEST(a_path_too_long_is_told)
+TEST(a_path_too_long_is_told)
 {
 	char deep[200];
 
@@ -497,9 +474,8 @@ START_TEST(a_path_too_long_is_told)
 	ck_assert_int_eq(control_open(&control, deep, why, sizeof(why)), -1);
 	ck_assert_msg(strstr(why, "too long") != NULL, "%s", why);
 }
-END_TEST
 
-START_TEST(a_folder_that_is_missing_is_told)
+TEST(a_folder_that_is_missing_is_told)
 {
 	char missing[128];
 
@@ -509,7 +485,6 @@ START_TEST(a_folder_that_is_missing_is_told)
 	ck_assert_msg(strstr(why, missing) != NULL, "%s", why);
 	ck_assert_msg(strstr(why, "folder doesn't exist") != NULL, "%s", why);
 }
-END_TEST
 
 /* A forwarder that runs: the server in a thread, until told to stop. */
 
@@ -624,7 +599,7 @@ run(enum client_form form)
 	return exit_code(&c);
 }
 
-START_TEST(the_command_shows_what_the_forwarder_said)
+TEST(the_command_shows_what_the_forwarder_said)
 {
 	struct status s = { 0 };
 	char expected[STATUS_JSON_BYTES];
@@ -642,9 +617,8 @@ START_TEST(the_command_shows_what_the_forwarder_said)
 	ck_assert_ptr_nonnull(strstr(out, "\nforwarder_up{name=\"\"} 1\n"));
 	stop_forwarder();
 }
-END_TEST
 
-START_TEST(no_forwarder_is_told_with_the_path_and_what_to_do)
+TEST(no_forwarder_is_told_with_the_path_and_what_to_do)
 {
 	control_close(&control);
 	ck_assert_int_eq(run(CLIENT_JSON), 69);
@@ -652,33 +626,29 @@ START_TEST(no_forwarder_is_told_with_the_path_and_what_to_do)
 	ck_assert_ptr_nonnull(strstr(error, path));
 	ck_assert_ptr_nonnull(strstr(error, "start one"));
 }
-END_TEST
 
-START_TEST(a_forwarder_that_died_is_told)
+TEST(a_forwarder_that_died_is_told)
 {
 	close(control.fd);
 	ck_assert_int_eq(run(CLIENT_JSON), 69);
 	ck_assert_ptr_nonnull(strstr(error, "start it again"));
 }
-END_TEST
 
-START_TEST(a_path_too_long_is_told_by_the_command)
+TEST(a_path_too_long_is_told_by_the_command)
 {
 	control_close(&control);
 	memset(path, 'x', sizeof(path) - 1);
 	ck_assert_int_eq(run(CLIENT_JSON), 69);
 	ck_assert_ptr_nonnull(strstr(error, "shorter"));
 }
-END_TEST
 
-START_TEST(a_stopped_forwarder_does_not_hang_the_command)
+TEST(a_stopped_forwarder_does_not_hang_the_command)
 {
 	ck_assert_int_eq(run(CLIENT_TEXT), 69);
 	ck_assert_ptr_nonnull(strstr(error, "stopped"));
 }
-END_TEST
 
-START_TEST(a_full_backlog_does_not_hang_the_command)
+TEST(a_full_backlog_does_not_hang_the_command)
 {
 	struct sockaddr_un address;
 	int fd;
@@ -691,7 +661,6 @@ START_TEST(a_full_backlog_does_not_hang_the_command)
 	    connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
 	ck_assert_int_eq(run(CLIENT_TEXT), 69);
 }
-END_TEST
 
 /* Answers one client with `reply` and goes away. */
 static void *
@@ -714,15 +683,14 @@ static char strange[][64] = { "", "\n", "\n\x01\xff",
 	"error: unknown request\n", "version=0.1.0\npid=1\nguest.endpoi",
 	"SSH-2.0-OpenSSH_9.2\r\n" };
 
-START_TEST(who_is_no_forwarder_is_not_believed)
+TEST(who_is_no_forwarder_is_not_believed, .count = LENGTH(strange))
 {
 	pthread_create(&thread, NULL, answer_once, strange[_i]);
 	ck_assert_int_eq(run(CLIENT_JSON), 69);
 	pthread_join(thread, NULL);
 }
-END_TEST
 
-START_TEST(a_full_disk_is_told)
+TEST(a_full_disk_is_told)
 {
 	int full = open("/dev/full", O_WRONLY);
 	struct command c;
@@ -736,9 +704,8 @@ START_TEST(a_full_disk_is_told)
 	ck_assert_int_eq(exit_code(&c), 71);
 	stop_forwarder();
 }
-END_TEST
 
-START_TEST(a_closed_output_is_told_once_but_ends_a_watch_in_peace)
+TEST(a_closed_output_is_told_once_but_ends_a_watch_in_peace)
 {
 	int ends[2];
 	struct command c;
@@ -752,9 +719,8 @@ START_TEST(a_closed_output_is_told_once_but_ends_a_watch_in_peace)
 	ck_assert_int_eq(exit_code(&c), 0);
 	stop_forwarder();
 }
-END_TEST
 
-START_TEST(a_watch_goes_on_until_it_is_interrupted)
+TEST(a_watch_goes_on_until_it_is_interrupted)
 {
 	struct command c;
 
@@ -766,9 +732,8 @@ START_TEST(a_watch_goes_on_until_it_is_interrupted)
 	ck_assert_int_eq(exit_code(&c), 0);
 	stop_forwarder();
 }
-END_TEST
 
-START_TEST(a_watch_in_a_pipe_is_a_line_a_second)
+TEST(a_watch_in_a_pipe_is_a_line_a_second)
 {
 	struct command c;
 
@@ -780,7 +745,6 @@ START_TEST(a_watch_in_a_pipe_is_a_line_a_second)
 	ck_assert_int_eq(exit_code(&c), 0);
 	stop_forwarder();
 }
-END_TEST
 
 static const struct {
 	enum client_form form;
@@ -791,7 +755,7 @@ static const struct {
 	{ CLIENT_PROMETHEUS, "# HELP" },
 };
 
-START_TEST(a_watch_survives_a_restart_of_the_forwarder)
+TEST(a_watch_survives_a_restart_of_the_forwarder, .count = 3)
 {
 	struct command c = start_command(watches[_i].form, true, -1);
 	const char *absent = " no forwarder answers at ";
@@ -809,7 +773,6 @@ START_TEST(a_watch_survives_a_restart_of_the_forwarder)
 	ck_assert_ptr_null(strstr(error, absent));
 	stop_forwarder();
 }
-END_TEST
 
 /* Returns the far end of a new terminal; *slave is what a command sees. */
 static int
@@ -828,7 +791,7 @@ open_terminal(int *slave)
 
 static const int endings[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
 
-START_TEST(a_watch_on_a_terminal_redraws_and_gives_the_cursor_back)
+TEST(a_watch_on_a_terminal_redraws_and_gives_the_cursor_back, .count = 4)
 {
 	int slave, master = open_terminal(&slave);
 	struct command c;
@@ -843,9 +806,8 @@ START_TEST(a_watch_on_a_terminal_redraws_and_gives_the_cursor_back)
 	ck_assert_int_eq(exit_code(&c), 0);
 	stop_forwarder();
 }
-END_TEST
 
-START_TEST(a_watch_that_is_suspended_gives_the_terminal_back_meanwhile)
+TEST(a_watch_that_is_suspended_gives_the_terminal_back_meanwhile)
 {
 	int slave, master = open_terminal(&slave), state;
 	struct command c;
@@ -863,9 +825,8 @@ START_TEST(a_watch_that_is_suspended_gives_the_terminal_back_meanwhile)
 	ck_assert_int_eq(exit_code(&c), 0);
 	stop_forwarder();
 }
-END_TEST
 
-START_TEST(a_watch_on_a_terminal_shows_that_nobody_answers)
+TEST(a_watch_on_a_terminal_shows_that_nobody_answers)
 {
 	int slave, master = open_terminal(&slave);
 	struct command c;
@@ -879,11 +840,10 @@ START_TEST(a_watch_on_a_terminal_shows_that_nobody_answers)
 	read_until(master, "\033[?7h\033[?25h");
 	ck_assert_int_eq(exit_code(&c), 0);
 }
-END_TEST
 
 static const char *const plain_terminals[] = { "dumb", "" };
 
-START_TEST(a_terminal_that_cannot_redraw_gets_lines)
+TEST(a_terminal_that_cannot_redraw_gets_lines, .count = 2)
 {
 	int slave, master = open_terminal(&slave);
 	char said[512] = "";
@@ -900,7 +860,6 @@ START_TEST(a_terminal_that_cannot_redraw_gets_lines)
 	ck_assert_ptr_null(strchr(said, '\033'));
 	stop_forwarder();
 }
-END_TEST
 
 /* It has not read the request: its close() resets the connection. */
 static void *
@@ -918,7 +877,7 @@ answer_unasked(void *reply)
 	return NULL;
 }
 
-START_TEST(a_reply_before_a_reset_is_a_reply)
+TEST(a_reply_before_a_reset_is_a_reply)
 {
 	static char reply[] = "version=0.1.0\n\n";
 
@@ -926,88 +885,4 @@ START_TEST(a_reply_before_a_reset_is_a_reply)
 	ck_assert_int_eq(run(CLIENT_JSON), 0);
 	ck_assert_ptr_nonnull(strstr(out, "\"version\":\"0.1.0\""));
 	pthread_join(thread, NULL);
-}
-END_TEST
-
-static void
-add_server_tests(TCase *c)
-{
-	tcase_add_test(c, who_asks_for_the_status_gets_it_and_is_let_go);
-	tcase_add_test(c, a_request_may_come_in_pieces);
-	tcase_add_test(c, an_unknown_request_is_told);
-	tcase_add_test(c, a_zero_byte_in_a_request_harms_nothing);
-	tcase_add_test(c, a_line_without_end_is_refused);
-	tcase_add_test(c, a_half_line_gets_no_answer);
-	tcase_add_test(c, who_leaves_early_harms_nothing);
-	tcase_add_test(c, without_a_client_nothing_wakes);
-	tcase_add_test(c, a_silent_client_is_let_go_after_five_seconds);
-	tcase_add_test(c, a_client_that_talks_slowly_is_let_go_as_well);
-	tcase_add_test(c, the_oldest_silent_client_makes_room);
-	tcase_add_test(c, a_hundred_silent_clients_keep_no_honest_one_out);
-	tcase_add_test(c, a_crowd_that_comes_at_once_keeps_no_honest_one_out);
-	tcase_add_test(c, a_client_that_hangs_up_on_its_answer_ends_nothing);
-	tcase_add_test(c, a_client_is_not_waited_for_and_not_inherited);
-	tcase_add_test(c, without_descriptors_to_accept_with_the_server_pauses);
-}
-
-static void
-add_socket_tests(TCase *c)
-{
-	tcase_add_test(c, only_the_owner_may_ask);
-	tcase_add_test(c, the_socket_of_a_running_forwarder_is_left_alone);
-	tcase_add_test(c, the_socket_of_a_stopped_forwarder_is_left_alone);
-	tcase_add_test(c, the_socket_of_a_dead_forwarder_is_replaced);
-	tcase_add_test(c, what_is_no_socket_is_left_alone);
-	tcase_add_test(c, a_guests_datagram_socket_is_left_alone);
-	tcase_add_test(c, on_exit_the_socket_is_gone);
-	tcase_add_test(c, on_exit_the_socket_of_a_successor_stays);
-	tcase_add_test(c, no_path_means_no_socket);
-	tcase_add_test(c, a_path_too_long_is_told);
-	tcase_add_test(c, a_folder_that_is_missing_is_told);
-}
-
-static void
-add_client_tests(TCase *c)
-{
-	tcase_add_test(c, the_command_shows_what_the_forwarder_said);
-	tcase_add_test(c, no_forwarder_is_told_with_the_path_and_what_to_do);
-	tcase_add_test(c, a_forwarder_that_died_is_told);
-	tcase_add_test(c, a_path_too_long_is_told_by_the_command);
-	tcase_add_test(c, a_stopped_forwarder_does_not_hang_the_command);
-	tcase_add_test(c, a_full_backlog_does_not_hang_the_command);
-	tcase_add_loop_test(c, who_is_no_forwarder_is_not_believed, 0,
-	    (int)(sizeof(strange) / sizeof(strange[0])));
-	tcase_add_test(c, a_full_disk_is_told);
-	tcase_add_test(
-	    c, a_closed_output_is_told_once_but_ends_a_watch_in_peace);
-	tcase_add_test(c, a_watch_goes_on_until_it_is_interrupted);
-	tcase_add_test(c, a_watch_in_a_pipe_is_a_line_a_second);
-	tcase_add_loop_test(
-	    c, a_watch_survives_a_restart_of_the_forwarder, 0, 3);
-	tcase_add_loop_test(
-	    c, a_watch_on_a_terminal_redraws_and_gives_the_cursor_back, 0, 4);
-	tcase_add_test(
-	    c, a_watch_that_is_suspended_gives_the_terminal_back_meanwhile);
-	tcase_add_test(c, a_watch_on_a_terminal_shows_that_nobody_answers);
-	tcase_add_loop_test(c, a_terminal_that_cannot_redraw_gets_lines, 0, 2);
-	tcase_add_test(c, a_reply_before_a_reset_is_a_reply);
-}
-
-int
-main(void)
-{
-	static void (*const adders[])(
-	    TCase *) = { add_server_tests, add_socket_tests, add_client_tests };
-	static const char *const names[] = { "server", "socket", "client" };
-	Suite *s = suite_create("control");
-
-	for (int i = 0; i < 3; i++) {
-		TCase *c = tcase_create(names[i]);
-
-		tcase_add_checked_fixture(c, setup, teardown);
-		tcase_set_timeout(c, 20);
-		adders[i](c);
-		suite_add_tcase(s, c);
-	}
-	return suite_run(s);
 }

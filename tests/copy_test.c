@@ -320,7 +320,9 @@ static const size_t lengths[] = { 14, 60, 1514, 1984, 1985, 9014, 65535,
 	MAX_FRAME };
 #define LENGTHS (sizeof(lengths) / sizeof(*lengths))
 
-START_TEST(frames_of_any_length_pass_whole_both_ways)
+FIXTURE(set_up, tear_down)
+
+TEST(frames_of_any_length_pass_whole_both_ways)
 {
 	uint64_t bytes = 0;
 
@@ -338,7 +340,6 @@ START_TEST(frames_of_any_length_pass_whole_both_ways)
 	ck_assert_uint_eq(counter_read(&copy.up.frames), LENGTHS);
 	ck_assert_uint_eq(counter_read(&copy.down.frames), LENGTHS);
 }
-END_TEST
 
 #define MANY 5000
 
@@ -370,7 +371,7 @@ network_sends_many(void *argument)
 	return NULL;
 }
 
-START_TEST(many_frames_keep_their_order_on_the_way_up)
+TEST(many_frames_keep_their_order_on_the_way_up)
 {
 	pthread_t sender;
 
@@ -380,10 +381,9 @@ START_TEST(many_frames_keep_their_order_on_the_way_up)
 		network_gets(any_length(i), i);
 	pthread_join(sender, NULL);
 }
-END_TEST
 
 /* The guest is slow, and may be for an hour. */
-START_TEST(many_frames_keep_their_order_on_the_way_down)
+TEST(many_frames_keep_their_order_on_the_way_down)
 {
 	pthread_t sender;
 
@@ -394,9 +394,8 @@ START_TEST(many_frames_keep_their_order_on_the_way_down)
 	pthread_join(sender, NULL);
 	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), 0);
 }
-END_TEST
 
-START_TEST(a_stop_ends_both_threads_however_they_wait)
+TEST(a_stop_ends_both_threads_however_they_wait, .count = 3)
 {
 	if (_i > 0)
 		install_small(1);
@@ -407,11 +406,10 @@ START_TEST(a_stop_ends_both_threads_however_they_wait)
 		read_bytes((uint8_t[1]){ 0 }, 1);
 	/* tear_down() */
 }
-END_TEST
 
 /* ---- hold ---- */
 
-START_TEST(without_a_network_frames_wait_as_long_as_hold)
+TEST(without_a_network_frames_wait_as_long_as_hold)
 {
 	for (uint32_t i = 0; i < 20; i++)
 		guest_sends(1514, i);
@@ -420,9 +418,8 @@ START_TEST(without_a_network_frames_wait_as_long_as_hold)
 		network_gets(1514, i);
 	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
 }
-END_TEST
 
-START_TEST(hold_zero_drops_at_once_and_counts)
+TEST(hold_zero_drops_at_once_and_counts)
 {
 	link_set_hold(&the_link, 0);
 	for (uint32_t i = 0; i < 20; i++)
@@ -435,9 +432,8 @@ START_TEST(hold_zero_drops_at_once_and_counts)
 	ck_assert_uint_eq(counter_read(&copy.up.outage), 20);
 	ck_assert_uint_eq(counter_read(&copy.up.frames), 1);
 }
-END_TEST
 
-START_TEST(hold_is_counted_from_the_beginning_of_the_outage)
+TEST(hold_is_counted_from_the_beginning_of_the_outage)
 {
 	int64_t began_ms;
 
@@ -472,16 +468,14 @@ START_TEST(hold_is_counted_from_the_beginning_of_the_outage)
 	network_gets(60, 6);
 	ck_assert_uint_eq(counter_read(&copy.up.outage), 11);
 }
-END_TEST
 
 /* A reload while it waits. */
-START_TEST(a_shorter_hold_is_heard_by_who_waits_already)
+TEST(a_shorter_hold_is_heard_by_who_waits_already)
 {
 	guest_sends(60, 1);
 	link_set_hold(&the_link, 0);
 	await_count(&copy.up.outage, 1);
 }
-END_TEST
 
 /* ---- breaks ---- */
 
@@ -558,7 +552,8 @@ expect_rest(uint32_t next)
 	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
 }
 
-START_TEST(a_batch_that_broke_off_goes_on_with_its_first_incomplete_frame)
+TEST(a_batch_that_broke_off_goes_on_with_its_first_incomplete_frame, .count = 2,
+    .seconds = 60)
 {
 	size_t step = getenv("COPY_BREAKS") ? 1 : 997;
 	uint64_t rounds = 0, generation;
@@ -578,9 +573,8 @@ START_TEST(a_batch_that_broke_off_goes_on_with_its_first_incomplete_frame)
 	}
 	ck_assert_uint_eq(counter_read(&copy.up.frames), rounds * (BATCH + 1));
 }
-END_TEST
 
-START_TEST(a_batch_can_break_off_again_and_again)
+TEST(a_batch_can_break_off_again_and_again, .seconds = 60)
 {
 	uint32_t next = 0;
 
@@ -599,9 +593,8 @@ START_TEST(a_batch_can_break_off_again_and_again)
 	await_count(&copy.up.frames, BATCH);
 	ck_assert_uint_eq(counter_read(&copy.up.frames), BATCH);
 }
-END_TEST
 
-START_TEST(what_a_broken_batch_left_is_dropped_when_hold_is_over)
+TEST(what_a_broken_batch_left_is_dropped_when_hold_is_over, .seconds = 60)
 {
 	uint32_t written;
 
@@ -615,10 +608,9 @@ START_TEST(what_a_broken_batch_left_is_dropped_when_hold_is_over)
 	ck_assert_uint_eq(counter_read(&copy.up.frames), written);
 	ck_assert_uint_eq(counter_read(&copy.up.outage), BATCH - written);
 }
-END_TEST
 
 /* fwd-up (here: the test) finds it dead before fwd-down has even looked. */
-START_TEST(what_a_peer_wrote_before_it_closed_reaches_the_guest)
+TEST(what_a_peer_wrote_before_it_closed_reaches_the_guest, .seconds = 60)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES + 60];
 
@@ -636,10 +628,10 @@ START_TEST(what_a_peer_wrote_before_it_closed_reaches_the_guest)
 	}
 	ck_assert_uint_eq(look().outages, 200);
 }
-END_TEST
 
 /* What lay unread inside it is lost with it, and nothing else. */
-START_TEST(a_peer_that_closes_loses_what_it_had_and_no_frame_comes_twice)
+TEST(a_peer_that_closes_loses_what_it_had_and_no_frame_comes_twice,
+    .seconds = 60)
 {
 	uint8_t bytes[4000], frame[FRAME_LIMIT_BYTES];
 	uint32_t first;
@@ -659,9 +651,8 @@ START_TEST(a_peer_that_closes_loses_what_it_had_and_no_frame_comes_twice)
 	if (first < BATCH)
 		network_gets(60, BATCH);
 }
-END_TEST
 
-START_TEST(a_write_without_progress_ends_the_generation)
+TEST(a_write_without_progress_ends_the_generation, .seconds = 60)
 {
 	struct timeval limit = { .tv_usec = 10000 };
 	struct loan loan;
@@ -688,10 +679,9 @@ START_TEST(a_write_without_progress_ends_the_generation)
 	}
 	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
 }
-END_TEST
 
 /* Somebody else found it dead while fwd-up waits in a write. */
-START_TEST(a_blocked_write_ends_with_its_generation)
+TEST(a_blocked_write_ends_with_its_generation, .seconds = 60)
 {
 	uint8_t byte;
 
@@ -711,11 +701,10 @@ START_TEST(a_blocked_write_ends_with_its_generation)
 	}
 	ck_assert_str_eq(look().loss.reason, "no response");
 }
-END_TEST
 
 /* ---- what the network may send ---- */
 
-START_TEST(a_closed_stream_ends_the_generation)
+TEST(a_closed_stream_ends_the_generation)
 {
 	install();
 	network_sends(60, 1);
@@ -727,9 +716,8 @@ START_TEST(a_closed_stream_ends_the_generation)
 	ck_assert_uint_eq(look().outages, 1);
 	ck_assert_uint_eq(counter_read(&copy.down.truncated), 0);
 }
-END_TEST
 
-START_TEST(a_stream_that_ends_inside_a_frame_is_counted_once)
+TEST(a_stream_that_ends_inside_a_frame_is_counted_once, .count = 4)
 {
 	uint8_t framed[100];
 
@@ -746,9 +734,8 @@ START_TEST(a_stream_that_ends_inside_a_frame_is_counted_once)
 	await_count(&copy.down.frames, 1);
 	ck_assert_uint_eq(counter_read(&copy.down.frames), 1);
 }
-END_TEST
 
-START_TEST(empty_frames_and_runts_are_skipped_and_counted)
+TEST(empty_frames_and_runts_are_skipped_and_counted)
 {
 	install();
 	network_sends(0, 0);
@@ -762,9 +749,8 @@ START_TEST(empty_frames_and_runts_are_skipped_and_counted)
 	ck_assert_uint_eq(counter_read(&copy.down.runt), 2);
 	ck_assert_int_eq(look().state, LINK_UP);
 }
-END_TEST
 
-START_TEST(a_frame_above_max_frame_ends_the_generation)
+TEST(a_frame_above_max_frame_ends_the_generation)
 {
 	tuning.max_frame = 1514;
 	install();
@@ -782,9 +768,8 @@ START_TEST(a_frame_above_max_frame_ends_the_generation)
 	/* We ended it: its rest is no cut frame. */
 	ck_assert_uint_eq(counter_read(&copy.down.truncated), 0);
 }
-END_TEST
 
-START_TEST(a_length_of_all_ones_ends_the_generation)
+TEST(a_length_of_all_ones_ends_the_generation)
 {
 	install();
 	network_announces(UINT32_MAX);
@@ -792,11 +777,10 @@ START_TEST(a_length_of_all_ones_ends_the_generation)
 	ck_assert_str_eq(look().loss.reason,
 	    "a frame of 4294967295 bytes, more than max_frame 65550");
 }
-END_TEST
 
 /* ---- what the guest may send ---- */
 
-START_TEST(what_cant_be_a_frame_is_dropped_and_counted)
+TEST(what_cant_be_a_frame_is_dropped_and_counted)
 {
 	install();
 	guest_sends(0, 0);
@@ -813,9 +797,8 @@ START_TEST(what_cant_be_a_frame_is_dropped_and_counted)
 	ck_assert_uint_eq(counter_read(&copy.up.runt), 2);
 	ck_assert_uint_eq(counter_read(&copy.up.oversize), 2);
 }
-END_TEST
 
-START_TEST(a_datagram_longer_than_any_frame_is_oversize)
+TEST(a_datagram_longer_than_any_frame_is_oversize)
 {
 	static uint8_t longer[FRAME_LIMIT_BYTES + 1];
 
@@ -827,9 +810,8 @@ START_TEST(a_datagram_longer_than_any_frame_is_oversize)
 	network_gets(FRAME_LIMIT_BYTES, 1);
 	ck_assert_uint_eq(counter_read(&copy.up.oversize), 1);
 }
-END_TEST
 
-START_TEST(a_hello_is_taken_and_is_no_runt)
+TEST(a_hello_is_taken_and_is_no_runt)
 {
 	install();
 	ck_assert_int_eq(send(guest_end, "VFKT", 4, 0), 4);
@@ -838,9 +820,8 @@ START_TEST(a_hello_is_taken_and_is_no_runt)
 	network_gets(60, 1);
 	ck_assert_uint_eq(counter_read(&copy.up.runt), 1);
 }
-END_TEST
 
-START_TEST(the_guests_mac_is_learned_from_its_good_frames)
+TEST(the_guests_mac_is_learned_from_its_good_frames)
 {
 	static const uint8_t wrong[15] = { 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2 };
 	uint8_t mac[6];
@@ -852,13 +833,12 @@ START_TEST(the_guests_mac_is_learned_from_its_good_frames)
 	ck_assert(guest_get_mac(&guest, mac));
 	ck_assert_mem_eq(mac, frames_guest_mac, 6);
 }
-END_TEST
 
 /* ---- a guest that is slow, or not there ---- */
 
 #define FLOOD 20000
 
-START_TEST(a_guest_that_reads_nothing_is_waited_for_once)
+TEST(a_guest_that_reads_nothing_is_waited_for_once)
 {
 	uint64_t taken;
 	int64_t began_ms = clock_now_ms();
@@ -885,9 +865,8 @@ START_TEST(a_guest_that_reads_nothing_is_waited_for_once)
 	await_count(&copy.down.frames, taken + 1);
 	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), FLOOD - taken);
 }
-END_TEST
 
-START_TEST(a_stall_of_zero_never_waits)
+TEST(a_stall_of_zero_never_waits)
 {
 	uint64_t taken;
 
@@ -903,7 +882,6 @@ START_TEST(a_stall_of_zero_never_waits)
 	for (uint32_t i = 0; i < taken; i++)
 		guest_gets(60, i);
 }
-END_TEST
 
 static atomic_bool read_enough;
 
@@ -922,7 +900,7 @@ guest_reads_slowly(void *argument)
 
 /* Were it waited for again after each frame that it takes: a `stall` a batch,
  * 16 seconds in all. */
-START_TEST(a_guest_that_reads_slowly_isnt_waited_for_all_the_time)
+TEST(a_guest_that_reads_slowly_isnt_waited_for_all_the_time)
 {
 	int64_t began_ms = clock_now_ms();
 	pthread_t reader;
@@ -941,9 +919,8 @@ START_TEST(a_guest_that_reads_slowly_isnt_waited_for_all_the_time)
 	atomic_store(&read_enough, true);
 	pthread_join(reader, NULL);
 }
-END_TEST
 
-START_TEST(a_guest_that_reads_again_is_waited_for_again)
+TEST(a_guest_that_reads_again_is_waited_for_again)
 {
 	pthread_t sender;
 	uint64_t taken, dropped;
@@ -971,9 +948,8 @@ START_TEST(a_guest_that_reads_again_is_waited_for_again)
 	pthread_join(sender, NULL);
 	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), dropped);
 }
-END_TEST
 
-START_TEST(a_frame_too_large_for_our_buffer_costs_itself_only)
+TEST(a_frame_too_large_for_our_buffer_costs_itself_only)
 {
 	int smallest = 1;
 
@@ -988,7 +964,6 @@ START_TEST(a_frame_too_large_for_our_buffer_costs_itself_only)
 	ck_assert_uint_eq(counter_read(&copy.down.oversize), 1);
 	ck_assert_int_eq(look().state, LINK_UP);
 }
-END_TEST
 
 /* For tear_down(), which has to wake fwd-up. */
 static void
@@ -1006,7 +981,7 @@ be_a_guest_again(void)
 	    connect(guest_end, (struct sockaddr *)&ours, sizeof(ours)), 0);
 }
 
-START_TEST(a_descriptors_guest_that_is_gone_is_told_to_main)
+TEST(a_descriptors_guest_that_is_gone_is_told_to_main)
 {
 	struct pollfd bell = { .fd = ended.fds[0], .events = POLLIN };
 
@@ -1021,9 +996,10 @@ START_TEST(a_descriptors_guest_that_is_gone_is_told_to_main)
 	await_count(&copy.down.guest_absent, 1);
 	be_a_guest_again();
 }
-END_TEST
 
-START_TEST(without_a_guest_frames_are_counted_and_nothing_ends)
+FIXTURE(set_up_path, tear_down)
+
+TEST(without_a_guest_frames_are_counted_and_nothing_ends)
 {
 	install();
 	for (uint32_t i = 0; i < 5; i++)
@@ -1032,7 +1008,6 @@ START_TEST(without_a_guest_frames_are_counted_and_nothing_ends)
 	ck_assert(!atomic_load(&copy.guest_gone));
 	ck_assert_int_eq(look().state, LINK_UP);
 }
-END_TEST
 
 /* A guest at the path; answers come once it has said something. */
 static void
@@ -1051,7 +1026,7 @@ appear(uint32_t number)
 	guest_sends(60, number);
 }
 
-START_TEST(a_guest_on_a_path_comes_and_goes)
+TEST(a_guest_on_a_path_comes_and_goes)
 {
 	uint64_t absent;
 
@@ -1069,10 +1044,9 @@ START_TEST(a_guest_on_a_path_comes_and_goes)
 	}
 	ck_assert(!atomic_load(&copy.guest_gone));
 }
-END_TEST
 
 /* Each send to it fails, each connect() to it succeeds. */
-START_TEST(a_guest_that_shut_its_receiving_down_costs_the_frames_only)
+TEST(a_guest_that_shut_its_receiving_down_costs_the_frames_only)
 {
 	install();
 	appear(1);
@@ -1086,7 +1060,6 @@ START_TEST(a_guest_that_shut_its_receiving_down_costs_the_frames_only)
 	network_gets(60, 2);
 	ck_assert_int_eq(look().state, LINK_UP);
 }
-END_TEST
 
 /* ---- between the forwarders ---- */
 
@@ -1100,7 +1073,9 @@ network_sends_probe(const uint8_t *probe)
 	write_bytes(framed, sizeof(framed));
 }
 
-START_TEST(a_ping_is_answered_and_the_guest_never_sees_it)
+FIXTURE(set_up, tear_down)
+
+TEST(a_ping_is_answered_and_the_guest_never_sees_it)
 {
 	uint8_t probe[PROBE_BYTES], answer[FRAME_LIMIT_BYTES];
 	uint64_t sequence = 0;
@@ -1120,9 +1095,8 @@ START_TEST(a_ping_is_answered_and_the_guest_never_sees_it)
 	await_count(&copy.down.frames, 2);
 	ck_assert_uint_eq(counter_read(&copy.down.frames), 2);
 }
-END_TEST
 
-START_TEST(a_pong_nobody_asked_for_is_taken_too)
+TEST(a_pong_nobody_asked_for_is_taken_too)
 {
 	uint8_t probe[PROBE_BYTES];
 
@@ -1134,13 +1108,12 @@ START_TEST(a_pong_nobody_asked_for_is_taken_too)
 	ck_assert(network_has_nothing());
 	ck_assert_uint_eq(counter_read(&health.replies), 0);
 }
-END_TEST
 
 /* ---- a kernel that has no memory for a moment ---- */
 
 static const int shortages[] = { ENOBUFS, ENOMEM };
 
-START_TEST(a_guest_whose_socket_has_no_buffers_is_tried_again)
+TEST(a_guest_whose_socket_has_no_buffers_is_tried_again, .count = 2)
 {
 	install();
 	balk(&sends, guest.fd, 3, shortages[_i]);
@@ -1153,10 +1126,10 @@ START_TEST(a_guest_whose_socket_has_no_buffers_is_tried_again)
 	ck_assert_uint_eq(atomic_load(&sends.refused), 3);
 	guest_gets(60, 1);
 }
-END_TEST
 
 /* For ever would hold up the network, and every other guest of it. */
-START_TEST(without_buffers_a_frame_is_dropped_after_some_tries_the_next_at_once)
+TEST(without_buffers_a_frame_is_dropped_after_some_tries_the_next_at_once,
+    .count = 2)
 {
 	unsigned refused;
 
@@ -1180,11 +1153,10 @@ START_TEST(without_buffers_a_frame_is_dropped_after_some_tries_the_next_at_once)
 	guest_gets(60, 4);
 	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), 2);
 }
-END_TEST
 
 static const int passing_errors[] = { ECONNRESET, ENOBUFS, ENOMEM, EINTR };
 
-START_TEST(an_error_that_passes_costs_no_frame_of_the_guest)
+TEST(an_error_that_passes_costs_no_frame_of_the_guest, .count = 4)
 {
 	install();
 	balk(&receives, guest.fd, 3, passing_errors[_i]);
@@ -1195,7 +1167,6 @@ START_TEST(an_error_that_passes_costs_no_frame_of_the_guest)
 	ck_assert_uint_eq(atomic_load(&receives.refused), 3);
 	ck_assert(!atomic_load(&copy.guest_gone));
 }
-END_TEST
 
 /* A loop without a pause makes thousands of calls a millisecond. */
 static void
@@ -1210,7 +1181,7 @@ expect_calm_for_a_while(void)
 	    atomic_load(&receives.asked) - before, clock_now_ms() - began_ms);
 }
 
-START_TEST(without_memory_to_receive_nothing_spins)
+TEST(without_memory_to_receive_nothing_spins, .count = 2)
 {
 	install();
 	balk(&receives, guest.fd, BALKING_ALWAYS, shortages[_i]);
@@ -1221,11 +1192,10 @@ START_TEST(without_memory_to_receive_nothing_spins)
 	guest_sends(60, 2);
 	network_gets(60, 2);
 }
-END_TEST
 
 /* O_NONBLOCK and SO_RCVTIMEO belong to the socket, which a launcher shares. */
 /* By a launcher that shares it: it says nothing but "empty", at once, for ever. */
-START_TEST(a_guests_socket_that_was_shut_down_is_a_guest_that_is_gone)
+TEST(a_guests_socket_that_was_shut_down_is_a_guest_that_is_gone, .count = 2)
 {
 	struct pollfd bell = { .fd = ended.fds[0], .events = POLLIN };
 
@@ -1238,9 +1208,8 @@ START_TEST(a_guests_socket_that_was_shut_down_is_a_guest_that_is_gone)
 	ck_assert_int_eq(poll(&bell, 1, -1), 1);
 	ck_assert(atomic_load(&copy.guest_gone));
 }
-END_TEST
 
-START_TEST(a_guests_socket_that_was_told_not_to_block_is_waited_for)
+TEST(a_guests_socket_that_was_told_not_to_block_is_waited_for, .count = 2)
 {
 	struct timeval limit = { .tv_usec = 1 };
 
@@ -1257,7 +1226,6 @@ START_TEST(a_guests_socket_that_was_told_not_to_block_is_waited_for)
 	network_gets(60, 2);
 	ck_assert(!atomic_load(&copy.guest_gone));
 }
-END_TEST
 
 /* ---- memory ---- */
 
@@ -1305,7 +1273,7 @@ long_frame_comes_into_slot(uint32_t slot)
 
 /* Eight long frames take too little memory, nine slots too much. A frame can
  * still miss its slot: recvmmsg() may take the second frame with the first. */
-START_TEST(long_frames_in_many_slots_give_their_memory_back)
+TEST(long_frames_in_many_slots_give_their_memory_back)
 {
 	uint32_t rounds = 0;
 
@@ -1317,144 +1285,4 @@ START_TEST(long_frames_in_many_slots_give_their_memory_back)
 		long_frame_comes_into_slot(rounds++ % 9);
 	}
 	ck_assert_uint_gt(rounds, 8);
-}
-END_TEST
-
-static TCase *
-testing(const char *name, void (*prepare_it)(void))
-{
-	TCase *tc = tcase_create(name);
-
-	tcase_set_timeout(tc, 10);
-	tcase_add_checked_fixture(tc, prepare_it, tear_down);
-	return tc;
-}
-
-static TCase *
-passing(void)
-{
-	TCase *tc = testing("passing", set_up);
-
-	tcase_add_test(tc, frames_of_any_length_pass_whole_both_ways);
-	tcase_add_test(tc, many_frames_keep_their_order_on_the_way_up);
-	tcase_add_test(tc, many_frames_keep_their_order_on_the_way_down);
-	tcase_add_loop_test(
-	    tc, a_stop_ends_both_threads_however_they_wait, 0, 3);
-	return tc;
-}
-
-static TCase *
-holding(void)
-{
-	TCase *tc = testing("hold", set_up);
-
-	tcase_add_test(tc, without_a_network_frames_wait_as_long_as_hold);
-	tcase_add_test(tc, hold_zero_drops_at_once_and_counts);
-	tcase_add_test(tc, hold_is_counted_from_the_beginning_of_the_outage);
-	tcase_add_test(tc, a_shorter_hold_is_heard_by_who_waits_already);
-	return tc;
-}
-
-static TCase *
-breaks(void)
-{
-	TCase *tc = testing("breaks", set_up);
-
-	tcase_set_timeout(tc, getenv("COPY_BREAKS") ? 600 : 20);
-	tcase_add_loop_test(tc,
-	    a_batch_that_broke_off_goes_on_with_its_first_incomplete_frame, 0,
-	    2);
-	tcase_add_test(tc, a_batch_can_break_off_again_and_again);
-	tcase_add_test(
-	    tc, what_a_broken_batch_left_is_dropped_when_hold_is_over);
-	tcase_add_test(
-	    tc, what_a_peer_wrote_before_it_closed_reaches_the_guest);
-	tcase_add_test(
-	    tc, a_peer_that_closes_loses_what_it_had_and_no_frame_comes_twice);
-	tcase_add_test(tc, a_write_without_progress_ends_the_generation);
-	tcase_add_test(tc, a_blocked_write_ends_with_its_generation);
-	return tc;
-}
-
-static TCase *
-network(void)
-{
-	TCase *tc = testing("the network", set_up);
-
-	tcase_add_test(tc, a_closed_stream_ends_the_generation);
-	tcase_add_loop_test(
-	    tc, a_stream_that_ends_inside_a_frame_is_counted_once, 0, 4);
-	tcase_add_test(tc, empty_frames_and_runts_are_skipped_and_counted);
-	tcase_add_test(tc, a_frame_above_max_frame_ends_the_generation);
-	tcase_add_test(tc, a_length_of_all_ones_ends_the_generation);
-	tcase_add_test(tc, a_ping_is_answered_and_the_guest_never_sees_it);
-	tcase_add_test(tc, a_pong_nobody_asked_for_is_taken_too);
-	return tc;
-}
-
-static TCase *
-guests(void)
-{
-	TCase *tc = testing("the guest", set_up);
-
-	tcase_add_test(tc, what_cant_be_a_frame_is_dropped_and_counted);
-	tcase_add_test(tc, a_datagram_longer_than_any_frame_is_oversize);
-	tcase_add_test(tc, a_hello_is_taken_and_is_no_runt);
-	tcase_add_test(tc, the_guests_mac_is_learned_from_its_good_frames);
-	tcase_add_test(tc, a_guest_that_reads_nothing_is_waited_for_once);
-	tcase_add_test(
-	    tc, a_guest_that_reads_slowly_isnt_waited_for_all_the_time);
-	tcase_add_test(tc, a_stall_of_zero_never_waits);
-	tcase_add_test(tc, a_guest_that_reads_again_is_waited_for_again);
-	tcase_add_test(tc, a_frame_too_large_for_our_buffer_costs_itself_only);
-	tcase_add_test(tc, a_descriptors_guest_that_is_gone_is_told_to_main);
-	return tc;
-}
-
-static TCase *
-paths(void)
-{
-	TCase *tc = testing("a guest on a path", set_up_path);
-
-	tcase_add_test(tc, without_a_guest_frames_are_counted_and_nothing_ends);
-	tcase_add_test(tc, a_guest_on_a_path_comes_and_goes);
-	tcase_add_test(
-	    tc, a_guest_that_shut_its_receiving_down_costs_the_frames_only);
-	return tc;
-}
-
-static TCase *
-shortage(void)
-{
-	TCase *tc = testing("shortage", set_up);
-
-	tcase_add_loop_test(
-	    tc, a_guest_whose_socket_has_no_buffers_is_tried_again, 0, 2);
-	tcase_add_loop_test(tc,
-	    without_buffers_a_frame_is_dropped_after_some_tries_the_next_at_once,
-	    0, 2);
-	tcase_add_loop_test(
-	    tc, an_error_that_passes_costs_no_frame_of_the_guest, 0, 4);
-	tcase_add_loop_test(tc, without_memory_to_receive_nothing_spins, 0, 2);
-	tcase_add_loop_test(
-	    tc, a_guests_socket_that_was_told_not_to_block_is_waited_for, 0, 2);
-	tcase_add_loop_test(tc,
-	    a_guests_socket_that_was_shut_down_is_a_guest_that_is_gone, 0, 2);
-	tcase_add_test(tc, long_frames_in_many_slots_give_their_memory_back);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("copy");
-
-	suite_add_tcase(suite, passing());
-	suite_add_tcase(suite, holding());
-	suite_add_tcase(suite, breaks());
-	suite_add_tcase(suite, network());
-	suite_add_tcase(suite, guests());
-	suite_add_tcase(suite, paths());
-	suite_add_tcase(suite, shortage());
-	return suite_run(suite);
 }

@@ -114,25 +114,25 @@ expect_connection(int fd, int listener)
 	close(fd);
 }
 
-START_TEST(a_path_is_dialled)
+FIXTURE(set_up, tear_down)
+
+TEST(a_path_is_dialled)
 {
 	int listener = listening_unix("sock", 5);
 
 	expect_connection(dial_to("unix:sock"), listener);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_missing_path_is_told)
+TEST(a_missing_path_is_told)
 {
 	expect_failure(dial_to("unix:sock"), ENOENT);
 	ck_assert_str_eq(attempt.why, strerror(ENOENT));
 	ck_assert_uint_eq(atomic_load(&tries), 1);
 }
-END_TEST
 
 /* A daemon that opens its socket to others by a chmod() after bind(). */
-START_TEST(a_path_that_is_forbidden_is_tried_again_within_patience)
+TEST(a_path_that_is_forbidden_is_tried_again_within_patience)
 {
 	int listener = listening_unix("sock", 5);
 
@@ -147,9 +147,8 @@ START_TEST(a_path_that_is_forbidden_is_tried_again_within_patience)
 		ck_assert_int_eq(seteuid(0), 0);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_path_that_is_not_listened_on_is_told)
+TEST(a_path_that_is_not_listened_on_is_told)
 {
 	int bound = bound_unix("sock");
 
@@ -157,16 +156,14 @@ START_TEST(a_path_that_is_not_listened_on_is_told)
 	ck_assert_uint_eq(atomic_load(&tries), 1);
 	close(bound);
 }
-END_TEST
 
-START_TEST(a_stale_file_is_told)
+TEST(a_stale_file_is_told)
 {
 	close(bound_unix("sock"));
 	expect_failure(dial_to("unix:sock"), ECONNREFUSED);
 }
-END_TEST
 
-START_TEST(what_is_no_socket_is_told)
+TEST(what_is_no_socket_is_told)
 {
 	int file = open("sock", O_CREAT | O_WRONLY, 0600);
 
@@ -174,9 +171,8 @@ START_TEST(what_is_no_socket_is_told)
 	close(file);
 	expect_failure(dial_to("unix:sock"), ECONNREFUSED);
 }
-END_TEST
 
-START_TEST(patience_ends)
+TEST(patience_ends)
 {
 	int64_t began_ms = clock_now_ms();
 
@@ -186,7 +182,6 @@ START_TEST(patience_ends)
 	ck_assert_uint_gt(atomic_load(&tries), 1);
 	ck_assert_uint_le(atomic_load(&tries), 82); /* four a millisecond */
 }
-END_TEST
 
 /* A daemon that is just starting: each step comes after a dial has seen the
  * one before. */
@@ -209,7 +204,7 @@ start_slowly(void *argument)
 	return NULL;
 }
 
-START_TEST(patience_lasts_from_no_path_over_bind_to_listen)
+TEST(patience_lasts_from_no_path_over_bind_to_listen)
 {
 	pthread_t thread;
 	int listener, fd;
@@ -223,7 +218,6 @@ START_TEST(patience_lasts_from_no_path_over_bind_to_listen)
 	ck_assert_uint_ge(atomic_load(&tries), 4);
 	close(listener);
 }
-END_TEST
 
 static void *
 interrupt(void *argument)
@@ -234,7 +228,7 @@ interrupt(void *argument)
 	return NULL;
 }
 
-START_TEST(patience_is_interrupted)
+TEST(patience_is_interrupted)
 {
 	pthread_t thread;
 
@@ -243,7 +237,6 @@ START_TEST(patience_is_interrupted)
 	expect_failure(dial_to("unix:sock"), EINTR);
 	pthread_join(thread, NULL);
 }
-END_TEST
 
 /* A blocking connect() would hang here for ever. */
 static void
@@ -259,7 +252,7 @@ expect_refusal(int fd, int listener, int error, const char *why)
 	close(peer);
 }
 
-START_TEST(a_strangers_daemon_in_a_shared_folder_is_not_spoken_to)
+TEST(a_strangers_daemon_in_a_shared_folder_is_not_spoken_to)
 {
 	int listener = listening_unix("sock", 5);
 
@@ -275,9 +268,8 @@ START_TEST(a_strangers_daemon_in_a_shared_folder_is_not_spoken_to)
 	    dial_to("unix:sock"), listener, EPERM, strerror(ENOTCONN));
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_frozen_daemons_full_backlog_is_an_error_at_once)
+TEST(a_frozen_daemons_full_backlog_is_an_error_at_once)
 {
 	int listener = listening_unix("sock", 0), fds[16];
 	size_t count = fill_backlog(listener, fds, 16);
@@ -289,9 +281,8 @@ START_TEST(a_frozen_daemons_full_backlog_is_an_error_at_once)
 	close_all(fds, count);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_port_is_dialled_without_delay_of_small_frames)
+TEST(a_port_is_dialled_without_delay_of_small_frames)
 {
 	char port[6];
 	int listener = listening_tcp(AF_INET, 5, port);
@@ -304,9 +295,8 @@ START_TEST(a_port_is_dialled_without_delay_of_small_frames)
 	expect_connection(fd, listener);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_port_of_ipv6_is_dialled)
+TEST(a_port_of_ipv6_is_dialled)
 {
 	char port[6];
 	int listener = listening_tcp(AF_INET6, 5, port);
@@ -316,9 +306,8 @@ START_TEST(a_port_of_ipv6_is_dialled)
 	expect_connection(dial_port("[::1]", port), listener);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_port_is_dialled_by_name)
+TEST(a_port_is_dialled_by_name)
 {
 	char port[6];
 	int listener = listening_tcp(AF_INET, 5, port);
@@ -329,9 +318,8 @@ START_TEST(a_port_is_dialled_by_name)
 	ck_assert_uint_eq(lookups_asked(), 2);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_port_nobody_listens_on_is_told)
+TEST(a_port_nobody_listens_on_is_told)
 {
 	char port[6];
 
@@ -339,18 +327,16 @@ START_TEST(a_port_nobody_listens_on_is_told)
 	expect_failure(dial_port("127.0.0.1", port), ECONNREFUSED);
 	ck_assert_str_eq(attempt.why, strerror(ECONNREFUSED));
 }
-END_TEST
 
-START_TEST(a_missing_host_is_told)
+TEST(a_missing_host_is_told)
 {
 	ck_assert_int_eq(dial_port("missing.test", "7000"), -1);
 	ck_assert_str_eq(attempt.why, gai_strerror(EAI_NONAME));
 	ck_assert_uint_eq(atomic_load(&tries), 0);
 }
-END_TEST
 
 /* "localhost" often means ::1 and 127.0.0.1, and the daemon has one of them. */
-START_TEST(every_address_of_a_name_is_tried)
+TEST(every_address_of_a_name_is_tried)
 {
 	char port[6];
 	int listener = listening_tcp(AF_INET, 5, port);
@@ -358,7 +344,6 @@ START_TEST(every_address_of_a_name_is_tried)
 	expect_connection(dial_port("localhost", port), listener);
 	close(listener);
 }
-END_TEST
 
 /* The kernel may give a dial the very port that it dials. */
 /* A host at 127.0.0.2 that says nothing, at the port of 127.0.0.1. */
@@ -389,7 +374,7 @@ silent_host_close(struct silent_host *silent)
 	close(silent->listener);
 }
 
-START_TEST(a_silent_address_leaves_time_for_the_next_one)
+TEST(a_silent_address_leaves_time_for_the_next_one)
 {
 	struct silent_host silent;
 	char port[6];
@@ -400,9 +385,8 @@ START_TEST(a_silent_address_leaves_time_for_the_next_one)
 	silent_host_close(&silent);
 	close(listener);
 }
-END_TEST
 
-START_TEST(an_interrupt_is_not_followed_by_the_next_address)
+TEST(an_interrupt_is_not_followed_by_the_next_address)
 {
 	struct silent_host silent;
 	pthread_t thread;
@@ -417,9 +401,8 @@ START_TEST(an_interrupt_is_not_followed_by_the_next_address)
 	silent_host_close(&silent);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_connection_to_oneself_is_refused)
+TEST(a_connection_to_oneself_is_refused)
 {
 	char port[6];
 
@@ -428,10 +411,9 @@ START_TEST(a_connection_to_oneself_is_refused)
 	expect_failure(dial_port("127.0.0.1", port), ECONNREFUSED);
 	ck_assert_uint_eq(atomic_load(&tries), 1);
 }
-END_TEST
 
 /* With a full backlog, Linux drops the SYN as a silent host would. */
-START_TEST(a_silent_host_is_interrupted)
+TEST(a_silent_host_is_interrupted, .seconds = 30)
 {
 	char port[6];
 	int listener = listening_tcp(AF_INET, 0, port), fds[16];
@@ -444,9 +426,8 @@ START_TEST(a_silent_host_is_interrupted)
 	close_all(fds, count);
 	close(listener);
 }
-END_TEST
 
-START_TEST(a_silent_host_is_given_up_at_the_limit)
+TEST(a_silent_host_is_given_up_at_the_limit, .seconds = 30)
 {
 	char port[6];
 	int listener = listening_tcp(AF_INET, 0, port), fds[16];
@@ -458,7 +439,6 @@ START_TEST(a_silent_host_is_given_up_at_the_limit)
 	close_all(fds, count);
 	close(listener);
 }
-END_TEST
 
 static void *
 interrupt_lookup(void *argument)
@@ -469,7 +449,7 @@ interrupt_lookup(void *argument)
 	return NULL;
 }
 
-START_TEST(a_name_server_that_says_nothing_is_interrupted)
+TEST(a_name_server_that_says_nothing_is_interrupted, .seconds = 30)
 {
 	pthread_t thread;
 
@@ -478,78 +458,11 @@ START_TEST(a_name_server_that_says_nothing_is_interrupted)
 	expect_failure(dial_port("hangs.test", "7000"), EINTR);
 	pthread_join(thread, NULL);
 }
-END_TEST
 
-START_TEST(a_ring_from_before_ends_a_dial_that_would_wait)
+TEST(a_ring_from_before_ends_a_dial_that_would_wait, .seconds = 30)
 {
 	ck_assert_int_eq(write(way_out[1], "", 1), 1);
 	attempt.patience_ms = 60 * 60 * 1000;
 	expect_failure(dial_to("unix:sock"), EINTR);
 	expect_failure(dial_port("hangs.test", "7000"), EINTR);
-}
-END_TEST
-
-static TCase *
-paths(void)
-{
-	TCase *tc = tcase_create("paths");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, a_path_is_dialled);
-	tcase_add_test(tc, a_missing_path_is_told);
-	tcase_add_test(tc, a_path_that_is_not_listened_on_is_told);
-	tcase_add_test(
-	    tc, a_path_that_is_forbidden_is_tried_again_within_patience);
-	tcase_add_test(tc, a_stale_file_is_told);
-	tcase_add_test(tc, what_is_no_socket_is_told);
-	tcase_add_test(tc, patience_ends);
-	tcase_add_test(tc, patience_lasts_from_no_path_over_bind_to_listen);
-	tcase_add_test(tc, patience_is_interrupted);
-	tcase_add_test(
-	    tc, a_strangers_daemon_in_a_shared_folder_is_not_spoken_to);
-	tcase_add_test(tc, a_frozen_daemons_full_backlog_is_an_error_at_once);
-	return tc;
-}
-
-static TCase *
-ports(void)
-{
-	TCase *tc = tcase_create("ports");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, a_port_is_dialled_without_delay_of_small_frames);
-	tcase_add_test(tc, a_port_of_ipv6_is_dialled);
-	tcase_add_test(tc, a_port_is_dialled_by_name);
-	tcase_add_test(tc, a_port_nobody_listens_on_is_told);
-	tcase_add_test(tc, a_missing_host_is_told);
-	tcase_add_test(tc, a_silent_address_leaves_time_for_the_next_one);
-	tcase_add_test(tc, an_interrupt_is_not_followed_by_the_next_address);
-	tcase_add_test(tc, every_address_of_a_name_is_tried);
-	tcase_add_test(tc, a_connection_to_oneself_is_refused);
-	return tc;
-}
-
-static TCase *
-silence(void)
-{
-	TCase *tc = tcase_create("silence");
-
-	tcase_set_timeout(tc, 30);
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, a_silent_host_is_interrupted);
-	tcase_add_test(tc, a_silent_host_is_given_up_at_the_limit);
-	tcase_add_test(tc, a_name_server_that_says_nothing_is_interrupted);
-	tcase_add_test(tc, a_ring_from_before_ends_a_dial_that_would_wait);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("dial");
-
-	suite_add_tcase(suite, paths());
-	suite_add_tcase(suite, ports());
-	suite_add_tcase(suite, silence());
-	return suite_run(suite);
 }

@@ -1,4 +1,3 @@
-/* DIALLER_ROUNDS=100 repeats each test that often. */
 #include "reconnect/dialler.h"
 
 #include <check.h>
@@ -317,7 +316,9 @@ outages(void)
 	return view.outages;
 }
 
-START_TEST(a_daemon_that_is_there_is_dialled_at_once)
+FIXTURE(set_up, tear_down)
+
+TEST(a_daemon_that_is_there_is_dialled_at_once)
 {
 	struct daemon daemon = daemon_start("sock");
 	struct link_event event;
@@ -328,9 +329,8 @@ START_TEST(a_daemon_that_is_there_is_dialled_at_once)
 	daemon_accept(&daemon);
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
-START_TEST(a_daemon_absent_at_start_is_dialled_when_it_appears)
+TEST(a_daemon_absent_at_start_is_dialled_when_it_appears)
 {
 	struct daemon daemon;
 	struct link_event event;
@@ -346,9 +346,8 @@ START_TEST(a_daemon_absent_at_start_is_dialled_when_it_appears)
 	ck_assert_uint_eq(outages(), 0);
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
-START_TEST(a_daemon_that_restarts_at_once_is_dialled_at_once)
+TEST(a_daemon_that_restarts_at_once_is_dialled_at_once)
 {
 	struct daemon daemon = daemon_start("sock");
 
@@ -365,9 +364,8 @@ START_TEST(a_daemon_that_restarts_at_once_is_dialled_at_once)
 	ck_assert_uint_eq(outages(), 10);
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
-START_TEST(a_daemon_that_restarts_late_is_dialled_when_it_appears)
+TEST(a_daemon_that_restarts_late_is_dialled_when_it_appears)
 {
 	struct daemon daemon = daemon_start("sock");
 
@@ -382,9 +380,8 @@ START_TEST(a_daemon_that_restarts_late_is_dialled_when_it_appears)
 	expect_up(2, false);
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
-START_TEST(a_daemon_that_hangs_up_and_listens_on_is_dialled_at_once)
+TEST(a_daemon_that_hangs_up_and_listens_on_is_dialled_at_once)
 {
 	struct daemon daemon = daemon_start("sock");
 
@@ -400,10 +397,9 @@ START_TEST(a_daemon_that_hangs_up_and_listens_on_is_dialled_at_once)
 	}
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
 /* The backlog takes the dial, dies, and then the next daemon appears. */
-START_TEST(a_backlog_that_dies_is_no_outage)
+TEST(a_backlog_that_dies_is_no_outage)
 {
 	struct daemon daemon = daemon_start("sock");
 
@@ -427,10 +423,9 @@ START_TEST(a_backlog_that_dies_is_no_outage)
 	expect_end(LINK_EVENT_LOST, 3, "peer closed");
 	ck_assert_uint_eq(outages(), 2);
 }
-END_TEST
 
 /* The next daemon appears while the dead one's backlog is still open. */
-START_TEST(a_path_that_appears_before_the_backlog_died_is_not_missed)
+TEST(a_path_that_appears_before_the_backlog_died_is_not_missed)
 {
 	struct daemon old = daemon_start("sock"), new;
 
@@ -444,7 +439,6 @@ START_TEST(a_path_that_appears_before_the_backlog_died_is_not_missed)
 	daemon_accept(&new);
 	daemon_kill(&new, "sock");
 }
-END_TEST
 
 /* Accepts and closes at once until end_ms; says how often. */
 static unsigned
@@ -460,7 +454,7 @@ close_whatever_comes(const struct daemon *daemon, int64_t end_ms)
 	return count;
 }
 
-START_TEST(a_daemon_that_accepts_and_closes_is_dialled_with_backoff)
+TEST(a_daemon_that_accepts_and_closes_is_dialled_with_backoff)
 {
 	struct daemon daemon = daemon_start("sock");
 	int64_t began_ms = clock_now_ms();
@@ -480,9 +474,8 @@ START_TEST(a_daemon_that_accepts_and_closes_is_dialled_with_backoff)
 	while (record.read < record.written)
 		ck_assert_int_ne(next_event().kind, LINK_EVENT_LOST);
 }
-END_TEST
 
-START_TEST(a_daemon_that_sends_a_byte_and_dies_does_not_spin_us)
+TEST(a_daemon_that_sends_a_byte_and_dies_does_not_spin_us)
 {
 	struct daemon daemon = daemon_start("sock");
 	int64_t began_ms = clock_now_ms();
@@ -499,7 +492,6 @@ START_TEST(a_daemon_that_sends_a_byte_and_dies_does_not_spin_us)
 	ck_assert_uint_eq(outages(), 20);
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
 /* Copy threads borrow the moment the link is up; the greeting is before. */
 static void *
@@ -516,7 +508,7 @@ write_always(void *argument)
 	return NULL;
 }
 
-START_TEST(the_greeting_comes_before_any_frame)
+TEST(the_greeting_comes_before_any_frame)
 {
 	struct daemon daemon = daemon_start("sock");
 	pthread_t writer;
@@ -532,7 +524,6 @@ START_TEST(the_greeting_comes_before_any_frame)
 	link_stop(&shared);
 	pthread_join(writer, NULL);
 }
-END_TEST
 
 static void
 say_nothing(void *context, int fd)
@@ -542,7 +533,7 @@ say_nothing(void *context, int fd)
 }
 
 /* What it has written is still read, and it is proof of life. */
-START_TEST(a_daemon_that_writes_and_dies_before_it_is_greeted_was_there)
+TEST(a_daemon_that_writes_and_dies_before_it_is_greeted_was_there)
 {
 	struct daemon daemon = daemon_start("sock");
 
@@ -558,9 +549,8 @@ START_TEST(a_daemon_that_writes_and_dies_before_it_is_greeted_was_there)
 	}
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
-START_TEST(without_a_watch_the_backoff_finds_the_daemon)
+TEST(without_a_watch_the_backoff_finds_the_daemon)
 {
 	struct daemon daemon;
 
@@ -574,7 +564,6 @@ START_TEST(without_a_watch_the_backoff_finds_the_daemon)
 	expect_up(1, false);
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
 /* As main() does, which has files of its own to watch. */
 static struct file_watch others;
@@ -588,7 +577,7 @@ read_others_events(void *unused)
 	return unused;
 }
 
-START_TEST(a_path_that_another_thread_was_told_of_is_dialled_at_once)
+TEST(a_path_that_another_thread_was_told_of_is_dialled_at_once)
 {
 	struct doorbell bell;
 	struct daemon daemon;
@@ -614,7 +603,6 @@ START_TEST(a_path_that_another_thread_was_told_of_is_dialled_at_once)
 	file_watch_destroy(&others);
 	doorbell_destroy(&bell);
 }
-END_TEST
 
 static void
 limit_descriptors(rlim_t number)
@@ -627,7 +615,7 @@ limit_descriptors(rlim_t number)
 }
 
 /* What came while nothing was watched is found, too. */
-START_TEST(a_watch_that_was_refused_is_told_once_and_armed_later)
+TEST(a_watch_that_was_refused_is_told_once_and_armed_later)
 {
 	struct link_event event;
 	struct daemon daemon;
@@ -649,10 +637,9 @@ START_TEST(a_watch_that_was_refused_is_told_once_and_armed_later)
 	expect_up(1, false);
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
 /* The system gives a user only so many. */
-START_TEST(nothing_is_taken_to_watch_where_there_is_no_path)
+TEST(nothing_is_taken_to_watch_where_there_is_no_path)
 {
 	aim("tcp:127.0.0.1:1");
 	start();
@@ -660,9 +647,8 @@ START_TEST(nothing_is_taken_to_watch_where_there_is_no_path)
 	stop();
 	ck_assert_int_eq(file_watch_fd(&dialler.watch), -1);
 }
-END_TEST
 
-START_TEST(another_endpoint_ends_the_present_generation)
+TEST(another_endpoint_ends_the_present_generation)
 {
 	struct daemon first = daemon_start("sock");
 	struct daemon second = daemon_start("other");
@@ -679,9 +665,8 @@ START_TEST(another_endpoint_ends_the_present_generation)
 	daemon_kill(&first, "sock");
 	daemon_kill(&second, "other");
 }
-END_TEST
 
-START_TEST(another_endpoint_is_dialled_at_once_from_an_unproven_one)
+TEST(another_endpoint_is_dialled_at_once_from_an_unproven_one)
 {
 	struct daemon first = daemon_start("sock");
 	struct daemon second = daemon_start("other");
@@ -695,9 +680,8 @@ START_TEST(another_endpoint_is_dialled_at_once_from_an_unproven_one)
 	daemon_kill(&first, "sock");
 	daemon_kill(&second, "other");
 }
-END_TEST
 
-START_TEST(another_endpoint_is_dialled_at_once_from_the_backoff)
+TEST(another_endpoint_is_dialled_at_once_from_the_backoff)
 {
 	struct daemon second = daemon_start("other");
 
@@ -708,9 +692,8 @@ START_TEST(another_endpoint_is_dialled_at_once_from_the_backoff)
 	expect_up(1, false);
 	daemon_kill(&second, "other");
 }
-END_TEST
 
-START_TEST(another_endpoint_is_watched)
+TEST(another_endpoint_is_watched)
 {
 	struct daemon second;
 
@@ -723,9 +706,8 @@ START_TEST(another_endpoint_is_watched)
 	expect_up(1, false);
 	daemon_kill(&second, "other");
 }
-END_TEST
 
-START_TEST(other_settings_leave_the_connection_alone)
+TEST(other_settings_leave_the_connection_alone)
 {
 	struct daemon daemon = daemon_start("sock");
 
@@ -741,10 +723,9 @@ START_TEST(other_settings_leave_the_connection_alone)
 	expect_end(LINK_EVENT_LOST, 1, "peer closed");
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
 /* Told once however often it is dialled, and once more after a reload. */
-START_TEST(a_daemon_that_may_not_answer_any_more_is_let_go_on_a_reload)
+TEST(a_daemon_that_may_not_answer_any_more_is_let_go_on_a_reload)
 {
 	struct daemon daemon = daemon_start("sock");
 
@@ -777,9 +758,8 @@ START_TEST(a_daemon_that_may_not_answer_any_more_is_let_go_on_a_reload)
 	expect_up(2, false);
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
-START_TEST(it_stops_while_up_and_quiet)
+TEST(it_stops_while_up_and_quiet)
 {
 	struct daemon daemon = daemon_start("sock");
 
@@ -788,22 +768,19 @@ START_TEST(it_stops_while_up_and_quiet)
 	stop();
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
-START_TEST(it_stops_in_the_backoff)
+TEST(it_stops_in_the_backoff)
 {
 	start();
 	expect(LINK_EVENT_DIAL_FAILED);
 }
-END_TEST
 
-START_TEST(it_stops_before_it_began)
+TEST(it_stops_before_it_began)
 {
 	start();
 }
-END_TEST
 
-START_TEST(it_stops_in_front_of_a_full_backlog)
+TEST(it_stops_in_front_of_a_full_backlog)
 {
 	int listener = listening_unix("sock", 0), fds[16];
 	size_t count = fill_backlog(listener, fds, 16);
@@ -814,7 +791,6 @@ START_TEST(it_stops_in_front_of_a_full_backlog)
 	close_all(fds, count);
 	close(listener);
 }
-END_TEST
 
 static void
 greet_and_stop(void *context, int fd)
@@ -823,7 +799,7 @@ greet_and_stop(void *context, int fd)
 	greet(context, fd);
 }
 
-START_TEST(a_connection_that_comes_after_the_stop_is_not_told)
+TEST(a_connection_that_comes_after_the_stop_is_not_told)
 {
 	struct daemon daemon = daemon_start("sock");
 
@@ -834,7 +810,6 @@ START_TEST(a_connection_that_comes_after_the_stop_is_not_told)
 	expect_no_more_events();
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
 static bool
 admit_the_first_and_stop(void *context, const struct sockaddr *client)
@@ -880,7 +855,7 @@ listen_on(const char *path)
 }
 
 /* It looked for the end of a generation that the stop had ended untold. */
-START_TEST(a_client_that_comes_as_it_stops_is_turned_away)
+TEST(a_client_that_comes_as_it_stops_is_turned_away)
 {
 	int first, second;
 	char byte;
@@ -897,7 +872,6 @@ START_TEST(a_client_that_comes_as_it_stops_is_turned_away)
 	close(first);
 	close(second);
 }
-END_TEST
 
 static int64_t
 processor_ms(void)
@@ -909,7 +883,7 @@ processor_ms(void)
 }
 
 /* accept() fails and the client still waits: poll() returned at once. */
-START_TEST(a_client_that_cannot_be_let_in_spins_nobody_and_is_told_once)
+TEST(a_client_that_cannot_be_let_in_spins_nobody_and_is_told_once)
 {
 	struct rlimit before, none;
 	struct link_event event;
@@ -935,9 +909,8 @@ START_TEST(a_client_that_cannot_be_let_in_spins_nobody_and_is_told_once)
 	expect_up(1, false);
 	close(client);
 }
-END_TEST
 
-START_TEST(a_listener_that_is_told_to_stop_is_closed_and_can_come_back)
+TEST(a_listener_that_is_told_to_stop_is_closed_and_can_come_back)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX,
 		.sun_path = "sock" };
@@ -965,7 +938,6 @@ START_TEST(a_listener_that_is_told_to_stop_is_closed_and_can_come_back)
 	close(late);
 	close(second);
 }
-END_TEST
 
 static atomic_bool closed_to_all;
 
@@ -977,7 +949,7 @@ admit_while_open(void *context, const struct sockaddr *client)
 	return !closed_to_all;
 }
 
-START_TEST(a_client_who_may_not_come_in_any_more_is_shown_out_on_a_reload)
+TEST(a_client_who_may_not_come_in_any_more_is_shown_out_on_a_reload)
 {
 	int client;
 
@@ -993,7 +965,6 @@ START_TEST(a_client_who_may_not_come_in_any_more_is_shown_out_on_a_reload)
 	    LINK_EVENT_UNPROVEN, 1, "the client is not in allow any more");
 	close(client);
 }
-END_TEST
 
 /* ---- where the present client is asked before another takes its place ---- */
 
@@ -1052,7 +1023,7 @@ expect_hung_up(int fd)
 	close(fd);
 }
 
-START_TEST(a_client_that_answers_keeps_its_place)
+TEST(a_client_that_answers_keeps_its_place)
 {
 	int first = first_of_those_asked(true);
 
@@ -1069,9 +1040,8 @@ START_TEST(a_client_that_answers_keeps_its_place)
 	close(first);
 	expect_end(LINK_EVENT_LOST, 1, "peer closed");
 }
-END_TEST
 
-START_TEST(a_client_that_answers_nothing_for_a_second_loses_its_place)
+TEST(a_client_that_answers_nothing_for_a_second_loses_its_place)
 {
 	int64_t began_ms = clock_now_ms();
 	int first = first_of_those_asked(false), second = call("sock");
@@ -1085,9 +1055,8 @@ START_TEST(a_client_that_answers_nothing_for_a_second_loses_its_place)
 	close(first);
 	close(second);
 }
-END_TEST
 
-START_TEST(a_client_need_not_wait_for_one_that_is_gone)
+TEST(a_client_need_not_wait_for_one_that_is_gone)
 {
 	int first, second;
 
@@ -1100,10 +1069,9 @@ START_TEST(a_client_need_not_wait_for_one_that_is_gone)
 	close(first);
 	close(second);
 }
-END_TEST
 
 /* Who may come in may have changed: it has to call again. */
-START_TEST(a_client_that_waits_is_let_go_by_a_reload_and_by_the_end)
+TEST(a_client_that_waits_is_let_go_by_a_reload_and_by_the_end)
 {
 	int first = first_of_those_asked(false), second = call("sock");
 
@@ -1119,7 +1087,6 @@ START_TEST(a_client_that_waits_is_let_go_by_a_reload_and_by_the_end)
 	expect_no_more_events();
 	close(first);
 }
-END_TEST
 
 /* Until after the next tick. */
 static int64_t
@@ -1135,7 +1102,7 @@ tend_slowly_once(void *context, uint64_t generation, int64_t now_ms)
 	return INT64_MAX;
 }
 
-START_TEST(a_tick_that_passes_while_tending_is_not_slept_through)
+TEST(a_tick_that_passes_while_tending_is_not_slept_through)
 {
 	int first, second;
 
@@ -1146,7 +1113,6 @@ START_TEST(a_tick_that_passes_while_tending_is_not_slept_through)
 	expect_hung_up(second);
 	close(first);
 }
-END_TEST
 
 /* A dial that hangs is told by nothing but its count. */
 static void
@@ -1176,7 +1142,7 @@ tend_and_move(void *context, uint64_t generation, int64_t now_ms)
 	return tend_nothing(context, generation, now_ms);
 }
 
-START_TEST(a_client_that_waited_at_a_closed_listener_is_no_failure)
+TEST(a_client_that_waited_at_a_closed_listener_is_no_failure)
 {
 	int client = socket(AF_UNIX, SOCK_STREAM, 0);
 
@@ -1189,9 +1155,8 @@ START_TEST(a_client_that_waited_at_a_closed_listener_is_no_failure)
 	ck_assert_int_eq(next_event().kind, LINK_EVENT_DIAL_FAILED);
 	close(client);
 }
-END_TEST
 
-START_TEST(it_stops_while_a_host_is_silent)
+TEST(it_stops_while_a_host_is_silent)
 {
 	char port[6], endpoint[32];
 	int listener = listening_tcp(AF_INET, 0, port), fds[16];
@@ -1205,11 +1170,10 @@ START_TEST(it_stops_while_a_host_is_silent)
 	close_all(fds, count);
 	close(listener);
 }
-END_TEST
 
 /* The bell rings with whatever the guest teaches; the second try of a SYN that
  * found no room, a second later, has to find the same dial. */
-START_TEST(the_links_bell_interrupts_no_dial)
+TEST(the_links_bell_interrupts_no_dial)
 {
 	char port[6], endpoint[32];
 	int listener = listening_tcp(AF_INET, 0, port), fds[16];
@@ -1228,15 +1192,13 @@ START_TEST(the_links_bell_interrupts_no_dial)
 	close_all(fds, count);
 	close(listener);
 }
-END_TEST
 
-START_TEST(it_stops_while_a_name_server_is_silent)
+TEST(it_stops_while_a_name_server_is_silent)
 {
 	aim("tcp:hangs.test:7000");
 	start();
 	lookups_await_question(1);
 }
-END_TEST
 
 /* The number behind `field:` in a thread's status, of the thread that has
  * that name; -1 where the system has no such files. */
@@ -1268,7 +1230,7 @@ status_of_thread(const char *name, const char *field)
 	return value;
 }
 
-START_TEST(up_and_proven_it_never_wakes)
+TEST(up_and_proven_it_never_wakes)
 {
 	static const char field[] = "voluntary_ctxt_switches";
 	struct daemon daemon = daemon_start("sock");
@@ -1287,12 +1249,11 @@ START_TEST(up_and_proven_it_never_wakes)
 	expect_no_more_events();
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
 /* ---- a host that sleeps ---- */
 
 /* Neither backoff nor watch would find the daemon. */
-START_TEST(a_daemon_is_dialled_at_once_when_the_host_wakes_up)
+TEST(a_daemon_is_dialled_at_once_when_the_host_wakes_up)
 {
 	struct daemon daemon;
 
@@ -1304,10 +1265,9 @@ START_TEST(a_daemon_is_dialled_at_once_when_the_host_wakes_up)
 	expect_up(1, false);
 	daemon_kill(&daemon, "sock");
 }
-END_TEST
 
 /* Once, whatever becomes of it; a new outage is another one. */
-START_TEST(an_outage_of_ten_seconds_is_told_once_with_its_last_error)
+TEST(an_outage_of_ten_seconds_is_told_once_with_its_last_error)
 {
 	struct link_event event;
 	struct daemon daemon;
@@ -1336,10 +1296,9 @@ START_TEST(an_outage_of_ten_seconds_is_told_once_with_its_last_error)
 	clock_skip(10000);
 	expect(LINK_EVENT_LONG_OUTAGE);
 }
-END_TEST
 
 /* Not at once, with the error of the endpoint before. */
-START_TEST(another_endpoint_has_ten_seconds_of_its_own)
+TEST(another_endpoint_has_ten_seconds_of_its_own)
 {
 	start();
 	expect(LINK_EVENT_DIAL_FAILED);
@@ -1351,9 +1310,8 @@ START_TEST(another_endpoint_has_ten_seconds_of_its_own)
 	clock_skip(10000);
 	ck_assert_int_ge(expect(LINK_EVENT_LONG_OUTAGE).outage_ms, 20000);
 }
-END_TEST
 
-START_TEST(a_listener_that_nobody_calls_for_ten_seconds_is_told_once)
+TEST(a_listener_that_nobody_calls_for_ten_seconds_is_told_once)
 {
 	listen_on("sock");
 	start();
@@ -1361,9 +1319,8 @@ START_TEST(a_listener_that_nobody_calls_for_ten_seconds_is_told_once)
 	dialler_configure(&dialler, &settings); /* as if it had slept so long */
 	expect(LINK_EVENT_LONG_OUTAGE);
 }
-END_TEST
 
-START_TEST(waking_up_once_starts_the_backoff_over_once)
+TEST(waking_up_once_starts_the_backoff_over_once)
 {
 	int64_t slept_ms;
 
@@ -1378,7 +1335,6 @@ START_TEST(waking_up_once_starts_the_backoff_over_once)
 		expect(LINK_EVENT_DIAL_FAILED);
 	ck_assert_int_ge(clock_now_ms() - slept_ms, 3 * 100);
 }
-END_TEST
 
 /* ---- what a daemon may take its time for ---- */
 
@@ -1394,7 +1350,7 @@ await_dials(uint64_t dials)
 }
 
 /* Bound before the loss and so unseen by the watch, listening after it. */
-START_TEST(after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while)
+TEST(after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while)
 {
 	struct daemon old = daemon_start("sock"), next;
 	struct link_event event;
@@ -1418,7 +1374,6 @@ START_TEST(after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while)
 	close(old.listener);
 	daemon_kill(&next, "sock");
 }
-END_TEST
 
 /* ---- clients ---- */
 
@@ -1432,7 +1387,7 @@ listen_at_sock(int backlog)
 
 #define CLIENTS 20
 
-START_TEST(clients_that_come_at_once_are_taken_ten_milliseconds_apart)
+TEST(clients_that_come_at_once_are_taken_ten_milliseconds_apart)
 {
 	static const char reason[] = "another client took its place";
 	int64_t began_ms = clock_now_ms();
@@ -1451,7 +1406,6 @@ START_TEST(clients_that_come_at_once_are_taken_ten_milliseconds_apart)
 	    clock_now_ms() - began_ms, (CLIENTS - 1) * REDIAL_SPACING_MS);
 	close_all(clients, CLIENTS);
 }
-END_TEST
 
 static atomic_int client_delays;
 
@@ -1467,7 +1421,7 @@ greet_without_delay(void *context, int fd)
 	greet(context, fd);
 }
 
-START_TEST(what_a_tcp_client_is_sent_is_never_held_back)
+TEST(what_a_tcp_client_is_sent_is_never_held_back)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -1488,7 +1442,6 @@ START_TEST(what_a_tcp_client_is_sent_is_never_held_back)
 	ck_assert_int_eq(atomic_load(&client_delays), 0);
 	close(client);
 }
-END_TEST
 
 /* ---- many forwarders on a host ---- */
 
@@ -1506,7 +1459,7 @@ getpid(void)
 
 #define FORWARDERS 16
 
-START_TEST(forwarders_that_start_in_the_same_millisecond_have_other_jitter)
+TEST(forwarders_that_start_in_the_same_millisecond_have_other_jitter)
 {
 	uint32_t luck[FORWARDERS];
 
@@ -1522,146 +1475,4 @@ START_TEST(forwarders_that_start_in_the_same_millisecond_have_other_jitter)
 			ck_assert_uint_ne(luck[i], luck[j]);
 		unlink("sock");
 	}
-}
-END_TEST
-
-static int rounds;
-
-static void
-add(TCase *tc, const TTest *test)
-{
-	tcase_add_loop_test(tc, test, 0, rounds);
-}
-
-static TCase *
-daemons(void)
-{
-	TCase *tc = tcase_create("daemons");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, a_daemon_that_is_there_is_dialled_at_once);
-	add(tc, a_daemon_absent_at_start_is_dialled_when_it_appears);
-	add(tc, a_daemon_that_restarts_at_once_is_dialled_at_once);
-	add(tc, a_daemon_that_restarts_late_is_dialled_when_it_appears);
-	add(tc, a_daemon_that_hangs_up_and_listens_on_is_dialled_at_once);
-	add(tc, a_backlog_that_dies_is_no_outage);
-	add(tc, a_path_that_appears_before_the_backlog_died_is_not_missed);
-	add(tc, a_daemon_that_accepts_and_closes_is_dialled_with_backoff);
-	add(tc, a_daemon_that_sends_a_byte_and_dies_does_not_spin_us);
-	add(tc, without_a_watch_the_backoff_finds_the_daemon);
-	add(tc, a_path_that_another_thread_was_told_of_is_dialled_at_once);
-	add(tc, a_watch_that_was_refused_is_told_once_and_armed_later);
-	add(tc, nothing_is_taken_to_watch_where_there_is_no_path);
-	return tc;
-}
-
-static TCase *
-greetings(void)
-{
-	TCase *tc = tcase_create("greetings");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, the_greeting_comes_before_any_frame);
-	add(tc, a_daemon_that_writes_and_dies_before_it_is_greeted_was_there);
-	return tc;
-}
-
-static TCase *
-configuring(void)
-{
-	TCase *tc = tcase_create("configuring");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, another_endpoint_ends_the_present_generation);
-	add(tc, another_endpoint_is_dialled_at_once_from_an_unproven_one);
-	add(tc, another_endpoint_is_dialled_at_once_from_the_backoff);
-	add(tc, another_endpoint_is_watched);
-	add(tc, other_settings_leave_the_connection_alone);
-	add(tc, a_daemon_that_may_not_answer_any_more_is_let_go_on_a_reload);
-	return tc;
-}
-
-static TCase *
-listening(void)
-{
-	TCase *tc = tcase_create("listening");
-
-	tcase_set_timeout(tc, 15);
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, a_client_that_cannot_be_let_in_spins_nobody_and_is_told_once);
-	add(tc, a_listener_that_is_told_to_stop_is_closed_and_can_come_back);
-	add(tc, a_client_that_waited_at_a_closed_listener_is_no_failure);
-	add(tc, a_client_who_may_not_come_in_any_more_is_shown_out_on_a_reload);
-	add(tc, a_client_that_answers_keeps_its_place);
-	add(tc, a_client_that_answers_nothing_for_a_second_loses_its_place);
-	add(tc, a_client_need_not_wait_for_one_that_is_gone);
-	add(tc, a_tick_that_passes_while_tending_is_not_slept_through);
-	add(tc, a_client_that_waits_is_let_go_by_a_reload_and_by_the_end);
-	return tc;
-}
-
-static TCase *
-stopping(void)
-{
-	TCase *tc = tcase_create("stopping");
-
-	tcase_set_timeout(tc, 15);
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, it_stops_before_it_began);
-	add(tc, it_stops_while_up_and_quiet);
-	add(tc, it_stops_in_the_backoff);
-	add(tc, it_stops_in_front_of_a_full_backlog);
-	add(tc, a_connection_that_comes_after_the_stop_is_not_told);
-	add(tc, a_client_that_comes_as_it_stops_is_turned_away);
-	add(tc, it_stops_while_a_host_is_silent);
-	add(tc, the_links_bell_interrupts_no_dial);
-	add(tc, it_stops_while_a_name_server_is_silent);
-	add(tc, up_and_proven_it_never_wakes);
-	return tc;
-}
-
-static TCase *
-sleeping(void)
-{
-	TCase *tc = tcase_create("sleeping");
-
-	tcase_set_timeout(tc, 15);
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, a_daemon_is_dialled_at_once_when_the_host_wakes_up);
-	add(tc, waking_up_once_starts_the_backoff_over_once);
-	add(tc, an_outage_of_ten_seconds_is_told_once_with_its_last_error);
-	add(tc, another_endpoint_has_ten_seconds_of_its_own);
-	add(tc, a_listener_that_nobody_calls_for_ten_seconds_is_told_once);
-	add(tc, after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while);
-	return tc;
-}
-
-static TCase *
-clients(void)
-{
-	TCase *tc = tcase_create("clients");
-
-	tcase_set_timeout(tc, 15);
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, clients_that_come_at_once_are_taken_ten_milliseconds_apart);
-	add(tc, what_a_tcp_client_is_sent_is_never_held_back);
-	add(tc,
-	    forwarders_that_start_in_the_same_millisecond_have_other_jitter);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("dialler");
-
-	rounds = suite_rounds("DIALLER_ROUNDS");
-	suite_add_tcase(suite, daemons());
-	suite_add_tcase(suite, greetings());
-	suite_add_tcase(suite, configuring());
-	suite_add_tcase(suite, listening());
-	suite_add_tcase(suite, stopping());
-	suite_add_tcase(suite, sleeping());
-	suite_add_tcase(suite, clients());
-	return suite_run(suite);
 }

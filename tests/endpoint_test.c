@@ -36,7 +36,7 @@ static const struct {
 	{ "tcp:localhost:80", ENDPOINT_TCP, false, "", "localhost", "80" },
 };
 
-START_TEST(a_good_endpoint_is_taken_apart)
+TEST(a_good_endpoint_is_taken_apart, .count = LENGTH(good))
 {
 	ck_assert_int_eq(endpoint_parse(&endpoint, good[_i].text, &why), 0);
 	ck_assert_int_eq(endpoint.kind, good[_i].kind);
@@ -45,7 +45,6 @@ START_TEST(a_good_endpoint_is_taken_apart)
 	ck_assert_str_eq(endpoint.host, good[_i].host);
 	ck_assert_str_eq(endpoint.port, good[_i].port);
 }
-END_TEST
 
 /* What the sentence must speak of. */
 static const struct {
@@ -91,7 +90,7 @@ static const struct {
 	{ "tcp:[::1]:80:90", "port is not" },
 };
 
-START_TEST(a_bad_endpoint_is_refused_with_a_sentence)
+TEST(a_bad_endpoint_is_refused_with_a_sentence, .count = LENGTH(bad))
 {
 	why = NULL;
 	ck_assert_int_eq(endpoint_parse(&endpoint, bad[_i].text, &why), -1);
@@ -99,9 +98,8 @@ START_TEST(a_bad_endpoint_is_refused_with_a_sentence)
 	ck_assert_msg(strstr(why, bad[_i].about), "\"%s\" does not speak of %s",
 	    why, bad[_i].about);
 }
-END_TEST
 
-START_TEST(a_path_as_long_as_a_socket_allows_is_taken)
+TEST(a_path_as_long_as_a_socket_allows_is_taken)
 {
 	char text[sizeof(endpoint.path) + 5] = "unix:";
 
@@ -109,9 +107,8 @@ START_TEST(a_path_as_long_as_a_socket_allows_is_taken)
 	ck_assert_int_eq(endpoint_parse(&endpoint, text, &why), 0);
 	ck_assert_uint_eq(strlen(endpoint.path), sizeof(endpoint.path) - 1);
 }
-END_TEST
 
-START_TEST(a_path_one_byte_longer_is_refused_with_the_limit)
+TEST(a_path_one_byte_longer_is_refused_with_the_limit)
 {
 	char text[sizeof(endpoint.path) + 6] = "unix:";
 	char limit[32];
@@ -121,10 +118,9 @@ START_TEST(a_path_one_byte_longer_is_refused_with_the_limit)
 	ck_assert_int_eq(endpoint_parse(&endpoint, text, &why), -1);
 	ck_assert_ptr_nonnull(strstr(why, limit));
 }
-END_TEST
 
 /* DNS allows 253 bytes; what is longer than the field must not be cut. */
-START_TEST(a_host_too_long_for_a_name_is_refused)
+TEST(a_host_too_long_for_a_name_is_refused)
 {
 	char text[4 + 300 + 8] = "tcp:";
 
@@ -136,23 +132,4 @@ START_TEST(a_host_too_long_for_a_name_is_refused)
 	memcpy(text + 4 + 256, ":80", 4);
 	ck_assert_int_eq(endpoint_parse(&endpoint, text, &why), -1);
 	ck_assert_ptr_nonnull(strstr(why, "longer"));
-}
-END_TEST
-
-#define COUNT(table) ((int)(sizeof(table) / sizeof(*(table))))
-
-int
-main(void)
-{
-	Suite *suite = suite_create("endpoint");
-	TCase *tc = tcase_create("endpoint");
-
-	suite_add_tcase(suite, tc);
-	tcase_add_loop_test(tc, a_good_endpoint_is_taken_apart, 0, COUNT(good));
-	tcase_add_loop_test(
-	    tc, a_bad_endpoint_is_refused_with_a_sentence, 0, COUNT(bad));
-	tcase_add_test(tc, a_path_as_long_as_a_socket_allows_is_taken);
-	tcase_add_test(tc, a_path_one_byte_longer_is_refused_with_the_limit);
-	tcase_add_test(tc, a_host_too_long_for_a_name_is_refused);
-	return suite_run(suite);
 }

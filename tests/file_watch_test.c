@@ -134,7 +134,9 @@ make_folder(const char *name)
 	ck_assert_int_eq(mkdir(name, 0700), 0);
 }
 
-START_TEST(a_path_appears_by_bind)
+FIXTURE(set_up, tear_down)
+
+TEST(a_path_appears_by_bind)
 {
 	int fd;
 
@@ -145,18 +147,16 @@ START_TEST(a_path_appears_by_bind)
 	ck_assert(!appeared());
 	close(fd);
 }
-END_TEST
 
-START_TEST(a_path_appears_by_rename)
+TEST(a_path_appears_by_rename)
 {
 	touch("sock.new");
 	file_watch_path(&watch, at("sock"));
 	ck_assert_int_eq(rename("sock.new", "sock"), 0);
 	ck_assert(appeared());
 }
-END_TEST
 
-START_TEST(a_path_appears_by_being_replaced)
+TEST(a_path_appears_by_being_replaced)
 {
 	touch("sock");
 	touch("sock.new");
@@ -164,9 +164,8 @@ START_TEST(a_path_appears_by_being_replaced)
 	ck_assert_int_eq(rename("sock.new", "sock"), 0);
 	ck_assert(appeared());
 }
-END_TEST
 
-START_TEST(a_path_appears_again_and_again)
+TEST(a_path_appears_again_and_again)
 {
 	file_watch_path(&watch, at("sock"));
 	for (int i = 0; i < 10; i++) {
@@ -176,18 +175,16 @@ START_TEST(a_path_appears_again_and_again)
 		ck_assert(!appeared());
 	}
 }
-END_TEST
 
-START_TEST(a_path_that_is_opened_to_us_appears)
+TEST(a_path_that_is_opened_to_us_appears)
 {
 	touch("sock");
 	file_watch_path(&watch, at("sock"));
 	ck_assert_int_eq(chmod("sock", 0666), 0);
 	ck_assert(appeared());
 }
-END_TEST
 
-START_TEST(other_names_do_not_count)
+TEST(other_names_do_not_count)
 {
 	file_watch_path(&watch, at("sock"));
 	touch("soc");
@@ -196,26 +193,23 @@ START_TEST(other_names_do_not_count)
 	make_folder("folder");
 	ck_assert(!appeared());
 }
-END_TEST
 
-START_TEST(a_removed_path_has_not_appeared)
+TEST(a_removed_path_has_not_appeared)
 {
 	touch("sock");
 	file_watch_path(&watch, at("sock"));
 	ck_assert_int_eq(unlink("sock"), 0);
 	ck_assert(!appeared());
 }
-END_TEST
 
-START_TEST(what_was_there_before_is_not_told)
+TEST(what_was_there_before_is_not_told)
 {
 	touch("sock");
 	file_watch_path(&watch, at("sock"));
 	ck_assert(!appeared());
 }
-END_TEST
 
-START_TEST(a_missing_folder_is_followed_level_by_level)
+TEST(a_missing_folder_is_followed_level_by_level)
 {
 	file_watch_path(&watch, at("a/b/c/sock"));
 	make_folder("a");
@@ -227,9 +221,8 @@ START_TEST(a_missing_folder_is_followed_level_by_level)
 	touch("a/b/c/sock");
 	ck_assert(appeared());
 }
-END_TEST
 
-START_TEST(folders_that_come_all_at_once_are_not_missed)
+TEST(folders_that_come_all_at_once_are_not_missed)
 {
 	file_watch_path(&watch, at("a/b/c/sock"));
 	make_folder("a");
@@ -238,9 +231,8 @@ START_TEST(folders_that_come_all_at_once_are_not_missed)
 	touch("a/b/c/sock");
 	ck_assert(appeared());
 }
-END_TEST
 
-START_TEST(a_ready_folder_moved_into_place_is_not_missed)
+TEST(a_ready_folder_moved_into_place_is_not_missed)
 {
 	make_folder("new");
 	make_folder("new/b");
@@ -249,19 +241,17 @@ START_TEST(a_ready_folder_moved_into_place_is_not_missed)
 	ck_assert_int_eq(rename("new", "a"), 0);
 	ck_assert(appeared());
 }
-END_TEST
 
 /* It watched the folder above anew at each event, and was told of that. */
-START_TEST(a_stir_above_a_missing_folder_does_not_wake_for_ever)
+TEST(a_stir_above_a_missing_folder_does_not_wake_for_ever)
 {
 	file_watch_path(&watch, at("a/sock"));
 	touch("something else");
 	ck_assert(!appeared());
 	ck_assert(!readable());
 }
-END_TEST
 
-START_TEST(a_folder_may_be_removed_and_come_back)
+TEST(a_folder_may_be_removed_and_come_back)
 {
 	make_folder("a");
 	file_watch_path(&watch, at("a/sock"));
@@ -275,9 +265,8 @@ START_TEST(a_folder_may_be_removed_and_come_back)
 		ck_assert(!appeared());
 	}
 }
-END_TEST
 
-START_TEST(a_folder_may_come_back_before_anyone_looks)
+TEST(a_folder_may_come_back_before_anyone_looks)
 {
 	make_folder("a");
 	file_watch_path(&watch, at("a/sock"));
@@ -289,9 +278,8 @@ START_TEST(a_folder_may_come_back_before_anyone_looks)
 	touch("a/sock");
 	ck_assert(appeared());
 }
-END_TEST
 
-START_TEST(a_folder_may_be_moved_away)
+TEST(a_folder_may_be_moved_away)
 {
 	make_folder("a");
 	file_watch_path(&watch, at("a/sock"));
@@ -303,9 +291,8 @@ START_TEST(a_folder_may_be_moved_away)
 	touch("a/sock");
 	ck_assert(appeared());
 }
-END_TEST
 
-START_TEST(a_file_where_the_folder_should_be_is_waited_out)
+TEST(a_file_where_the_folder_should_be_is_waited_out)
 {
 	touch("a");
 	file_watch_path(&watch, at("a/sock"));
@@ -314,12 +301,11 @@ START_TEST(a_file_where_the_folder_should_be_is_waited_out)
 	touch("a/sock");
 	ck_assert(appeared());
 }
-END_TEST
 
 static const char *const relative[] = { "sock", "a/sock", "aa/sock", "a/b/sock",
 	"aa/b/sock", "./sock", "a//sock" };
 
-START_TEST(a_relative_path_is_watched_too)
+TEST(a_relative_path_is_watched_too, .count = LENGTH(relative))
 {
 	char folder[16];
 
@@ -335,9 +321,8 @@ START_TEST(a_relative_path_is_watched_too)
 	touch(relative[_i]);
 	ck_assert(appeared());
 }
-END_TEST
 
-START_TEST(disarmed_it_is_silent)
+TEST(disarmed_it_is_silent)
 {
 	file_watch_path(&watch, at("sock"));
 	touch("sock");
@@ -349,9 +334,8 @@ START_TEST(disarmed_it_is_silent)
 	file_watch_stop(&watch);
 	ck_assert(!readable());
 }
-END_TEST
 
-START_TEST(armed_anew_it_watches_the_new_path_only)
+TEST(armed_anew_it_watches_the_new_path_only)
 {
 	make_folder("a");
 	file_watch_path(&watch, at("sock"));
@@ -361,9 +345,8 @@ START_TEST(armed_anew_it_watches_the_new_path_only)
 	touch("a/sock");
 	ck_assert(appeared());
 }
-END_TEST
 
-START_TEST(arming_a_thousand_times_leaks_nothing)
+TEST(arming_a_thousand_times_leaks_nothing)
 {
 	unsigned before;
 
@@ -382,10 +365,9 @@ START_TEST(arming_a_thousand_times_leaks_nothing)
 	touch("a/sock");
 	ck_assert(appeared());
 }
-END_TEST
 
 /* Nothing is left to open a descriptor with. */
-START_TEST(refused_by_the_system_it_can_be_asked_again)
+TEST(refused_by_the_system_it_can_be_asked_again)
 {
 	int last = dup(0);
 
@@ -402,10 +384,9 @@ START_TEST(refused_by_the_system_it_can_be_asked_again)
 	touch("sock");
 	ck_assert(appeared());
 }
-END_TEST
 
 /* Nobody may look into the folder, until its owner lets us. */
-START_TEST(a_folder_that_is_opened_to_us_is_not_missed)
+TEST(a_folder_that_is_opened_to_us_is_not_missed)
 {
 	make_folder("a");
 	touch("a/sock");
@@ -424,10 +405,9 @@ START_TEST(a_folder_that_is_opened_to_us_is_not_missed)
 	ck_assert_int_eq(watch.error, 0);
 	ck_assert_int_eq(seteuid(getuid()), 0);
 }
-END_TEST
 
 /* Whoever of the two reads, both are told. */
-START_TEST(what_another_has_read_is_told_by_the_bell)
+TEST(what_another_has_read_is_told_by_the_bell)
 {
 	touch("theirs");
 	file_watch_path(&watch, at("sock"));
@@ -443,9 +423,8 @@ START_TEST(what_another_has_read_is_told_by_the_bell)
 	ck_assert(file_watch_appeared(&watch));
 	ck_assert(!file_watch_appeared(&watch) && !file_watch_deleted(&other));
 }
-END_TEST
 
-START_TEST(what_another_has_read_is_forgotten_when_armed_anew)
+TEST(what_another_has_read_is_forgotten_when_armed_anew)
 {
 	file_watch_path(&watch, at("sock"));
 	touch("theirs");
@@ -455,9 +434,8 @@ START_TEST(what_another_has_read_is_forgotten_when_armed_anew)
 	file_watch_path(&watch, at("sock"));
 	ck_assert(!file_watch_appeared(&watch));
 }
-END_TEST
 
-START_TEST(all_watches_share_one_descriptor)
+TEST(all_watches_share_one_descriptor)
 {
 	unsigned before = open_descriptors();
 
@@ -470,9 +448,8 @@ START_TEST(all_watches_share_one_descriptor)
 	ck_assert_int_eq(unlink("theirs"), 0);
 	ck_assert(file_watch_deleted(&other));
 }
-END_TEST
 
-START_TEST(a_file_is_deleted_when_it_is_removed)
+TEST(a_file_is_deleted_when_it_is_removed)
 {
 	touch("theirs");
 	ck_assert_int_eq(file_watch_file(&watch, "theirs"), 0);
@@ -485,9 +462,8 @@ START_TEST(a_file_is_deleted_when_it_is_removed)
 	ck_assert(file_watch_deleted(&watch));
 	ck_assert(!file_watch_deleted(&watch));
 }
-END_TEST
 
-START_TEST(a_file_is_deleted_when_it_is_replaced_and_not_when_it_is_moved)
+TEST(a_file_is_deleted_when_it_is_replaced_and_not_when_it_is_moved)
 {
 	touch("theirs");
 	touch("mine");
@@ -501,10 +477,9 @@ START_TEST(a_file_is_deleted_when_it_is_replaced_and_not_when_it_is_moved)
 	ck_assert_int_eq(unlink("elsewhere"), 0);
 	ck_assert(file_watch_deleted(&watch));
 }
-END_TEST
 
 /* As a guest's socket does. */
-START_TEST(a_socket_that_is_bound_is_deleted_when_it_is_closed)
+TEST(a_socket_that_is_bound_is_deleted_when_it_is_closed)
 {
 	int fd = bound_unix("theirs");
 
@@ -515,10 +490,9 @@ START_TEST(a_socket_that_is_bound_is_deleted_when_it_is_closed)
 	close(fd);
 	ck_assert(file_watch_deleted(&watch));
 }
-END_TEST
 
 /* Its link count says so, while the inode lives on. */
-START_TEST(a_file_with_another_name_may_be_gone)
+TEST(a_file_with_another_name_may_be_gone)
 {
 	touch("theirs");
 	ck_assert_int_eq(link("theirs", "too"), 0);
@@ -527,9 +501,8 @@ START_TEST(a_file_with_another_name_may_be_gone)
 	ck_assert(readable());
 	ck_assert(!file_watch_deleted(&watch));
 }
-END_TEST
 
-START_TEST(a_file_that_isnt_there_cant_be_watched)
+TEST(a_file_that_isnt_there_cant_be_watched)
 {
 	ck_assert_int_eq(file_watch_file(&watch, "theirs"), -1);
 	ck_assert_int_eq(errno, ENOENT);
@@ -537,10 +510,9 @@ START_TEST(a_file_that_isnt_there_cant_be_watched)
 	touch("theirs");
 	ck_assert(!file_watch_deleted(&watch));
 }
-END_TEST
 
 /* The system has one target for both: who is first to go doesn't take it. */
-START_TEST(two_may_watch_one_inode)
+TEST(two_may_watch_one_inode)
 {
 	touch("theirs");
 	ck_assert_int_eq(link("theirs", "too"), 0);
@@ -551,9 +523,8 @@ START_TEST(two_may_watch_one_inode)
 	ck_assert_int_eq(rename("theirs", "elsewhere"), 0);
 	ck_assert(readable());
 }
-END_TEST
 
-START_TEST(a_folder_made_between_two_looks_is_not_missed)
+TEST(a_folder_made_between_two_looks_is_not_missed, .count = 2)
 {
 	static const char *const late[] = { "a", "a/b" };
 
@@ -566,7 +537,6 @@ START_TEST(a_folder_made_between_two_looks_is_not_missed)
 	touch("a/b/sock");
 	ck_assert(appeared());
 }
-END_TEST
 
 /* The same by chance: folders and the path come and go under a thread that has
  * to see the path each time, while another one reads its events, too. */
@@ -614,7 +584,7 @@ read_too(void *unused)
 	return unused;
 }
 
-START_TEST(a_path_that_comes_and_goes_is_seen_each_time)
+TEST(a_path_that_comes_and_goes_is_seen_each_time)
 {
 	struct pollfd fds[] = { { .events = POLLIN },
 		{ .fd = bell.fds[0], .events = POLLIN } };
@@ -635,100 +605,4 @@ START_TEST(a_path_that_comes_and_goes_is_seen_each_time)
 		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
 	doorbell_destroy(&seen_bell);
 	ck_assert_uint_eq(atomic_load(&missed), 0);
-}
-END_TEST
-
-static TCase *
-paths(void)
-{
-	TCase *tc = tcase_create("paths");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, a_path_appears_by_bind);
-	tcase_add_test(tc, a_path_appears_by_rename);
-	tcase_add_test(tc, a_path_appears_by_being_replaced);
-	tcase_add_test(tc, a_path_appears_again_and_again);
-	tcase_add_test(tc, a_path_that_is_opened_to_us_appears);
-	tcase_add_test(tc, other_names_do_not_count);
-	tcase_add_test(tc, a_removed_path_has_not_appeared);
-	tcase_add_test(tc, what_was_there_before_is_not_told);
-	tcase_add_loop_test(tc, a_relative_path_is_watched_too, 0,
-	    (int)(sizeof(relative) / sizeof(*relative)));
-	return tc;
-}
-
-static TCase *
-folders(void)
-{
-	TCase *tc = tcase_create("folders");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, a_missing_folder_is_followed_level_by_level);
-	tcase_add_test(tc, folders_that_come_all_at_once_are_not_missed);
-	tcase_add_test(tc, a_ready_folder_moved_into_place_is_not_missed);
-	tcase_add_test(
-	    tc, a_stir_above_a_missing_folder_does_not_wake_for_ever);
-	tcase_add_test(tc, a_folder_may_be_removed_and_come_back);
-	tcase_add_test(tc, a_folder_may_come_back_before_anyone_looks);
-	tcase_add_test(tc, a_folder_may_be_moved_away);
-	tcase_add_test(tc, a_file_where_the_folder_should_be_is_waited_out);
-	tcase_add_loop_test(
-	    tc, a_folder_made_between_two_looks_is_not_missed, 0, 2);
-	tcase_add_test(tc, a_folder_that_is_opened_to_us_is_not_missed);
-	tcase_add_test(tc, a_path_that_comes_and_goes_is_seen_each_time);
-	return tc;
-}
-
-static TCase *
-arming(void)
-{
-	TCase *tc = tcase_create("arming");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, disarmed_it_is_silent);
-	tcase_add_test(tc, armed_anew_it_watches_the_new_path_only);
-	tcase_add_test(tc, arming_a_thousand_times_leaks_nothing);
-	tcase_add_test(tc, refused_by_the_system_it_can_be_asked_again);
-	return tc;
-}
-
-static TCase *
-files(void)
-{
-	TCase *tc = tcase_create("files");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, a_file_is_deleted_when_it_is_removed);
-	tcase_add_test(
-	    tc, a_file_is_deleted_when_it_is_replaced_and_not_when_it_is_moved);
-	tcase_add_test(tc, a_socket_that_is_bound_is_deleted_when_it_is_closed);
-	tcase_add_test(tc, a_file_with_another_name_may_be_gone);
-	tcase_add_test(tc, a_file_that_isnt_there_cant_be_watched);
-	return tc;
-}
-
-static TCase *
-sharing(void)
-{
-	TCase *tc = tcase_create("sharing");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, all_watches_share_one_descriptor);
-	tcase_add_test(tc, what_another_has_read_is_told_by_the_bell);
-	tcase_add_test(tc, what_another_has_read_is_forgotten_when_armed_anew);
-	tcase_add_test(tc, two_may_watch_one_inode);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("file_watch");
-
-	suite_add_tcase(suite, paths());
-	suite_add_tcase(suite, folders());
-	suite_add_tcase(suite, arming());
-	suite_add_tcase(suite, files());
-	suite_add_tcase(suite, sharing());
-	return suite_run(suite);
 }

@@ -103,15 +103,14 @@ static const struct {
 	{ UINT64_MAX, 69632, FRAME_OVERSIZE },
 };
 
-START_TEST(every_length_is_judged_as_the_table_says)
+TEST(every_length_is_judged_as_the_table_says, .count = LENGTH(verdicts))
 {
 	ck_assert_int_eq(
 	    frame_judge(verdicts[_i].length, verdicts[_i].max_frame),
 	    verdicts[_i].verdict);
 }
-END_TEST
 
-START_TEST(the_header_is_four_bytes_big_endian)
+TEST(the_header_is_four_bytes_big_endian)
 {
 	uint8_t header[6] = { 0xaa, 0, 0, 0, 0, 0xbb };
 
@@ -120,9 +119,8 @@ START_TEST(the_header_is_four_bytes_big_endian)
 	frame_put_header(header + 1, 60);
 	ck_assert_mem_eq(header, "\xaa\0\0\0\x3c\xbb", 6);
 }
-END_TEST
 
-START_TEST(a_frame_goes_through_as_it_came)
+TEST(a_frame_goes_through_as_it_came)
 {
 	struct deframer deframer;
 	struct frame frame;
@@ -144,9 +142,8 @@ START_TEST(a_frame_goes_through_as_it_came)
 	ck_assert_int_eq(deframer_reset(&deframer), 0);
 	free(stream.bytes);
 }
-END_TEST
 
-START_TEST(frames_of_one_receive_stay_valid_together)
+TEST(frames_of_one_receive_stay_valid_together)
 {
 	struct deframer deframer;
 	struct frame frames[8];
@@ -167,7 +164,6 @@ START_TEST(frames_of_one_receive_stay_valid_together)
 		    frames[i].bytes, stream.bytes + i * 104 + 4, 100);
 	free(stream.bytes);
 }
-END_TEST
 
 /* One of everything that is skipped or forwarded. */
 static void
@@ -179,7 +175,7 @@ add_everything(struct stream *stream)
 		add_frame(stream, lengths[i]);
 }
 
-START_TEST(empty_frames_and_runts_are_skipped_and_counted)
+TEST(empty_frames_and_runts_are_skipped_and_counted)
 {
 	struct stream stream = { 0 };
 
@@ -192,9 +188,8 @@ START_TEST(empty_frames_and_runts_are_skipped_and_counted)
 	end();
 	free(stream.bytes);
 }
-END_TEST
 
-START_TEST(counts_outlive_the_stream)
+TEST(counts_outlive_the_stream)
 {
 	struct stream stream = { 0 };
 
@@ -208,9 +203,8 @@ START_TEST(counts_outlive_the_stream)
 	ck_assert_uint_eq(pair.fast.runt, 9);
 	free(stream.bytes);
 }
-END_TEST
 
-START_TEST(a_stream_may_be_cut_anywhere)
+TEST(a_stream_may_be_cut_anywhere, .seconds = 30)
 {
 	struct stream stream = { 0 };
 
@@ -227,9 +221,8 @@ START_TEST(a_stream_may_be_cut_anywhere)
 	}
 	free(stream.bytes);
 }
-END_TEST
 
-START_TEST(a_stream_may_come_in_pieces_of_any_size)
+TEST(a_stream_may_come_in_pieces_of_any_size, .seconds = 30)
 {
 	struct stream stream = { 0 };
 
@@ -243,9 +236,8 @@ START_TEST(a_stream_may_come_in_pieces_of_any_size)
 	}
 	free(stream.bytes);
 }
-END_TEST
 
-START_TEST(the_largest_frames_may_come_one_byte_at_a_time)
+TEST(the_largest_frames_may_come_one_byte_at_a_time, .seconds = 30)
 {
 	struct stream stream = { 0 };
 
@@ -258,11 +250,10 @@ START_TEST(the_largest_frames_may_come_one_byte_at_a_time)
 	end();
 	free(stream.bytes);
 }
-END_TEST
 
 static const uint32_t max_frames[] = { 60, 1514, 65550, 69632 };
 
-START_TEST(max_frame_itself_is_forwarded)
+TEST(max_frame_itself_is_forwarded, .count = LENGTH(max_frames))
 {
 	struct stream stream = { 0 };
 	uint32_t max_frame = max_frames[_i];
@@ -276,9 +267,8 @@ START_TEST(max_frame_itself_is_forwarded)
 	end();
 	free(stream.bytes);
 }
-END_TEST
 
-START_TEST(one_byte_more_than_max_frame_loses_the_stream)
+TEST(one_byte_more_than_max_frame_loses_the_stream, .count = LENGTH(max_frames))
 {
 	struct stream stream = { 0 };
 	uint32_t max_frame = max_frames[_i];
@@ -292,12 +282,11 @@ START_TEST(one_byte_more_than_max_frame_loses_the_stream)
 	ck_assert(pair.lost);
 	free(stream.bytes);
 }
-END_TEST
 
 static const uint32_t hostile[] = { 69633, 0x00ffffff, 0x7fffffff, 0x80000000,
 	0xfffffff0, 0xfffffffb, 0xfffffffc, 0xffffffff };
 
-START_TEST(a_hostile_length_is_told_by_its_header_alone)
+TEST(a_hostile_length_is_told_by_its_header_alone, .count = LENGTH(hostile))
 {
 	struct stream stream = { 0 }, next = { 0 };
 
@@ -315,9 +304,8 @@ START_TEST(a_hostile_length_is_told_by_its_header_alone)
 	free(stream.bytes);
 	free(next.bytes);
 }
-END_TEST
 
-START_TEST(another_max_frame_holds_from_the_next_frame_on)
+TEST(another_max_frame_holds_from_the_next_frame_on)
 {
 	struct stream stream = { 0 };
 
@@ -333,7 +321,6 @@ START_TEST(another_max_frame_holds_from_the_next_frame_on)
 	ck_assert_uint_eq(pair.frames, 2);
 	free(stream.bytes);
 }
-END_TEST
 
 /* Where the stream ends, and whether a frame was cut off by it. */
 static const struct {
@@ -351,7 +338,7 @@ static const struct {
 	{ 34, false },
 };
 
-START_TEST(an_end_inside_a_frame_is_told)
+TEST(an_end_inside_a_frame_is_told, .count = LENGTH(ends))
 {
 	struct stream stream = { 0 };
 
@@ -364,9 +351,8 @@ START_TEST(an_end_inside_a_frame_is_told)
 	ck_assert_int_eq(deframer_reset(&pair.fast), 0);
 	free(stream.bytes);
 }
-END_TEST
 
-START_TEST(a_half_received_frame_goes_with_its_stream)
+TEST(a_half_received_frame_goes_with_its_stream)
 {
 	struct stream first = { 0 }, second = { 0 };
 
@@ -381,10 +367,9 @@ START_TEST(a_half_received_frame_goes_with_its_stream)
 	free(first.bytes);
 	free(second.bytes);
 }
-END_TEST
 
 /* The pair checks at every byte that none is moved a second time. */
-START_TEST(a_buffer_turn_moves_a_cut_frame_once)
+TEST(a_buffer_turn_moves_a_cut_frame_once, .seconds = 30)
 {
 	struct stream stream = { 0 };
 	size_t capacity = 10 * (FRAME_HEADER_BYTES + 1514);
@@ -399,9 +384,8 @@ START_TEST(a_buffer_turn_moves_a_cut_frame_once)
 	}
 	free(stream.bytes);
 }
-END_TEST
 
-START_TEST(a_frame_that_fits_behind_is_not_moved)
+TEST(a_frame_that_fits_behind_is_not_moved, .seconds = 30)
 {
 	struct stream stream = { 0 };
 	uint8_t *room;
@@ -414,7 +398,6 @@ START_TEST(a_frame_that_fits_behind_is_not_moved)
 	ck_assert_ptr_eq(room, buffer + 108);
 	free(stream.bytes);
 }
-END_TEST
 
 static uint32_t
 random_length(uint64_t *luck, uint32_t max_frame)
@@ -433,7 +416,7 @@ random_length(uint64_t *luck, uint32_t max_frame)
 	}
 }
 
-START_TEST(whatever_comes_it_agrees_with_a_slow_reference)
+TEST(whatever_comes_it_agrees_with_a_slow_reference, .count = 48, .seconds = 30)
 {
 	uint64_t luck = (uint64_t)_i;
 	uint32_t max_frame = max_frames[_i % 4];
@@ -457,57 +440,4 @@ START_TEST(whatever_comes_it_agrees_with_a_slow_reference)
 	}
 	end();
 	free(stream.bytes);
-}
-END_TEST
-
-#define COUNT(table) ((int)(sizeof(table) / sizeof(*(table))))
-
-static TCase *
-table(void)
-{
-	TCase *tc = tcase_create("table");
-
-	tcase_add_loop_test(
-	    tc, every_length_is_judged_as_the_table_says, 0, COUNT(verdicts));
-	tcase_add_test(tc, the_header_is_four_bytes_big_endian);
-	tcase_add_test(tc, a_frame_goes_through_as_it_came);
-	tcase_add_test(tc, frames_of_one_receive_stay_valid_together);
-	tcase_add_test(tc, empty_frames_and_runts_are_skipped_and_counted);
-	tcase_add_test(tc, counts_outlive_the_stream);
-	tcase_add_loop_test(
-	    tc, max_frame_itself_is_forwarded, 0, COUNT(max_frames));
-	tcase_add_loop_test(tc, one_byte_more_than_max_frame_loses_the_stream,
-	    0, COUNT(max_frames));
-	tcase_add_loop_test(tc, a_hostile_length_is_told_by_its_header_alone, 0,
-	    COUNT(hostile));
-	tcase_add_test(tc, another_max_frame_holds_from_the_next_frame_on);
-	tcase_add_loop_test(tc, an_end_inside_a_frame_is_told, 0, COUNT(ends));
-	tcase_add_test(tc, a_half_received_frame_goes_with_its_stream);
-	return tc;
-}
-
-static TCase *
-cuts(void)
-{
-	TCase *tc = tcase_create("cuts");
-
-	tcase_set_timeout(tc, 30);
-	tcase_add_test(tc, a_stream_may_be_cut_anywhere);
-	tcase_add_test(tc, a_stream_may_come_in_pieces_of_any_size);
-	tcase_add_test(tc, the_largest_frames_may_come_one_byte_at_a_time);
-	tcase_add_test(tc, a_buffer_turn_moves_a_cut_frame_once);
-	tcase_add_test(tc, a_frame_that_fits_behind_is_not_moved);
-	tcase_add_loop_test(
-	    tc, whatever_comes_it_agrees_with_a_slow_reference, 0, 48);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("framing");
-
-	suite_add_tcase(suite, table());
-	suite_add_tcase(suite, cuts());
-	return suite_run(suite);
 }

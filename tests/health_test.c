@@ -263,7 +263,9 @@ look(void)
 
 /* ---- the mode ---- */
 
-START_TEST(on_a_unix_path_auto_is_passive)
+FIXTURE(set_up, tear_down)
+
+TEST(on_a_unix_path_auto_is_passive)
 {
 	configure(KEEPALIVE_AUTO, "unix:/nowhere", "192.168.105.1");
 	guest_says();
@@ -271,9 +273,8 @@ START_TEST(on_a_unix_path_auto_is_passive)
 	configure(KEEPALIVE_AUTO, "listen-unix:/nowhere", "192.168.105.1");
 	ck_assert_str_eq(mode(), "passive");
 }
-END_TEST
 
-START_TEST(over_tcp_auto_is_arp_once_somebody_can_be_asked)
+TEST(over_tcp_auto_is_arp_once_somebody_can_be_asked)
 {
 	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
 	ck_assert_str_eq(mode(), "passive");
@@ -284,18 +285,16 @@ START_TEST(over_tcp_auto_is_arp_once_somebody_can_be_asked)
 	configure(KEEPALIVE_AUTO, "listen-tcp:127.0.0.1:7000", "192.168.105.1");
 	ck_assert_str_eq(mode(), "arp");
 }
-END_TEST
 
-START_TEST(over_tcp_auto_is_passive_until_the_guest_is_known)
+TEST(over_tcp_auto_is_passive_until_the_guest_is_known)
 {
 	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "192.168.105.1");
 	ck_assert_str_eq(mode(), "passive");
 	guest_says();
 	ck_assert_str_eq(mode(), "arp");
 }
-END_TEST
 
-START_TEST(a_mode_that_was_asked_for_is_used)
+TEST(a_mode_that_was_asked_for_is_used)
 {
 	guest_says();
 	configure(KEEPALIVE_OFF, "tcp:localhost:7000", "192.168.105.1");
@@ -309,10 +308,9 @@ START_TEST(a_mode_that_was_asked_for_is_used)
 	configure(KEEPALIVE_ARP, "unix:/nowhere", "");
 	ck_assert_str_eq(mode(), "passive");
 }
-END_TEST
 
 /* The data path looks at frames only while that can teach something. */
-START_TEST(the_guests_frames_are_looked_at_while_the_gateway_is_unknown)
+TEST(the_guests_frames_are_looked_at_while_the_gateway_is_unknown)
 {
 	uint8_t probe[PROBE_BYTES], answer[PROBE_BYTES];
 	uint8_t frame[60];
@@ -332,10 +330,9 @@ START_TEST(the_guests_frames_are_looked_at_while_the_gateway_is_unknown)
 	guest.on_another(guest.context);
 	ck_assert(health.wants);
 }
-END_TEST
 
 /* The prober sleeps until its bell rings. */
-START_TEST(what_is_learned_of_the_guest_wakes_the_prober)
+TEST(what_is_learned_of_the_guest_wakes_the_prober)
 {
 	static const uint8_t request[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
 		0x52, 0x54, 0, 0x12, 0x34, 0x56, 0x08, 0x06, 0, 1, 0x08, 0, 6,
@@ -349,11 +346,10 @@ START_TEST(what_is_learned_of_the_guest_wakes_the_prober)
 	ck_assert_int_eq(read(the_link.bell.fds[0], (char[1]){ 0 }, 1), 1);
 	ck_assert_int_eq(tend(), time_ms + 5 * SECOND_MS);
 }
-END_TEST
 
 /* A bridge behind it, or a stranger who makes MACs up: each teaches something
  * and changes nothing. */
-START_TEST(a_guest_of_many_macs_wakes_nobody)
+TEST(a_guest_of_many_macs_wakes_nobody)
 {
 	uint8_t request[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54,
 		0, 0x12, 0x34, 0x56, 0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1 };
@@ -368,7 +364,6 @@ START_TEST(a_guest_of_many_macs_wakes_nobody)
 	}
 	ck_assert_int_eq(read(the_link.bell.fds[0], (char[1]){ 0 }, 1), -1);
 }
-END_TEST
 
 static const uint8_t gateway_ipv4[4] = { 192, 168, 105, 1 };
 
@@ -400,7 +395,7 @@ learn_the_gateway(void)
 	from_guest(packet);
 }
 
-START_TEST(all_frames_of_a_batch_are_learned_from_in_one_call)
+TEST(all_frames_of_a_batch_are_learned_from_in_one_call)
 {
 	uint8_t request[PROBE_BYTES], packet[60];
 	struct parcel parcels[2];
@@ -416,9 +411,8 @@ START_TEST(all_frames_of_a_batch_are_learned_from_in_one_call)
 	ck_assert_str_eq(mode(), "arp");
 	ck_assert(!health.wants);
 }
-END_TEST
 
-START_TEST(a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned)
+TEST(a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned)
 {
 	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
 	install();
@@ -438,11 +432,10 @@ START_TEST(a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned)
 	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
 	ck_assert_str_eq(mode(), "passive");
 }
-END_TEST
 
 /* ---- probes ---- */
 
-START_TEST(a_quiet_peer_is_probed_when_it_is_due_and_not_before)
+TEST(a_quiet_peer_is_probed_when_it_is_due_and_not_before)
 {
 	uint8_t probe[PROBE_BYTES], expected[PROBE_BYTES];
 
@@ -457,9 +450,8 @@ START_TEST(a_quiet_peer_is_probed_when_it_is_due_and_not_before)
 	ck_assert_mem_eq(probe, expected, PROBE_BYTES);
 	ck_assert_uint_eq(counter_read(&health.probes), 1);
 }
-END_TEST
 
-START_TEST(a_gateway_that_answered_is_asked_alone_until_it_is_in_doubt)
+TEST(a_gateway_that_answered_is_asked_alone_until_it_is_in_doubt)
 {
 	uint8_t probe[PROBE_BYTES], answer[PROBE_BYTES];
 	static const uint8_t everybody[6] = { 0xff, 0xff, 0xff, 0xff, 0xff,
@@ -480,9 +472,8 @@ START_TEST(a_gateway_that_answered_is_asked_alone_until_it_is_in_doubt)
 	ck_assert(sent(probe));
 	ck_assert_mem_eq(probe, everybody, 6);
 }
-END_TEST
 
-START_TEST(nothing_is_written_while_another_writes)
+TEST(nothing_is_written_while_another_writes)
 {
 	watch_by_ping();
 	mutex_lock(&loan.connection->writing);
@@ -495,9 +486,8 @@ START_TEST(nothing_is_written_while_another_writes)
 	ck_assert(sent_any());
 	ck_assert_uint_eq(counter_read(&health.probes), 1);
 }
-END_TEST
 
-START_TEST(a_ping_isnt_answered_while_another_writes)
+TEST(a_ping_isnt_answered_while_another_writes)
 {
 	uint8_t ping[PROBE_BYTES];
 
@@ -511,10 +501,9 @@ START_TEST(a_ping_isnt_answered_while_another_writes)
 	ck_assert(consumes(ping));
 	ck_assert(sent_any());
 }
-END_TEST
 
 /* A probe that can't be sent is no evidence, and never waits. */
-START_TEST(a_probe_that_finds_no_room_isnt_counted)
+TEST(a_probe_that_finds_no_room_isnt_counted)
 {
 	uint8_t probe[PROBE_BYTES], pong[PROBE_BYTES];
 
@@ -530,9 +519,8 @@ START_TEST(a_probe_that_finds_no_room_isnt_counted)
 	ck_assert_uint_eq(counter_read(&health.probes), 1);
 	ck_assert_int_eq(look().state, LINK_UP);
 }
-END_TEST
 
-START_TEST(nothing_is_probed_when_off_or_without_an_interval)
+TEST(nothing_is_probed_when_off_or_without_an_interval)
 {
 	configure(KEEPALIVE_PASSIVE, "tcp:localhost:7000", "192.168.105.1");
 	guest_says();
@@ -548,9 +536,8 @@ START_TEST(nothing_is_probed_when_off_or_without_an_interval)
 	pass(100);
 	ck_assert(sent_any());
 }
-END_TEST
 
-START_TEST(a_late_call_about_an_older_generation_sends_nothing)
+TEST(a_late_call_about_an_older_generation_sends_nothing)
 {
 	uint64_t old;
 
@@ -562,11 +549,10 @@ START_TEST(a_late_call_about_an_older_generation_sends_nothing)
 	health_tend(&health, old, time_ms);
 	ck_assert(!sent_any());
 }
-END_TEST
 
 /* ---- another client wants the peer's place ---- */
 
-START_TEST(a_forwarder_over_tcp_is_asked_whether_it_lives)
+TEST(a_forwarder_over_tcp_is_asked_whether_it_lives)
 {
 	uint8_t ping[PROBE_BYTES], expected[PROBE_BYTES];
 
@@ -590,7 +576,6 @@ START_TEST(a_forwarder_over_tcp_is_asked_whether_it_lives)
 	mutex_unlock(&loan.connection->writing);
 	ck_assert(!sent_any());
 }
-END_TEST
 
 static const struct {
 	enum keepalive_mode mode;
@@ -603,7 +588,7 @@ static const struct {
 	{ KEEPALIVE_AUTO, "listen-tcp:127.0.0.1:7000" },
 };
 
-START_TEST(any_other_peer_is_not_asked)
+TEST(any_other_peer_is_not_asked, .count = sizeof(unasked) / sizeof(*unasked))
 {
 	configure(unasked[_i].mode, unasked[_i].endpoint, "192.168.105.1");
 	guest_says();
@@ -612,9 +597,8 @@ START_TEST(any_other_peer_is_not_asked)
 	ck_assert(!health_ask(&health, loan.generation));
 	ck_assert(!sent_any());
 }
-END_TEST
 
-START_TEST(a_peer_is_alive_if_a_byte_came_since_or_waits)
+TEST(a_peer_is_alive_if_a_byte_came_since_or_waits)
 {
 	uint8_t any[PROBE_BYTES] = { 0 };
 	char byte = 'x';
@@ -632,11 +616,10 @@ START_TEST(a_peer_is_alive_if_a_byte_came_since_or_waits)
 	shutdown(peer, SHUT_WR); /* its end is no sign of life */
 	ck_assert(!health_alive(&health, loan.generation, time_ms));
 }
-END_TEST
 
 /* ---- answers ---- */
 
-START_TEST(the_answer_to_our_question_is_ours_the_guests_own_is_the_guests)
+TEST(the_answer_to_our_question_is_ours_the_guests_own_is_the_guests)
 {
 	uint8_t probe[PROBE_BYTES], ours[PROBE_BYTES], theirs[PROBE_BYTES];
 
@@ -656,9 +639,8 @@ START_TEST(the_answer_to_our_question_is_ours_the_guests_own_is_the_guests)
 	ck_assert(!consumes(ours));
 	ck_assert_uint_eq(counter_read(&health.replies), 1);
 }
-END_TEST
 
-START_TEST(before_a_question_no_answer_is_ours)
+TEST(before_a_question_no_answer_is_ours)
 {
 	uint8_t request[PROBE_BYTES], answer[PROBE_BYTES];
 
@@ -669,9 +651,8 @@ START_TEST(before_a_question_no_answer_is_ours)
 	ck_assert(!consumes(answer));
 	ck_assert(!consumes(request));
 }
-END_TEST
 
-START_TEST(only_the_pong_to_our_ping_counts)
+TEST(only_the_pong_to_our_ping_counts)
 {
 	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
 
@@ -689,10 +670,9 @@ START_TEST(only_the_pong_to_our_ping_counts)
 	ck_assert(armed());
 	ck_assert_uint_eq(counter_read(&health.replies), 1);
 }
-END_TEST
 
 /* A satellite's answer comes after the next question. */
-START_TEST(a_pong_that_took_longer_than_an_interval_counts_too)
+TEST(a_pong_that_took_longer_than_an_interval_counts_too)
 {
 	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
 
@@ -707,9 +687,8 @@ START_TEST(a_pong_that_took_longer_than_an_interval_counts_too)
 	ck_assert(armed());
 	ck_assert_uint_eq(counter_read(&health.rtt_us), 0);
 }
-END_TEST
 
-START_TEST(a_ping_is_answered_whatever_the_mode_ten_times_a_second)
+TEST(a_ping_is_answered_whatever_the_mode_ten_times_a_second)
 {
 	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
 	uint64_t sequence;
@@ -732,9 +711,8 @@ START_TEST(a_ping_is_answered_whatever_the_mode_ten_times_a_second)
 	ck_assert(sent_any());
 	ck_assert_uint_eq(counter_read(&health.answered), 11);
 }
-END_TEST
 
-START_TEST(other_frames_are_the_guests)
+TEST(other_frames_are_the_guests)
 {
 	uint8_t frame[PROBE_BYTES];
 
@@ -746,7 +724,6 @@ START_TEST(other_frames_are_the_guests)
 	ck_assert(!consumes(frame));
 	ck_assert(!sent_any());
 }
-END_TEST
 
 /* ---- death ---- */
 
@@ -768,7 +745,7 @@ arm(void)
 
 static const char death[] = "no response after 5 probes in 30 seconds";
 
-START_TEST(death_comes_after_thirty_seconds_in_the_contracts_words)
+TEST(death_comes_after_thirty_seconds_in_the_contracts_words)
 {
 	int64_t byte_ms;
 
@@ -793,9 +770,8 @@ START_TEST(death_comes_after_thirty_seconds_in_the_contracts_words)
 	    1);
 	ck_assert(!sent_any());
 }
-END_TEST
 
-START_TEST(other_times_are_told_as_they_are)
+TEST(other_times_are_told_as_they_are)
 {
 	config.keepalive.interval_ms = 100;
 	config.keepalive.count = 2;
@@ -806,9 +782,8 @@ START_TEST(other_times_are_told_as_they_are)
 	ck_assert_str_eq(
 	    look().loss.reason, "no response after 2 probes in 300ms");
 }
-END_TEST
 
-START_TEST(a_peer_that_never_answered_lives_and_is_told_once)
+TEST(a_peer_that_never_answered_lives_and_is_told_once)
 {
 	watch_by_ping();
 	for (int i = 0; i < 100; i++) {
@@ -822,9 +797,8 @@ START_TEST(a_peer_that_never_answered_lives_and_is_told_once)
 	ck_assert_uint_ge(counter_read(&health.probes), 5 + 6);
 	ck_assert_uint_le(counter_read(&health.probes), 5 + 9);
 }
-END_TEST
 
-START_TEST(any_byte_puts_it_off)
+TEST(any_byte_puts_it_off)
 {
 	uint8_t frame[PROBE_BYTES];
 
@@ -838,10 +812,9 @@ START_TEST(any_byte_puts_it_off)
 	}
 	ck_assert_int_eq(look().state, LINK_UP);
 }
-END_TEST
 
 /* fwd-down waits for the guest, not for the network. */
-START_TEST(nobody_is_dead_while_nobody_reads)
+TEST(nobody_is_dead_while_nobody_reads)
 {
 	watch_by_ping();
 	arm();
@@ -853,9 +826,8 @@ START_TEST(nobody_is_dead_while_nobody_reads)
 	pass(5 * SECOND_MS);
 	ck_assert_int_eq(look().state, LINK_DOWN);
 }
-END_TEST
 
-START_TEST(nobody_is_dead_while_bytes_wait_to_be_read)
+TEST(nobody_is_dead_while_bytes_wait_to_be_read)
 {
 	watch_by_ping();
 	arm();
@@ -864,9 +836,8 @@ START_TEST(nobody_is_dead_while_bytes_wait_to_be_read)
 		pass(5 * SECOND_MS);
 	ck_assert_int_eq(look().state, LINK_UP);
 }
-END_TEST
 
-START_TEST(a_new_generation_has_to_answer_for_itself)
+TEST(a_new_generation_has_to_answer_for_itself)
 {
 	watch_by_ping();
 	arm();
@@ -878,9 +849,8 @@ START_TEST(a_new_generation_has_to_answer_for_itself)
 		pass(5 * SECOND_MS);
 	ck_assert_int_eq(look().state, LINK_UP);
 }
-END_TEST
 
-START_TEST(an_answer_to_the_generation_before_says_nothing_of_this_one)
+TEST(an_answer_to_the_generation_before_says_nothing_of_this_one)
 {
 	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
 
@@ -895,7 +865,6 @@ START_TEST(an_answer_to_the_generation_before_says_nothing_of_this_one)
 	ck_assert(!armed());
 	ck_assert_uint_eq(counter_read(&health.replies), 0);
 }
-END_TEST
 
 /* ---- the kernel's own watch ---- */
 
@@ -911,7 +880,7 @@ send_limit_ms(int fd)
 }
 
 /* In two halves: see stream_write(). */
-START_TEST(a_write_is_limited_as_configured)
+TEST(a_write_is_limited_as_configured)
 {
 	configure(KEEPALIVE_AUTO, "unix:/nowhere", "");
 	install();
@@ -926,9 +895,8 @@ START_TEST(a_write_is_limited_as_configured)
 	health_prepare(&health, loan.fd);
 	ck_assert_int_eq(send_limit_ms(loan.fd), 0);
 }
-END_TEST
 
-START_TEST(a_reload_limits_the_writes_of_the_present_connection)
+TEST(a_reload_limits_the_writes_of_the_present_connection)
 {
 	configure(KEEPALIVE_PASSIVE, "unix:/nowhere", "");
 	install();
@@ -939,7 +907,6 @@ START_TEST(a_reload_limits_the_writes_of_the_present_connection)
 	tend();
 	ck_assert_int_eq(send_limit_ms(loan.fd), 200);
 }
-END_TEST
 
 static int
 keepalive_is_on(int fd)
@@ -952,7 +919,7 @@ keepalive_is_on(int fd)
 	return on != 0;
 }
 
-START_TEST(tcp_is_watched_by_the_kernel_unless_off)
+TEST(tcp_is_watched_by_the_kernel_unless_off)
 {
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -968,7 +935,6 @@ START_TEST(tcp_is_watched_by_the_kernel_unless_off)
 	close(fd);
 	ck_assert_uint_eq(log_count("refused"), 0);
 }
-END_TEST
 
 /* ---- the last moment before a death ---- */
 
@@ -999,7 +965,7 @@ reader_comes_with_a_byte(void)
 	health_reads(&health);
 }
 
-START_TEST(a_byte_in_the_last_moment_saves_the_peer)
+TEST(a_byte_in_the_last_moment_saves_the_peer, .count = 2)
 {
 	watch_by_ping();
 	arm();
@@ -1014,11 +980,10 @@ START_TEST(a_byte_in_the_last_moment_saves_the_peer)
 	ck_assert_uint_eq(counter_read(&health.deaths), 0);
 	ck_assert_uint_eq(log_count("no response"), 0);
 }
-END_TEST
 
 /* ---- a probe of which a part went ---- */
 
-START_TEST(the_rest_of_a_cut_probe_follows_before_anything_else)
+TEST(the_rest_of_a_cut_probe_follows_before_anything_else)
 {
 	watch_by_ping();
 	balk(&sends, loan.fd, 0, 0);
@@ -1029,10 +994,9 @@ START_TEST(the_rest_of_a_cut_probe_follows_before_anything_else)
 	ck_assert(!sent_any());
 	ck_assert_uint_eq(counter_read(&health.probes), 1);
 }
-END_TEST
 
 /* Whatever came next would be taken for the rest. */
-START_TEST(a_probe_that_stays_cut_ends_its_connection)
+TEST(a_probe_that_stays_cut_ends_its_connection)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES + PROBE_BYTES];
 
@@ -1043,126 +1007,4 @@ START_TEST(a_probe_that_stays_cut_ends_its_connection)
 	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 20);
 	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 0);
 	ck_assert_int_eq(recv(loan.fd, bytes, sizeof(bytes), MSG_DONTWAIT), 0);
-}
-END_TEST
-
-static TCase *
-testing(const char *name)
-{
-	TCase *tc = tcase_create(name);
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	return tc;
-}
-
-static TCase *
-modes(void)
-{
-	TCase *tc = testing("the mode");
-
-	tcase_add_test(tc, on_a_unix_path_auto_is_passive);
-	tcase_add_test(tc, over_tcp_auto_is_arp_once_somebody_can_be_asked);
-	tcase_add_test(tc, over_tcp_auto_is_passive_until_the_guest_is_known);
-	tcase_add_test(tc, a_mode_that_was_asked_for_is_used);
-	tcase_add_test(
-	    tc, the_guests_frames_are_looked_at_while_the_gateway_is_unknown);
-	tcase_add_test(tc, a_guest_of_many_macs_wakes_nobody);
-	tcase_add_test(tc, what_is_learned_of_the_guest_wakes_the_prober);
-	tcase_add_test(tc, all_frames_of_a_batch_are_learned_from_in_one_call);
-	tcase_add_test(
-	    tc, a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned);
-	tcase_add_test(tc, a_write_is_limited_as_configured);
-	tcase_add_test(
-	    tc, a_reload_limits_the_writes_of_the_present_connection);
-	tcase_add_test(tc, tcp_is_watched_by_the_kernel_unless_off);
-	return tc;
-}
-
-static TCase *
-probes(void)
-{
-	TCase *tc = testing("probes");
-
-	tcase_add_test(
-	    tc, a_quiet_peer_is_probed_when_it_is_due_and_not_before);
-	tcase_add_test(
-	    tc, a_gateway_that_answered_is_asked_alone_until_it_is_in_doubt);
-	tcase_add_test(tc, nothing_is_written_while_another_writes);
-	tcase_add_test(tc, a_ping_isnt_answered_while_another_writes);
-	tcase_add_test(tc, a_probe_that_finds_no_room_isnt_counted);
-	tcase_add_test(tc, nothing_is_probed_when_off_or_without_an_interval);
-	tcase_add_test(tc, a_late_call_about_an_older_generation_sends_nothing);
-	return tc;
-}
-
-static TCase *
-rivals(void)
-{
-	TCase *tc = testing("another client");
-
-	tcase_add_test(tc, a_forwarder_over_tcp_is_asked_whether_it_lives);
-	tcase_add_loop_test(tc, any_other_peer_is_not_asked, 0,
-	    sizeof(unasked) / sizeof(*unasked));
-	tcase_add_test(tc, a_peer_is_alive_if_a_byte_came_since_or_waits);
-	return tc;
-}
-
-static TCase *
-answers(void)
-{
-	TCase *tc = testing("answers");
-
-	tcase_add_test(tc,
-	    the_answer_to_our_question_is_ours_the_guests_own_is_the_guests);
-	tcase_add_test(tc, before_a_question_no_answer_is_ours);
-	tcase_add_test(tc, only_the_pong_to_our_ping_counts);
-	tcase_add_test(tc, a_pong_that_took_longer_than_an_interval_counts_too);
-	tcase_add_test(
-	    tc, a_ping_is_answered_whatever_the_mode_ten_times_a_second);
-	tcase_add_test(tc, other_frames_are_the_guests);
-	return tc;
-}
-
-static TCase *
-deaths(void)
-{
-	TCase *tc = testing("death");
-
-	tcase_add_test(
-	    tc, death_comes_after_thirty_seconds_in_the_contracts_words);
-	tcase_add_test(tc, other_times_are_told_as_they_are);
-	tcase_add_test(tc, a_peer_that_never_answered_lives_and_is_told_once);
-	tcase_add_test(tc, any_byte_puts_it_off);
-	tcase_add_test(tc, nobody_is_dead_while_nobody_reads);
-	tcase_add_test(tc, nobody_is_dead_while_bytes_wait_to_be_read);
-	tcase_add_test(tc, a_new_generation_has_to_answer_for_itself);
-	tcase_add_test(
-	    tc, an_answer_to_the_generation_before_says_nothing_of_this_one);
-	return tc;
-}
-
-static TCase *
-moments(void)
-{
-	TCase *tc = testing("moments");
-
-	tcase_add_loop_test(tc, a_byte_in_the_last_moment_saves_the_peer, 0, 2);
-	tcase_add_test(
-	    tc, the_rest_of_a_cut_probe_follows_before_anything_else);
-	tcase_add_test(tc, a_probe_that_stays_cut_ends_its_connection);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("health");
-
-	suite_add_tcase(suite, modes());
-	suite_add_tcase(suite, probes());
-	suite_add_tcase(suite, rivals());
-	suite_add_tcase(suite, answers());
-	suite_add_tcase(suite, deaths());
-	suite_add_tcase(suite, moments());
-	return suite_run(suite);
 }

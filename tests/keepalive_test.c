@@ -1,7 +1,7 @@
 /* The rules of keepalive.h, without a clock: time is a number here. */
 #include "keepalive/keepalive.h"
 
-#include <check.h>
+#include "tests/support/suite.h"
 #include <stdlib.h>
 
 #define GENERATION 7
@@ -64,7 +64,7 @@ expect(enum keepalive_verdict verdict, int64_t at_ms)
 	ck_assert_int_eq(now_ms, at_ms);
 }
 
-START_TEST(five_and_five_probe_every_five_seconds_and_give_up_at_thirty)
+TEST(five_and_five_probe_every_five_seconds_and_give_up_at_thirty)
 {
 	start(5000, 5);
 	expect(KEEPALIVE_PROBE, 5000);
@@ -76,17 +76,15 @@ START_TEST(five_and_five_probe_every_five_seconds_and_give_up_at_thirty)
 	ck_assert_uint_eq(ka.unanswered, 5);
 	ck_assert_int_eq(30000 - ka.quiet_since_ms, 30000);
 }
-END_TEST
 
-START_TEST(one_and_one_probe_at_one_second_and_give_up_at_two)
+TEST(one_and_one_probe_at_one_second_and_give_up_at_two)
 {
 	start(1000, 1);
 	expect(KEEPALIVE_PROBE, 1000);
 	expect(KEEPALIVE_DEAD, 2000);
 }
-END_TEST
 
-START_TEST(nothing_is_due_a_millisecond_early)
+TEST(nothing_is_due_a_millisecond_early)
 {
 	start(5000, 5);
 	ck_assert_int_eq(check_at(4999), KEEPALIVE_WAIT);
@@ -97,18 +95,16 @@ START_TEST(nothing_is_due_a_millisecond_early)
 	}
 	ck_assert_int_eq(check_at(30000), KEEPALIVE_DEAD);
 }
-END_TEST
 
-START_TEST(small_delays_of_every_tick_do_not_add_up)
+TEST(small_delays_of_every_tick_do_not_add_up)
 {
 	start(5000, 5);
 	for (int64_t t = 5000; t <= 25000; t += 5000)
 		ck_assert_int_eq(check_at(t + 37), KEEPALIVE_PROBE);
 	expect(KEEPALIVE_DEAD, 30000);
 }
-END_TEST
 
-START_TEST(death_is_said_once)
+TEST(death_is_said_once)
 {
 	start(1000, 1);
 	expect(KEEPALIVE_PROBE, 1000);
@@ -117,9 +113,8 @@ START_TEST(death_is_said_once)
 	ck_assert_int_eq(keepalive_check(&ka, 2000, &seen), KEEPALIVE_WAIT);
 	ck_assert_int_eq(keepalive_check(&ka, 9000, &seen), KEEPALIVE_WAIT);
 }
-END_TEST
 
-START_TEST(a_second_check_at_the_same_time_changes_nothing)
+TEST(a_second_check_at_the_same_time_changes_nothing)
 {
 	start(5000, 1);
 	for (int64_t t = 5000; t <= 10000; t += 5000) {
@@ -134,9 +129,8 @@ START_TEST(a_second_check_at_the_same_time_changes_nothing)
 		keepalive_sent(&ka, t);
 	}
 }
-END_TEST
 
-START_TEST(a_byte_at_the_last_millisecond_saves_the_connection)
+TEST(a_byte_at_the_last_millisecond_saves_the_connection)
 {
 	start(5000, 5);
 	for (int64_t t = 5000; t <= 25000; t += 5000)
@@ -146,9 +140,8 @@ START_TEST(a_byte_at_the_last_millisecond_saves_the_connection)
 	expect(KEEPALIVE_PROBE, 34999);
 	ck_assert_uint_eq(ka.unanswered, 1);
 }
-END_TEST
 
-START_TEST(a_byte_at_the_moment_of_death_saves_the_connection)
+TEST(a_byte_at_the_moment_of_death_saves_the_connection)
 {
 	start(1000, 1);
 	expect(KEEPALIVE_PROBE, 1000);
@@ -157,10 +150,9 @@ START_TEST(a_byte_at_the_moment_of_death_saves_the_connection)
 	expect(KEEPALIVE_PROBE, 3000);
 	expect(KEEPALIVE_DEAD, 4000);
 }
-END_TEST
 
 /* The machine is told of bytes, not of frames: half of one is as good. */
-START_TEST(half_a_frame_is_a_sign_of_life)
+TEST(half_a_frame_is_a_sign_of_life)
 {
 	start(5000, 5);
 	expect(KEEPALIVE_PROBE, 5000);
@@ -171,9 +163,8 @@ START_TEST(half_a_frame_is_a_sign_of_life)
 		expect(KEEPALIVE_PROBE, t);
 	expect(KEEPALIVE_DEAD, 35200);
 }
-END_TEST
 
-START_TEST(death_is_counted_from_the_last_byte_though_nobody_looked_then)
+TEST(death_is_counted_from_the_last_byte_though_nobody_looked_then)
 {
 	start(5000, 5);
 	seen.last_byte_ms = 3210;
@@ -181,9 +172,8 @@ START_TEST(death_is_counted_from_the_last_byte_though_nobody_looked_then)
 		expect(KEEPALIVE_PROBE, t);
 	expect(KEEPALIVE_DEAD, 33210);
 }
-END_TEST
 
-START_TEST(traffic_costs_one_look_an_interval_and_no_probe)
+TEST(traffic_costs_one_look_an_interval_and_no_probe)
 {
 	unsigned looks = 0;
 
@@ -197,9 +187,8 @@ START_TEST(traffic_costs_one_look_an_interval_and_no_probe)
 	}
 	ck_assert_uint_le(looks, 20);
 }
-END_TEST
 
-START_TEST(a_byte_whose_time_was_stored_late_does_not_hasten_the_next_probe)
+TEST(a_byte_whose_time_was_stored_late_does_not_hasten_the_next_probe)
 {
 	start(5000, 5);
 	expect(KEEPALIVE_PROBE, 5000);
@@ -207,9 +196,8 @@ START_TEST(a_byte_whose_time_was_stored_late_does_not_hasten_the_next_probe)
 	ck_assert_int_eq(check_at(6000), KEEPALIVE_WAIT);
 	expect(KEEPALIVE_PROBE, 10000);
 }
-END_TEST
 
-START_TEST(a_reader_that_is_blocked_on_the_guest_proves_nothing)
+TEST(a_reader_that_is_blocked_on_the_guest_proves_nothing)
 {
 	start(5000, 5);
 	seen.reader_waiting = false;
@@ -220,9 +208,8 @@ START_TEST(a_reader_that_is_blocked_on_the_guest_proves_nothing)
 	seen.reader_waiting = true;
 	expect(KEEPALIVE_DEAD, 95000);
 }
-END_TEST
 
-START_TEST(a_reader_that_comes_back_to_an_answer_forgives)
+TEST(a_reader_that_comes_back_to_an_answer_forgives)
 {
 	start(5000, 5);
 	seen.reader_waiting = false;
@@ -233,9 +220,8 @@ START_TEST(a_reader_that_comes_back_to_an_answer_forgives)
 	seen.last_byte_ms = 31000;
 	expect(KEEPALIVE_PROBE, 36000);
 }
-END_TEST
 
-START_TEST(a_reader_that_was_blocked_all_along_is_no_proof_of_no_answer)
+TEST(a_reader_that_was_blocked_all_along_is_no_proof_of_no_answer)
 {
 	start(1000, 1);
 	seen.answered_generation = 0;
@@ -245,9 +231,8 @@ START_TEST(a_reader_that_was_blocked_all_along_is_no_proof_of_no_answer)
 	seen.reader_waiting = true;
 	expect(KEEPALIVE_UNARMED, 3000);
 }
-END_TEST
 
-START_TEST(an_old_generation_cannot_condemn_a_new_one)
+TEST(an_old_generation_cannot_condemn_a_new_one)
 {
 	start(5000, 5);
 	for (int64_t t = 5000; t <= 25000; t += 5000)
@@ -258,18 +243,16 @@ START_TEST(an_old_generation_cannot_condemn_a_new_one)
 		expect(KEEPALIVE_PROBE, t);
 	ck_assert_uint_eq(ka.generation, GENERATION + 1);
 }
-END_TEST
 
-START_TEST(an_answer_on_an_old_generation_does_not_arm_a_new_one)
+TEST(an_answer_on_an_old_generation_does_not_arm_a_new_one)
 {
 	start(1000, 1);
 	keepalive_start(&ka, GENERATION + 1, 0);
 	expect(KEEPALIVE_PROBE, 1000);
 	expect(KEEPALIVE_UNARMED, 2000);
 }
-END_TEST
 
-START_TEST(a_byte_of_an_old_generation_does_not_count_for_a_new_one)
+TEST(a_byte_of_an_old_generation_does_not_count_for_a_new_one)
 {
 	start(5000, 5);
 	seen.last_byte_ms = 9000;
@@ -277,9 +260,8 @@ START_TEST(a_byte_of_an_old_generation_does_not_count_for_a_new_one)
 	expect(KEEPALIVE_PROBE, 15000);
 	ck_assert_int_eq(ka.quiet_since_ms, 10000);
 }
-END_TEST
 
-START_TEST(a_new_generation_is_told_again_that_its_peer_never_answers)
+TEST(a_new_generation_is_told_again_that_its_peer_never_answers)
 {
 	start(1000, 1);
 	for (uint64_t generation = 1; generation < 4; generation++) {
@@ -289,26 +271,23 @@ START_TEST(a_new_generation_is_told_again_that_its_peer_never_answers)
 		expect(KEEPALIVE_UNARMED, 2000);
 	}
 }
-END_TEST
 
-START_TEST(a_connection_that_ended_is_left_alone)
+TEST(a_connection_that_ended_is_left_alone)
 {
 	start(1000, 1);
 	keepalive_stop(&ka);
 	ck_assert_int_eq(keepalive_due(&ka), KEEPALIVE_NEVER);
 	ck_assert_int_eq(keepalive_check(&ka, 5000, &seen), KEEPALIVE_WAIT);
 }
-END_TEST
 
-START_TEST(nothing_is_watched_before_the_first_generation)
+TEST(nothing_is_watched_before_the_first_generation)
 {
 	keepalive_init(&ka, 1000, 1);
 	ck_assert_int_eq(keepalive_due(&ka), KEEPALIVE_NEVER);
 	ck_assert_int_eq(keepalive_check(&ka, 5000, &seen), KEEPALIVE_WAIT);
 }
-END_TEST
 
-START_TEST(a_sleep_of_100_s_gives_one_probe_and_no_death)
+TEST(a_sleep_of_100_s_gives_one_probe_and_no_death)
 {
 	start(5000, 5);
 	ck_assert_int_eq(check_at(103000), KEEPALIVE_PROBE);
@@ -318,9 +297,8 @@ START_TEST(a_sleep_of_100_s_gives_one_probe_and_no_death)
 		expect(KEEPALIVE_PROBE, t);
 	expect(KEEPALIVE_DEAD, 128000);
 }
-END_TEST
 
-START_TEST(the_count_goes_on_where_the_sleep_broke_it_off)
+TEST(the_count_goes_on_where_the_sleep_broke_it_off)
 {
 	start(5000, 5);
 	expect(KEEPALIVE_PROBE, 5000);
@@ -330,9 +308,8 @@ START_TEST(the_count_goes_on_where_the_sleep_broke_it_off)
 	expect(KEEPALIVE_PROBE, 122000);
 	expect(KEEPALIVE_DEAD, 127000);
 }
-END_TEST
 
-START_TEST(waking_from_a_long_sleep_probes_before_giving_up)
+TEST(waking_from_a_long_sleep_probes_before_giving_up)
 {
 	start(5000, 5);
 	for (int64_t t = 5000; t <= 25000; t += 5000)
@@ -340,17 +317,15 @@ START_TEST(waking_from_a_long_sleep_probes_before_giving_up)
 	ck_assert_int_eq(check_at(127000), KEEPALIVE_PROBE);
 	expect(KEEPALIVE_DEAD, 132000);
 }
-END_TEST
 
-START_TEST(a_host_that_dozes_off_again_and_again_never_gives_up)
+TEST(a_host_that_dozes_off_again_and_again_never_gives_up)
 {
 	start(1000, 1);
 	for (int64_t t = 60000; t < 6000000; t += 60000)
 		ck_assert_int_eq(check_at(t), KEEPALIVE_PROBE);
 }
-END_TEST
 
-START_TEST(a_probe_has_three_quarters_of_its_interval_to_be_answered)
+TEST(a_probe_has_three_quarters_of_its_interval_to_be_answered)
 {
 	start(1000, 1);
 	ck_assert_int_eq(check_at(1250), KEEPALIVE_PROBE);
@@ -359,9 +334,8 @@ START_TEST(a_probe_has_three_quarters_of_its_interval_to_be_answered)
 	ck_assert_int_eq(check_at(1251), KEEPALIVE_PROBE);
 	expect(KEEPALIVE_DEAD, 2251);
 }
-END_TEST
 
-START_TEST(an_interval_of_0_never_probes_and_never_dies)
+TEST(an_interval_of_0_never_probes_and_never_dies)
 {
 	start(0, 5);
 	ck_assert_int_eq(keepalive_due(&ka), KEEPALIVE_NEVER);
@@ -372,9 +346,8 @@ START_TEST(an_interval_of_0_never_probes_and_never_dies)
 	}
 	ck_assert_int_eq(keepalive_due(&ka), KEEPALIVE_NEVER);
 }
-END_TEST
 
-START_TEST(a_peer_that_never_answers_is_mentioned_once_and_asked_once_a_minute)
+TEST(a_peer_that_never_answers_is_mentioned_once_and_asked_once_a_minute)
 {
 	start(5000, 5);
 	seen.answered_generation = 0;
@@ -384,9 +357,8 @@ START_TEST(a_peer_that_never_answers_is_mentioned_once_and_asked_once_a_minute)
 	for (int64_t t = 25000 + MINUTE; t < 800000; t += MINUTE)
 		expect(KEEPALIVE_PROBE, t);
 }
-END_TEST
 
-START_TEST(other_hosts_bytes_do_not_bring_an_unarmed_peer_more_probes)
+TEST(other_hosts_bytes_do_not_bring_an_unarmed_peer_more_probes)
 {
 	unsigned probes = 0, told = 0;
 
@@ -405,9 +377,8 @@ START_TEST(other_hosts_bytes_do_not_bring_an_unarmed_peer_more_probes)
 	ck_assert_uint_le(probes, 60);
 	ck_assert_uint_ge(probes, 50);
 }
-END_TEST
 
-START_TEST(the_minute_is_kept_though_every_tick_is_a_little_late)
+TEST(the_minute_is_kept_though_every_tick_is_a_little_late)
 {
 	unsigned probes = 0;
 
@@ -417,9 +388,8 @@ START_TEST(the_minute_is_kept_though_every_tick_is_a_little_late)
 		probes += check_at(t + t % 7) == KEEPALIVE_PROBE;
 	ck_assert_uint_eq(probes, 5 + 59);
 }
-END_TEST
 
-START_TEST(an_interval_over_a_minute_keeps_its_own_pace_unarmed)
+TEST(an_interval_over_a_minute_keeps_its_own_pace_unarmed)
 {
 	start(300000, 1);
 	seen.answered_generation = 0;
@@ -427,9 +397,8 @@ START_TEST(an_interval_over_a_minute_keeps_its_own_pace_unarmed)
 	expect(KEEPALIVE_UNARMED, 600000);
 	expect(KEEPALIVE_PROBE, 900000);
 }
-END_TEST
 
-START_TEST(a_late_answer_arms_and_the_next_silence_is_found_in_time)
+TEST(a_late_answer_arms_and_the_next_silence_is_found_in_time)
 {
 	start(5000, 5);
 	seen.answered_generation = 0;
@@ -443,9 +412,8 @@ START_TEST(a_late_answer_arms_and_the_next_silence_is_found_in_time)
 		expect(KEEPALIVE_PROBE, t);
 	expect(KEEPALIVE_DEAD, 115002);
 }
-END_TEST
 
-START_TEST(a_probe_that_could_not_be_sent_is_not_counted)
+TEST(a_probe_that_could_not_be_sent_is_not_counted)
 {
 	start(5000, 5);
 	for (int64_t t = 5000; t <= 500000; t += 5000)
@@ -455,9 +423,8 @@ START_TEST(a_probe_that_could_not_be_sent_is_not_counted)
 		expect(KEEPALIVE_PROBE, t);
 	expect(KEEPALIVE_DEAD, 530000);
 }
-END_TEST
 
-START_TEST(a_probe_that_could_not_be_sent_proves_no_peer_silent)
+TEST(a_probe_that_could_not_be_sent_proves_no_peer_silent)
 {
 	start(5000, 5);
 	seen.answered_generation = 0;
@@ -465,9 +432,8 @@ START_TEST(a_probe_that_could_not_be_sent_proves_no_peer_silent)
 		ck_assert_int_eq(
 		    keepalive_check(&ka, t, &seen), KEEPALIVE_PROBE);
 }
-END_TEST
 
-START_TEST(new_settings_begin_with_a_whole_interval)
+TEST(new_settings_begin_with_a_whole_interval)
 {
 	start(5000, 5);
 	for (int64_t t = 5000; t <= 25000; t += 5000)
@@ -477,7 +443,6 @@ START_TEST(new_settings_begin_with_a_whole_interval)
 	expect(KEEPALIVE_PROBE, 27000);
 	expect(KEEPALIVE_DEAD, 28000);
 }
-END_TEST
 
 /* The same rules the slow way: looks every millisecond, divides the silence,
  * less what was slept through, by the interval. */
@@ -623,7 +588,8 @@ live(struct world *w, struct reference *r, int64_t end_ms)
 	}
 }
 
-START_TEST(whatever_happens_it_agrees_with_a_slow_reference)
+TEST(whatever_happens_it_agrees_with_a_slow_reference, .count = 48,
+    .seconds = 60)
 {
 	static const uint32_t intervals[] = { 100, 997, 5000, 70000 };
 	struct world w = {
@@ -641,127 +607,4 @@ START_TEST(whatever_happens_it_agrees_with_a_slow_reference)
 	w.one_sleep_in = _i % 3 ? interval_ms * 10 : 1000000000;
 	live(&w, &r, 100 * (int64_t)interval_ms + 10 * MINUTE);
 	ck_assert_uint_gt(w.probes, 0);
-}
-END_TEST
-
-static TCase *
-table(void)
-{
-	TCase *tc = tcase_create("table");
-
-	tcase_add_test(
-	    tc, five_and_five_probe_every_five_seconds_and_give_up_at_thirty);
-	tcase_add_test(tc, one_and_one_probe_at_one_second_and_give_up_at_two);
-	tcase_add_test(tc, nothing_is_due_a_millisecond_early);
-	tcase_add_test(tc, small_delays_of_every_tick_do_not_add_up);
-	tcase_add_test(tc, death_is_said_once);
-	tcase_add_test(tc, a_second_check_at_the_same_time_changes_nothing);
-	tcase_add_test(tc, an_interval_of_0_never_probes_and_never_dies);
-	tcase_add_test(tc, new_settings_begin_with_a_whole_interval);
-	return tc;
-}
-
-static TCase *
-signs_of_life(void)
-{
-	TCase *tc = tcase_create("signs of life");
-
-	tcase_add_test(tc, a_byte_at_the_last_millisecond_saves_the_connection);
-	tcase_add_test(tc, a_byte_at_the_moment_of_death_saves_the_connection);
-	tcase_add_test(tc, half_a_frame_is_a_sign_of_life);
-	tcase_add_test(
-	    tc, death_is_counted_from_the_last_byte_though_nobody_looked_then);
-	tcase_add_test(tc, traffic_costs_one_look_an_interval_and_no_probe);
-	tcase_add_test(tc,
-	    a_byte_whose_time_was_stored_late_does_not_hasten_the_next_probe);
-	tcase_add_test(
-	    tc, a_reader_that_is_blocked_on_the_guest_proves_nothing);
-	tcase_add_test(tc, a_reader_that_comes_back_to_an_answer_forgives);
-	tcase_add_test(
-	    tc, a_reader_that_was_blocked_all_along_is_no_proof_of_no_answer);
-	return tc;
-}
-
-static TCase *
-generations(void)
-{
-	TCase *tc = tcase_create("generations");
-
-	tcase_add_test(tc, an_old_generation_cannot_condemn_a_new_one);
-	tcase_add_test(
-	    tc, an_answer_on_an_old_generation_does_not_arm_a_new_one);
-	tcase_add_test(
-	    tc, a_byte_of_an_old_generation_does_not_count_for_a_new_one);
-	tcase_add_test(
-	    tc, a_new_generation_is_told_again_that_its_peer_never_answers);
-	tcase_add_test(tc, a_connection_that_ended_is_left_alone);
-	tcase_add_test(tc, nothing_is_watched_before_the_first_generation);
-	return tc;
-}
-
-static TCase *
-sleeps(void)
-{
-	TCase *tc = tcase_create("sleeps");
-
-	tcase_add_test(tc, a_sleep_of_100_s_gives_one_probe_and_no_death);
-	tcase_add_test(tc, the_count_goes_on_where_the_sleep_broke_it_off);
-	tcase_add_test(tc, waking_from_a_long_sleep_probes_before_giving_up);
-	tcase_add_test(
-	    tc, a_host_that_dozes_off_again_and_again_never_gives_up);
-	tcase_add_test(
-	    tc, a_probe_has_three_quarters_of_its_interval_to_be_answered);
-	return tc;
-}
-
-static TCase *
-unarmed(void)
-{
-	TCase *tc = tcase_create("unarmed and unsent");
-
-	tcase_add_test(tc,
-	    a_peer_that_never_answers_is_mentioned_once_and_asked_once_a_minute);
-	tcase_add_test(
-	    tc, other_hosts_bytes_do_not_bring_an_unarmed_peer_more_probes);
-	tcase_add_test(
-	    tc, the_minute_is_kept_though_every_tick_is_a_little_late);
-	tcase_add_test(
-	    tc, an_interval_over_a_minute_keeps_its_own_pace_unarmed);
-	tcase_add_test(
-	    tc, a_late_answer_arms_and_the_next_silence_is_found_in_time);
-	tcase_add_test(tc, a_probe_that_could_not_be_sent_is_not_counted);
-	tcase_add_test(
-	    tc, a_probe_that_could_not_be_sent_proves_no_peer_silent);
-	return tc;
-}
-
-static TCase *
-property(void)
-{
-	TCase *tc = tcase_create("property");
-
-	tcase_set_timeout(tc, 60);
-	tcase_add_loop_test(
-	    tc, whatever_happens_it_agrees_with_a_slow_reference, 0, 48);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("keepalive");
-	SRunner *runner;
-	int failed;
-
-	suite_add_tcase(suite, table());
-	suite_add_tcase(suite, signs_of_life());
-	suite_add_tcase(suite, generations());
-	suite_add_tcase(suite, sleeps());
-	suite_add_tcase(suite, unarmed());
-	suite_add_tcase(suite, property());
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
 }

@@ -1,7 +1,7 @@
 /* Who is who, from frames as guests, routers and DHCP servers send them. */
 #include "keepalive/learn.h"
 
-#include <check.h>
+#include "tests/support/suite.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,7 +141,9 @@ guest_is_known(void)
 	ck_assert(l.guest_known);
 }
 
-START_TEST(the_guests_mac_is_the_source_of_its_frames)
+FIXTURE(nothing_is_known, NULL)
+
+TEST(the_guests_mac_is_the_source_of_its_frames)
 {
 	ck_assert(learn_wants(&l));
 	ethernet(everybody, guest, 0x86dd);
@@ -150,9 +152,8 @@ START_TEST(the_guests_mac_is_the_source_of_its_frames)
 	ck_assert_mem_eq(l.guest, guest, 6);
 	ck_assert(!learn_from_guest(&l, frame, 14));
 }
-END_TEST
 
-START_TEST(a_source_no_host_can_have_is_not_the_guest)
+TEST(a_source_no_host_can_have_is_not_the_guest)
 {
 	ethernet(guest, everybody, 0x0800);
 	ck_assert(!learn_from_guest(&l, frame, 60));
@@ -160,9 +161,8 @@ START_TEST(a_source_no_host_can_have_is_not_the_guest)
 	ck_assert(!learn_from_guest(&l, frame, 60));
 	ck_assert(!l.guest_known);
 }
-END_TEST
 
-START_TEST(the_first_of_several_guest_macs_stays)
+TEST(the_first_of_several_guest_macs_stays)
 {
 	ethernet(everybody, guest, 0x86dd);
 	learn_from_guest(&l, frame, 60);
@@ -170,9 +170,8 @@ START_TEST(the_first_of_several_guest_macs_stays)
 	ck_assert(!learn_from_guest(&l, frame, 60));
 	ck_assert_mem_eq(l.guest, guest, 6);
 }
-END_TEST
 
-START_TEST(a_restarted_guest_is_learned_anew)
+TEST(a_restarted_guest_is_learned_anew)
 {
 	ethernet(everybody, guest, 0x86dd);
 	learn_from_guest(&l, frame, 60);
@@ -182,9 +181,10 @@ START_TEST(a_restarted_guest_is_learned_anew)
 	ck_assert(learn_from_guest(&l, frame, 60));
 	ck_assert_mem_eq(l.guest, other, 6);
 }
-END_TEST
 
-START_TEST(a_lease_names_the_gateway)
+FIXTURE(guest_is_known, NULL)
+
+TEST(a_lease_names_the_gateway)
 {
 	ck_assert(acknowledged(guest, ack, sizeof(ack)));
 	ck_assert(l.gateway_known);
@@ -193,9 +193,8 @@ START_TEST(a_lease_names_the_gateway)
 	ck_assert(learn_wants(&l));
 	ck_assert(!acknowledged(guest, ack, sizeof(ack)));
 }
-END_TEST
 
-START_TEST(a_later_lease_changes_the_gateway)
+TEST(a_later_lease_changes_the_gateway)
 {
 	static const uint8_t later[] = { 53, 1, 5, 3, 4, 192, 168, 105, 2,
 		255 };
@@ -208,16 +207,14 @@ START_TEST(a_later_lease_changes_the_gateway)
 	ck_assert(!l.gateway_mac_known);
 	ck_assert(learn_wants(&l));
 }
-END_TEST
 
-START_TEST(another_clients_lease_is_none_of_ours)
+TEST(another_clients_lease_is_none_of_ours)
 {
 	ck_assert(!acknowledged(other, ack, sizeof(ack)));
 	ck_assert(!l.gateway_known);
 }
-END_TEST
 
-START_TEST(an_offer_or_a_refusal_is_no_lease)
+TEST(an_offer_or_a_refusal_is_no_lease)
 {
 	uint8_t options[sizeof(ack)];
 
@@ -229,9 +226,8 @@ START_TEST(an_offer_or_a_refusal_is_no_lease)
 			    !acknowledged(guest, options, sizeof(options)));
 	}
 }
-END_TEST
 
-START_TEST(a_lease_without_a_router_or_with_an_absurd_one_teaches_nothing)
+TEST(a_lease_without_a_router_or_with_an_absurd_one_teaches_nothing)
 {
 	static const uint8_t none[] = { 53, 1, 5, 255, 3, 4, 192, 168, 105, 1 };
 	static const uint8_t zero[] = { 53, 1, 5, 3, 4, 0, 0, 0, 0, 255 };
@@ -246,18 +242,16 @@ START_TEST(a_lease_without_a_router_or_with_an_absurd_one_teaches_nothing)
 	ck_assert(!acknowledged(guest, empty, sizeof(empty)));
 	ck_assert(!l.gateway_known);
 }
-END_TEST
 
-START_TEST(a_cut_lease_teaches_nothing)
+TEST(a_cut_lease_teaches_nothing)
 {
 	size_t whole = dhcp(guest, ack, sizeof(ack));
 
 	for (size_t length = 0; length < whole; length++)
 		ck_assert(!learn_exactly(learn_from_network, length));
 }
-END_TEST
 
-START_TEST(a_lease_whose_lengths_contradict_each_other_teaches_nothing)
+TEST(a_lease_whose_lengths_contradict_each_other_teaches_nothing)
 {
 	static const struct {
 		size_t at;
@@ -274,9 +268,8 @@ START_TEST(a_lease_whose_lengths_contradict_each_other_teaches_nothing)
 		ck_assert(!learn_exactly(learn_from_network, length));
 	}
 }
-END_TEST
 
-START_TEST(an_ip_header_that_is_too_short_teaches_nothing)
+TEST(an_ip_header_that_is_too_short_teaches_nothing)
 {
 	size_t length = dhcp(guest, ack, sizeof(ack));
 
@@ -284,9 +277,10 @@ START_TEST(an_ip_header_that_is_too_short_teaches_nothing)
 	memmove(frame + 30, frame + 34, length - 34);
 	ck_assert(!learn_exactly(learn_from_network, length));
 }
-END_TEST
 
-START_TEST(a_runt_from_the_guest_teaches_nothing)
+FIXTURE(nothing_is_known, NULL)
+
+TEST(a_runt_from_the_guest_teaches_nothing)
 {
 	nothing_is_known();
 	ethernet(router, guest, 0x0800);
@@ -299,9 +293,10 @@ START_TEST(a_runt_from_the_guest_teaches_nothing)
 		learn_exactly(learn_from_guest, length);
 	ck_assert(!l.gateway_known);
 }
-END_TEST
 
-START_TEST(an_option_that_claims_more_than_there_is_ends_the_list)
+FIXTURE(guest_is_known, NULL)
+
+TEST(an_option_that_claims_more_than_there_is_ends_the_list)
 {
 	static const uint8_t greedy[] = { 53, 1, 5, 12, 200, 3, 4, 192, 168,
 		105, 1, 255 };
@@ -312,9 +307,8 @@ START_TEST(an_option_that_claims_more_than_there_is_ends_the_list)
 	ck_assert(!acknowledged(guest, last, sizeof(last)));
 	ck_assert(!acknowledged(guest, code_only, sizeof(code_only)));
 }
-END_TEST
 
-START_TEST(a_fragment_or_another_port_is_no_lease)
+TEST(a_fragment_or_another_port_is_no_lease)
 {
 	static const struct {
 		size_t at;
@@ -330,9 +324,8 @@ START_TEST(a_fragment_or_another_port_is_no_lease)
 		ck_assert(!learn_from_network(&l, frame, length));
 	}
 }
-END_TEST
 
-START_TEST(a_lease_in_a_frame_with_padding_is_read)
+TEST(a_lease_in_a_frame_with_padding_is_read)
 {
 	size_t length = dhcp(guest, ack, sizeof(ack));
 
@@ -340,18 +333,16 @@ START_TEST(a_lease_in_a_frame_with_padding_is_read)
 	ck_assert(learn_from_network(&l, frame, length + 20));
 	ck_assert_mem_eq(l.gateway, gateway, 4);
 }
-END_TEST
 
-START_TEST(asking_for_a_neighbour_does_not_make_it_the_gateway)
+TEST(asking_for_a_neighbour_does_not_make_it_the_gateway)
 {
 	guest_asks_for(server_ip);
 	answered_to(guest, server_ip, server);
 	guest_sends(server, server_ip);
 	ck_assert(!l.gateway_known);
 }
-END_TEST
 
-START_TEST(a_neighbour_the_guest_sends_through_is_the_gateway)
+TEST(a_neighbour_the_guest_sends_through_is_the_gateway)
 {
 	guest_asks_for(server_ip);
 	answered_to(guest, server_ip, server);
@@ -364,11 +355,10 @@ START_TEST(a_neighbour_the_guest_sends_through_is_the_gateway)
 	ck_assert_mem_eq(l.gateway_mac, router, 6);
 	ck_assert(!learn_wants(&l));
 }
-END_TEST
 
 /* As when the forwarder was restarted under a running guest, which then only
  * asks whether the neighbours it knows are still there. */
-START_TEST(a_question_to_one_mac_tells_what_the_guest_believes)
+TEST(a_question_to_one_mac_tells_what_the_guest_believes)
 {
 	arp(router, (struct arp){ 1, guest, guest_ip, nobody, gateway });
 	learn_from_guest(&l, frame, 60);
@@ -376,18 +366,16 @@ START_TEST(a_question_to_one_mac_tells_what_the_guest_believes)
 	ck_assert_mem_eq(l.gateway, gateway, 4);
 	ck_assert_mem_eq(l.gateway_mac, router, 6);
 }
-END_TEST
 
-START_TEST(the_guests_answer_tells_who_asked)
+TEST(the_guests_answer_tells_who_asked)
 {
 	arp(router, (struct arp){ 2, guest, guest_ip, router, gateway });
 	learn_from_guest(&l, frame, 60);
 	ck_assert(guest_sends(router, far_away));
 	ck_assert_mem_eq(l.gateway, gateway, 4);
 }
-END_TEST
 
-START_TEST(two_addresses_of_one_neighbour_do_not_make_it_a_gateway)
+TEST(two_addresses_of_one_neighbour_do_not_make_it_a_gateway)
 {
 	answered_to(guest, server_ip, server);
 	answered_to(guest, second, server);
@@ -395,26 +383,23 @@ START_TEST(two_addresses_of_one_neighbour_do_not_make_it_a_gateway)
 	guest_sends(server, server_ip);
 	ck_assert(!l.gateway_known);
 }
-END_TEST
 
-START_TEST(broadcasts_do_not_go_through_anybody)
+TEST(broadcasts_do_not_go_through_anybody)
 {
 	answered_to(guest, gateway, router);
 	guest_sends(everybody, far_away);
 	guest_sends(router, everybody);
 	ck_assert(!l.gateway_known);
 }
-END_TEST
 
-START_TEST(answers_to_others_are_not_the_guests_neighbours)
+TEST(answers_to_others_are_not_the_guests_neighbours)
 {
 	answered_to(other, gateway, router);
 	guest_sends(router, far_away);
 	ck_assert(!l.gateway_known);
 }
-END_TEST
 
-START_TEST(many_neighbours_do_not_crowd_out_the_gateway_for_good)
+TEST(many_neighbours_do_not_crowd_out_the_gateway_for_good)
 {
 	for (uint8_t host = 10; host < 200; host++) {
 		uint8_t ip[4] = { 192, 168, 105, host };
@@ -427,18 +412,16 @@ START_TEST(many_neighbours_do_not_crowd_out_the_gateway_for_good)
 	answered_to(guest, gateway, router);
 	ck_assert(guest_sends(router, far_away));
 }
-END_TEST
 
-START_TEST(a_lease_outranks_what_the_guest_sends_through)
+TEST(a_lease_outranks_what_the_guest_sends_through)
 {
 	acknowledged(guest, ack, sizeof(ack));
 	answered_to(guest, second, server);
 	ck_assert(!guest_sends(server, far_away));
 	ck_assert_mem_eq(l.gateway, gateway, 4);
 }
-END_TEST
 
-START_TEST(a_configured_gateway_stays)
+TEST(a_configured_gateway_stays)
 {
 	learn_init(&l, second);
 	guest_asks_for(guest_ip);
@@ -451,9 +434,8 @@ START_TEST(a_configured_gateway_stays)
 	ck_assert(answered_to(guest, second, server));
 	ck_assert_mem_eq(l.gateway_mac, server, 6);
 }
-END_TEST
 
-START_TEST(a_gateway_that_changes_its_mac_is_followed)
+TEST(a_gateway_that_changes_its_mac_is_followed)
 {
 	learn_init(&l, gateway);
 	guest_asks_for(guest_ip);
@@ -463,9 +445,8 @@ START_TEST(a_gateway_that_changes_its_mac_is_followed)
 	ck_assert(learn_from_network(&l, frame, 60));
 	ck_assert_mem_eq(l.gateway_mac, server, 6);
 }
-END_TEST
 
-START_TEST(a_guest_that_is_behind_does_not_take_the_new_mac_back)
+TEST(a_guest_that_is_behind_does_not_take_the_new_mac_back)
 {
 	learn_init(&l, gateway);
 	answered_to(guest, gateway, server);
@@ -473,18 +454,16 @@ START_TEST(a_guest_that_is_behind_does_not_take_the_new_mac_back)
 	learn_from_guest(&l, frame, 60);
 	ck_assert_mem_eq(l.gateway_mac, server, 6);
 }
-END_TEST
 
-START_TEST(a_gateway_mac_no_host_can_have_is_ignored)
+TEST(a_gateway_mac_no_host_can_have_is_ignored)
 {
 	learn_init(&l, gateway);
 	ck_assert(!answered_to(guest, gateway, everybody));
 	ck_assert(!answered_to(guest, gateway, nobody));
 	ck_assert(!l.gateway_mac_known);
 }
-END_TEST
 
-START_TEST(the_answer_to_our_probe_teaches_the_gateways_mac)
+TEST(the_answer_to_our_probe_teaches_the_gateways_mac)
 {
 	static const uint8_t unspecified[4];
 
@@ -494,9 +473,8 @@ START_TEST(the_answer_to_our_probe_teaches_the_gateways_mac)
 	ck_assert(learn_from_network(&l, frame, 42));
 	ck_assert_mem_eq(learn_gateway_mac(&l), router, 6);
 }
-END_TEST
 
-START_TEST(a_gateway_in_doubt_is_asked_for_by_broadcast_until_it_answers)
+TEST(a_gateway_in_doubt_is_asked_for_by_broadcast_until_it_answers)
 {
 	learn_init(&l, gateway);
 	guest_asks_for(guest_ip);
@@ -509,9 +487,8 @@ START_TEST(a_gateway_in_doubt_is_asked_for_by_broadcast_until_it_answers)
 	ck_assert_ptr_nonnull(learn_gateway_mac(&l));
 	ck_assert(!learn_wants(&l));
 }
-END_TEST
 
-START_TEST(a_doubted_gateway_gives_way_to_the_one_the_guest_uses)
+TEST(a_doubted_gateway_gives_way_to_the_one_the_guest_uses)
 {
 	acknowledged(guest, ack, sizeof(ack));
 	answered_to(guest, second, server);
@@ -519,9 +496,8 @@ START_TEST(a_doubted_gateway_gives_way_to_the_one_the_guest_uses)
 	ck_assert(guest_sends(server, far_away));
 	ck_assert_mem_eq(l.gateway, second, 4);
 }
-END_TEST
 
-START_TEST(vlan_tagged_arp_teaches_no_gateway)
+TEST(vlan_tagged_arp_teaches_no_gateway)
 {
 	learn_init(&l, gateway);
 	arp(guest, (struct arp){ 2, router, gateway, guest, guest_ip });
@@ -531,9 +507,8 @@ START_TEST(vlan_tagged_arp_teaches_no_gateway)
 	ck_assert(!learn_from_network(&l, frame, 64));
 	ck_assert(!learn_is_possible(frame, 64));
 }
-END_TEST
 
-START_TEST(the_quick_look_lets_teachers_pass_and_little_else)
+TEST(the_quick_look_lets_teachers_pass_and_little_else)
 {
 	size_t length = dhcp(guest, ack, sizeof(ack));
 
@@ -546,101 +521,4 @@ START_TEST(the_quick_look_lets_teachers_pass_and_little_else)
 	frame[13] = 0xdd;
 	frame[12] = 0x86;
 	ck_assert(!learn_is_possible(frame, 60));
-}
-END_TEST
-
-static TCase *
-the_guest(void)
-{
-	TCase *tc = tcase_create("guest");
-
-	tcase_add_checked_fixture(tc, nothing_is_known, NULL);
-	tcase_add_test(tc, the_guests_mac_is_the_source_of_its_frames);
-	tcase_add_test(tc, a_source_no_host_can_have_is_not_the_guest);
-	tcase_add_test(tc, a_runt_from_the_guest_teaches_nothing);
-	tcase_add_test(tc, the_first_of_several_guest_macs_stays);
-	tcase_add_test(tc, a_restarted_guest_is_learned_anew);
-	return tc;
-}
-
-static TCase *
-leases(void)
-{
-	TCase *tc = tcase_create("leases");
-
-	tcase_add_checked_fixture(tc, guest_is_known, NULL);
-	tcase_add_test(tc, a_lease_names_the_gateway);
-	tcase_add_test(tc, a_later_lease_changes_the_gateway);
-	tcase_add_test(tc, another_clients_lease_is_none_of_ours);
-	tcase_add_test(tc, an_offer_or_a_refusal_is_no_lease);
-	tcase_add_test(
-	    tc, a_lease_without_a_router_or_with_an_absurd_one_teaches_nothing);
-	tcase_add_test(tc, a_cut_lease_teaches_nothing);
-	tcase_add_test(
-	    tc, a_lease_whose_lengths_contradict_each_other_teaches_nothing);
-	tcase_add_test(tc, an_ip_header_that_is_too_short_teaches_nothing);
-	tcase_add_test(
-	    tc, an_option_that_claims_more_than_there_is_ends_the_list);
-	tcase_add_test(tc, a_fragment_or_another_port_is_no_lease);
-	tcase_add_test(tc, a_lease_in_a_frame_with_padding_is_read);
-	return tc;
-}
-
-static TCase *
-neighbours(void)
-{
-	TCase *tc = tcase_create("neighbours");
-
-	tcase_add_checked_fixture(tc, guest_is_known, NULL);
-	tcase_add_test(tc, asking_for_a_neighbour_does_not_make_it_the_gateway);
-	tcase_add_test(tc, a_neighbour_the_guest_sends_through_is_the_gateway);
-	tcase_add_test(tc, a_question_to_one_mac_tells_what_the_guest_believes);
-	tcase_add_test(tc, the_guests_answer_tells_who_asked);
-	tcase_add_test(
-	    tc, two_addresses_of_one_neighbour_do_not_make_it_a_gateway);
-	tcase_add_test(tc, broadcasts_do_not_go_through_anybody);
-	tcase_add_test(tc, answers_to_others_are_not_the_guests_neighbours);
-	tcase_add_test(
-	    tc, many_neighbours_do_not_crowd_out_the_gateway_for_good);
-	tcase_add_test(tc, a_lease_outranks_what_the_guest_sends_through);
-	return tc;
-}
-
-static TCase *
-changes(void)
-{
-	TCase *tc = tcase_create("changes");
-
-	tcase_add_checked_fixture(tc, guest_is_known, NULL);
-	tcase_add_test(tc, a_configured_gateway_stays);
-	tcase_add_test(tc, a_gateway_that_changes_its_mac_is_followed);
-	tcase_add_test(
-	    tc, a_guest_that_is_behind_does_not_take_the_new_mac_back);
-	tcase_add_test(tc, a_gateway_mac_no_host_can_have_is_ignored);
-	tcase_add_test(tc, the_answer_to_our_probe_teaches_the_gateways_mac);
-	tcase_add_test(
-	    tc, a_gateway_in_doubt_is_asked_for_by_broadcast_until_it_answers);
-	tcase_add_test(
-	    tc, a_doubted_gateway_gives_way_to_the_one_the_guest_uses);
-	tcase_add_test(tc, vlan_tagged_arp_teaches_no_gateway);
-	tcase_add_test(tc, the_quick_look_lets_teachers_pass_and_little_else);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("learn");
-	SRunner *runner;
-	int failed;
-
-	suite_add_tcase(suite, the_guest());
-	suite_add_tcase(suite, leases());
-	suite_add_tcase(suite, neighbours());
-	suite_add_tcase(suite, changes());
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
 }

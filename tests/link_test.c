@@ -1,4 +1,3 @@
-/* LINK_ROUNDS=1000 repeats each test that often. */
 #include "reconnect/link.h"
 
 #include <check.h>
@@ -139,7 +138,9 @@ rings(void)
 	return poll(&bell, 1, 0) == 1;
 }
 
-START_TEST(it_starts_down_in_its_first_outage)
+FIXTURE(set_up, tear_down)
+
+TEST(it_starts_down_in_its_first_outage)
 {
 	struct link_view view = look();
 
@@ -148,9 +149,8 @@ START_TEST(it_starts_down_in_its_first_outage)
 	ck_assert_uint_eq(view.outages, 0);
 	ck_assert_int_eq(ask(0), LINK_WAITED);
 }
-END_TEST
 
-START_TEST(a_loan_is_the_present_generation)
+TEST(a_loan_is_the_present_generation)
 {
 	int peer = install();
 	struct loan loan = borrow();
@@ -162,9 +162,8 @@ START_TEST(a_loan_is_the_present_generation)
 	ck_assert_int_eq(loan.fd, -1);
 	close(peer);
 }
-END_TEST
 
-START_TEST(the_first_failure_is_the_one_that_is_told)
+TEST(the_first_failure_is_the_one_that_is_told)
 {
 	int peer = install_proven();
 	struct link_view view;
@@ -179,9 +178,8 @@ START_TEST(the_first_failure_is_the_one_that_is_told)
 	ck_assert_str_eq(view.last_error, "first");
 	close(peer);
 }
-END_TEST
 
-START_TEST(a_late_report_about_an_older_generation_does_nothing)
+TEST(a_late_report_about_an_older_generation_does_nothing)
 {
 	int old = install_proven(), peer;
 
@@ -198,7 +196,6 @@ START_TEST(a_late_report_about_an_older_generation_does_nothing)
 	close(old);
 	close(peer);
 }
-END_TEST
 
 /* Two that report one generation at the same moment. */
 struct reporter {
@@ -218,7 +215,7 @@ report(void *argument)
 	return NULL;
 }
 
-START_TEST(both_sides_report_is_one_outage)
+TEST(both_sides_report_is_one_outage)
 {
 	pthread_barrier_t together;
 	struct reporter reader = { &together, "end of file" };
@@ -239,7 +236,6 @@ START_TEST(both_sides_report_is_one_outage)
 	pthread_barrier_destroy(&together);
 	close(peer);
 }
-END_TEST
 
 /* A thread with a loan, blocked in a system call; woken, it reports. */
 struct borrower {
@@ -281,7 +277,7 @@ await_beginning(struct borrower *borrower)
 		sched_yield();
 }
 
-START_TEST(a_failure_wakes_a_blocked_reader)
+TEST(a_failure_wakes_a_blocked_reader)
 {
 	int peer = install();
 	struct borrower borrower = { .loan = borrow(), .result = -1 };
@@ -293,9 +289,8 @@ START_TEST(a_failure_wakes_a_blocked_reader)
 	ck_assert_int_eq(borrower.result, 0);
 	close(peer);
 }
-END_TEST
 
-START_TEST(a_failure_wakes_a_blocked_writer)
+TEST(a_failure_wakes_a_blocked_writer)
 {
 	int peer = install();
 	struct borrower borrower = { .loan = borrow() };
@@ -308,9 +303,8 @@ START_TEST(a_failure_wakes_a_blocked_writer)
 	ck_assert_int_eq(borrower.result, -1);
 	close(peer);
 }
-END_TEST
 
-START_TEST(a_stop_wakes_whoever_is_blocked_on_the_descriptor)
+TEST(a_stop_wakes_whoever_is_blocked_on_the_descriptor)
 {
 	int peer = install();
 	struct borrower reading = { .loan = borrow(), .result = -1 };
@@ -328,9 +322,8 @@ START_TEST(a_stop_wakes_whoever_is_blocked_on_the_descriptor)
 	ck_assert_int_eq(writing.result, -1);
 	close(peer);
 }
-END_TEST
 
-START_TEST(the_last_loan_that_comes_home_closes)
+TEST(the_last_loan_that_comes_home_closes)
 {
 	int peer = install();
 	struct loan first = borrow(), second = borrow();
@@ -347,9 +340,8 @@ START_TEST(the_last_loan_that_comes_home_closes)
 	ck_assert(!is_open(fd));
 	close(peer);
 }
-END_TEST
 
-START_TEST(without_a_loan_the_failure_closes)
+TEST(without_a_loan_the_failure_closes)
 {
 	int peer = install();
 	struct loan loan = borrow();
@@ -360,9 +352,8 @@ START_TEST(without_a_loan_the_failure_closes)
 	ck_assert(!is_open(fd));
 	close(peer);
 }
-END_TEST
 
-START_TEST(a_number_is_not_reused_while_its_loan_is_out)
+TEST(a_number_is_not_reused_while_its_loan_is_out)
 {
 	int peer = install(), strangers[2];
 	struct loan loan = borrow();
@@ -387,7 +378,6 @@ START_TEST(a_number_is_not_reused_while_its_loan_is_out)
 	close(strangers[1]);
 	close(peer);
 }
-END_TEST
 
 static void
 expect_unread(uint64_t generation, const char *bytes)
@@ -403,7 +393,7 @@ expect_unread(uint64_t generation, const char *bytes)
 }
 
 /* One that wrote and closed at once, one that only closed, one that lives. */
-START_TEST(the_reader_gets_every_generation_in_order_and_what_came_on_it)
+TEST(the_reader_gets_every_generation_in_order_and_what_came_on_it)
 {
 	static const char *const said[] = { "first", "", "third" };
 
@@ -420,9 +410,8 @@ START_TEST(the_reader_gets_every_generation_in_order_and_what_came_on_it)
 		expect_unread(i + 1, said[i]);
 	link_fail(&shared, 3, "peer closed");
 }
-END_TEST
 
-START_TEST(a_byte_that_nobody_has_read_yet_is_proof_of_life)
+TEST(a_byte_that_nobody_has_read_yet_is_proof_of_life)
 {
 	int peer = install();
 
@@ -431,11 +420,10 @@ START_TEST(a_byte_that_nobody_has_read_yet_is_proof_of_life)
 	ck_assert(look().loss.proven);
 	close(peer);
 }
-END_TEST
 
 /* They wait for the reader with their descriptors; there is no room without
  * end, and no memory is taken for one more. */
-START_TEST(too_many_unread_generations_refuse_the_next_one)
+TEST(too_many_unread_generations_refuse_the_next_one)
 {
 	int ends[2];
 	struct loan loan;
@@ -454,9 +442,8 @@ START_TEST(too_many_unread_generations_refuse_the_next_one)
 	close(ends[1]);
 	close(install_unread());
 }
-END_TEST
 
-START_TEST(an_old_loan_does_not_delay_the_next_generation)
+TEST(an_old_loan_does_not_delay_the_next_generation)
 {
 	int old_peer = install(), peer;
 	struct loan old = borrow(), loan;
@@ -474,7 +461,6 @@ START_TEST(an_old_loan_does_not_delay_the_next_generation)
 	close(old_peer);
 	close(peer);
 }
-END_TEST
 
 static void *
 wait_forever(void *argument)
@@ -495,7 +481,7 @@ wait_while_held(void *argument)
 	return NULL;
 }
 
-START_TEST(a_new_generation_wakes_every_waiter)
+TEST(a_new_generation_wakes_every_waiter)
 {
 	enum link_answer answers[4];
 	pthread_t waiters[4];
@@ -510,11 +496,10 @@ START_TEST(a_new_generation_wakes_every_waiter)
 	}
 	close(peer);
 }
-END_TEST
 
 /* Whether it waits already or is only about to: each round is another one of
  * these orders. */
-START_TEST(another_hold_reaches_whoever_waits)
+TEST(another_hold_reaches_whoever_waits)
 {
 	for (int round = 0; round < 200; round++) {
 		enum link_answer answer;
@@ -529,7 +514,6 @@ START_TEST(another_hold_reaches_whoever_waits)
 		link_set_hold(&shared, LINK_HOLD_FOREVER);
 	}
 }
-END_TEST
 
 static void *
 wait_an_hour(void *argument)
@@ -550,7 +534,7 @@ wait_for_the_next(void *argument)
 	return NULL;
 }
 
-START_TEST(a_stop_wakes_every_waiter_now_and_from_now_on)
+TEST(a_stop_wakes_every_waiter_now_and_from_now_on)
 {
 	void *(*const kinds[])(
 	    void *) = { wait_forever, wait_an_hour, wait_for_the_next };
@@ -571,9 +555,8 @@ START_TEST(a_stop_wakes_every_waiter_now_and_from_now_on)
 	ck_assert_int_eq(look().state, LINK_STOPPED);
 	ck_assert(rings());
 }
-END_TEST
 
-START_TEST(a_connection_made_after_the_stop_is_closed)
+TEST(a_connection_made_after_the_stop_is_closed)
 {
 	int ends[2];
 	char byte;
@@ -586,9 +569,8 @@ START_TEST(a_connection_made_after_the_stop_is_closed)
 	ck_assert_uint_eq(look().generation, 0);
 	close(ends[1]);
 }
-END_TEST
 
-START_TEST(a_stop_closes_what_was_never_read)
+TEST(a_stop_closes_what_was_never_read)
 {
 	close(install_unread());
 	link_fail(&shared, 1, "peer closed");
@@ -596,9 +578,8 @@ START_TEST(a_stop_closes_what_was_never_read)
 	link_stop(&shared);
 	ck_assert_uint_eq(open_descriptors(), descriptors_before + 2);
 }
-END_TEST
 
-START_TEST(nothing_happens_after_the_stop)
+TEST(nothing_happens_after_the_stop)
 {
 	int peer = install_proven();
 
@@ -609,7 +590,6 @@ START_TEST(nothing_happens_after_the_stop)
 	ck_assert_uint_eq(look().outages, 0);
 	close(peer);
 }
-END_TEST
 
 /* As if an hour had gone by since whatever it remembers. */
 static void
@@ -622,7 +602,7 @@ let_an_hour_pass(void)
 	mutex_unlock(&shared.lock);
 }
 
-START_TEST(patience_ends_when_the_outage_is_that_old)
+TEST(patience_ends_when_the_outage_is_that_old)
 {
 	int64_t asked_ms = clock_now_ms();
 
@@ -632,19 +612,17 @@ START_TEST(patience_ends_when_the_outage_is_that_old)
 	ck_assert_int_eq(ask(20), LINK_WAITED);
 	ck_assert_int_ge(clock_now_ms(), asked_ms + 20);
 }
-END_TEST
 
 /* Counted from the question, the answer would come in an hour. */
-START_TEST(patience_counts_from_the_start_of_the_outage)
+TEST(patience_counts_from_the_start_of_the_outage)
 {
 	let_an_hour_pass();
 	ck_assert_int_eq(ask(HOUR_MS), LINK_WAITED);
 	ck_assert_int_eq(ask(HOUR_MS), LINK_WAITED);
 	ck_assert_int_eq(ask(0), LINK_WAITED);
 }
-END_TEST
 
-START_TEST(patience_starts_anew_with_a_new_outage)
+TEST(patience_starts_anew_with_a_new_outage)
 {
 	int peer;
 	int64_t lost_ms;
@@ -657,9 +635,8 @@ START_TEST(patience_starts_anew_with_a_new_outage)
 	ck_assert_int_ge(clock_now_ms(), lost_ms + 20);
 	close(peer);
 }
-END_TEST
 
-START_TEST(a_flap_keeps_the_outages_start)
+TEST(a_flap_keeps_the_outages_start)
 {
 	let_an_hour_pass();
 	for (uint64_t generation = 1; generation <= 3; generation++) {
@@ -674,11 +651,10 @@ START_TEST(a_flap_keeps_the_outages_start)
 	ck_assert_int_eq(ask(HOUR_MS), LINK_WAITED);
 	ck_assert_uint_eq(look().outages, 0);
 }
-END_TEST
 
 /* At once, not only when the new connection has proven anything; the wait at
  * start was none, and one that never lived makes it longer. */
-START_TEST(the_last_outage_is_told_as_soon_as_the_link_is_up)
+TEST(the_last_outage_is_told_as_soon_as_the_link_is_up)
 {
 	int first, second, third;
 
@@ -700,9 +676,8 @@ START_TEST(the_last_outage_is_told_as_soon_as_the_link_is_up)
 	close(second);
 	close(third);
 }
-END_TEST
 
-START_TEST(the_last_outage_stays_told_in_the_next_one)
+TEST(the_last_outage_stays_told_in_the_next_one)
 {
 	int first = install_proven(), second;
 
@@ -714,9 +689,8 @@ START_TEST(the_last_outage_stays_told_in_the_next_one)
 	close(first);
 	close(second);
 }
-END_TEST
 
-START_TEST(a_byte_is_proof_of_life)
+TEST(a_byte_is_proof_of_life)
 {
 	int peer = install();
 
@@ -731,9 +705,8 @@ START_TEST(a_byte_is_proof_of_life)
 	ck_assert_uint_eq(look().outages, 1);
 	close(peer);
 }
-END_TEST
 
-START_TEST(a_byte_heard_late_proves_nothing_of_the_next_generation)
+TEST(a_byte_heard_late_proves_nothing_of_the_next_generation)
 {
 	int old = install(), peer;
 
@@ -744,9 +717,8 @@ START_TEST(a_byte_heard_late_proves_nothing_of_the_next_generation)
 	close(old);
 	close(peer);
 }
-END_TEST
 
-START_TEST(a_byte_of_the_generation_before_is_no_proof)
+TEST(a_byte_of_the_generation_before_is_no_proof)
 {
 	int old = install_proven(), peer;
 
@@ -758,9 +730,8 @@ START_TEST(a_byte_of_the_generation_before_is_no_proof)
 	close(old);
 	close(peer);
 }
-END_TEST
 
-START_TEST(outliving_proof_ms_is_proof_of_life)
+TEST(outliving_proof_ms_is_proof_of_life)
 {
 	int peer;
 
@@ -774,9 +745,8 @@ START_TEST(outliving_proof_ms_is_proof_of_life)
 	ck_assert_int_gt(look().loss.up_ms, 5);
 	close(peer);
 }
-END_TEST
 
-START_TEST(dials_are_counted_by_the_outage_and_in_all)
+TEST(dials_are_counted_by_the_outage_and_in_all)
 {
 	int peers[3];
 
@@ -800,9 +770,8 @@ START_TEST(dials_are_counted_by_the_outage_and_in_all)
 	for (int i = 0; i < 3; i++)
 		close(peers[i]);
 }
-END_TEST
 
-START_TEST(time_spent_down_is_summed)
+TEST(time_spent_down_is_summed)
 {
 	int peer;
 
@@ -820,9 +789,8 @@ START_TEST(time_spent_down_is_summed)
 	ck_assert_int_lt(look().down_ms, 3 * HOUR_MS);
 	close(peer);
 }
-END_TEST
 
-START_TEST(a_long_reason_is_cut_and_ends)
+TEST(a_long_reason_is_cut_and_ends)
 {
 	char reason[1000];
 	int peer = install();
@@ -834,9 +802,8 @@ START_TEST(a_long_reason_is_cut_and_ends)
 	ck_assert_uint_eq(strlen(look().last_error), LINK_REASON_BYTES - 1);
 	close(peer);
 }
-END_TEST
 
-START_TEST(a_failure_rings_for_the_dialler)
+TEST(a_failure_rings_for_the_dialler)
 {
 	int peer = install();
 
@@ -847,7 +814,6 @@ START_TEST(a_failure_rings_for_the_dialler)
 	ck_assert(!rings());
 	close(peer);
 }
-END_TEST
 
 /* The stress: writers and readers borrow as fast as they can, while
  * generations come and go. Every message is its generation's number, so that
@@ -972,7 +938,7 @@ live(uint64_t generation, uint32_t luck)
 	close(stranger[1]);
 }
 
-START_TEST(no_byte_of_one_generation_ever_reaches_another)
+TEST(no_byte_of_one_generation_ever_reaches_another, .seconds = 60)
 {
 	void *(*const kinds[])(void *) = { write_always, write_always,
 		write_always, read_always, read_each };
@@ -987,119 +953,4 @@ START_TEST(no_byte_of_one_generation_ever_reaches_another)
 	link_stop(&shared);
 	for (int i = 0; i < 5; i++)
 		join(threads[i]);
-}
-END_TEST
-
-static int rounds;
-
-static void
-add(TCase *tc, const TTest *test)
-{
-	tcase_add_loop_test(tc, test, 0, rounds);
-}
-
-static TCase *
-failures(void)
-{
-	TCase *tc = tcase_create("failures");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, it_starts_down_in_its_first_outage);
-	add(tc, a_loan_is_the_present_generation);
-	add(tc, the_first_failure_is_the_one_that_is_told);
-	add(tc, a_late_report_about_an_older_generation_does_nothing);
-	add(tc, both_sides_report_is_one_outage);
-	add(tc, a_failure_wakes_a_blocked_reader);
-	add(tc, a_failure_wakes_a_blocked_writer);
-	add(tc, a_failure_rings_for_the_dialler);
-	add(tc, a_long_reason_is_cut_and_ends);
-	return tc;
-}
-
-static TCase *
-loans(void)
-{
-	TCase *tc = tcase_create("loans");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, the_last_loan_that_comes_home_closes);
-	add(tc, without_a_loan_the_failure_closes);
-	add(tc, a_number_is_not_reused_while_its_loan_is_out);
-	add(tc, the_reader_gets_every_generation_in_order_and_what_came_on_it);
-	add(tc, too_many_unread_generations_refuse_the_next_one);
-	add(tc, an_old_loan_does_not_delay_the_next_generation);
-	return tc;
-}
-
-static TCase *
-waiting(void)
-{
-	TCase *tc = tcase_create("waiting");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, a_new_generation_wakes_every_waiter);
-	add(tc, another_hold_reaches_whoever_waits);
-	add(tc, patience_ends_when_the_outage_is_that_old);
-	add(tc, patience_counts_from_the_start_of_the_outage);
-	add(tc, patience_starts_anew_with_a_new_outage);
-	add(tc, a_flap_keeps_the_outages_start);
-	add(tc, the_last_outage_is_told_as_soon_as_the_link_is_up);
-	add(tc, the_last_outage_stays_told_in_the_next_one);
-	return tc;
-}
-
-static TCase *
-stopping(void)
-{
-	TCase *tc = tcase_create("stopping");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, a_stop_wakes_whoever_is_blocked_on_the_descriptor);
-	add(tc, a_stop_wakes_every_waiter_now_and_from_now_on);
-	add(tc, a_connection_made_after_the_stop_is_closed);
-	add(tc, a_stop_closes_what_was_never_read);
-	add(tc, nothing_happens_after_the_stop);
-	return tc;
-}
-
-static TCase *
-proof(void)
-{
-	TCase *tc = tcase_create("proof and counts");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, a_byte_is_proof_of_life);
-	add(tc, a_byte_that_nobody_has_read_yet_is_proof_of_life);
-	add(tc, a_byte_heard_late_proves_nothing_of_the_next_generation);
-	add(tc, a_byte_of_the_generation_before_is_no_proof);
-	add(tc, outliving_proof_ms_is_proof_of_life);
-	add(tc, dials_are_counted_by_the_outage_and_in_all);
-	add(tc, time_spent_down_is_summed);
-	return tc;
-}
-
-static TCase *
-stress(void)
-{
-	TCase *tc = tcase_create("stress");
-
-	tcase_set_timeout(tc, 60);
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add(tc, no_byte_of_one_generation_ever_reaches_another);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("link");
-
-	rounds = suite_rounds("LINK_ROUNDS");
-	suite_add_tcase(suite, failures());
-	suite_add_tcase(suite, loans());
-	suite_add_tcase(suite, waiting());
-	suite_add_tcase(suite, stopping());
-	suite_add_tcase(suite, proof());
-	suite_add_tcase(suite, stress());
-	return suite_run(suite);
 }

@@ -35,17 +35,18 @@ is_closed_on_exec(int fd)
 	return fcntl(fd, F_GETFD) & FD_CLOEXEC;
 }
 
-START_TEST(a_listener_is_not_inherited)
+FIXTURE(scratch_enter, scratch_leave)
+
+TEST(a_listener_is_not_inherited, .count = 2)
 {
 	int fd = opened(endpoints[_i]);
 
 	ck_assert(is_closed_on_exec(fd));
 	close(fd);
 }
-END_TEST
 
 /* Who called may have hung up between poll() and accept(). */
-START_TEST(a_listener_that_nobody_calls_does_not_block)
+TEST(a_listener_that_nobody_calls_does_not_block, .count = 2)
 {
 	struct sockaddr_storage client;
 	int fd = opened(endpoints[_i]);
@@ -54,9 +55,8 @@ START_TEST(a_listener_that_nobody_calls_does_not_block)
 	ck_assert_int_eq(errno, EAGAIN);
 	close(fd);
 }
-END_TEST
 
-START_TEST(a_client_blocks_and_is_not_inherited)
+TEST(a_client_blocks_and_is_not_inherited, .count = 2)
 {
 	int fd = opened(endpoints[_i]), caller, taken;
 	struct sockaddr_storage address = { 0 }, client;
@@ -75,20 +75,4 @@ START_TEST(a_client_blocks_and_is_not_inherited)
 	close(taken);
 	close(caller);
 	close(fd);
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *suite = suite_create("listen");
-	TCase *tc = tcase_create("listen");
-
-	tcase_add_checked_fixture(tc, scratch_enter, scratch_leave);
-	tcase_add_loop_test(tc, a_listener_is_not_inherited, 0, 2);
-	tcase_add_loop_test(
-	    tc, a_listener_that_nobody_calls_does_not_block, 0, 2);
-	tcase_add_loop_test(tc, a_client_blocks_and_is_not_inherited, 0, 2);
-	suite_add_tcase(suite, tc);
-	return suite_run(suite);
 }

@@ -63,7 +63,9 @@ assert_matches(const char *string, const char *pattern)
 	ck_assert_msg(result == 0, "\"%s\" is not like %s", string, pattern);
 }
 
-START_TEST(a_line_has_a_time_stamp_a_level_and_a_subsystem)
+FIXTURE(setup, teardown)
+
+TEST(a_line_has_a_time_stamp_a_level_and_a_subsystem)
 {
 	log_line(LOG_LEVEL_WARN, LOG_LINK,
 	    "lost reason=\"%s\" generation=%d up=12m3s", "peer closed", 3);
@@ -71,7 +73,6 @@ START_TEST(a_line_has_a_time_stamp_a_level_and_a_subsystem)
 	    STAMP "warn link: lost reason=\"peer closed\" generation=3 "
 		  "up=12m3s\n$");
 }
-END_TEST
 
 static void
 pretend_journal(long long inode_offset)
@@ -86,7 +87,7 @@ pretend_journal(long long inode_offset)
 	log_open(LOG_LEVEL_DEBUG);
 }
 
-START_TEST(under_the_journal_a_line_starts_with_its_priority)
+TEST(under_the_journal_a_line_starts_with_its_priority)
 {
 	pretend_journal(0);
 	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "a");
@@ -97,17 +98,15 @@ START_TEST(under_the_journal_a_line_starts_with_its_priority)
 	    "<3>error guest: a\n<4>warn keepalive: b\n"
 	    "<6>info control: c\n<7>debug service: d\n");
 }
-END_TEST
 
-START_TEST(a_journal_that_is_not_our_standard_error_changes_nothing)
+TEST(a_journal_that_is_not_our_standard_error_changes_nothing)
 {
 	pretend_journal(1);
 	log_line(LOG_LEVEL_INFO, LOG_CONFIG, "read");
 	assert_matches(what_was_said(), STAMP "info config: read\n$");
 }
-END_TEST
 
-START_TEST(what_a_peer_says_cannot_forge_a_line)
+TEST(what_a_peer_says_cannot_forge_a_line)
 {
 	log_line(LOG_LEVEL_INFO, LOG_GUEST, "peer=%s",
 	    "a\n<3>error link: lost\r\x1b[2J\x7f\xff");
@@ -115,7 +114,6 @@ START_TEST(what_a_peer_says_cannot_forge_a_line)
 	    STAMP "info guest: peer=\"a\\\\x0a<3>error link: "
 		  "lost\\\\x0d\\\\x1b\\[2J\\\\x7f\\\\xff\"\n$");
 }
-END_TEST
 
 static const struct {
 	const char *value, *said;
@@ -130,7 +128,7 @@ static const struct {
 	    "=\"\xc3\xa4\\x7f\" \"\xc3\xa4\\x7f\" \xc3\xa4\\x7f 7" },
 };
 
-START_TEST(a_value_cannot_forge_another_key)
+TEST(a_value_cannot_forge_another_key, .count = LENGTH(values))
 {
 	const char *value = values[_i].value, *line;
 
@@ -141,9 +139,8 @@ START_TEST(a_value_cannot_forge_another_key)
 	said[strlen(said) - 1] = '\0';
 	ck_assert_str_eq(line + 7, values[_i].said);
 }
-END_TEST
 
-START_TEST(every_number_the_header_names_is_written)
+TEST(every_number_the_header_names_is_written)
 {
 	log_line(LOG_LEVEL_INFO, LOG_GUEST, "%d %u %ld %lu %lld %llu %zu", -1,
 	    UINT_MAX, LONG_MIN, ULONG_MAX, LLONG_MIN, ULLONG_MAX, SIZE_MAX);
@@ -152,9 +149,8 @@ START_TEST(every_number_the_header_names_is_written)
 	    "-9223372036854775808 18446744073709551615 "
 	    "18446744073709551615\n$");
 }
-END_TEST
 
-START_TEST(a_name_ends_every_line_once_it_is_set)
+TEST(a_name_ends_every_line_once_it_is_set)
 {
 	struct log_limit limit = { .burst = 1, .suppressed = 2 };
 
@@ -165,9 +161,8 @@ START_TEST(a_name_ends_every_line_once_it_is_set)
 	assert_matches(what_was_said(),
 	    "found peer=/a suppressed=2 name=vm1\n.*info guest: gone\n$");
 }
-END_TEST
 
-START_TEST(a_line_too_long_is_cut_and_still_ends)
+TEST(a_line_too_long_is_cut_and_still_ends)
 {
 	char word[5000];
 	struct log_limit limit = { .burst = 1, .suppressed = 7 };
@@ -180,9 +175,8 @@ START_TEST(a_line_too_long_is_cut_and_still_ends)
 	ck_assert_uint_le(strlen(line), LOG_LINE_BYTES);
 	assert_matches(line, "x[.]{3} suppressed=7\n$");
 }
-END_TEST
 
-START_TEST(what_is_below_the_level_is_silent)
+TEST(what_is_below_the_level_is_silent)
 {
 	log_line(LOG_LEVEL_DEBUG, LOG_LINK, "dialling");
 	ck_assert_str_eq(what_was_said(), "");
@@ -191,18 +185,16 @@ START_TEST(what_is_below_the_level_is_silent)
 	log_line(LOG_LEVEL_DEBUG, LOG_LINK, "dialling");
 	assert_matches(what_was_said(), "debug link: dialling\n$");
 }
-END_TEST
 
-START_TEST(a_closed_standard_error_harms_nothing)
+TEST(a_closed_standard_error_harms_nothing)
 {
 	close(STDERR_FILENO);
 	errno = ENOTTY;
 	log_line(LOG_LEVEL_ERROR, LOG_LINK, "unheard");
 	ck_assert_int_eq(errno, ENOTTY);
 }
-END_TEST
 
-START_TEST(a_full_disk_harms_nothing)
+TEST(a_full_disk_harms_nothing)
 {
 	int full = open("/dev/full", O_WRONLY);
 
@@ -213,9 +205,8 @@ START_TEST(a_full_disk_harms_nothing)
 	log_line(LOG_LEVEL_ERROR, LOG_LINK, "unheard");
 	ck_assert_int_eq(errno, 0);
 }
-END_TEST
 
-START_TEST(a_reader_that_went_away_does_not_end_the_program)
+TEST(a_reader_that_went_away_does_not_end_the_program)
 {
 	int ends[2];
 
@@ -224,7 +215,6 @@ START_TEST(a_reader_that_went_away_does_not_end_the_program)
 	close(ends[0]);
 	log_line(LOG_LEVEL_ERROR, LOG_LINK, "unheard");
 }
-END_TEST
 
 /* As much as it takes: what is written after that has to wait. */
 static void
@@ -324,7 +314,7 @@ assert_whole_or_counted(const char *lines)
 	ck_assert_int_eq(next, LINES + 1);
 }
 
-START_TEST(what_nobody_reads_delays_nothing_and_is_counted)
+TEST(what_nobody_reads_delays_nothing_and_is_counted, .count = 2)
 {
 	int reader = unread[_i]();
 
@@ -337,9 +327,8 @@ START_TEST(what_nobody_reads_delays_nothing_and_is_counted)
 	assert_whole_or_counted(read_more_until(reader, "line 5000 of many\n"));
 	close(reader);
 }
-END_TEST
 
-START_TEST(an_end_waits_for_the_log_but_not_for_ever)
+TEST(an_end_waits_for_the_log_but_not_for_ever, .count = 2)
 {
 	int reader = unread[_i]();
 
@@ -352,9 +341,8 @@ START_TEST(an_end_waits_for_the_log_but_not_for_ever)
 	read_until(reader, "after\n");
 	close(reader);
 }
-END_TEST
 
-START_TEST(a_reader_that_shares_a_nonblocking_descriptor_gets_every_line)
+TEST(a_reader_that_shares_a_nonblocking_descriptor_gets_every_line)
 {
 	int reader = open_pipe();
 
@@ -372,7 +360,6 @@ START_TEST(a_reader_that_shares_a_nonblocking_descriptor_gets_every_line)
 	}
 	close(reader);
 }
-END_TEST
 
 static void *
 say_much(void *name)
@@ -396,7 +383,7 @@ count_lines(const char *text)
 }
 
 /* Without and with the thread that writes. */
-START_TEST(lines_of_several_threads_never_mix)
+TEST(lines_of_several_threads_never_mix, .count = 2)
 {
 	static char names[4][2] = { "a", "b", "c", "d" };
 	pthread_t threads[4];
@@ -416,9 +403,8 @@ START_TEST(lines_of_several_threads_never_mix)
 		    line, STAMP "info link: this is [a-d] line [0-9]+$");
 	ck_assert_int_eq(lines, 800);
 }
-END_TEST
 
-START_TEST(repeats_are_counted_not_repeated)
+TEST(repeats_are_counted_not_repeated)
 {
 	struct log_limit limit = { .burst = 3 };
 	unsigned suppressed = 99;
@@ -436,9 +422,8 @@ START_TEST(repeats_are_counted_not_repeated)
 	ck_assert(log_limit_pass(&limit, 52000, &suppressed));
 	ck_assert_uint_eq(suppressed, 1);
 }
-END_TEST
 
-START_TEST(after_a_quiet_time_a_burst_passes_again_and_no_more)
+TEST(after_a_quiet_time_a_burst_passes_again_and_no_more)
 {
 	struct log_limit limit = { .burst = 2 };
 	unsigned suppressed;
@@ -450,9 +435,8 @@ START_TEST(after_a_quiet_time_a_burst_passes_again_and_no_more)
 		passed += log_limit_pass(&limit, 1000000, &suppressed);
 	ck_assert_int_eq(passed, 2);
 }
-END_TEST
 
-START_TEST(right_after_the_start_of_the_clock_a_burst_passes)
+TEST(right_after_the_start_of_the_clock_a_burst_passes)
 {
 	struct log_limit limit = { .burst = 2 };
 	unsigned suppressed;
@@ -461,7 +445,6 @@ START_TEST(right_after_the_start_of_the_clock_a_burst_passes)
 	ck_assert(log_limit_pass(&limit, 0, &suppressed));
 	ck_assert(!log_limit_pass(&limit, 0, &suppressed));
 }
-END_TEST
 
 static struct log_limit shared = { .burst = 5 };
 static _Atomic unsigned passed_in_all, suppressed_in_all;
@@ -481,7 +464,7 @@ try_to_pass(void *unused)
 	return NULL;
 }
 
-START_TEST(threads_that_share_a_limit_share_one_burst)
+TEST(threads_that_share_a_limit_share_one_burst)
 {
 	pthread_t threads[4];
 	unsigned suppressed;
@@ -494,9 +477,8 @@ START_TEST(threads_that_share_a_limit_share_one_burst)
 	ck_assert(log_limit_pass(&shared, 8000, &suppressed));
 	ck_assert_uint_eq(suppressed + suppressed_in_all, 3995);
 }
-END_TEST
 
-START_TEST(what_was_held_back_is_told_with_the_next_line)
+TEST(what_was_held_back_is_told_with_the_next_line)
 {
 	struct log_limit limit = { .burst = 1, .suppressed = 41 };
 
@@ -504,9 +486,8 @@ START_TEST(what_was_held_back_is_told_with_the_next_line)
 	assert_matches(
 	    what_was_said(), STAMP "warn guest: slow suppressed=41\n$");
 }
-END_TEST
 
-START_TEST(a_line_below_the_level_uses_up_nothing)
+TEST(a_line_below_the_level_uses_up_nothing)
 {
 	struct log_limit limit = { .burst = 1 };
 
@@ -514,7 +495,6 @@ START_TEST(a_line_below_the_level_uses_up_nothing)
 	log_limited(&limit, LOG_LEVEL_WARN, LOG_GUEST, "slow");
 	assert_matches(what_was_said(), STAMP "warn guest: slow\n$");
 }
-END_TEST
 
 static const struct {
 	int64_t ms;
@@ -535,56 +515,10 @@ static const struct {
 	{ INT64_MAX, "106751991167d7h" },
 };
 
-START_TEST(durations_are_short)
+TEST(durations_are_short, .count = LENGTH(durations))
 {
 	char buffer[LOG_DURATION_BYTES];
 
 	ck_assert_str_eq(log_duration(buffer, sizeof(buffer), durations[_i].ms),
 	    durations[_i].said);
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *s = suite_create("log");
-	TCase *lines = tcase_create("lines"), *limits = tcase_create("limits");
-
-	suite_add_tcase(s, lines);
-	suite_add_tcase(s, limits);
-	tcase_add_checked_fixture(lines, setup, teardown);
-	tcase_add_checked_fixture(limits, setup, teardown);
-	tcase_add_test(lines, a_line_has_a_time_stamp_a_level_and_a_subsystem);
-	tcase_add_test(
-	    lines, under_the_journal_a_line_starts_with_its_priority);
-	tcase_add_test(
-	    lines, a_journal_that_is_not_our_standard_error_changes_nothing);
-	tcase_add_test(lines, what_a_peer_says_cannot_forge_a_line);
-	tcase_add_test(lines, a_line_too_long_is_cut_and_still_ends);
-	tcase_add_test(lines, what_is_below_the_level_is_silent);
-	tcase_add_test(lines, a_closed_standard_error_harms_nothing);
-	tcase_add_test(lines, a_full_disk_harms_nothing);
-	tcase_add_test(lines, a_reader_that_went_away_does_not_end_the_program);
-	tcase_add_loop_test(lines, a_value_cannot_forge_another_key, 0,
-	    (int)(sizeof(values) / sizeof(values[0])));
-	tcase_add_test(lines, every_number_the_header_names_is_written);
-	tcase_add_test(lines, a_name_ends_every_line_once_it_is_set);
-	tcase_add_loop_test(
-	    lines, what_nobody_reads_delays_nothing_and_is_counted, 0, 2);
-	tcase_add_loop_test(
-	    lines, an_end_waits_for_the_log_but_not_for_ever, 0, 2);
-	tcase_add_test(lines,
-	    a_reader_that_shares_a_nonblocking_descriptor_gets_every_line);
-	tcase_add_loop_test(lines, lines_of_several_threads_never_mix, 0, 2);
-	tcase_add_loop_test(lines, durations_are_short, 0,
-	    (int)(sizeof(durations) / sizeof(durations[0])));
-	tcase_add_test(limits, repeats_are_counted_not_repeated);
-	tcase_add_test(
-	    limits, after_a_quiet_time_a_burst_passes_again_and_no_more);
-	tcase_add_test(
-	    limits, right_after_the_start_of_the_clock_a_burst_passes);
-	tcase_add_test(limits, threads_that_share_a_limit_share_one_burst);
-	tcase_add_test(limits, what_was_held_back_is_told_with_the_next_line);
-	tcase_add_test(limits, a_line_below_the_level_uses_up_nothing);
-	return suite_run(s);
 }

@@ -107,9 +107,11 @@ expect_announcement(int peer)
 	ck_assert_mem_eq(found, expected, sizeof(expected));
 }
 
+FIXTURE(set_up, tear_down)
+
 /* It went to a daemon that is dead already, which fwd-up or fwd-down will find;
  * or only a part of it went, and then nothing may follow it. */
-START_TEST(nothing_follows_a_cut_announcement)
+TEST(nothing_follows_a_cut_announcement, .count = 2)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES + ANNOUNCEMENT_BYTES];
 	struct link_view view = { 0 };
@@ -131,9 +133,8 @@ START_TEST(nothing_follows_a_cut_announcement)
 	link_return(&loan);
 	close(peer);
 }
-END_TEST
 
-START_TEST(the_announcement_is_the_first_frame)
+TEST(the_announcement_is_the_first_frame)
 {
 	int peer;
 
@@ -142,7 +143,6 @@ START_TEST(the_announcement_is_the_first_frame)
 	expect_announcement(peer);
 	close(peer);
 }
-END_TEST
 
 static void
 report(const struct link_event *event)
@@ -162,7 +162,7 @@ unproven(bool again, bool settled)
 }
 
 /* The first of an outage was told as up. */
-START_TEST(a_daemon_that_accepts_and_closes_is_one_warning_an_outage)
+TEST(a_daemon_that_accepts_and_closes_is_one_warning_an_outage)
 {
 	const struct link_event first = unproven(false, false),
 				more = unproven(true, false),
@@ -179,9 +179,8 @@ START_TEST(a_daemon_that_accepts_and_closes_is_one_warning_an_outage)
 	ck_assert_uint_eq(
 	    log_count("info link: closed before any sign of life"), 1);
 }
-END_TEST
 
-START_TEST(a_long_outage_is_a_warning_with_the_last_error_and_a_hint)
+TEST(a_long_outage_is_a_warning_with_the_last_error_and_a_hint)
 {
 	const struct link_event event = { .kind = LINK_EVENT_LONG_OUTAGE,
 		.outage_ms = 10000,
@@ -199,7 +198,6 @@ START_TEST(a_long_outage_is_a_warning_with_the_last_error_and_a_hint)
 		      "path right?\""),
 	    1);
 }
-END_TEST
 
 /* Settings that are new to the keepalive reach the first connection another
  * way. */
@@ -216,7 +214,7 @@ await_tending(void)
 	}
 }
 
-START_TEST(a_new_connection_gets_the_limit_of_a_write)
+TEST(a_new_connection_gets_the_limit_of_a_write)
 {
 	struct timeval wait;
 	socklen_t length = sizeof(wait);
@@ -237,7 +235,6 @@ START_TEST(a_new_connection_gets_the_limit_of_a_write)
 	close(first);
 	close(second);
 }
-END_TEST
 
 /* ---- who may connect ---- */
 
@@ -268,7 +265,7 @@ configure(const char *endpoint, const char *allow)
 
 /* A reload replaces the list first; the old listener, which anybody can reach,
  * is still there. */
-START_TEST(without_a_list_only_this_host_may_connect)
+TEST(without_a_list_only_this_host_may_connect)
 {
 	ck_assert_int_eq(network_start(&network, &config), 0);
 	configure("unix:sock", "10.0.0.0/8, fd00::/8");
@@ -283,9 +280,8 @@ START_TEST(without_a_list_only_this_host_may_connect)
 	ck_assert(admits("::ffff:127.0.0.1"));
 	ck_assert(!admits("::2"));
 }
-END_TEST
 
-START_TEST(a_strangers_daemon_is_told_once_with_what_to_do)
+TEST(a_strangers_daemon_is_told_once_with_what_to_do)
 {
 	struct config before = config;
 	char why[NETWORK_WHY_BYTES];
@@ -313,9 +309,8 @@ START_TEST(a_strangers_daemon_is_told_once_with_what_to_do)
 	peer = next_connection();
 	close(peer);
 }
-END_TEST
 
-START_TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload)
+TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload, .count = 2)
 {
 	char port[6], endpoint[32], warning[96], why[NETWORK_WHY_BYTES];
 
@@ -336,11 +331,10 @@ START_TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload)
 	configure("unix:sock", "");
 	ck_assert_uint_eq(log_count(warning), 1);
 }
-END_TEST
 
 /* A command that is started would hold the port; a client that went away
  * between poll() and accept() would hold fwd-link. */
-START_TEST(a_listener_is_closed_on_exec_and_never_blocks)
+TEST(a_listener_is_closed_on_exec_and_never_blocks, .count = 2)
 {
 	char port[6], text[32], why[NETWORK_WHY_BYTES];
 	struct endpoint endpoint;
@@ -360,46 +354,4 @@ START_TEST(a_listener_is_closed_on_exec_and_never_blocks)
 	ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
 	unix_file_remove(&file);
 	close(fd);
-}
-END_TEST
-
-static TCase *
-greetings(void)
-{
-	TCase *tc = tcase_create("greetings");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_loop_test(tc, nothing_follows_a_cut_announcement, 0, 2);
-	tcase_add_test(tc, the_announcement_is_the_first_frame);
-	tcase_add_test(
-	    tc, a_daemon_that_accepts_and_closes_is_one_warning_an_outage);
-	tcase_add_test(
-	    tc, a_long_outage_is_a_warning_with_the_last_error_and_a_hint);
-	tcase_add_test(tc, a_new_connection_gets_the_limit_of_a_write);
-	return tc;
-}
-
-static TCase *
-admission(void)
-{
-	TCase *tc = tcase_create("admission");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, without_a_list_only_this_host_may_connect);
-	tcase_add_test(tc, a_strangers_daemon_is_told_once_with_what_to_do);
-	tcase_add_loop_test(tc,
-	    listening_on_loopback_is_warned_of_at_start_and_by_a_reload, 0, 2);
-	tcase_add_loop_test(
-	    tc, a_listener_is_closed_on_exec_and_never_blocks, 0, 2);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("network");
-
-	suite_add_tcase(suite, greetings());
-	suite_add_tcase(suite, admission());
-	return suite_run(suite);
 }

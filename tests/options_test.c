@@ -1,6 +1,6 @@
 #include "config/options.h"
 
-#include <check.h>
+#include "tests/support/suite.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -36,7 +36,7 @@ refused(const char *line, const char *what)
 }
 
 /* A start with nothing but defaults can't work; the example is the system's. */
-START_TEST(nothing_given_is_told_with_an_example)
+TEST(nothing_given_is_told_with_an_example)
 {
 	char *none[] = { NULL };
 	static const char *const bare[] = { "forwarder", "forwarder -v" };
@@ -58,9 +58,8 @@ START_TEST(nothing_given_is_told_with_an_example)
 	ck_assert_int_eq(parse("forwarder -- qemu {fd}"), 0);
 	ck_assert_int_eq(parse("forwarder --check"), 0);
 }
-END_TEST
 
-START_TEST(every_short_option_has_a_long_one)
+TEST(every_short_option_has_a_long_one)
 {
 	ck_assert_int_eq(parse("forwarder --config a.ini --guest=fd:3 "
 			       "--network unix:/n --option network.hold=0 "
@@ -83,9 +82,8 @@ START_TEST(every_short_option_has_a_long_one)
 	ck_assert_int_eq(parse("forwarder status -V"), 0);
 	ck_assert_int_eq(options.mode, OPTIONS_VERSION);
 }
-END_TEST
 
-START_TEST(all_options_are_understood_joined_and_apart)
+TEST(all_options_are_understood_joined_and_apart)
 {
 	ck_assert_int_eq(parse("forwarder -c a.ini -g fd:3 -nunix:/n "
 			       "-o network.hold=0 -v -vv --check"),
@@ -104,9 +102,8 @@ START_TEST(all_options_are_understood_joined_and_apart)
 	ck_assert_int_eq(options.verbosity, 2);
 	ck_assert_str_eq(options.config_path, "a.ini");
 }
-END_TEST
 
-START_TEST(a_command_keeps_its_own_options)
+TEST(a_command_keeps_its_own_options)
 {
 	ck_assert_int_eq(
 	    parse("forwarder -v -- qemu -v --help -c x local.str={fd} --"), 0);
@@ -118,17 +115,15 @@ START_TEST(a_command_keeps_its_own_options)
 	ck_assert_str_eq(options.command[6], "--");
 	ck_assert_ptr_null(options.command[7]);
 }
-END_TEST
 
-START_TEST(a_command_may_be_checked)
+TEST(a_command_may_be_checked)
 {
 	ck_assert_int_eq(parse("forwarder --check -- qemu {fd}"), 0);
 	ck_assert_int_eq(options.mode, OPTIONS_CHECK);
 	ck_assert_ptr_nonnull(options.command);
 }
-END_TEST
 
-START_TEST(a_wrong_command_line_is_told_in_one_line)
+TEST(a_wrong_command_line_is_told_in_one_line)
 {
 	static const char *const told[][2] = {
 		{ "-x", "unknown option \"-x\"" },
@@ -160,9 +155,8 @@ START_TEST(a_wrong_command_line_is_told_in_one_line)
 		refused(line, told[i][1]);
 	}
 }
-END_TEST
 
-START_TEST(a_setting_has_section_key_and_value)
+TEST(a_setting_has_section_key_and_value)
 {
 	refused("forwarder -o network", "-o network: not SECTION.KEY=VALUE");
 	refused("forwarder -o hold=1s", "-o hold=1s: not SECTION.KEY=VALUE");
@@ -174,9 +168,8 @@ START_TEST(a_setting_has_section_key_and_value)
 	ck_assert_int_eq(parse("forwarder -o control.socket="), 0);
 	ck_assert_int_eq(parse("forwarder -o control.socket=a.b=c"), 0);
 }
-END_TEST
 
-START_TEST(settings_beyond_the_limit_are_told_not_lost)
+TEST(settings_beyond_the_limit_are_told_not_lost)
 {
 	char line[512] = "forwarder";
 
@@ -186,9 +179,8 @@ START_TEST(settings_beyond_the_limit_are_told_not_lost)
 	strcat(line, " -gf");
 	refused(line, "-g f: more than 64 of -g, -n and -o");
 }
-END_TEST
 
-START_TEST(a_command_is_the_guest_and_says_where_its_descriptor_goes)
+TEST(a_command_is_the_guest_and_says_where_its_descriptor_goes)
 {
 	refused("forwarder --", "no command follows --");
 	refused("forwarder -- qemu fd", "nothing in the command says {fd}, "
@@ -201,9 +193,8 @@ START_TEST(a_command_is_the_guest_and_says_where_its_descriptor_goes)
 	    "already");
 	ck_assert_int_eq(parse("forwarder -o guest.stall=0 -- qemu {fd}"), 0);
 }
-END_TEST
 
-START_TEST(help_and_version_are_given_whatever_follows)
+TEST(help_and_version_are_given_whatever_follows)
 {
 	ck_assert_int_eq(parse("forwarder --help --nonsense"), 0);
 	ck_assert_int_eq(options.mode, OPTIONS_HELP);
@@ -213,9 +204,8 @@ START_TEST(help_and_version_are_given_whatever_follows)
 	ck_assert_int_eq(options.mode, OPTIONS_HELP);
 	ck_assert_str_eq(options_version, "forwarder " VERSION "\n");
 }
-END_TEST
 
-START_TEST(the_help_names_every_option_and_fits_a_terminal)
+TEST(the_help_names_every_option_and_fits_a_terminal)
 {
 	static const char *const named[] = { "-c, --config", "-g, --guest",
 		"-n, --network", "-o, --option", "-v, --verbose", "-- ",
@@ -234,9 +224,8 @@ START_TEST(the_help_names_every_option_and_fits_a_terminal)
 		ck_assert_uint_lt(column, 80);
 	}
 }
-END_TEST
 
-START_TEST(status_takes_a_file_or_a_socket_and_a_form)
+TEST(status_takes_a_file_or_a_socket_and_a_form)
 {
 	ck_assert_int_eq(parse("forwarder status"), 0);
 	ck_assert_int_eq(options.mode, OPTIONS_STATUS);
@@ -251,9 +240,8 @@ START_TEST(status_takes_a_file_or_a_socket_and_a_form)
 	ck_assert_int_eq(options.form, OPTIONS_PROMETHEUS);
 	ck_assert_str_eq(options.config_path, "a.ini");
 }
-END_TEST
 
-START_TEST(status_refuses_what_it_cannot_use)
+TEST(status_refuses_what_it_cannot_use)
 {
 	refused("forwarder status -c a s", "-c and a socket exclude each "
 					   "other");
@@ -271,10 +259,9 @@ START_TEST(status_refuses_what_it_cannot_use)
 	refused("forwarder status a --jsno",
 	    "unknown option \"--jsno\" (did you mean \"--json\"?)");
 }
-END_TEST
 
 /* Its file may leave the network to the command line of the forwarder. */
-START_TEST(status_needs_no_network)
+TEST(status_needs_no_network)
 {
 	struct config_problems problems = { .tell = NULL };
 	static struct config config;
@@ -284,7 +271,6 @@ START_TEST(status_needs_no_network)
 	    options_configure(&options, CONFIG_ANY_FILE, &config, &problems),
 	    0);
 }
-END_TEST
 
 static char told[2048];
 static struct config config;
@@ -325,7 +311,7 @@ file_of(const char *text)
 	return path;
 }
 
-START_TEST(options_override_the_file_and_the_last_one_wins)
+TEST(options_override_the_file_and_the_last_one_wins)
 {
 	const char *path = file_of("[network]\nhold = 1s\nendpoint = unix:/f\n"
 				   "max_frame = 1514\n");
@@ -342,9 +328,8 @@ START_TEST(options_override_the_file_and_the_last_one_wins)
 	ck_assert_str_eq(config.guest.endpoint, "fd:4");
 	ck_assert_int_eq(config.network.max_frame, 1514);
 }
-END_TEST
 
-START_TEST(each_problem_names_the_option_it_came_from)
+TEST(each_problem_names_the_option_it_came_from)
 {
 	configured("forwarder -g nowhere -n unix: -o network.hold=x "
 		   "-o network.hodl=1s -o netwrk.hold=1s -o .=",
@@ -358,9 +343,8 @@ START_TEST(each_problem_names_the_option_it_came_from)
 	    "-o netwrk.hold=1s: unknown section (did you mean \"network\"?)\n"
 	    "-o .=: unknown section\n");
 }
-END_TEST
 
-START_TEST(problems_of_file_options_and_both_together_are_all_told)
+TEST(problems_of_file_options_and_both_together_are_all_told)
 {
 	const char *path = file_of("[reconnect]\nmin = 3s\nmaxx = 1\n");
 	char line[256], want[512];
@@ -382,16 +366,14 @@ START_TEST(problems_of_file_options_and_both_together_are_all_told)
 	configured(line, want);
 	unlink(path);
 }
-END_TEST
 
-START_TEST(a_missing_file_is_a_problem_of_the_configuration)
+TEST(a_missing_file_is_a_problem_of_the_configuration)
 {
 	configured("forwarder -c /nonexistent.ini",
 	    "/nonexistent.ini: No such file or directory\n");
 }
-END_TEST
 
-START_TEST(each_v_raises_the_level_of_the_log_as_far_as_it_goes)
+TEST(each_v_raises_the_level_of_the_log_as_far_as_it_goes)
 {
 	configured("forwarder -n unix:/n -v", "");
 	ck_assert_int_eq(config.log.level, LOG_LEVEL_DEBUG);
@@ -400,9 +382,8 @@ START_TEST(each_v_raises_the_level_of_the_log_as_far_as_it_goes)
 	configured("forwarder -n unix:/n -vvvvvvvv", "");
 	ck_assert_int_eq(config.log.level, LOG_LEVEL_DEBUG);
 }
-END_TEST
 
-START_TEST(a_setting_longer_than_any_key_is_unknown_not_cut)
+TEST(a_setting_longer_than_any_key_is_unknown_not_cut)
 {
 	char line[512] = "forwarder -o network.";
 
@@ -414,58 +395,4 @@ START_TEST(a_setting_longer_than_any_key_is_unknown_not_cut)
 	ck_assert_int_eq(
 	    options_configure(&options, CONFIG_ANY_FILE, &config, &problems),
 	    1);
-}
-END_TEST
-
-static TCase *
-line_case(void)
-{
-	TCase *c = tcase_create("the command line");
-
-	tcase_add_test(c, nothing_given_is_told_with_an_example);
-	tcase_add_test(c, every_short_option_has_a_long_one);
-	tcase_add_test(c, all_options_are_understood_joined_and_apart);
-	tcase_add_test(c, a_command_keeps_its_own_options);
-	tcase_add_test(c, a_command_may_be_checked);
-	tcase_add_test(c, a_wrong_command_line_is_told_in_one_line);
-	tcase_add_test(c, a_setting_has_section_key_and_value);
-	tcase_add_test(c, settings_beyond_the_limit_are_told_not_lost);
-	tcase_add_test(
-	    c, a_command_is_the_guest_and_says_where_its_descriptor_goes);
-	tcase_add_test(c, help_and_version_are_given_whatever_follows);
-	tcase_add_test(c, the_help_names_every_option_and_fits_a_terminal);
-	tcase_add_test(c, status_takes_a_file_or_a_socket_and_a_form);
-	tcase_add_test(c, status_refuses_what_it_cannot_use);
-	tcase_add_test(c, status_needs_no_network);
-	return c;
-}
-
-static TCase *
-configuration_case(void)
-{
-	TCase *c = tcase_create("the configuration");
-
-	tcase_add_test(c, options_override_the_file_and_the_last_one_wins);
-	tcase_add_test(c, each_problem_names_the_option_it_came_from);
-	tcase_add_test(
-	    c, problems_of_file_options_and_both_together_are_all_told);
-	tcase_add_test(c, a_missing_file_is_a_problem_of_the_configuration);
-	tcase_add_test(c, each_v_raises_the_level_of_the_log_as_far_as_it_goes);
-	tcase_add_test(c, a_setting_longer_than_any_key_is_unknown_not_cut);
-	return c;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("options");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	suite_add_tcase(suite, line_case());
-	suite_add_tcase(suite, configuration_case());
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,7 +1,7 @@
 /* Probe frames, byte by byte, and what is mistaken for one: nothing. */
 #include "keepalive/probe.h"
 
-#include <check.h>
+#include "tests/support/suite.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,7 +40,7 @@ answer(uint8_t *reply, const uint8_t *request)
 	memcpy(reply + ARP_TARGET, request + ARP_SENDER, 4);
 }
 
-START_TEST(an_arp_probe_is_rfc_5227_in_the_guests_name)
+TEST(an_arp_probe_is_rfc_5227_in_the_guests_name)
 {
 	static const uint8_t expected[PROBE_BYTES] = {
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff,          /* to everybody */
@@ -56,9 +56,8 @@ START_TEST(an_arp_probe_is_rfc_5227_in_the_guests_name)
 	    probe_arp_request(frame, guest, gateway, NULL), PROBE_BYTES);
 	ck_assert_mem_eq(frame, expected, PROBE_BYTES);
 }
-END_TEST
 
-START_TEST(a_known_gateway_is_asked_alone)
+TEST(a_known_gateway_is_asked_alone)
 {
 	uint8_t everybody[PROBE_BYTES], frame[PROBE_BYTES];
 
@@ -67,9 +66,8 @@ START_TEST(a_known_gateway_is_asked_alone)
 	ck_assert_mem_eq(frame, router, 6);
 	ck_assert_mem_eq(frame + 6, everybody + 6, PROBE_BYTES - 6);
 }
-END_TEST
 
-START_TEST(the_answer_to_our_question_is_ours)
+TEST(the_answer_to_our_question_is_ours)
 {
 	uint8_t request[PROBE_BYTES], reply[PROBE_BYTES];
 
@@ -78,9 +76,8 @@ START_TEST(the_answer_to_our_question_is_ours)
 	ck_assert_int_eq(kind(reply, PROBE_BYTES), PROBE_ARP_ANSWER);
 	ck_assert_int_eq(kind(reply, 42), PROBE_ARP_ANSWER);
 }
-END_TEST
 
-START_TEST(the_answer_to_the_guests_question_is_the_guests)
+TEST(the_answer_to_the_guests_question_is_the_guests)
 {
 	uint8_t request[PROBE_BYTES], reply[PROBE_BYTES];
 	static const uint8_t address[4] = { 192, 168, 105, 7 };
@@ -90,9 +87,8 @@ START_TEST(the_answer_to_the_guests_question_is_the_guests)
 	answer(reply, request);
 	ck_assert_int_eq(kind(reply, PROBE_BYTES), PROBE_NONE);
 }
-END_TEST
 
-START_TEST(an_answer_nobody_waits_for_is_the_guests)
+TEST(an_answer_nobody_waits_for_is_the_guests)
 {
 	uint8_t request[PROBE_BYTES], reply[PROBE_BYTES];
 	uint64_t sequence;
@@ -102,11 +98,10 @@ START_TEST(an_answer_nobody_waits_for_is_the_guests)
 	ck_assert_int_eq(
 	    probe_recognise(reply, PROBE_BYTES, NULL, &sequence), PROBE_NONE);
 }
-END_TEST
 
 /* One bit anywhere in what counts makes it somebody else's. The MAC of the
  * sender doesn't count: the gateway may answer from another one. */
-START_TEST(an_answer_that_differs_in_a_bit_is_the_guests)
+TEST(an_answer_that_differs_in_a_bit_is_the_guests, .count = 42 * 8)
 {
 	uint8_t request[PROBE_BYTES], reply[PROBE_BYTES];
 	size_t at = (size_t)_i / 8;
@@ -119,18 +114,16 @@ START_TEST(an_answer_that_differs_in_a_bit_is_the_guests)
 	else
 		ck_assert_int_eq(kind(reply, PROBE_BYTES), PROBE_NONE);
 }
-END_TEST
 
-START_TEST(our_own_question_coming_back_is_no_answer)
+TEST(our_own_question_coming_back_is_no_answer)
 {
 	uint8_t request[PROBE_BYTES];
 
 	probe_arp_request(request, guest, gateway, NULL);
 	ck_assert_int_eq(kind(request, PROBE_BYTES), PROBE_NONE);
 }
-END_TEST
 
-START_TEST(a_ping_is_as_documented)
+TEST(a_ping_is_as_documented)
 {
 	static const uint8_t expected[PROBE_BYTES] = {
 		2, 'F', 'W', 'D', 'K', 'A',           /* to a fixed address */
@@ -145,9 +138,8 @@ START_TEST(a_ping_is_as_documented)
 	    probe_ping(frame, guest, 0x0102030405060708), PROBE_BYTES);
 	ck_assert_mem_eq(frame, expected, PROBE_BYTES);
 }
-END_TEST
 
-START_TEST(our_addresses_are_locally_administered_and_unicast)
+TEST(our_addresses_are_locally_administered_and_unicast)
 {
 	uint8_t frame[PROBE_BYTES];
 
@@ -156,9 +148,8 @@ START_TEST(our_addresses_are_locally_administered_and_unicast)
 	ck_assert_int_eq(frame[6] & 3, 2);
 	ck_assert_mem_ne(frame, frame + 6, 6);
 }
-END_TEST
 
-START_TEST(ping_and_pong_carry_their_number)
+TEST(ping_and_pong_carry_their_number)
 {
 	static const uint64_t numbers[] = { 0, 1, 255, 1u << 31, UINT64_MAX };
 	uint64_t sequence = 4711;
@@ -177,10 +168,9 @@ START_TEST(ping_and_pong_carry_their_number)
 		ck_assert_uint_eq(sequence, ~numbers[i]);
 	}
 }
-END_TEST
 
 /* Only the source, the number and one of two types may vary. */
-START_TEST(a_ping_that_differs_in_a_bit_is_forwarded)
+TEST(a_ping_that_differs_in_a_bit_is_forwarded, .count = 60 * 8)
 {
 	size_t at = (size_t)_i / 8;
 	uint8_t frame[PROBE_BYTES];
@@ -192,9 +182,8 @@ START_TEST(a_ping_that_differs_in_a_bit_is_forwarded)
 	else
 		ck_assert_int_eq(kind(frame, PROBE_BYTES), PROBE_NONE);
 }
-END_TEST
 
-START_TEST(a_type_of_tomorrow_is_forwarded)
+TEST(a_type_of_tomorrow_is_forwarded)
 {
 	uint8_t frame[PROBE_BYTES];
 
@@ -207,7 +196,6 @@ START_TEST(a_type_of_tomorrow_is_forwarded)
 							  : PROBE_NONE);
 	}
 }
-END_TEST
 
 /* The frame lies at the end of what may be read, for the sanitizer to see. */
 static enum probe_kind
@@ -224,7 +212,7 @@ kind_of_start(const uint8_t *frame, size_t length)
 	return result;
 }
 
-START_TEST(runts_and_cut_frames_match_nothing)
+TEST(runts_and_cut_frames_match_nothing)
 {
 	uint8_t request[PROBE_BYTES], reply[PROBE_BYTES], ping[PROBE_BYTES];
 
@@ -237,7 +225,6 @@ START_TEST(runts_and_cut_frames_match_nothing)
 		    length < 42 ? PROBE_NONE : PROBE_ARP_ANSWER);
 	}
 }
-END_TEST
 
 static void
 tag(uint8_t *tagged, const uint8_t *frame)
@@ -249,7 +236,7 @@ tag(uint8_t *tagged, const uint8_t *frame)
 	memcpy(tagged + 16, frame + 12, PROBE_BYTES - 12);
 }
 
-START_TEST(vlan_tagged_frames_match_nothing)
+TEST(vlan_tagged_frames_match_nothing)
 {
 	uint8_t request[PROBE_BYTES], frame[PROBE_BYTES];
 	uint8_t tagged[PROBE_BYTES + 4];
@@ -265,9 +252,8 @@ START_TEST(vlan_tagged_frames_match_nothing)
 	ck_assert_int_eq(kind(tagged, PROBE_BYTES), PROBE_NONE);
 	ck_assert(!probe_is_possible(tagged, sizeof(tagged)));
 }
-END_TEST
 
-START_TEST(the_quick_look_lets_all_probes_pass)
+TEST(the_quick_look_lets_all_probes_pass)
 {
 	uint8_t request[PROBE_BYTES], frame[PROBE_BYTES];
 
@@ -279,9 +265,8 @@ START_TEST(the_quick_look_lets_all_probes_pass)
 	frame[12] = 0x08;
 	ck_assert(!probe_is_possible(frame, PROBE_BYTES));
 }
-END_TEST
 
-START_TEST(a_flood_of_pings_gets_ten_pongs_a_second)
+TEST(a_flood_of_pings_gets_ten_pongs_a_second)
 {
 	struct pong_limit limit;
 	int64_t sent_ms[1000];
@@ -295,9 +280,8 @@ START_TEST(a_flood_of_pings_gets_ten_pongs_a_second)
 	for (unsigned i = 10; i < sent; i++)
 		ck_assert_int_ge(sent_ms[i] - sent_ms[i - 10], 1000);
 }
-END_TEST
 
-START_TEST(a_ping_now_and_then_is_always_answered)
+TEST(a_ping_now_and_then_is_always_answered)
 {
 	struct pong_limit limit;
 
@@ -305,9 +289,8 @@ START_TEST(a_ping_now_and_then_is_always_answered)
 	for (int64_t t = 0; t < 20000; t += 100)
 		ck_assert(pong_limit_allows(&limit, t));
 }
-END_TEST
 
-START_TEST(ten_pings_at_once_are_answered_even_at_time_0)
+TEST(ten_pings_at_once_are_answered_even_at_time_0)
 {
 	struct pong_limit limit;
 
@@ -317,66 +300,4 @@ START_TEST(ten_pings_at_once_are_answered_even_at_time_0)
 	ck_assert(!pong_limit_allows(&limit, 0));
 	ck_assert(!pong_limit_allows(&limit, 999));
 	ck_assert(pong_limit_allows(&limit, 1000));
-}
-END_TEST
-
-static TCase *
-arp(void)
-{
-	TCase *tc = tcase_create("arp");
-
-	tcase_add_test(tc, an_arp_probe_is_rfc_5227_in_the_guests_name);
-	tcase_add_test(tc, a_known_gateway_is_asked_alone);
-	tcase_add_test(tc, the_answer_to_our_question_is_ours);
-	tcase_add_test(tc, the_answer_to_the_guests_question_is_the_guests);
-	tcase_add_test(tc, an_answer_nobody_waits_for_is_the_guests);
-	tcase_add_loop_test(
-	    tc, an_answer_that_differs_in_a_bit_is_the_guests, 0, 42 * 8);
-	tcase_add_test(tc, our_own_question_coming_back_is_no_answer);
-	return tc;
-}
-
-static TCase *
-peer(void)
-{
-	TCase *tc = tcase_create("peer");
-
-	tcase_add_test(tc, a_ping_is_as_documented);
-	tcase_add_test(tc, our_addresses_are_locally_administered_and_unicast);
-	tcase_add_test(tc, ping_and_pong_carry_their_number);
-	tcase_add_loop_test(
-	    tc, a_ping_that_differs_in_a_bit_is_forwarded, 0, 60 * 8);
-	tcase_add_test(tc, a_type_of_tomorrow_is_forwarded);
-	return tc;
-}
-
-static TCase *
-both(void)
-{
-	TCase *tc = tcase_create("both, and the limit");
-
-	tcase_add_test(tc, runts_and_cut_frames_match_nothing);
-	tcase_add_test(tc, vlan_tagged_frames_match_nothing);
-	tcase_add_test(tc, the_quick_look_lets_all_probes_pass);
-	tcase_add_test(tc, a_flood_of_pings_gets_ten_pongs_a_second);
-	tcase_add_test(tc, a_ping_now_and_then_is_always_answered);
-	tcase_add_test(tc, ten_pings_at_once_are_answered_even_at_time_0);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("probe");
-	SRunner *runner;
-	int failed;
-
-	suite_add_tcase(suite, arp());
-	suite_add_tcase(suite, peer());
-	suite_add_tcase(suite, both());
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
 }

@@ -18,14 +18,13 @@ set_up(void)
 	redial_connected(&redial, 0);
 }
 
-START_TEST(the_first_dial_is_due_at_once)
+TEST(the_first_dial_is_due_at_once)
 {
 	redial_init(&redial, 5000, 100, 2000, 25);
 	ck_assert_int_eq(redial.due_ms, 5000);
 }
-END_TEST
 
-START_TEST(a_failed_dial_backs_off)
+TEST(a_failed_dial_backs_off)
 {
 	static const int64_t delays_ms[] = { 100, 200, 400, 800, 1600, 2000,
 		2000 };
@@ -38,9 +37,8 @@ START_TEST(a_failed_dial_backs_off)
 		now_ms = redial.due_ms + 3;
 	}
 }
-END_TEST
 
-START_TEST(a_proven_loss_is_dialled_at_once)
+TEST(a_proven_loss_is_dialled_at_once)
 {
 	set_up();
 	redial_lost(&redial, 60000, true, LATEST);
@@ -48,9 +46,8 @@ START_TEST(a_proven_loss_is_dialled_at_once)
 	redial_failed(&redial, 60000, LATEST);
 	ck_assert_int_eq(redial.due_ms, 60100);
 }
-END_TEST
 
-START_TEST(a_proven_loss_starts_the_backoff_over)
+TEST(a_proven_loss_starts_the_backoff_over)
 {
 	redial_init(&redial, 0, 100, 2000, 25);
 	for (int i = 0; i < 8; i++)
@@ -60,9 +57,8 @@ START_TEST(a_proven_loss_starts_the_backoff_over)
 	redial_failed(&redial, 20000, LATEST);
 	ck_assert_int_eq(redial.due_ms, 20100);
 }
-END_TEST
 
-START_TEST(a_connect_alone_does_not_start_the_backoff_over)
+TEST(a_connect_alone_does_not_start_the_backoff_over)
 {
 	redial_init(&redial, 0, 100, 2000, 25);
 	redial_failed(&redial, 0, LATEST);
@@ -71,9 +67,8 @@ START_TEST(a_connect_alone_does_not_start_the_backoff_over)
 	redial_lost(&redial, 301, false, LATEST);
 	ck_assert_int_eq(redial.due_ms, 701);
 }
-END_TEST
 
-START_TEST(two_connections_are_never_closer_than_the_spacing)
+TEST(two_connections_are_never_closer_than_the_spacing)
 {
 	set_up();
 	redial_connected(&redial, 60000);
@@ -84,18 +79,16 @@ START_TEST(two_connections_are_never_closer_than_the_spacing)
 	redial_resumed(&redial, 60005);
 	ck_assert_int_eq(redial.due_ms, 60010);
 }
-END_TEST
 
-START_TEST(even_a_backoff_of_a_millisecond_keeps_the_spacing)
+TEST(even_a_backoff_of_a_millisecond_keeps_the_spacing)
 {
 	redial_init(&redial, 0, 1, 1, 50);
 	redial_connected(&redial, 1000);
 	redial_lost(&redial, 1000, false, 50000);
 	ck_assert_int_eq(redial.due_ms, 1010);
 }
-END_TEST
 
-START_TEST(a_path_that_appears_is_dialled_at_once_and_the_backoff_stays)
+TEST(a_path_that_appears_is_dialled_at_once_and_the_backoff_stays)
 {
 	redial_init(&redial, 0, 100, 2000, 25);
 	redial_failed(&redial, 0, LATEST);
@@ -105,29 +98,26 @@ START_TEST(a_path_that_appears_is_dialled_at_once_and_the_backoff_stays)
 	redial_failed(&redial, 150, LATEST);
 	ck_assert_int_eq(redial.due_ms, 550);
 }
-END_TEST
 
-START_TEST(a_path_that_appears_never_puts_a_dial_off)
+TEST(a_path_that_appears_never_puts_a_dial_off)
 {
 	redial_init(&redial, 0, 100, 2000, 25);
 	redial_failed(&redial, 0, LATEST);
 	redial_appeared(&redial, 500);
 	ck_assert_int_eq(redial.due_ms, 100);
 }
-END_TEST
 
 /* The dial that failed a moment before the daemon came was no dial to it. */
-START_TEST(a_path_that_appears_right_after_a_failed_dial_is_dialled_at_once)
+TEST(a_path_that_appears_right_after_a_failed_dial_is_dialled_at_once)
 {
 	redial_init(&redial, 0, 100, 2000, 25);
 	redial_failed(&redial, 100, LATEST);
 	redial_appeared(&redial, 101);
 	ck_assert_int_eq(redial.due_ms, 101);
 }
-END_TEST
 
 /* Each chmod() of a path that can't be dialled was a dial. */
-START_TEST(a_path_that_appears_over_and_over_is_dialled_with_the_spacing)
+TEST(a_path_that_appears_over_and_over_is_dialled_with_the_spacing)
 {
 	unsigned dials = 0;
 
@@ -143,17 +133,15 @@ START_TEST(a_path_that_appears_over_and_over_is_dialled_with_the_spacing)
 	ck_assert_uint_ge(dials, 90);
 	ck_assert_uint_le(dials, 100 + 1);
 }
-END_TEST
 
-START_TEST(even_failed_dials_of_a_backoff_of_a_millisecond_keep_the_spacing)
+TEST(even_failed_dials_of_a_backoff_of_a_millisecond_keep_the_spacing)
 {
 	redial_init(&redial, 0, 1, 1, 50);
 	redial_failed(&redial, 1000, 50000);
 	ck_assert_int_eq(redial.due_ms, 1010);
 }
-END_TEST
 
-START_TEST(after_a_suspend_the_dial_is_made_at_once_from_the_backoffs_start)
+TEST(after_a_suspend_the_dial_is_made_at_once_from_the_backoffs_start)
 {
 	redial_init(&redial, 0, 100, 2000, 25);
 	for (int i = 0; i < 8; i++)
@@ -164,7 +152,6 @@ START_TEST(after_a_suspend_the_dial_is_made_at_once_from_the_backoffs_start)
 	redial_failed(&redial, 300, LATEST);
 	ck_assert_int_eq(redial.due_ms, 400);
 }
-END_TEST
 
 /* How many connections a daemon gets that accepts and then ends each of them
  * after life_ms, within the first `until_ms`. */
@@ -185,23 +172,21 @@ connections(int64_t until_ms, int64_t life_ms, bool proven, uint32_t random)
 	return count;
 }
 
-START_TEST(a_peer_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds)
+TEST(a_peer_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds)
 {
 	ck_assert_uint_le(connections(5000, 0, false, SOONEST), 10);
 	ck_assert_uint_le(connections(5000, 0, false, LATEST), 10);
 }
-END_TEST
 
-START_TEST(a_daemon_that_sends_a_byte_and_dies_does_not_spin_us)
+TEST(a_daemon_that_sends_a_byte_and_dies_does_not_spin_us)
 {
 	ck_assert_uint_eq(connections(1000, 0, true, SOONEST), 100);
 	ck_assert_uint_eq(connections(1000, 3, true, SOONEST), 100);
 	ck_assert_uint_eq(connections(1000, 20, true, SOONEST), 50);
 }
-END_TEST
 
 /* Whatever happens in whatever order. */
-START_TEST(no_history_brings_two_connections_closer)
+TEST(no_history_brings_two_connections_closer, .count = 8)
 {
 	uint64_t luck = (uint64_t)_i;
 	int64_t now_ms = 0, last_ms = -REDIAL_SPACING_MS;
@@ -221,54 +206,4 @@ START_TEST(no_history_brings_two_connections_closer)
 		}
 		ck_assert_int_le(redial.due_ms - now_ms, 20);
 	}
-}
-END_TEST
-
-static TCase *
-rules(void)
-{
-	TCase *tc = tcase_create("rules");
-
-	tcase_add_test(tc, the_first_dial_is_due_at_once);
-	tcase_add_test(tc, a_failed_dial_backs_off);
-	tcase_add_test(tc, a_proven_loss_is_dialled_at_once);
-	tcase_add_test(tc, a_proven_loss_starts_the_backoff_over);
-	tcase_add_test(tc, a_connect_alone_does_not_start_the_backoff_over);
-	tcase_add_test(tc, two_connections_are_never_closer_than_the_spacing);
-	tcase_add_test(tc, even_a_backoff_of_a_millisecond_keeps_the_spacing);
-	tcase_add_test(
-	    tc, a_path_that_appears_is_dialled_at_once_and_the_backoff_stays);
-	tcase_add_test(tc, a_path_that_appears_never_puts_a_dial_off);
-	tcase_add_test(tc,
-	    a_path_that_appears_right_after_a_failed_dial_is_dialled_at_once);
-	tcase_add_test(
-	    tc, a_path_that_appears_over_and_over_is_dialled_with_the_spacing);
-	tcase_add_test(tc,
-	    even_failed_dials_of_a_backoff_of_a_millisecond_keep_the_spacing);
-	tcase_add_test(tc,
-	    after_a_suspend_the_dial_is_made_at_once_from_the_backoffs_start);
-	return tc;
-}
-
-static TCase *
-histories(void)
-{
-	TCase *tc = tcase_create("histories");
-
-	tcase_add_test(tc,
-	    a_peer_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds);
-	tcase_add_test(
-	    tc, a_daemon_that_sends_a_byte_and_dies_does_not_spin_us);
-	tcase_add_loop_test(tc, no_history_brings_two_connections_closer, 0, 8);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("redial");
-
-	suite_add_tcase(suite, rules());
-	suite_add_tcase(suite, histories());
-	return suite_run(suite);
 }

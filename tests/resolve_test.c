@@ -57,7 +57,9 @@ expect_loopback(void)
 	freeaddrinfo(found);
 }
 
-START_TEST(a_numeric_address_needs_no_lookup)
+FIXTURE(set_up, tear_down)
+
+TEST(a_numeric_address_needs_no_lookup)
 {
 	ck_assert_int_eq(look_up("127.0.0.1", 0), 0);
 	expect_loopback();
@@ -66,18 +68,16 @@ START_TEST(a_numeric_address_needs_no_lookup)
 	ck_assert_int_eq(found->ai_family, AF_INET6);
 	freeaddrinfo(found);
 }
-END_TEST
 
-START_TEST(a_name_is_found)
+TEST(a_name_is_found)
 {
 	lookups_answer();
 	ck_assert_int_eq(look_up("hangs.test", FAR_AWAY_MS), 0);
 	expect_loopback();
 	ck_assert_ptr_null(resolver.pending);
 }
-END_TEST
 
-START_TEST(a_name_is_looked_up_again_each_time)
+TEST(a_name_is_looked_up_again_each_time)
 {
 	lookups_answer();
 	for (unsigned i = 1; i <= 3; i++) {
@@ -86,9 +86,8 @@ START_TEST(a_name_is_looked_up_again_each_time)
 		ck_assert_uint_eq(lookups_asked(), i);
 	}
 }
-END_TEST
 
-START_TEST(a_missing_name_is_told_in_words)
+TEST(a_missing_name_is_told_in_words)
 {
 	ck_assert_int_eq(look_up("missing.test", FAR_AWAY_MS), -1);
 	ck_assert_str_eq(why, gai_strerror(EAI_NONAME));
@@ -96,9 +95,8 @@ START_TEST(a_missing_name_is_told_in_words)
 	ck_assert_int_ne(errno, 0);
 	ck_assert_ptr_null(resolver.pending);
 }
-END_TEST
 
-START_TEST(a_name_server_that_says_nothing_is_waited_for_until_the_deadline)
+TEST(a_name_server_that_says_nothing_is_waited_for_until_the_deadline)
 {
 	int64_t asked_ms = clock_now_ms();
 
@@ -107,7 +105,6 @@ START_TEST(a_name_server_that_says_nothing_is_waited_for_until_the_deadline)
 	ck_assert_ptr_nonnull(why);
 	ck_assert_int_ge(clock_now_ms(), asked_ms + 20);
 }
-END_TEST
 
 static void *
 interrupt(void *argument)
@@ -118,7 +115,7 @@ interrupt(void *argument)
 	return NULL;
 }
 
-START_TEST(an_interrupt_ends_the_wait_for_a_name)
+TEST(an_interrupt_ends_the_wait_for_a_name)
 {
 	pthread_t thread;
 
@@ -127,9 +124,8 @@ START_TEST(an_interrupt_ends_the_wait_for_a_name)
 	ck_assert_int_eq(errno, EINTR);
 	pthread_join(thread, NULL);
 }
-END_TEST
 
-START_TEST(lookups_that_hang_do_not_pile_up)
+TEST(lookups_that_hang_do_not_pile_up)
 {
 	unsigned descriptors;
 
@@ -141,9 +137,8 @@ START_TEST(lookups_that_hang_do_not_pile_up)
 	lookups_await_question(1);
 	ck_assert_uint_eq(lookups_asked(), 1);
 }
-END_TEST
 
-START_TEST(a_lookup_that_hung_is_taken_up_again)
+TEST(a_lookup_that_hung_is_taken_up_again)
 {
 	ck_assert_int_eq(look_up("hangs.test", 1), -1);
 	lookups_answer();
@@ -151,53 +146,25 @@ START_TEST(a_lookup_that_hung_is_taken_up_again)
 	expect_loopback();
 	ck_assert_uint_eq(lookups_asked(), 1);
 }
-END_TEST
 
-START_TEST(another_name_does_not_wait_for_the_one_that_hangs)
+TEST(another_name_does_not_wait_for_the_one_that_hangs)
 {
 	ck_assert_int_eq(look_up("hangs.test", 1), -1);
 	ck_assert_int_eq(look_up("missing.test", FAR_AWAY_MS), -1);
 	ck_assert_str_eq(why, gai_strerror(EAI_NONAME));
 }
-END_TEST
 
-START_TEST(a_lookup_left_behind_cleans_up_after_itself)
+TEST(a_lookup_left_behind_cleans_up_after_itself)
 {
 	ck_assert_int_eq(look_up("hangs.test", 1), -1);
 	resolver_abandon(&resolver);
 	ck_assert_ptr_null(resolver.pending);
 	resolver_abandon(&resolver);
 }
-END_TEST
 
-START_TEST(a_finished_lookup_left_behind_cleans_up_after_itself)
+TEST(a_finished_lookup_left_behind_cleans_up_after_itself)
 {
 	ck_assert_int_eq(look_up("hangs.test", 1), -1);
 	lookups_answer();
 	resolver_abandon(&resolver);
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *suite = suite_create("resolve");
-	TCase *tc = tcase_create("resolve");
-
-	suite_add_tcase(suite, tc);
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, a_numeric_address_needs_no_lookup);
-	tcase_add_test(tc, a_name_is_found);
-	tcase_add_test(tc, a_name_is_looked_up_again_each_time);
-	tcase_add_test(tc, a_missing_name_is_told_in_words);
-	tcase_add_test(tc,
-	    a_name_server_that_says_nothing_is_waited_for_until_the_deadline);
-	tcase_add_test(tc, an_interrupt_ends_the_wait_for_a_name);
-	tcase_add_test(tc, lookups_that_hang_do_not_pile_up);
-	tcase_add_test(tc, a_lookup_that_hung_is_taken_up_again);
-	tcase_add_test(tc, another_name_does_not_wait_for_the_one_that_hangs);
-	tcase_add_test(tc, a_lookup_left_behind_cleans_up_after_itself);
-	tcase_add_test(
-	    tc, a_finished_lookup_left_behind_cleans_up_after_itself);
-	return suite_run(suite);
 }

@@ -34,16 +34,15 @@ static const struct {
 	{ SIGHUP, FROM_KERNEL, 0, false },
 };
 
-START_TEST(only_what_the_terminal_sent_is_typed)
+TEST(only_what_the_terminal_sent_is_typed, .count = LENGTH(origins))
 {
 	siginfo_t info = sent(origins[_i].code, origins[_i].pid);
 
 	ck_assert_int_eq(
 	    signals_is_typed(origins[_i].number, &info), origins[_i].typed);
 }
-END_TEST
 
-START_TEST(a_signal_is_a_note_in_the_pipe_and_interrupts_no_call)
+TEST(a_signal_is_a_note_in_the_pipe_and_interrupts_no_call)
 {
 	struct signal_note note;
 	struct sigaction action;
@@ -58,19 +57,4 @@ START_TEST(a_signal_is_a_note_in_the_pipe_and_interrupts_no_call)
 	ck_assert(!signals_next(&note));
 	sigaction(SIGUSR2, NULL, &action);
 	ck_assert_int_ne(action.sa_flags & SA_RESTART, 0);
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *s = suite_create("signals");
-	TCase *c = tcase_create("signals");
-
-	suite_add_tcase(s, c);
-	tcase_add_loop_test(c, only_what_the_terminal_sent_is_typed, 0,
-	    (int)(sizeof(origins) / sizeof(origins[0])));
-	tcase_add_test(
-	    c, a_signal_is_a_note_in_the_pipe_and_interrupts_no_call);
-	return suite_run(s);
 }

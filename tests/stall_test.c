@@ -30,13 +30,14 @@ wait_ms(int64_t ms)
 	stall_spend(&stall, ms * 1000, now_ms * 1000);
 }
 
-START_TEST(all_of_it_is_there_at_first)
+FIXTURE(set_up, NULL)
+
+TEST(all_of_it_is_there_at_first)
 {
 	ck_assert_int_eq(left_ms(), LIMIT_MS);
 }
-END_TEST
 
-START_TEST(what_is_spent_is_missing_for_a_second_and_little_longer)
+TEST(what_is_spent_is_missing_for_a_second_and_little_longer)
 {
 	wait_ms(30);
 	ck_assert_int_eq(left_ms(), 70);
@@ -52,26 +53,23 @@ START_TEST(what_is_spent_is_missing_for_a_second_and_little_longer)
 	now_ms += 100;
 	ck_assert_int_eq(left_ms(), LIMIT_MS);
 }
-END_TEST
 
-START_TEST(a_wait_that_took_too_long_leaves_nothing_and_no_debt)
+TEST(a_wait_that_took_too_long_leaves_nothing_and_no_debt)
 {
 	wait_ms(5000);
 	ck_assert_int_eq(left_ms(), 0);
 	now_ms += 1100;
 	ck_assert_int_eq(left_ms(), LIMIT_MS);
 }
-END_TEST
 
-START_TEST(a_long_silence_brings_all_of_it_back)
+TEST(a_long_silence_brings_all_of_it_back)
 {
 	wait_ms(LIMIT_MS);
 	now_ms += 24 * 60 * 60 * 1000;
 	ck_assert_int_eq(left_ms(), LIMIT_MS);
 }
-END_TEST
 
-START_TEST(waits_shorter_than_a_millisecond_add_up)
+TEST(waits_shorter_than_a_millisecond_add_up)
 {
 	int64_t now_us = BEGIN_MS * 1000;
 
@@ -79,12 +77,11 @@ START_TEST(waits_shorter_than_a_millisecond_add_up)
 		stall_spend(&stall, 250, now_us += 250);
 	ck_assert_int_eq(stall_left_us(&stall, LIMIT_MS * 1000, now_us), 50000);
 }
-END_TEST
 
 #define TIMES 4096
 
 /* Whatever the guest does: waits of any length at any time. */
-START_TEST(no_second_has_more_waits_than_the_limit)
+TEST(no_second_has_more_waits_than_the_limit)
 {
 	static int64_t began[TIMES], ended[TIMES];
 	uint64_t luck = 1;
@@ -107,9 +104,8 @@ START_TEST(no_second_has_more_waits_than_the_limit)
 		ck_assert_int_le(waited, LIMIT_MS);
 	}
 }
-END_TEST
 
-START_TEST(a_guest_that_waits_a_little_in_each_second_always_may)
+TEST(a_guest_that_waits_a_little_in_each_second_always_may)
 {
 	for (int i = 0; i < 1000; i++) {
 		ck_assert_int_ge(left_ms(), 9);
@@ -117,33 +113,9 @@ START_TEST(a_guest_that_waits_a_little_in_each_second_always_may)
 		now_ms += 100;
 	}
 }
-END_TEST
 
-START_TEST(a_limit_of_zero_leaves_nothing)
+TEST(a_limit_of_zero_leaves_nothing)
 {
 	ck_assert_int_eq(stall_left_us(&stall, 0, 0), 0);
 	ck_assert_int_eq(stall_left_us(&stall, 0, BEGIN_MS * 1000), 0);
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *suite = suite_create("stall");
-	TCase *tc = tcase_create("stall");
-
-	tcase_add_checked_fixture(tc, set_up, NULL);
-	tcase_add_test(tc, all_of_it_is_there_at_first);
-	tcase_add_test(
-	    tc, what_is_spent_is_missing_for_a_second_and_little_longer);
-	tcase_add_test(
-	    tc, a_wait_that_took_too_long_leaves_nothing_and_no_debt);
-	tcase_add_test(tc, a_long_silence_brings_all_of_it_back);
-	tcase_add_test(tc, waits_shorter_than_a_millisecond_add_up);
-	tcase_add_test(tc, no_second_has_more_waits_than_the_limit);
-	tcase_add_test(
-	    tc, a_guest_that_waits_a_little_in_each_second_always_may);
-	tcase_add_test(tc, a_limit_of_zero_leaves_nothing);
-	suite_add_tcase(suite, tc);
-	return suite_run(suite);
 }

@@ -63,7 +63,7 @@ largest(char filling)
 	return s;
 }
 
-START_TEST(json_is_the_contract_to_the_letter)
+TEST(json_is_the_contract_to_the_letter)
 {
 	struct status s = example();
 	struct text t = in(bytes);
@@ -88,9 +88,8 @@ START_TEST(json_is_the_contract_to_the_letter)
 	    "\"probes\":32,\"replies\":33,\"answered\":34,\"deaths\":35,"
 	    "\"write_stalls\":36,\"rtt_us\":231}}\n");
 }
-END_TEST
 
-START_TEST(what_is_not_known_yet_is_empty_or_zero_in_json)
+TEST(what_is_not_known_yet_is_empty_or_zero_in_json)
 {
 	static const struct status nothing;
 	struct text t = in(bytes);
@@ -99,7 +98,6 @@ START_TEST(what_is_not_known_yet_is_empty_or_zero_in_json)
 	ck_assert_ptr_nonnull(strstr(bytes, "\"peer\":\"\",\"mac\":\"\"}"));
 	ck_assert_ptr_nonnull(strstr(bytes, "\"armed\":false,\"idle_ms\":0,"));
 }
-END_TEST
 
 static const struct {
 	const char *text, *json, *label;
@@ -114,7 +112,7 @@ static const struct {
 	{ "gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f" },
 };
 
-START_TEST(foreign_bytes_stay_inside_their_json_string)
+TEST(foreign_bytes_stay_inside_their_json_string, .count = LENGTH(hostile))
 {
 	struct status s = { 0 };
 	struct text t = in(bytes);
@@ -127,9 +125,8 @@ START_TEST(foreign_bytes_stay_inside_their_json_string)
 	ck_assert_msg(
 	    strstr(bytes, expected) != NULL, "%s in %s", expected, bytes);
 }
-END_TEST
 
-START_TEST(foreign_bytes_stay_inside_their_label)
+TEST(foreign_bytes_stay_inside_their_label, .count = LENGTH(hostile))
 {
 	struct status s = { 0 };
 	struct text t = in(bytes);
@@ -144,9 +141,8 @@ START_TEST(foreign_bytes_stay_inside_their_label)
 	ck_assert_msg(
 	    strstr(bytes, expected) != NULL, "%s in %s", expected, bytes);
 }
-END_TEST
 
-START_TEST(foreign_bytes_come_back_as_they_were)
+TEST(foreign_bytes_come_back_as_they_were, .count = LENGTH(hostile))
 {
 	struct status s = { 0 }, back;
 	struct text t = in(bytes);
@@ -156,7 +152,6 @@ START_TEST(foreign_bytes_come_back_as_they_were)
 	ck_assert(status_parse(&back, bytes));
 	ck_assert_str_eq(back.network.last_error, hostile[_i].text);
 }
-END_TEST
 
 static void
 assert_comes_back(const struct status *s)
@@ -176,7 +171,7 @@ assert_comes_back(const struct status *s)
 	ck_assert_str_eq(bytes, more);
 }
 
-START_TEST(what_is_said_on_the_control_socket_comes_back_equal)
+TEST(what_is_said_on_the_control_socket_comes_back_equal)
 {
 	struct status s = example();
 	struct status large = largest('\n');
@@ -184,9 +179,8 @@ START_TEST(what_is_said_on_the_control_socket_comes_back_equal)
 	assert_comes_back(&s);
 	assert_comes_back(&large);
 }
-END_TEST
 
-START_TEST(the_largest_status_fits_every_form)
+TEST(the_largest_status_fits_every_form)
 {
 	static const char fillings[] = { 'x', '\n', '\\', '\x01', '\xff' };
 
@@ -211,9 +205,8 @@ START_TEST(the_largest_status_fits_every_form)
 		ck_assert(!t.cut);
 	}
 }
-END_TEST
 
-START_TEST(another_version_is_understood_as_far_as_possible)
+TEST(another_version_is_understood_as_far_as_possible)
 {
 	struct status s;
 
@@ -225,9 +218,8 @@ START_TEST(another_version_is_understood_as_far_as_possible)
 	ck_assert(s.keepalive.armed);
 	ck_assert_uint_eq(s.pid, 0);
 }
-END_TEST
 
-START_TEST(values_that_make_no_sense_read_as_nothing)
+TEST(values_that_make_no_sense_read_as_nothing)
 {
 	struct status s;
 
@@ -242,9 +234,8 @@ START_TEST(values_that_make_no_sense_read_as_nothing)
 	ck_assert_uint_eq(s.network.outages, UINT64_MAX);
 	ck_assert(!s.keepalive.armed);
 }
-END_TEST
 
-START_TEST(a_text_too_long_is_cut)
+TEST(a_text_too_long_is_cut)
 {
 	char lines[1024] = "guest.mac=";
 	struct status s;
@@ -255,9 +246,8 @@ START_TEST(a_text_too_long_is_cut)
 	ck_assert_uint_eq(strlen(s.guest.mac), sizeof(s.guest.mac) - 1);
 	ck_assert_uint_eq(s.pid, 7);
 }
-END_TEST
 
-START_TEST(an_answer_that_broke_off_is_not_taken_for_a_whole_one)
+TEST(an_answer_that_broke_off_is_not_taken_for_a_whole_one)
 {
 	struct status s = example(), back;
 	struct text t = in(bytes);
@@ -272,9 +262,8 @@ START_TEST(an_answer_that_broke_off_is_not_taken_for_a_whole_one)
 		free(start);
 	}
 }
-END_TEST
 
-START_TEST(no_garbage_upsets_the_reader_of_answers)
+TEST(no_garbage_upsets_the_reader_of_answers)
 {
 	static const char alphabet[] =
 	    "pid=\n\\nguest.mac=\nkeepalive.armed=true\n\xff\x01";
@@ -294,9 +283,8 @@ START_TEST(no_garbage_upsets_the_reader_of_answers)
 		free(lines);
 	}
 }
-END_TEST
 
-START_TEST(prometheus_text_is_well_formed)
+TEST(prometheus_text_is_well_formed)
 {
 	static const char pattern[] =
 	    "^(# HELP forwarder_[a-z_]+ [A-Z][A-Za-z ,]+[.]"
@@ -316,10 +304,9 @@ START_TEST(prometheus_text_is_well_formed)
 		    regexec(&regex, line, 0, NULL, 0) == 0, "%s", line);
 	regfree(&regex);
 }
-END_TEST
 
 /* The samples of a metric stand together, below its one description. */
-START_TEST(every_metric_is_described_once_and_stands_together)
+TEST(every_metric_is_described_once_and_stands_together)
 {
 	struct status s = example();
 	struct text t = in(bytes), copy = in(more);
@@ -340,9 +327,8 @@ START_TEST(every_metric_is_described_once_and_stands_together)
 		}
 	}
 }
-END_TEST
 
-START_TEST(prometheus_has_the_promised_names)
+TEST(prometheus_has_the_promised_names)
 {
 	static const char *const promised[] = {
 		"forwarder_info{name=\"vm1\",version=\"0.1.0\","
@@ -383,9 +369,8 @@ START_TEST(prometheus_has_the_promised_names)
 		    strstr(bytes, "\nforwarder_up{name=\"vm1\"} 0\n"));
 	}
 }
-END_TEST
 
-START_TEST(people_get_a_table)
+TEST(people_get_a_table)
 {
 	struct status s = example();
 	struct text t = in(bytes);
@@ -413,9 +398,8 @@ START_TEST(people_get_a_table)
 	    "21 guest_slow, 22 guest_absent, 23 runt, 24 empty, "
 	    "25 truncated, 26 oversize\n");
 }
-END_TEST
 
-START_TEST(a_guest_cannot_move_the_cursor)
+TEST(a_guest_cannot_move_the_cursor)
 {
 	struct status s = example();
 	struct text t = in(bytes);
@@ -424,7 +408,6 @@ START_TEST(a_guest_cannot_move_the_cursor)
 	render_status(&t, &s);
 	ck_assert_ptr_nonnull(strstr(bytes, "peer \\x1b[2J\\x0anetwork\n"));
 }
-END_TEST
 
 /* Half a second later. */
 static struct status
@@ -440,7 +423,7 @@ later(const struct status *s)
 	return l;
 }
 
-START_TEST(the_live_table_shows_rates)
+TEST(the_live_table_shows_rates)
 {
 	struct status s = example(), l = later(&s);
 	struct text t = in(bytes);
@@ -461,9 +444,8 @@ START_TEST(the_live_table_shows_rates)
 	    "21 guest_slow, 22 guest_absent, 23 runt, 24 empty, "
 	    "25 truncated, 26 oversize\n");
 }
-END_TEST
 
-START_TEST(without_a_terminal_rates_are_one_line)
+TEST(without_a_terminal_rates_are_one_line)
 {
 	struct status s = example(), l = later(&s);
 	struct text t = in(bytes);
@@ -476,7 +458,6 @@ START_TEST(without_a_terminal_rates_are_one_line)
 	    "  network->guest        2 frames/s      0.0 Mbit/s"
 	    "      0 dropped/s\n");
 }
-END_TEST
 
 static const struct {
 	uint64_t pid, uptime_ms; /* after process 4711, 10 s old, 1000 frames */
@@ -492,7 +473,7 @@ static const struct {
 	    "guest->network     1500 frames/s" }, /* its number again */
 };
 
-START_TEST(rates_are_of_one_forwarder)
+TEST(rates_are_of_one_forwarder, .count = LENGTH(anew))
 {
 	struct status old = { .pid = 4711, .uptime_ms = 10000 }, s = old;
 	struct text t = in(bytes);
@@ -504,9 +485,8 @@ START_TEST(rates_are_of_one_forwarder)
 	render_line(&t, &old, &s);
 	ck_assert_msg(strstr(bytes, anew[_i].rate) != NULL, "%s", bytes);
 }
-END_TEST
 
-START_TEST(a_forwarder_started_anew_has_no_absurd_rates)
+TEST(a_forwarder_started_anew_has_no_absurd_rates)
 {
 	struct status old = example(), s = { .version = "0.1.0", .pid = 4712 };
 	struct text t = in(bytes);
@@ -521,9 +501,8 @@ START_TEST(a_forwarder_started_anew_has_no_absurd_rates)
 	render_line(&t, &old, &s);
 	ck_assert_ptr_nonnull(strstr(bytes, "        0 frames/s"));
 }
-END_TEST
 
-START_TEST(the_log_gets_a_line_a_section)
+TEST(the_log_gets_a_line_a_section)
 {
 	struct status s = example();
 	FILE *file = tmpfile();
@@ -546,44 +525,4 @@ START_TEST(the_log_gets_a_line_a_section)
 	    "drops.empty=14 drops.guest_restarted=15\n"));
 	ck_assert_ptr_nonnull(strstr(bytes, " armed=true "));
 	fclose(file);
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *s = suite_create("status");
-	TCase *forms = tcase_create("forms"), *views = tcase_create("views");
-	int n = (int)(sizeof(hostile) / sizeof(hostile[0]));
-
-	suite_add_tcase(s, forms);
-	suite_add_tcase(s, views);
-	tcase_add_test(forms, json_is_the_contract_to_the_letter);
-	tcase_add_test(forms, what_is_not_known_yet_is_empty_or_zero_in_json);
-	tcase_add_loop_test(
-	    forms, foreign_bytes_stay_inside_their_json_string, 0, n);
-	tcase_add_loop_test(forms, foreign_bytes_stay_inside_their_label, 0, n);
-	tcase_add_loop_test(forms, foreign_bytes_come_back_as_they_were, 0, n);
-	tcase_add_test(
-	    forms, what_is_said_on_the_control_socket_comes_back_equal);
-	tcase_add_test(forms, the_largest_status_fits_every_form);
-	tcase_add_test(forms, another_version_is_understood_as_far_as_possible);
-	tcase_add_test(forms, values_that_make_no_sense_read_as_nothing);
-	tcase_add_test(forms, a_text_too_long_is_cut);
-	tcase_add_test(
-	    forms, an_answer_that_broke_off_is_not_taken_for_a_whole_one);
-	tcase_add_test(forms, no_garbage_upsets_the_reader_of_answers);
-	tcase_add_test(forms, prometheus_text_is_well_formed);
-	tcase_add_test(
-	    forms, every_metric_is_described_once_and_stands_together);
-	tcase_add_test(forms, prometheus_has_the_promised_names);
-	tcase_add_test(views, people_get_a_table);
-	tcase_add_test(views, a_guest_cannot_move_the_cursor);
-	tcase_add_test(views, the_live_table_shows_rates);
-	tcase_add_test(views, without_a_terminal_rates_are_one_line);
-	tcase_add_test(views, a_forwarder_started_anew_has_no_absurd_rates);
-	tcase_add_loop_test(views, rates_are_of_one_forwarder, 0,
-	    (int)(sizeof(anew) / sizeof(anew[0])));
-	tcase_add_test(views, the_log_gets_a_line_a_section);
-	return suite_run(s);
 }

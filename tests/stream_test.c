@@ -216,7 +216,9 @@ join(pthread_t thread)
 	ck_assert_int_eq(pthread_join(thread, NULL), 0);
 }
 
-START_TEST(frames_arrive_whole_and_in_order)
+FIXTURE(set_up, tear_down)
+
+TEST(frames_arrive_whole_and_in_order)
 {
 	struct reader reader = { .piece = 64 * KIB };
 	pthread_t thread;
@@ -231,17 +233,15 @@ START_TEST(frames_arrive_whole_and_in_order)
 	ck_assert_uint_eq(reader.bytes, stream_bytes);
 	ck_assert(reader.same);
 }
-END_TEST
 
-START_TEST(no_frames_are_no_call)
+TEST(no_frames_are_no_call)
 {
 	be_kernel(0, 0);
 	ck_assert_uint_eq(stream_write(-1, parcels, 0, 32 * KIB), 0);
 	ck_assert_uint_eq(kernel.calls, 0);
 }
-END_TEST
 
-START_TEST(a_part_that_went_is_finished_wherever_it_was_cut)
+TEST(a_part_that_went_is_finished_wherever_it_was_cut)
 {
 	add_frame(14);
 	add_frame(60);
@@ -256,9 +256,8 @@ START_TEST(a_part_that_went_is_finished_wherever_it_was_cut)
 		ck_assert_mem_eq(stored, stream, stream_bytes);
 	}
 }
-END_TEST
 
-START_TEST(a_break_at_any_byte_returns_the_frames_before_it)
+TEST(a_break_at_any_byte_returns_the_frames_before_it)
 {
 	add_frame(14);
 	add_frame(1514);
@@ -277,9 +276,8 @@ START_TEST(a_break_at_any_byte_returns_the_frames_before_it)
 			ck_assert_mem_eq(stored, stream, after);
 		}
 }
-END_TEST
 
-START_TEST(a_small_buffer_and_a_slow_reader_lose_nothing)
+TEST(a_small_buffer_and_a_slow_reader_lose_nothing)
 {
 	struct reader reader = { .piece = 61 };
 	pthread_t thread;
@@ -295,7 +293,6 @@ START_TEST(a_small_buffer_and_a_slow_reader_lose_nothing)
 	ck_assert_uint_eq(reader.bytes, stream_bytes);
 	ck_assert(reader.same);
 }
-END_TEST
 
 static void
 interrupted(int number)
@@ -321,7 +318,7 @@ pester(void *argument)
 }
 
 /* A signal ends a blocked sendmsg() with the part that went, or EINTR. */
-START_TEST(signals_cost_no_byte)
+TEST(signals_cost_no_byte)
 {
 	struct sigaction action = { .sa_handler = interrupted };
 	struct pest pest = { .victim = pthread_self() };
@@ -343,7 +340,6 @@ START_TEST(signals_cost_no_byte)
 	ck_assert_uint_eq(reader.bytes, stream_bytes);
 	ck_assert(reader.same);
 }
-END_TEST
 
 /* Reads so much, then nothing may come any more, and sees what had come. */
 struct quitter {
@@ -368,7 +364,7 @@ read_some_and_quit(void *argument)
 	return NULL;
 }
 
-START_TEST(a_peer_that_quits_has_the_frames_that_were_counted)
+TEST(a_peer_that_quits_has_the_frames_that_were_counted, .count = 20)
 {
 	struct quitter quitter = { .wants = (size_t)_i * 977 };
 	pthread_t thread;
@@ -384,10 +380,9 @@ START_TEST(a_peer_that_quits_has_the_frames_that_were_counted)
 	ck_assert_uint_lt(done, count);
 	ck_assert_uint_eq(done, frames_within(quitter.bytes));
 }
-END_TEST
 
 /* Nothing ignores SIGPIPE here: it would end this process. */
-START_TEST(a_closed_peer_is_an_error_and_no_signal)
+TEST(a_closed_peer_is_an_error_and_no_signal)
 {
 	signal(SIGPIPE, SIG_DFL);
 	connect_ends(SOCK_STREAM);
@@ -397,7 +392,6 @@ START_TEST(a_closed_peer_is_an_error_and_no_signal)
 	ck_assert_uint_eq(stream_write(ends[0], parcels, count, NO_LIMIT), 0);
 	ck_assert_int_eq(errno, EPIPE);
 }
-END_TEST
 
 /* On a socket of this type what one call sent stays one record. */
 struct records {
@@ -434,7 +428,7 @@ write_records(struct records *records, size_t limit_bytes)
 static const size_t limits[] = { 0, 1, 17, 18, 64, 1517, 1518, 3036, 10 * KIB,
 	32 * KIB, 48 * KIB, 128 * KIB };
 
-START_TEST(a_call_is_whole_frames_as_many_as_fit_the_limit)
+TEST(a_call_is_whole_frames_as_many_as_fit_the_limit, .count = LENGTH(limits))
 {
 	static struct records records;
 	size_t limit = limits[_i], next = 0;
@@ -454,9 +448,8 @@ START_TEST(a_call_is_whole_frames_as_many_as_fit_the_limit)
 	}
 	ck_assert_uint_eq(next, count);
 }
-END_TEST
 
-START_TEST(a_limit_of_zero_is_one_frame_a_call)
+TEST(a_limit_of_zero_is_one_frame_a_call)
 {
 	static struct records records;
 
@@ -466,10 +459,9 @@ START_TEST(a_limit_of_zero_is_one_frame_a_call)
 	for (size_t i = 0; i < count; i++)
 		ck_assert_uint_eq(records.bytes[i], parcels[i].iov_len);
 }
-END_TEST
 
 /* The kernel says EMSGSIZE to more than 1024. */
-START_TEST(more_frames_than_a_call_may_have_become_several_calls)
+TEST(more_frames_than_a_call_may_have_become_several_calls)
 {
 	struct reader reader = { .piece = 64 * KIB };
 	pthread_t thread;
@@ -484,10 +476,9 @@ START_TEST(more_frames_than_a_call_may_have_become_several_calls)
 	ck_assert_uint_eq(reader.bytes, stream_bytes);
 	ck_assert(reader.same);
 }
-END_TEST
 
 /* What is left of a broken batch is written again, from the same memory. */
-START_TEST(the_parcels_stay_as_they_are)
+TEST(the_parcels_stay_as_they_are)
 {
 	static struct iovec before[MOST];
 
@@ -497,7 +488,6 @@ START_TEST(the_parcels_stay_as_they_are)
 	ck_assert_uint_lt(stream_write(-1, parcels, count, 32 * KIB), count);
 	ck_assert_mem_eq(parcels, before, sizeof(before));
 }
-END_TEST
 
 static void
 limit_waiting(int fd)
@@ -508,7 +498,7 @@ limit_waiting(int fd)
 	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)), 0);
 }
 
-START_TEST(a_peer_that_reads_nothing_for_the_limit_is_a_break)
+TEST(a_peer_that_reads_nothing_for_the_limit_is_a_break)
 {
 	size_t done, bytes = 0;
 	ssize_t n;
@@ -526,10 +516,9 @@ START_TEST(a_peer_that_reads_nothing_for_the_limit_is_a_break)
 	ck_assert_uint_gt(bytes, 0);
 	ck_assert_uint_eq(done, frames_within(bytes));
 }
-END_TEST
 
 /* Wherever it stands still: within a frame, between two, at the beginning. */
-START_TEST(two_waits_without_a_byte_are_a_break)
+TEST(two_waits_without_a_byte_are_a_break)
 {
 	static const size_t stands_still_after[] = { 0, 1, 4 + 1514, 2000 };
 
@@ -544,60 +533,4 @@ START_TEST(two_waits_without_a_byte_are_a_break)
 		ck_assert_int_eq(errno, EAGAIN);
 		ck_assert_uint_eq(kernel.calls, 2);
 	}
-}
-END_TEST
-
-static TCase *
-whole(void)
-{
-	TCase *tc = tcase_create("whole frames or none");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, frames_arrive_whole_and_in_order);
-	tcase_add_test(tc, no_frames_are_no_call);
-	tcase_add_test(tc, a_part_that_went_is_finished_wherever_it_was_cut);
-	tcase_add_test(tc, a_small_buffer_and_a_slow_reader_lose_nothing);
-	tcase_add_test(tc, signals_cost_no_byte);
-	tcase_add_test(tc, two_waits_without_a_byte_are_a_break);
-	return tc;
-}
-
-static TCase *
-breaks(void)
-{
-	TCase *tc = tcase_create("breaks");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, a_break_at_any_byte_returns_the_frames_before_it);
-	tcase_add_loop_test(
-	    tc, a_peer_that_quits_has_the_frames_that_were_counted, 0, 20);
-	tcase_add_test(tc, the_parcels_stay_as_they_are);
-	tcase_add_test(tc, a_closed_peer_is_an_error_and_no_signal);
-	tcase_add_test(tc, a_peer_that_reads_nothing_for_the_limit_is_a_break);
-	return tc;
-}
-
-static TCase *
-sizes(void)
-{
-	TCase *tc = tcase_create("what is in a call");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_loop_test(tc, a_call_is_whole_frames_as_many_as_fit_the_limit,
-	    0, (int)(sizeof(limits) / sizeof(*limits)));
-	tcase_add_test(tc, a_limit_of_zero_is_one_frame_a_call);
-	tcase_add_test(
-	    tc, more_frames_than_a_call_may_have_become_several_calls);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("stream");
-
-	suite_add_tcase(suite, whole());
-	suite_add_tcase(suite, breaks());
-	suite_add_tcase(suite, sizes());
-	return suite_run(suite);
 }

@@ -2,8 +2,8 @@
  * shown by the integration tests. */
 #include "keepalive/tcp.h"
 
+#include "tests/support/suite.h"
 #include <arpa/inet.h>
-#include <check.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -75,27 +75,26 @@ expect_the_settings(int fd)
 	    option(fd, IPPROTO_TCP, LIMIT_OPTION), 30 * LIMIT_UNITS);
 }
 
-START_TEST(a_dialled_connection_is_watched_by_the_kernel)
+FIXTURE(connect_a_pair, close_the_pair)
+
+TEST(a_dialled_connection_is_watched_by_the_kernel)
 {
 	ck_assert_int_eq(tcp_keepalive_set(dialled, &settings), 0);
 	expect_the_settings(dialled);
 }
-END_TEST
 
-START_TEST(an_accepted_connection_is_watched_by_the_kernel)
+TEST(an_accepted_connection_is_watched_by_the_kernel)
 {
 	ck_assert_int_eq(tcp_keepalive_set(accepted, &settings), 0);
 	expect_the_settings(accepted);
 }
-END_TEST
 
-START_TEST(the_limit_is_the_sum_of_all_waits)
+TEST(the_limit_is_the_sum_of_all_waits)
 {
 	ck_assert_int_eq(tcp_limit_s(&settings), 30);
 }
-END_TEST
 
-START_TEST(the_largest_settings_fit)
+TEST(the_largest_settings_fit)
 {
 	static const struct tcp_settings largest = { 7200, 7200, 100 };
 
@@ -103,9 +102,8 @@ START_TEST(the_largest_settings_fit)
 	ck_assert_int_eq(option(dialled, IPPROTO_TCP, LIMIT_OPTION),
 	    (7200 + 7200 * 100) * LIMIT_UNITS);
 }
-END_TEST
 
-START_TEST(an_idle_time_of_0_leaves_the_system_its_own)
+TEST(an_idle_time_of_0_leaves_the_system_its_own)
 {
 	static const struct tcp_settings none = { 0, 5, 3 };
 	int idle_s = option(dialled, IPPROTO_TCP, IDLE_OPTION);
@@ -118,9 +116,8 @@ START_TEST(an_idle_time_of_0_leaves_the_system_its_own)
 	    option(dialled, IPPROTO_TCP, TCP_KEEPINTVL), interval_s);
 	ck_assert_int_eq(option(dialled, IPPROTO_TCP, LIMIT_OPTION), 0);
 }
-END_TEST
 
-START_TEST(an_idle_time_of_0_ends_a_watch_that_was_on)
+TEST(an_idle_time_of_0_ends_a_watch_that_was_on)
 {
 	static const struct tcp_settings none = { 0, 5, 3 };
 
@@ -129,9 +126,8 @@ START_TEST(an_idle_time_of_0_ends_a_watch_that_was_on)
 	ck_assert_int_eq(option(dialled, SOL_SOCKET, SO_KEEPALIVE), 0);
 	ck_assert_int_eq(option(dialled, IPPROTO_TCP, LIMIT_OPTION), 0);
 }
-END_TEST
 
-START_TEST(a_refusal_is_told)
+TEST(a_refusal_is_told)
 {
 	static const struct tcp_settings absurd = { -1, 5, 3 };
 	int unix_socket = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -143,29 +139,4 @@ START_TEST(a_refusal_is_told)
 	ck_assert_int_eq(errno, EINVAL);
 	ck_assert_int_eq(tcp_keepalive_set(-1, &settings), -1);
 	ck_assert_int_eq(errno, EBADF);
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *suite = suite_create("tcp");
-	TCase *tc = tcase_create("options");
-	SRunner *runner;
-	int failed;
-
-	tcase_add_checked_fixture(tc, connect_a_pair, close_the_pair);
-	tcase_add_test(tc, a_dialled_connection_is_watched_by_the_kernel);
-	tcase_add_test(tc, an_accepted_connection_is_watched_by_the_kernel);
-	tcase_add_test(tc, the_limit_is_the_sum_of_all_waits);
-	tcase_add_test(tc, the_largest_settings_fit);
-	tcase_add_test(tc, an_idle_time_of_0_leaves_the_system_its_own);
-	tcase_add_test(tc, an_idle_time_of_0_ends_a_watch_that_was_on);
-	tcase_add_test(tc, a_refusal_is_told);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
 }

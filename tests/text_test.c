@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-START_TEST(what_does_not_fit_is_left_out_whole)
+TEST(what_does_not_fit_is_left_out_whole)
 {
 	char bytes[8];
 	struct text t = text_in(bytes, sizeof(bytes));
@@ -17,9 +17,8 @@ START_TEST(what_does_not_fit_is_left_out_whole)
 	text_add_bytes(&t, "x", 1);
 	ck_assert_str_eq(t.bytes, "12345");
 }
-END_TEST
 
-START_TEST(the_last_byte_is_the_end)
+TEST(the_last_byte_is_the_end)
 {
 	char bytes[4];
 	struct text t = text_in(bytes, sizeof(bytes));
@@ -32,9 +31,8 @@ START_TEST(the_last_byte_is_the_end)
 	text_add(&t, "d");
 	ck_assert(t.cut);
 }
-END_TEST
 
-START_TEST(an_escape_is_never_cut_in_the_middle)
+TEST(an_escape_is_never_cut_in_the_middle)
 {
 	char bytes[7];
 	struct text t = text_in(bytes, sizeof(bytes));
@@ -43,7 +41,6 @@ START_TEST(an_escape_is_never_cut_in_the_middle)
 	ck_assert_str_eq(t.bytes, "abc");
 	ck_assert(t.cut);
 }
-END_TEST
 
 static const struct {
 	const char *in, *out;
@@ -65,7 +62,8 @@ static const struct {
 	{ "\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf" },
 };
 
-START_TEST(controls_and_bytes_that_are_no_text_become_visible)
+TEST(controls_and_bytes_that_are_no_text_become_visible,
+    .count = LENGTH(visible))
 {
 	char bytes[128];
 	struct text t = text_in(bytes, sizeof(bytes));
@@ -73,9 +71,8 @@ START_TEST(controls_and_bytes_that_are_no_text_become_visible)
 	text_add_escaped(&t, visible[_i].in, text_visible);
 	ck_assert_str_eq(t.bytes, visible[_i].out);
 }
-END_TEST
 
-START_TEST(a_character_never_reaches_past_the_end)
+TEST(a_character_never_reaches_past_the_end)
 {
 	for (unsigned first = 1; first < 256; first++) {
 		char *one = malloc(2);
@@ -88,22 +85,4 @@ START_TEST(a_character_never_reaches_past_the_end)
 				       : character == UTF8_INVALID);
 		free(one);
 	}
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *s = suite_create("text");
-	TCase *c = tcase_create("text");
-
-	suite_add_tcase(s, c);
-	tcase_add_test(c, what_does_not_fit_is_left_out_whole);
-	tcase_add_test(c, the_last_byte_is_the_end);
-	tcase_add_test(c, an_escape_is_never_cut_in_the_middle);
-	tcase_add_loop_test(c,
-	    controls_and_bytes_that_are_no_text_become_visible, 0,
-	    (int)(sizeof(visible) / sizeof(visible[0])));
-	tcase_add_test(c, a_character_never_reaches_past_the_end);
-	return suite_run(s);
 }

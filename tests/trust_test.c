@@ -23,17 +23,19 @@ trusted(const char *path, uid_t owner)
 	return trust_owner(path, owner, TRUST_NOBODY_ELSE);
 }
 
-START_TEST(a_folder_that_only_its_owner_may_write_needs_no_check)
+FIXTURE(scratch_enter, scratch_leave)
+
+TEST(a_folder_that_only_its_owner_may_write_needs_no_check)
 {
 	folder("private", 0755);
 	ck_assert(trusted("private/vm", STRANGER));
 	ck_assert(trusted("private/vm", TRUST_NOBODY_ELSE));
 }
-END_TEST
 
 static const mode_t shared[] = { 0777, 0770, 0702, 01777, 01770 };
 
-START_TEST(in_a_shared_folder_a_strangers_file_is_not_believed)
+TEST(in_a_shared_folder_a_strangers_file_is_not_believed,
+    .count = LENGTH(shared))
 {
 	folder("shared", shared[_i]);
 	ck_assert(!trusted("shared/vm", STRANGER));
@@ -43,10 +45,9 @@ START_TEST(in_a_shared_folder_a_strangers_file_is_not_believed)
 	ck_assert(trusted("shared/vm", 0));
 	ck_assert(trusted("shared/vm", geteuid()));
 }
-END_TEST
 
 /* The sticky bit keeps others from replacing it, not from being the first. */
-START_TEST(what_a_stranger_made_in_a_shared_folder_is_not_believed)
+TEST(what_a_stranger_made_in_a_shared_folder_is_not_believed)
 {
 	if (geteuid() != 0)
 		return; /* only root can give a folder away */
@@ -64,9 +65,8 @@ START_TEST(what_a_stranger_made_in_a_shared_folder_is_not_believed)
 	ck_assert(!trusted("shared/link/vm", 0));
 	ck_assert(trust_owner("shared/link/vm", STRANGER, STRANGER));
 }
-END_TEST
 
-START_TEST(a_private_folder_that_others_can_replace_is_shared)
+TEST(a_private_folder_that_others_can_replace_is_shared)
 {
 	folder("above", 0777);
 	folder("above/private", 0700);
@@ -76,10 +76,9 @@ START_TEST(a_private_folder_that_others_can_replace_is_shared)
 	ck_assert_int_eq(chmod("above", 01777), 0);
 	ck_assert(trusted("above/private/vm", STRANGER));
 }
-END_TEST
 
 /* A stranger has put it where our folder was. */
-START_TEST(a_replaced_folders_owner_is_not_believed)
+TEST(a_replaced_folders_owner_is_not_believed)
 {
 	if (geteuid() != 0)
 		return;
@@ -88,9 +87,8 @@ START_TEST(a_replaced_folders_owner_is_not_believed)
 	ck_assert_int_eq(chown("above/private", STRANGER, (gid_t)-1), 0);
 	ck_assert(!trusted("above/private/vm", STRANGER));
 }
-END_TEST
 
-START_TEST(what_a_link_points_to_counts_and_where_it_lies)
+TEST(what_a_link_points_to_counts_and_where_it_lies)
 {
 	folder("private", 0700);
 	folder("shared", 0777);
@@ -104,9 +102,8 @@ START_TEST(what_a_link_points_to_counts_and_where_it_lies)
 	ck_assert_int_eq(symlink("private", "to_private"), 0);
 	ck_assert(trusted("to_private/vm", STRANGER));
 }
-END_TEST
 
-START_TEST(a_path_may_be_relative_or_lie_at_the_top)
+TEST(a_path_may_be_relative_or_lie_at_the_top)
 {
 	char here[1024], path[1100];
 
@@ -124,9 +121,8 @@ START_TEST(a_path_may_be_relative_or_lie_at_the_top)
 	ck_assert_int_eq(chdir(".."), 0);
 	ck_assert_int_eq(chmod(".", 0700), 0);
 }
-END_TEST
 
-START_TEST(a_folder_that_cant_be_examined_is_not_trusted)
+TEST(a_folder_that_cant_be_examined_is_not_trusted)
 {
 	char path[5000];
 
@@ -134,28 +130,4 @@ START_TEST(a_folder_that_cant_be_examined_is_not_trusted)
 	path[sizeof(path) - 1] = '\0';
 	ck_assert(!trusted("nowhere/vm", 0));
 	ck_assert(!trusted(path, 0));
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *suite = suite_create("trust");
-	TCase *tc = tcase_create("trust");
-
-	tcase_add_checked_fixture(tc, scratch_enter, scratch_leave);
-	tcase_add_test(
-	    tc, a_folder_that_only_its_owner_may_write_needs_no_check);
-	tcase_add_loop_test(tc,
-	    in_a_shared_folder_a_strangers_file_is_not_believed, 0,
-	    (int)(sizeof(shared) / sizeof(*shared)));
-	tcase_add_test(
-	    tc, what_a_stranger_made_in_a_shared_folder_is_not_believed);
-	tcase_add_test(tc, a_private_folder_that_others_can_replace_is_shared);
-	tcase_add_test(tc, a_replaced_folders_owner_is_not_believed);
-	tcase_add_test(tc, what_a_link_points_to_counts_and_where_it_lies);
-	tcase_add_test(tc, a_path_may_be_relative_or_lie_at_the_top);
-	tcase_add_test(tc, a_folder_that_cant_be_examined_is_not_trusted);
-	suite_add_tcase(suite, tc);
-	return suite_run(suite);
 }

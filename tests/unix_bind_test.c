@@ -1,4 +1,3 @@
-/* UNIX_BIND_RACES=2000: how often two processes race for one path. */
 #include "base/unix_bind.h"
 
 #include <dlfcn.h>
@@ -132,7 +131,9 @@ leave_stale(int type, const char *path)
 	close(stranger(type, path));
 }
 
-START_TEST(a_stream_socket_listens_and_a_datagram_socket_receives)
+FIXTURE(set_up, tear_down)
+
+TEST(a_stream_socket_listens_and_a_datagram_socket_receives, .count = 2)
 {
 	int fd = bound(types[_i], "here");
 	int peer = connected(types[_i], "here");
@@ -152,9 +153,8 @@ START_TEST(a_stream_socket_listens_and_a_datagram_socket_receives)
 	close(peer);
 	close(fd);
 }
-END_TEST
 
-START_TEST(what_a_dead_process_left_is_replaced)
+TEST(what_a_dead_process_left_is_replaced, .count = 4)
 {
 	int fd;
 
@@ -166,9 +166,8 @@ START_TEST(what_a_dead_process_left_is_replaced)
 	ck_assert(!exists("here"));
 	close(fd);
 }
-END_TEST
 
-START_TEST(the_socket_of_a_living_process_is_left_alone)
+TEST(the_socket_of_a_living_process_is_left_alone, .count = 4)
 {
 	int theirs = stranger(types[_i / 2], "here");
 
@@ -177,9 +176,8 @@ START_TEST(the_socket_of_a_living_process_is_left_alone)
 	close(connected(types[_i / 2], "here"));
 	close(theirs);
 }
-END_TEST
 
-START_TEST(a_living_one_with_a_full_backlog_is_left_alone)
+TEST(a_living_one_with_a_full_backlog_is_left_alone)
 {
 	int theirs = stranger_with_backlog(SOCK_STREAM, "here", 0), fds[8];
 	size_t count = fill_backlog(theirs, fds, 8);
@@ -190,10 +188,9 @@ START_TEST(a_living_one_with_a_full_backlog_is_left_alone)
 	close_all(fds, count);
 	close(theirs);
 }
-END_TEST
 
 /* To ask by connecting would make us its newest client. */
-START_TEST(a_living_one_is_asked_without_calling_it)
+TEST(a_living_one_is_asked_without_calling_it, .count = 2)
 {
 	int theirs = stranger(SOCK_STREAM, "here");
 	struct pollfd call = { .fd = theirs, .events = POLLIN };
@@ -203,10 +200,9 @@ START_TEST(a_living_one_is_asked_without_calling_it)
 	ck_assert_int_eq(poll(&call, 1, 0), 0);
 	close(theirs);
 }
-END_TEST
 
 /* Of another forwarder, between its bind() and its listen(). */
-START_TEST(a_stream_socket_that_does_not_listen_yet_is_left_alone)
+TEST(a_stream_socket_that_does_not_listen_yet_is_left_alone, .count = 2)
 {
 	int theirs = bound_unix("here");
 
@@ -214,10 +210,9 @@ START_TEST(a_stream_socket_that_does_not_listen_yet_is_left_alone)
 	    "in use by another process that runs");
 	close(theirs);
 }
-END_TEST
 
 /* The kernel lets only the peer connect to it. */
-START_TEST(a_living_datagram_socket_with_a_peer_is_left_alone)
+TEST(a_living_datagram_socket_with_a_peer_is_left_alone)
 {
 	struct sockaddr_un guest = { .sun_family = AF_UNIX };
 	int theirs = stranger(SOCK_DGRAM, "here");
@@ -232,9 +227,8 @@ START_TEST(a_living_datagram_socket_with_a_peer_is_left_alone)
 	close(peer);
 	close(theirs);
 }
-END_TEST
 
-START_TEST(our_own_that_lives_is_left_alone_too)
+TEST(our_own_that_lives_is_left_alone_too, .count = 2)
 {
 	struct unix_file first;
 	int fd = bound(types[_i], "here");
@@ -246,11 +240,10 @@ START_TEST(our_own_that_lives_is_left_alone_too)
 	ck_assert(!exists("here"));
 	close(fd);
 }
-END_TEST
 
 static const char no_socket[] = "there is a file that is no socket";
 
-START_TEST(a_file_that_is_no_socket_is_left_alone)
+TEST(a_file_that_is_no_socket_is_left_alone, .count = 2)
 {
 	char content[8] = "";
 	int fd = open("here", O_CREAT | O_WRONLY, 0644);
@@ -263,9 +256,8 @@ START_TEST(a_file_that_is_no_socket_is_left_alone)
 	ck_assert_str_eq(content, "letter");
 	close(fd);
 }
-END_TEST
 
-START_TEST(folders_fifos_and_links_are_left_alone)
+TEST(folders_fifos_and_links_are_left_alone)
 {
 	ck_assert_int_eq(mkdir("folder", 0755), 0);
 	ck_assert_int_eq(mkfifo("fifo", 0644), 0);
@@ -279,12 +271,12 @@ START_TEST(folders_fifos_and_links_are_left_alone)
 	ck_assert(exists("folder") && exists("fifo") && exists("dangling"));
 	ck_assert(exists("link") && exists("stale"));
 }
-END_TEST
 
 static const mode_t modes[] = { 0600, 0660, 0666, 0777, 0, 0200 };
 static const mode_t masks[] = { 0, 022, 077, 0777 };
 
-START_TEST(the_mode_is_the_one_asked_for_whatever_the_umask)
+TEST(the_mode_is_the_one_asked_for_whatever_the_umask,
+    .count = 2 * LENGTH(modes))
 {
 	for (size_t i = 0; i < sizeof(masks) / sizeof(*masks); i++) {
 		int fd;
@@ -300,9 +292,8 @@ START_TEST(the_mode_is_the_one_asked_for_whatever_the_umask)
 		close(fd);
 	}
 }
-END_TEST
 
-START_TEST(a_path_too_long_is_told)
+TEST(a_path_too_long_is_told)
 {
 	char path[sizeof(file.path) + 1];
 
@@ -313,9 +304,8 @@ START_TEST(a_path_too_long_is_told)
 	path[sizeof(path) - 2] = '\0';
 	close(bound(SOCK_STREAM, path));
 }
-END_TEST
 
-START_TEST(a_folder_that_isnt_there_is_told)
+TEST(a_folder_that_isnt_there_is_told)
 {
 	const char *reason =
 	    "its folder doesn't exist (make it, or name another path)";
@@ -323,9 +313,8 @@ START_TEST(a_folder_that_isnt_there_is_told)
 	refused(SOCK_STREAM, "no/where", ENOENT, reason);
 	refused(SOCK_STREAM, "", ENOENT, strerror(ENOENT));
 }
-END_TEST
 
-START_TEST(no_permission_is_told)
+TEST(no_permission_is_told)
 {
 	ck_assert_int_eq(mkdir("theirs", 0555), 0);
 	ck_assert_int_eq(chmod(".", 0755), 0);
@@ -335,10 +324,9 @@ START_TEST(no_permission_is_told)
 	ck_assert_int_eq(seteuid(getuid()), 0);
 	ck_assert_int_eq(chmod("theirs", 0755), 0);
 }
-END_TEST
 
 /* Somebody else's file, whose owner alone may say whether it lives. */
-START_TEST(one_that_may_not_be_asked_is_left_alone)
+TEST(one_that_may_not_be_asked_is_left_alone)
 {
 	int theirs = stranger(SOCK_DGRAM, "here");
 
@@ -352,9 +340,8 @@ START_TEST(one_that_may_not_be_asked_is_left_alone)
 	ck_assert(exists("here"));
 	close(theirs);
 }
-END_TEST
 
-START_TEST(our_file_is_removed_once)
+TEST(our_file_is_removed_once, .count = 2)
 {
 	int fd = bound(types[_i], "here"), other;
 
@@ -366,7 +353,6 @@ START_TEST(our_file_is_removed_once)
 	close(other);
 	close(fd);
 }
-END_TEST
 
 /* What a cleaner removes between bind() and our look at it. */
 static const char *removed_at_listen;
@@ -382,7 +368,7 @@ listen(int fd, int backlog)
 	return real(fd, backlog);
 }
 
-START_TEST(a_file_that_is_removed_at_once_is_no_failure)
+TEST(a_file_that_is_removed_at_once_is_no_failure)
 {
 	int fd;
 
@@ -395,9 +381,8 @@ START_TEST(a_file_that_is_removed_at_once_is_no_failure)
 	ck_assert(exists("here"));
 	close(fd);
 }
-END_TEST
 
-START_TEST(anothers_file_at_our_path_is_left_alone)
+TEST(anothers_file_at_our_path_is_left_alone, .count = 2)
 {
 	int fd = bound(types[_i], "here"), other;
 
@@ -408,9 +393,8 @@ START_TEST(anothers_file_at_our_path_is_left_alone)
 	close(other);
 	close(fd);
 }
-END_TEST
 
-START_TEST(a_file_that_somebody_moved_is_not_looked_for)
+TEST(a_file_that_somebody_moved_is_not_looked_for, .count = 2)
 {
 	int fd = bound(types[_i], "here");
 
@@ -419,7 +403,6 @@ START_TEST(a_file_that_somebody_moved_is_not_looked_for)
 	ck_assert(exists("there"));
 	close(fd);
 }
-END_TEST
 
 static void
 stop_waiting(int number)
@@ -430,7 +413,7 @@ stop_waiting(int number)
 
 /* Whoever may read the folder can lock it. A forwarder has three sockets, and
  * waits for 0.1 s for each; the rest is room for a slow machine. */
-START_TEST(a_folder_that_somebody_keeps_locked_holds_nobody_up)
+TEST(a_folder_that_somebody_keeps_locked_holds_nobody_up, .seconds = 120)
 {
 	static const char *const names[] = { "a", "b", "c" };
 	int folder = open(".", O_RDONLY);
@@ -445,7 +428,6 @@ START_TEST(a_folder_that_somebody_keeps_locked_holds_nobody_up)
 	alarm(0);
 	close(folder);
 }
-END_TEST
 
 /* Two processes that start at the same moment. */
 struct race {
@@ -498,92 +480,14 @@ run_race(struct race *race, int type)
 	ck_assert_int_eq(unlink("here"), 0);
 }
 
-START_TEST(of_two_that_find_a_stale_socket_exactly_one_wins)
+TEST(of_two_that_find_a_stale_socket_exactly_one_wins, .count = 2,
+    .seconds = 120)
 {
-	int rounds = suite_rounds("UNIX_BIND_RACES");
 	struct race *race = mmap(NULL, sizeof(*race), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANON, -1, 0);
 
 	ck_assert(race != MAP_FAILED);
-	for (int i = 0; i < (rounds > 1 ? rounds : 200); i++)
+	for (int i = 0; i < 200; i++)
 		run_race(race, types[_i]);
 	munmap(race, sizeof(*race));
-}
-END_TEST
-
-static TCase *
-binding(void)
-{
-	TCase *tc = tcase_create("binding");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_loop_test(
-	    tc, a_stream_socket_listens_and_a_datagram_socket_receives, 0, 2);
-	tcase_add_loop_test(tc,
-	    the_mode_is_the_one_asked_for_whatever_the_umask, 0,
-	    2 * (int)(sizeof(modes) / sizeof(*modes)));
-	tcase_add_test(tc, a_path_too_long_is_told);
-	tcase_add_test(tc, a_folder_that_isnt_there_is_told);
-	tcase_add_test(tc, no_permission_is_told);
-	return tc;
-}
-
-static TCase *
-taken(void)
-{
-	TCase *tc = tcase_create("a path that is taken");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_loop_test(tc, what_a_dead_process_left_is_replaced, 0, 4);
-	tcase_add_loop_test(
-	    tc, the_socket_of_a_living_process_is_left_alone, 0, 4);
-	tcase_add_loop_test(tc, a_living_one_is_asked_without_calling_it, 0, 2);
-	tcase_add_loop_test(
-	    tc, a_stream_socket_that_does_not_listen_yet_is_left_alone, 0, 2);
-	tcase_add_test(tc, a_living_one_with_a_full_backlog_is_left_alone);
-	tcase_add_test(tc, a_living_datagram_socket_with_a_peer_is_left_alone);
-	tcase_add_loop_test(tc, our_own_that_lives_is_left_alone_too, 0, 2);
-	tcase_add_loop_test(tc, a_file_that_is_no_socket_is_left_alone, 0, 2);
-	tcase_add_test(tc, folders_fifos_and_links_are_left_alone);
-	tcase_add_test(tc, one_that_may_not_be_asked_is_left_alone);
-	return tc;
-}
-
-static TCase *
-removal(void)
-{
-	TCase *tc = tcase_create("removal");
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_loop_test(tc, our_file_is_removed_once, 0, 2);
-	tcase_add_test(tc, a_file_that_is_removed_at_once_is_no_failure);
-	tcase_add_loop_test(tc, anothers_file_at_our_path_is_left_alone, 0, 2);
-	tcase_add_loop_test(
-	    tc, a_file_that_somebody_moved_is_not_looked_for, 0, 2);
-	return tc;
-}
-
-static TCase *
-races(void)
-{
-	TCase *tc = tcase_create("races");
-
-	tcase_set_timeout(tc, 120);
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_loop_test(
-	    tc, of_two_that_find_a_stale_socket_exactly_one_wins, 0, 2);
-	tcase_add_test(tc, a_folder_that_somebody_keeps_locked_holds_nobody_up);
-	return tc;
-}
-
-int
-main(void)
-{
-	Suite *suite = suite_create("unix_bind");
-
-	suite_add_tcase(suite, binding());
-	suite_add_tcase(suite, taken());
-	suite_add_tcase(suite, removal());
-	suite_add_tcase(suite, races());
-	return suite_run(suite);
 }

@@ -38,7 +38,9 @@ say(int fd)
 	ck_assert_int_eq(write(fd, "x", 1), 1);
 }
 
-START_TEST(what_is_ready_ends_the_wait)
+FIXTURE(set_up, tear_down)
+
+TEST(what_is_ready_ends_the_wait)
 {
 	int64_t deadline_ms = clock_now_ms() + FAR_AWAY_MS;
 
@@ -46,18 +48,16 @@ START_TEST(what_is_ready_ends_the_wait)
 	say(data[1]);
 	ck_assert_int_eq(wait_readable(data[0], way_out[0], deadline_ms), 0);
 }
-END_TEST
 
-START_TEST(a_hang_up_ends_the_wait)
+TEST(a_hang_up_ends_the_wait)
 {
 	shutdown(data[1], SHUT_RDWR);
 	ck_assert_int_eq(
 	    wait_readable(data[0], way_out[0], clock_now_ms() + FAR_AWAY_MS),
 	    0);
 }
-END_TEST
 
-START_TEST(the_way_out_goes_before_everything_and_keeps_its_bytes)
+TEST(the_way_out_goes_before_everything_and_keeps_its_bytes)
 {
 	char bytes[2];
 
@@ -73,9 +73,8 @@ START_TEST(the_way_out_goes_before_everything_and_keeps_its_bytes)
 	}
 	ck_assert_int_eq(read(way_out[0], bytes, 2), 1);
 }
-END_TEST
 
-START_TEST(the_deadline_ends_the_wait_and_not_before_its_time)
+TEST(the_deadline_ends_the_wait_and_not_before_its_time)
 {
 	int64_t deadline_ms = clock_now_ms() + 20;
 
@@ -83,9 +82,8 @@ START_TEST(the_deadline_ends_the_wait_and_not_before_its_time)
 	ck_assert_int_eq(errno, ETIMEDOUT);
 	ck_assert_int_ge(clock_now_ms(), deadline_ms);
 }
-END_TEST
 
-START_TEST(no_descriptor_just_waits)
+TEST(no_descriptor_just_waits)
 {
 	int64_t deadline_ms = clock_now_ms() + 20;
 
@@ -93,16 +91,14 @@ START_TEST(no_descriptor_just_waits)
 	ck_assert_int_eq(errno, ETIMEDOUT);
 	ck_assert_int_ge(clock_now_ms(), deadline_ms);
 }
-END_TEST
 
-START_TEST(a_deadline_in_the_past_still_sees_what_is_ready)
+TEST(a_deadline_in_the_past_still_sees_what_is_ready)
 {
 	ck_assert_int_eq(wait_readable(data[0], way_out[0], 0), -1);
 	ck_assert_int_eq(errno, ETIMEDOUT);
 	say(data[1]);
 	ck_assert_int_eq(wait_readable(data[0], way_out[0], 0), 0);
 }
-END_TEST
 
 static volatile sig_atomic_t signals;
 
@@ -113,7 +109,7 @@ count_signal(int number)
 	signals = signals + 1;
 }
 
-START_TEST(a_signal_is_not_an_interrupt)
+TEST(a_signal_is_not_an_interrupt)
 {
 	struct sigaction action = { .sa_handler = count_signal };
 	struct itimerval every_ms = { { 0, 1000 }, { 0, 1000 } }, off = { 0 };
@@ -127,9 +123,8 @@ START_TEST(a_signal_is_not_an_interrupt)
 	ck_assert_int_gt(signals, 0);
 	ck_assert_int_ge(clock_now_ms(), deadline_ms);
 }
-END_TEST
 
-START_TEST(a_timeout_is_what_poll_wants)
+TEST(a_timeout_is_what_poll_wants)
 {
 	int64_t now_ms = clock_now_ms();
 
@@ -141,10 +136,9 @@ START_TEST(a_timeout_is_what_poll_wants)
 	ck_assert_int_le(wait_timeout(now_ms + FAR_AWAY_MS), FAR_AWAY_MS);
 	ck_assert_int_gt(wait_timeout(now_ms + FAR_AWAY_MS), FAR_AWAY_MS / 2);
 }
-END_TEST
 
 /* Whoever waits in a loop must not spin when no wait can succeed. */
-START_TEST(an_error_of_poll_is_returned_slowly)
+TEST(an_error_of_poll_is_returned_slowly)
 {
 	struct rlimit before, limit;
 	int64_t before_ms = clock_now_ms();
@@ -160,26 +154,4 @@ START_TEST(an_error_of_poll_is_returned_slowly)
 	ck_assert_int_eq(result, -1);
 	ck_assert_int_eq(error, EINVAL);
 	ck_assert_int_ge(clock_now_ms() - before_ms, WAIT_ERROR_MS);
-}
-END_TEST
-
-int
-main(void)
-{
-	Suite *suite = suite_create("wait");
-	TCase *tc = tcase_create("wait");
-
-	suite_add_tcase(suite, tc);
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	tcase_add_test(tc, what_is_ready_ends_the_wait);
-	tcase_add_test(tc, a_hang_up_ends_the_wait);
-	tcase_add_test(
-	    tc, the_way_out_goes_before_everything_and_keeps_its_bytes);
-	tcase_add_test(tc, the_deadline_ends_the_wait_and_not_before_its_time);
-	tcase_add_test(tc, no_descriptor_just_waits);
-	tcase_add_test(tc, a_deadline_in_the_past_still_sees_what_is_ready);
-	tcase_add_test(tc, a_signal_is_not_an_interrupt);
-	tcase_add_test(tc, a_timeout_is_what_poll_wants);
-	tcase_add_test(tc, an_error_of_poll_is_returned_slowly);
-	return suite_run(suite);
 }

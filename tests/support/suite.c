@@ -6,25 +6,68 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-int
-suite_run(Suite *suite)
-{
-	SRunner *runner = srunner_create(suite);
-	int failed;
+/* Ends a test that hangs; times CK_TIMEOUT_MULTIPLIER. */
+#define SECONDS 10
 
+static struct suite_entry *entries; /* in the order of their lines */
+
+/* Constructors run in no order that C promises. */
+void
+suite_add(struct suite_entry *entry)
+{
+	struct suite_entry **at = &entries;
+
+	while (*at && (*at)->test.line < entry->test.line)
+		at = &(*at)->next;
+	entry->next = *at;
+	*at = entry;
+}
+
+__attribute__((weak)) int
+suite_program(int count, char **arguments)
+{
+	(void)count;
+	(void)arguments;
+	return -1;
+}
+
+static void
+add_test(Suite *suite, const struct suite_entry *entry,
+    const struct suite_entry *fixture)
+{
+	TCase *tc = tcase_create(entry->test.name);
+
+	if (fixture)
+		tcase_add_checked_fixture(
+		    tc, fixture->set_up, fixture->tear_down);
+	tcase_set_timeout(tc, entry->seconds > 0 ? entry->seconds : SECONDS);
+	tcase_add_loop_test(
+	    tc, &entry->test, 0, entry->count > 0 ? entry->count : 1);
+	suite_add_tcase(suite, tc);
+}
+
+int
+main(int count, char **arguments)
+{
+	int status = suite_program(count, arguments), failed;
+	const struct suite_entry *fixture = NULL;
+	Suite *suite;
+	SRunner *runner;
+
+	if (status >= 0)
+		return status;
+	suite = suite_create(arguments[0]);
+	for (const struct suite_entry *e = entries; e; e = e->next) {
+		if (e->test.fn)
+			add_test(suite, e, fixture);
+		else
+			fixture = e;
+	}
+	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
 	return failed != 0;
-}
-
-int
-suite_rounds(const char *variable)
-{
-	const char *text = getenv(variable);
-	long rounds = text ? strtol(text, NULL, 10) : 1;
-
-	return rounds > 0 && rounds <= 1000000 ? (int)rounds : 1;
 }
 
 static char scratch[] = "/tmp/forwarder-XXXXXX";

@@ -1,4 +1,15 @@
-/* What the suites share: running, a folder of their own, descriptors. */
+/* What the suites share: tests that register themselves, a folder of their
+ * own, descriptors. A suite is a file of
+ *
+ *	FIXTURE(set_up, tear_down)
+ *
+ *	TEST(a_promise_as_a_sentence)
+ *	{
+ *		ck_assert(...);
+ *	}
+ *
+ * and needs no main(). A fixture holds for the tests below it. Each test is a
+ * Check case of the same name: CK_RUN_CASE=a_promise_as_a_sentence. */
 #ifndef TESTS_SUPPORT_SUITE_H
 #define TESTS_SUPPORT_SUITE_H
 
@@ -6,11 +17,40 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Runs the suite; returns main()'s status. */
-int suite_run(Suite *suite);
+struct suite_entry {
+	TTest test; /* without a function: a fixture */
+	SFun set_up, tear_down;
+	int count;   /* run with _i from 0 to count - 1; 0: once */
+	int seconds; /* limit; 0: 10 */
+	struct suite_entry *next;
+};
+void suite_add(struct suite_entry *entry);
 
-/* How often to repeat each test: the number in that variable, else 1. */
-int suite_rounds(const char *variable);
+#define SUITE_ENTRY(id, ...)                                                   \
+	static struct suite_entry entry_##id = { __VA_ARGS__ };                \
+	__attribute__((constructor)) static void add_##id(void)                \
+	{                                                                      \
+		suite_add(&entry_##id);                                        \
+	}
+
+/* TEST(name), TEST(name, .count = LENGTH(cases)), TEST(name, .seconds = 30) */
+#define TEST(name, ...)                                                        \
+	static void name(int _i);                                              \
+	SUITE_ENTRY(                                                           \
+	    name, .test = { #name, name, __FILE__, __LINE__ }, __VA_ARGS__)    \
+	static void name(int _i __attribute__((unused)))
+
+#define FIXTURE(before, after) FIXTURE_AT(before, after, __LINE__)
+#define FIXTURE_AT(before, after, line) FIXTURE_ID(before, after, line)
+#define FIXTURE_ID(before, after, line)                                        \
+	SUITE_ENTRY(fixture_##line, .test = { NULL, NULL, __FILE__, line },    \
+	    .set_up = before, .tear_down = after)
+
+#define LENGTH(array) ((int)(sizeof(array) / sizeof((array)[0])))
+
+/* Where a suite is started as another program: returns its exit status, or -1
+ * to run the tests. A suite that needs this defines it. */
+int suite_program(int count, char **arguments);
 
 /* A checked fixture: the test runs inside a fresh folder. */
 void scratch_enter(void);
