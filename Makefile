@@ -147,10 +147,12 @@ $(O)/%.o: %.c $(B)/flags
 
 # Before the general rule, as make 3.81 takes the first that fits.
 $(B)/tests/%_test: $(O)/tests/%_test.o $(SUPPORT) $(B)/libparts.a
+	@mkdir -p $(@D)
 	$(call say,LINK $@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(CHECK_LIBS)
 
 $(B)/tests/%: $(O)/tests/%.o $(B)/libparts.a
+	@mkdir -p $(@D)
 	$(call say,LINK $@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
