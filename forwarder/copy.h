@@ -3,7 +3,7 @@
 #define FORWARDER_COPY_H
 
 #include "base/doorbell.h"
-#include "forwarder/health.h"
+#include "forwarder/monitor.h"
 #include "forwarder/tuning.h"
 #include "guest/guest.h"
 #include "reconnect/link.h"
@@ -13,7 +13,7 @@ struct copy {
 	struct guest *guest;
 	struct link *link;
 	struct tuning *tuning;
-	struct health *health;
+	struct monitor *monitor;
 	_Alignas(CACHE_LINE_BYTES) struct up_counters up;
 	_Alignas(CACHE_LINE_BYTES) struct down_counters down;
 	_Alignas(CACHE_LINE_BYTES) struct doorbell

@@ -43,7 +43,7 @@ struct daemon {
 	struct guest guest;
 	struct link link;
 	struct network network;
-	struct health health;
+	struct monitor monitor;
 	struct tuning tuning;
 	struct copy copy;
 	struct report report;
@@ -133,7 +133,7 @@ adopt(struct daemon *daemon, struct config *next)
 	log_set_name(next->service.name);
 	guest_set_mode(&daemon->guest, (mode_t)next->guest.mode);
 	tune(&daemon->tuning, next);
-	health_configure(&daemon->health, next);
+	monitor_configure(&daemon->monitor, next);
 	link_set_hold(&daemon->link, next->network.hold_ms);
 	daemon->config = *next;
 	log_line(LOG_LEVEL_INFO, LOG_CONFIG, "read again");
@@ -436,13 +436,13 @@ static void
 wire(struct daemon *daemon)
 {
 	daemon->network.link = &daemon->link;
-	daemon->network.health = &daemon->health;
+	daemon->network.monitor = &daemon->monitor;
 	daemon->network.guest = &daemon->guest;
 	daemon->network.tuning = &daemon->tuning;
 	daemon->copy.guest = &daemon->guest;
 	daemon->copy.link = &daemon->link;
 	daemon->copy.tuning = &daemon->tuning;
-	daemon->copy.health = &daemon->health;
+	daemon->copy.monitor = &daemon->monitor;
 	daemon->copy.ended = &daemon->ended;
 	daemon->report = (struct report){ .config = &daemon->config,
 		.copy = &daemon->copy,
@@ -461,8 +461,8 @@ start_threads(struct daemon *daemon)
 	    link_init(&daemon->link, daemon->config.reconnect.max_ms) < 0)
 		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
 	link_set_hold(&daemon->link, daemon->config.network.hold_ms);
-	health_init(&daemon->health, &daemon->link, &daemon->guest);
-	health_configure(&daemon->health, &daemon->config);
+	monitor_init(&daemon->monitor, &daemon->link, &daemon->guest);
+	monitor_configure(&daemon->monitor, &daemon->config);
 	if (start_keepers(daemon) < 0 ||
 	    network_start(&daemon->network, &daemon->config) < 0 ||
 	    threads_start(&daemon->copy) < 0)

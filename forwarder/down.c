@@ -219,8 +219,8 @@ hand_on(
 		struct frame *frame = &down->frames[down->count];
 
 		result = deframer_next(deframer, frame, max_frame);
-		if (result == DEFRAMER_FRAME && health_may_consume(frame) &&
-		    health_consumes(down->copy->health, loan, frame))
+		if (result == DEFRAMER_FRAME && monitor_may_consume(frame) &&
+		    monitor_consumes(down->copy->monitor, loan, frame))
 			continue;
 		if (result == DEFRAMER_FRAME && ++down->count < BATCH_FRAMES)
 			continue;
@@ -280,7 +280,7 @@ static bool
 read_generation(
     struct down *down, const struct loan *loan, char reason[LINK_REASON_BYTES])
 {
-	struct health *health = down->copy->health;
+	struct monitor *monitor = down->copy->monitor;
 	bool heard = false;
 
 	for (;;) {
@@ -289,7 +289,7 @@ read_generation(
 		    deframer_room(&down->deframer, &room, FRAME_LIMIT_BYTES);
 		ssize_t n;
 
-		health_reads(health);
+		monitor_reads(monitor);
 		if (bytes > down->reading)
 			bytes = down->reading;
 		n = receive(down, loan->fd, room, bytes);
@@ -298,7 +298,7 @@ read_generation(
 			    n < 0 ? strerror(errno) : "peer closed");
 			return true;
 		}
-		health_heard(health);
+		monitor_heard(monitor);
 		judge_pace(down);
 		if (!heard)
 			link_heard(down->copy->link, loan->generation);

@@ -236,7 +236,7 @@ on_greet(void *context, int fd)
 {
 	struct network *network = context;
 
-	health_prepare(network->health, fd);
+	monitor_prepare(network->monitor, fd);
 	announce(network, fd);
 }
 
@@ -245,7 +245,7 @@ on_tend(void *context, uint64_t generation, int64_t now_ms)
 {
 	struct network *network = context;
 
-	return health_tend(network->health, generation, now_ms);
+	return monitor_tend(network->monitor, generation, now_ms);
 }
 
 /* Without a list only this host may connect. No configuration listens elsewhere
@@ -274,7 +274,7 @@ on_ask(void *context, uint64_t generation)
 {
 	struct network *network = context;
 
-	return health_ask(network->health, generation);
+	return monitor_ask(network->monitor, generation);
 }
 
 static bool
@@ -282,7 +282,7 @@ on_alive(void *context, uint64_t generation, int64_t since_ms)
 {
 	struct network *network = context;
 
-	return health_alive(network->health, generation, since_ms);
+	return monitor_alive(network->monitor, generation, since_ms);
 }
 
 static void

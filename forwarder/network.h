@@ -6,7 +6,7 @@
 #include "base/unix_bind.h"
 #include "config/cidr.h"
 #include "config/config.h"
-#include "forwarder/health.h"
+#include "forwarder/monitor.h"
 #include "forwarder/tuning.h"
 #include "reconnect/dialler.h"
 
@@ -22,7 +22,7 @@ struct network {
 	bool deaf;             /* its listener was lost in a reload */
 	struct dialler dialler;
 	struct link *link;
-	struct health *health;
+	struct monitor *monitor;
 	struct guest *guest;
 	struct tuning *tuning;
 };

@@ -93,5 +93,5 @@ report_fill(const struct report *report, struct status *out)
 	fill_network(report, out);
 	fill_up(report->copy, out);
 	fill_down(&report->copy->down, out);
-	health_report(report->copy->health, out);
+	monitor_report(report->copy->monitor, out);
 }

@@ -100,7 +100,7 @@ sort_out(struct up *up)
 {
 	uint32_t max_frame = up->copy->tuning->max_frame;
 	bool wants = atomic_load_explicit(
-	    &up->copy->health->wants, memory_order_relaxed);
+	    &up->copy->monitor->wants, memory_order_relaxed);
 	size_t bytes = 0;
 
 	up->count = up->bytes = 0;
@@ -119,7 +119,7 @@ sort_out(struct up *up)
 		up->bytes += length;
 	}
 	if (wants)
-		health_from_guest(up->copy->health, up->parcels, up->count);
+		monitor_from_guest(up->copy->monitor, up->parcels, up->count);
 	if (up->batch.count > 0)
 		adapt(up, bytes);
 }
@@ -144,7 +144,7 @@ report(struct copy *copy, uint64_t generation, int error)
 	if (error == EPIPE)
 		reason = "peer closed";
 	if (error == EAGAIN) { /* SO_SNDTIMEO passed, no byte went */
-		counter_add(&copy->health->write_stalls, 1);
+		counter_add(&copy->monitor->write_stalls, 1);
 		reason = "a write made no progress for write_stall";
 	}
 	link_fail(copy->link, generation, reason);

@@ -29,7 +29,7 @@ static struct copy copy;
 static struct guest guest;
 static struct link the_link;
 static struct tuning tuning;
-static struct health health;
+static struct monitor monitor;
 static struct config config;
 static struct doorbell ended;
 static pthread_t threads[2];
@@ -100,12 +100,12 @@ prepare(void)
 static void
 start(void)
 {
-	health_init(&health, &the_link, &guest);
-	health_configure(&health, &config);
+	monitor_init(&monitor, &the_link, &guest);
+	monitor_configure(&monitor, &config);
 	copy = (struct copy){ .guest = &guest,
 		.link = &the_link,
 		.tuning = &tuning,
-		.health = &health,
+		.monitor = &monitor,
 		.ended = &ended };
 	ck_assert_int_eq(copy_open(&copy), 0);
 	ck_assert_int_eq(pthread_create(&threads[0], NULL, run_up, NULL), 0);
@@ -178,7 +178,7 @@ tear_down(void)
 		close(guest_end);
 	if (peer >= 0)
 		close(peer);
-	mutex_destroy(&health.lock);
+	mutex_destroy(&monitor.lock);
 	ck_assert_uint_eq(open_descriptors(), descriptors_before);
 	scratch_leave();
 }
@@ -666,7 +666,7 @@ TEST(a_write_without_progress_ends_the_generation, .seconds = 60)
 	await_down(1);
 	ck_assert_str_eq(
 	    look().loss.reason, "a write made no progress for write_stall");
-	ck_assert_uint_eq(counter_read(&health.write_stalls), 1);
+	ck_assert_uint_eq(counter_read(&monitor.write_stalls), 1);
 	close_peer();
 	install();
 	guest_sends(60, BATCH);
@@ -1091,7 +1091,7 @@ TEST(a_ping_is_answered_and_the_guest_never_sees_it)
 	ck_assert_uint_eq(sequence, 42);
 	guest_gets(60, 1);
 	guest_gets(60, 2);
-	ck_assert_uint_eq(counter_read(&health.answered), 1);
+	ck_assert_uint_eq(counter_read(&monitor.answered), 1);
 	await_count(&copy.down.frames, 2);
 	ck_assert_uint_eq(counter_read(&copy.down.frames), 2);
 }
@@ -1106,7 +1106,7 @@ TEST(a_pong_nobody_asked_for_is_taken_too)
 	network_sends(60, 1);
 	guest_gets(60, 1);
 	ck_assert(network_has_nothing());
-	ck_assert_uint_eq(counter_read(&health.replies), 0);
+	ck_assert_uint_eq(counter_read(&monitor.replies), 0);
 }
 
 /* ---- a kernel that has no memory for a moment ---- */

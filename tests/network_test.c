@@ -23,7 +23,7 @@
 
 static struct network network;
 static struct link the_link;
-static struct health health;
+static struct monitor monitor;
 static struct guest guest;
 static struct tuning tuning;
 static struct config config;
@@ -60,11 +60,11 @@ set_up(void)
 	strcpy(config.network.endpoint, "unix:sock");
 	config.reconnect.min_ms = config.reconnect.max_ms = 20;
 	tuning.announce = true;
-	health_init(&health, &the_link, &guest);
-	health_configure(&health, &config);
+	monitor_init(&monitor, &the_link, &guest);
+	monitor_configure(&monitor, &config);
 	listener = listening_unix("sock", 5);
 	network = (struct network){ .link = &the_link,
-		.health = &health,
+		.monitor = &monitor,
 		.guest = &guest,
 		.tuning = &tuning };
 	ck_assert_int_eq(network_open(&network, &config, why), 0);
@@ -80,7 +80,7 @@ tear_down(void)
 	close(guest_end);
 	close(listener);
 	mutex_destroy(&network.lock);
-	mutex_destroy(&health.lock);
+	mutex_destroy(&monitor.lock);
 	ck_assert_uint_eq(open_descriptors(), descriptors_before);
 	scratch_leave();
 }
@@ -208,9 +208,9 @@ await_tending(void)
 
 	while (changed) {
 		sched_yield();
-		mutex_lock(&health.lock);
-		changed = health.changed;
-		mutex_unlock(&health.lock);
+		mutex_lock(&monitor.lock);
+		changed = monitor.changed;
+		mutex_unlock(&monitor.lock);
 	}
 }
 

@@ -1,7 +1,7 @@
 /* Keepalive as the program drives it, on a real link and socket, with the
  * test's own clock. When to probe is keepalive_test's; here it is what goes
  * out, what comes in, and what is said. */
-#include "forwarder/health.h"
+#include "forwarder/monitor.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -44,7 +44,7 @@ static const uint8_t guest_ipv4[4] = { 192, 168, 105, 2 };
 
 static struct link the_link;
 static struct guest guest;
-static struct health health;
+static struct monitor monitor;
 static struct config config;
 static struct loan loan; /* fwd-down's */
 static int peer;
@@ -63,7 +63,7 @@ set_up(void)
 	guest_end = ends[1];
 	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, why), 0);
 	ck_assert_int_eq(link_init(&the_link, INT64_MAX), 0);
-	health_init(&health, &the_link, &guest);
+	monitor_init(&monitor, &the_link, &guest);
 	config_defaults(&config);
 	strcpy(config.network.endpoint, "unix:/nowhere");
 	loan.fd = peer = -1;
@@ -87,7 +87,7 @@ configure(enum keepalive_mode mode, const char *endpoint, const char *gateway)
 	config.keepalive.mode = mode;
 	strcpy(config.network.endpoint, endpoint);
 	strcpy(config.keepalive.gateway, gateway);
-	health_configure(&health, &config);
+	monitor_configure(&monitor, &config);
 }
 
 /* A new generation, with fwd-down inside recv(). */
@@ -105,14 +105,14 @@ install(void)
 	peer = ends[1];
 	link_install(&the_link, ends[0]);
 	ck_assert_int_eq(link_borrow_next(&the_link, &loan), LINK_READY);
-	health_reads(&health);
+	monitor_reads(&monitor);
 }
 
 /* fwd-link's turn. */
 static int64_t
 tend(void)
 {
-	return health_tend(&health, loan.generation, time_ms);
+	return monitor_tend(&monitor, loan.generation, time_ms);
 }
 
 static void
@@ -169,7 +169,7 @@ from_guest(const uint8_t frame[60])
 	struct iovec batch = wrap(&parcel, frame);
 
 	guest_learn_mac(&guest, frame);
-	health_from_guest(&health, &batch, 1);
+	monitor_from_guest(&monitor, &batch, 1);
 }
 
 /* The probe that has gone out; false: none. */
@@ -204,10 +204,10 @@ consumes(const uint8_t *bytes)
 	struct frame frame = { bytes, PROBE_BYTES };
 	bool consumed;
 
-	health_heard(&health);
-	consumed = health_may_consume(&frame) &&
-		   health_consumes(&health, &loan, &frame);
-	health_reads(&health);
+	monitor_heard(&monitor);
+	consumed = monitor_may_consume(&frame) &&
+		   monitor_consumes(&monitor, &loan, &frame);
+	monitor_reads(&monitor);
 	return consumed;
 }
 
@@ -239,7 +239,7 @@ mode(void)
 	static struct status status;
 
 	status = (struct status){ .pid = 0 };
-	health_report(&health, &status);
+	monitor_report(&monitor, &status);
 	return status.keepalive.mode;
 }
 
@@ -248,7 +248,7 @@ armed(void)
 {
 	struct status status = { .pid = 0 };
 
-	health_report(&health, &status);
+	monitor_report(&monitor, &status);
 	return status.keepalive.armed;
 }
 
@@ -316,19 +316,19 @@ TEST(the_guests_frames_are_looked_at_while_the_gateway_is_unknown)
 	uint8_t frame[60];
 
 	configure(KEEPALIVE_AUTO, "unix:/nowhere", "");
-	ck_assert(!health.wants);
+	ck_assert(!monitor.wants);
 	watch_by_arp();
-	ck_assert(health.wants);
+	ck_assert(monitor.wants);
 	frame_write(frame, sizeof(frame), 1);
 	from_guest(frame);
-	ck_assert(health.wants);
+	ck_assert(monitor.wants);
 	pass(5 * SECOND_MS);
 	ck_assert(sent(probe));
 	arp_answer(answer, probe);
 	ck_assert(consumes(answer));
-	ck_assert(!health.wants);
+	ck_assert(!monitor.wants);
 	guest.on_another(guest.context);
-	ck_assert(health.wants);
+	ck_assert(monitor.wants);
 }
 
 /* The prober sleeps until its bell rings. */
@@ -407,9 +407,9 @@ TEST(all_frames_of_a_batch_are_learned_from_in_one_call)
 	far_packet(packet);
 	batch[0] = wrap(&parcels[0], request);
 	batch[1] = wrap(&parcels[1], packet);
-	health_from_guest(&health, batch, 2);
+	monitor_from_guest(&monitor, batch, 2);
 	ck_assert_str_eq(mode(), "arp");
-	ck_assert(!health.wants);
+	ck_assert(!monitor.wants);
 }
 
 TEST(a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned)
@@ -421,13 +421,13 @@ TEST(a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned)
 	config.log.level = LOG_LEVEL_DEBUG;
 	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
 	ck_assert_str_eq(mode(), "arp");
-	ck_assert(!health.wants);
+	ck_assert(!monitor.wants);
 	/* One that gives a gateway, another or none asks for a new search. */
 	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "192.168.105.1");
-	ck_assert(health.wants);
+	ck_assert(monitor.wants);
 	ck_assert_str_eq(mode(), "arp");
 	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "192.168.105.9");
-	ck_assert_mem_eq(health.learned.gateway,
+	ck_assert_mem_eq(monitor.learned.gateway,
 	    ((const uint8_t[4]){ 192, 168, 105, 9 }), 4);
 	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
 	ck_assert_str_eq(mode(), "passive");
@@ -448,7 +448,7 @@ TEST(a_quiet_peer_is_probed_when_it_is_due_and_not_before)
 	probe_arp_request(expected, frames_guest_mac,
 	    (const uint8_t[4]){ 192, 168, 105, 1 }, NULL);
 	ck_assert_mem_eq(probe, expected, PROBE_BYTES);
-	ck_assert_uint_eq(counter_read(&health.probes), 1);
+	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
 }
 
 TEST(a_gateway_that_answered_is_asked_alone_until_it_is_in_doubt)
@@ -480,11 +480,11 @@ TEST(nothing_is_written_while_another_writes)
 	pass(5 * SECOND_MS);
 	pass(5 * SECOND_MS);
 	ck_assert(!sent_any());
-	ck_assert_uint_eq(counter_read(&health.probes), 0);
+	ck_assert_uint_eq(counter_read(&monitor.probes), 0);
 	mutex_unlock(&loan.connection->writing);
 	pass(5 * SECOND_MS);
 	ck_assert(sent_any());
-	ck_assert_uint_eq(counter_read(&health.probes), 1);
+	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
 }
 
 TEST(a_ping_isnt_answered_while_another_writes)
@@ -497,7 +497,7 @@ TEST(a_ping_isnt_answered_while_another_writes)
 	ck_assert(consumes(ping));
 	mutex_unlock(&loan.connection->writing);
 	ck_assert(!sent_any());
-	ck_assert_uint_eq(counter_read(&health.answered), 0);
+	ck_assert_uint_eq(counter_read(&monitor.answered), 0);
 	ck_assert(consumes(ping));
 	ck_assert(sent_any());
 }
@@ -516,7 +516,7 @@ TEST(a_probe_that_finds_no_room_isnt_counted)
 		;
 	for (int i = 0; i < 20; i++)
 		pass(5 * SECOND_MS);
-	ck_assert_uint_eq(counter_read(&health.probes), 1);
+	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
 	ck_assert_int_eq(look().state, LINK_UP);
 }
 
@@ -546,7 +546,7 @@ TEST(a_late_call_about_an_older_generation_sends_nothing)
 	link_fail(&the_link, old, "gone");
 	install();
 	time_ms += 5 * SECOND_MS;
-	health_tend(&health, old, time_ms);
+	monitor_tend(&monitor, old, time_ms);
 	ck_assert(!sent_any());
 }
 
@@ -557,22 +557,22 @@ TEST(a_forwarder_over_tcp_is_asked_whether_it_lives)
 	uint8_t ping[PROBE_BYTES], expected[PROBE_BYTES];
 
 	watch_by_ping();
-	ck_assert(health_ask(&health, loan.generation));
+	ck_assert(monitor_ask(&monitor, loan.generation));
 	ck_assert(sent(ping));
 	probe_ping(expected, frames_guest_mac, 1);
 	ck_assert_mem_eq(ping, expected, PROBE_BYTES);
-	ck_assert_uint_eq(counter_read(&health.probes), 1);
+	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
 	/* It moves no probe, and is none of those that may go unanswered. */
 	ck_assert_int_eq(tend(), time_ms + 5 * SECOND_MS);
-	ck_assert_uint_eq(health.machine.unanswered, 0);
+	ck_assert_uint_eq(monitor.machine.unanswered, 0);
 	config.keepalive.interval_ms = 0;
 	configure(KEEPALIVE_PEER, "tcp:localhost:7000", "");
-	ck_assert(health_ask(&health, loan.generation));
+	ck_assert(monitor_ask(&monitor, loan.generation));
 	ck_assert(sent_any());
-	ck_assert(health_ask(&health, loan.generation - 1));
+	ck_assert(monitor_ask(&monitor, loan.generation - 1));
 	ck_assert(!sent_any());
 	mutex_lock(&loan.connection->writing);
-	ck_assert(health_ask(&health, loan.generation));
+	ck_assert(monitor_ask(&monitor, loan.generation));
 	mutex_unlock(&loan.connection->writing);
 	ck_assert(!sent_any());
 }
@@ -594,7 +594,7 @@ TEST(any_other_peer_is_not_asked, .count = sizeof(unasked) / sizeof(*unasked))
 	guest_says();
 	install();
 	tend();
-	ck_assert(!health_ask(&health, loan.generation));
+	ck_assert(!monitor_ask(&monitor, loan.generation));
 	ck_assert(!sent_any());
 }
 
@@ -605,16 +605,16 @@ TEST(a_peer_is_alive_if_a_byte_came_since_or_waits)
 
 	watch_by_ping();
 	consumes(any);
-	ck_assert(health_alive(&health, loan.generation, time_ms));
-	ck_assert(!health_alive(&health, loan.generation, time_ms + 1));
+	ck_assert(monitor_alive(&monitor, loan.generation, time_ms));
+	ck_assert(!monitor_alive(&monitor, loan.generation, time_ms + 1));
 	time_ms += 10;
-	ck_assert(!health_alive(&health, loan.generation, time_ms));
+	ck_assert(!monitor_alive(&monitor, loan.generation, time_ms));
 	ck_assert_int_eq(send(peer, &byte, 1, 0), 1);
-	ck_assert(health_alive(&health, loan.generation, time_ms));
-	ck_assert(!health_alive(&health, loan.generation - 1, time_ms));
+	ck_assert(monitor_alive(&monitor, loan.generation, time_ms));
+	ck_assert(!monitor_alive(&monitor, loan.generation - 1, time_ms));
 	ck_assert_int_eq(recv(loan.fd, &byte, 1, 0), 1);
 	shutdown(peer, SHUT_WR); /* its end is no sign of life */
-	ck_assert(!health_alive(&health, loan.generation, time_ms));
+	ck_assert(!monitor_alive(&monitor, loan.generation, time_ms));
 }
 
 /* ---- answers ---- */
@@ -633,11 +633,11 @@ TEST(the_answer_to_our_question_is_ours_the_guests_own_is_the_guests)
 	time_ms += 3;
 	ck_assert(consumes(ours));
 	ck_assert(armed());
-	ck_assert_uint_eq(counter_read(&health.replies), 1);
-	ck_assert_uint_eq(counter_read(&health.rtt_us), 3000);
+	ck_assert_uint_eq(counter_read(&monitor.replies), 1);
+	ck_assert_uint_eq(counter_read(&monitor.rtt_us), 3000);
 	/* One question, one answer. */
 	ck_assert(!consumes(ours));
-	ck_assert_uint_eq(counter_read(&health.replies), 1);
+	ck_assert_uint_eq(counter_read(&monitor.replies), 1);
 }
 
 TEST(before_a_question_no_answer_is_ours)
@@ -664,11 +664,11 @@ TEST(only_the_pong_to_our_ping_counts)
 	probe_pong(pong, NULL, 77);
 	ck_assert(consumes(pong));
 	ck_assert(!armed());
-	ck_assert_uint_eq(counter_read(&health.replies), 0);
+	ck_assert_uint_eq(counter_read(&monitor.replies), 0);
 	probe_pong(pong, NULL, 1);
 	ck_assert(consumes(pong));
 	ck_assert(armed());
-	ck_assert_uint_eq(counter_read(&health.replies), 1);
+	ck_assert_uint_eq(counter_read(&monitor.replies), 1);
 }
 
 /* A satellite's answer comes after the next question. */
@@ -685,7 +685,7 @@ TEST(a_pong_that_took_longer_than_an_interval_counts_too)
 	probe_pong(pong, NULL, 1);
 	ck_assert(consumes(pong));
 	ck_assert(armed());
-	ck_assert_uint_eq(counter_read(&health.rtt_us), 0);
+	ck_assert_uint_eq(counter_read(&monitor.rtt_us), 0);
 }
 
 TEST(a_ping_is_answered_whatever_the_mode_ten_times_a_second)
@@ -709,7 +709,7 @@ TEST(a_ping_is_answered_whatever_the_mode_ten_times_a_second)
 	time_ms += SECOND_MS;
 	ck_assert(consumes(ping));
 	ck_assert(sent_any());
-	ck_assert_uint_eq(counter_read(&health.answered), 11);
+	ck_assert_uint_eq(counter_read(&monitor.answered), 11);
 }
 
 TEST(other_frames_are_the_guests)
@@ -733,7 +733,7 @@ arm(void)
 	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
 	uint64_t sequence;
 
-	time_ms = health.machine.due_ms;
+	time_ms = monitor.machine.due_ms;
 	tend();
 	ck_assert(sent(ping));
 	ck_assert_int_eq(
@@ -764,7 +764,7 @@ TEST(death_comes_after_thirty_seconds_in_the_contracts_words)
 	ck_assert_int_eq(look().state, LINK_DOWN);
 	ck_assert_str_eq(look().loss.reason, death);
 	ck_assert_uint_eq(look().loss.generation, loan.generation);
-	ck_assert_uint_eq(counter_read(&health.deaths), 1);
+	ck_assert_uint_eq(counter_read(&monitor.deaths), 1);
 	ck_assert_uint_eq(
 	    log_count("keepalive: no response after 5 probes in 30 seconds\n"),
 	    1);
@@ -793,9 +793,9 @@ TEST(a_peer_that_never_answered_lives_and_is_told_once)
 	ck_assert_int_eq(look().state, LINK_UP);
 	ck_assert_uint_eq(
 	    log_count("info keepalive: the peer has answered no probe"), 1);
-	ck_assert_uint_eq(counter_read(&health.deaths), 0);
-	ck_assert_uint_ge(counter_read(&health.probes), 5 + 6);
-	ck_assert_uint_le(counter_read(&health.probes), 5 + 9);
+	ck_assert_uint_eq(counter_read(&monitor.deaths), 0);
+	ck_assert_uint_ge(counter_read(&monitor.probes), 5 + 6);
+	ck_assert_uint_le(counter_read(&monitor.probes), 5 + 9);
 }
 
 TEST(any_byte_puts_it_off)
@@ -818,11 +818,11 @@ TEST(nobody_is_dead_while_nobody_reads)
 {
 	watch_by_ping();
 	arm();
-	health_heard(&health);
+	monitor_heard(&monitor);
 	for (int i = 0; i < 20; i++)
 		pass(5 * SECOND_MS);
 	ck_assert_int_eq(look().state, LINK_UP);
-	health_reads(&health);
+	monitor_reads(&monitor);
 	pass(5 * SECOND_MS);
 	ck_assert_int_eq(look().state, LINK_DOWN);
 }
@@ -863,7 +863,7 @@ TEST(an_answer_to_the_generation_before_says_nothing_of_this_one)
 	probe_pong(pong, NULL, 1);
 	ck_assert(consumes(pong));
 	ck_assert(!armed());
-	ck_assert_uint_eq(counter_read(&health.replies), 0);
+	ck_assert_uint_eq(counter_read(&monitor.replies), 0);
 }
 
 /* ---- the kernel's own watch ---- */
@@ -884,15 +884,15 @@ TEST(a_write_is_limited_as_configured)
 {
 	configure(KEEPALIVE_AUTO, "unix:/nowhere", "");
 	install();
-	health_prepare(&health, loan.fd);
+	monitor_prepare(&monitor, loan.fd);
 	ck_assert_int_eq(send_limit_ms(loan.fd), 15 * SECOND_MS);
 	config.network.write_stall_ms = 1600;
 	configure(KEEPALIVE_OFF, "unix:/nowhere", "");
-	health_prepare(&health, loan.fd);
+	monitor_prepare(&monitor, loan.fd);
 	ck_assert_int_eq(send_limit_ms(loan.fd), 800);
 	config.network.write_stall_ms = 0;
 	configure(KEEPALIVE_OFF, "unix:/nowhere", "");
-	health_prepare(&health, loan.fd);
+	monitor_prepare(&monitor, loan.fd);
 	ck_assert_int_eq(send_limit_ms(loan.fd), 0);
 }
 
@@ -900,7 +900,7 @@ TEST(a_reload_limits_the_writes_of_the_present_connection)
 {
 	configure(KEEPALIVE_PASSIVE, "unix:/nowhere", "");
 	install();
-	health_prepare(&health, loan.fd);
+	monitor_prepare(&monitor, loan.fd);
 	tend();
 	config.network.write_stall_ms = 400;
 	configure(KEEPALIVE_PASSIVE, "unix:/nowhere", "");
@@ -924,13 +924,13 @@ TEST(tcp_is_watched_by_the_kernel_unless_off)
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	configure(KEEPALIVE_OFF, "tcp:localhost:7000", "");
-	health_prepare(&health, fd);
+	monitor_prepare(&monitor, fd);
 	ck_assert_int_eq(keepalive_is_on(fd), 0);
 	configure(KEEPALIVE_AUTO, "tcp:localhost:7000", "");
-	health_prepare(&health, fd);
+	monitor_prepare(&monitor, fd);
 	ck_assert_int_eq(keepalive_is_on(fd), 1);
 	configure(KEEPALIVE_OFF, "tcp:localhost:7000", "");
-	health_prepare(&health, fd);
+	monitor_prepare(&monitor, fd);
 	ck_assert_int_eq(keepalive_is_on(fd), 0);
 	close(fd);
 	ck_assert_uint_eq(log_count("refused"), 0);
@@ -957,12 +957,12 @@ peer_says_something(void)
 	ck_assert_int_eq(send(peer, "x", 1, 0), 1);
 }
 
-/* fwd-down was held up between recv() and health_heard(). */
+/* fwd-down was held up between recv() and monitor_heard(). */
 static void
 reader_comes_with_a_byte(void)
 {
-	health_heard(&health);
-	health_reads(&health);
+	monitor_heard(&monitor);
+	monitor_reads(&monitor);
 }
 
 TEST(a_byte_in_the_last_moment_saves_the_peer, .count = 2)
@@ -977,7 +977,7 @@ TEST(a_byte_in_the_last_moment_saves_the_peer, .count = 2)
 	pass(5 * SECOND_MS);
 	in_the_last_moment = NULL;
 	ck_assert_int_eq(look().state, LINK_UP);
-	ck_assert_uint_eq(counter_read(&health.deaths), 0);
+	ck_assert_uint_eq(counter_read(&monitor.deaths), 0);
 	ck_assert_uint_eq(log_count("no response"), 0);
 }
 
@@ -992,7 +992,7 @@ TEST(the_rest_of_a_cut_probe_follows_before_anything_else)
 	ck_assert_uint_eq(atomic_load(&sends.cut), 0);
 	ck_assert(sent_any()); /* whole, and nothing behind it */
 	ck_assert(!sent_any());
-	ck_assert_uint_eq(counter_read(&health.probes), 1);
+	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
 }
 
 /* Whatever came next would be taken for the rest. */

@@ -1,17 +1,17 @@
 /* Finds silent death: drives the keepalive machine with what the copy threads
  * see, sends its probes, takes their answers out of the stream.
  *
- *      fwd-link   health_prepare(), health_tend(),    decides and probes
- *                 health_ask(), health_alive()
- *      fwd-down   health_heard(), health_consumes()   hears
- *      fwd-up     health_from_guest()                 learns
- *      main       health_configure(), health_report()
+ *      fwd-link   monitor_prepare(), monitor_tend(),    decides and probes
+ *                 monitor_ask(), monitor_alive()
+ *      fwd-down   monitor_heard(), monitor_consumes()   hears
+ *      fwd-up     monitor_from_guest()                 learns
+ *      main       monitor_configure(), monitor_report()
  *
  * What is shared is an atomic with one writer, or guarded by the lock. The
  * data path takes the lock only for frames that may teach something: fwd-up
  * once for a batch, and that only while something is unknown or in doubt. */
-#ifndef FORWARDER_HEALTH_H
-#define FORWARDER_HEALTH_H
+#ifndef FORWARDER_MONITOR_H
+#define FORWARDER_MONITOR_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -29,7 +29,7 @@
 #include "status/counters.h"
 #include "status/status.h"
 
-struct health {
+struct monitor {
 	struct mutex lock;
 	struct learned learned GUARDED;
 	struct probe_target target GUARDED; /* of the outstanding ARP request */
@@ -65,36 +65,39 @@ struct health {
 	struct pong_limit pongs;
 };
 
-/* The guest is open; it tells the health of every other that takes its place,
+/* The guest is open; it tells the monitor when another takes its place,
  * since what was learned is in doubt then. */
-void health_init(struct health *health, struct link *link, struct guest *guest);
-void health_configure(struct health *health, const struct config *config);
-void health_report(struct health *health, struct status *out);
+void monitor_init(
+    struct monitor *monitor, struct link *link, struct guest *guest);
+void monitor_configure(struct monitor *monitor, const struct config *config);
+void monitor_report(struct monitor *monitor, struct status *out);
 
 /* A new connection, or new settings for it: the kernel's own watch over it,
  * the limit of a write. A write that is blocked already keeps its own. */
-void health_prepare(struct health *health, int fd);
+void monitor_prepare(struct monitor *monitor, int fd);
 
 /* Called when due; decides, probes, reports a death to the link. Returns when
  * to be called next, INT64_MAX: when the link's bell rings. */
-int64_t health_tend(struct health *health, uint64_t generation, int64_t now_ms);
+int64_t monitor_tend(
+    struct monitor *monitor, uint64_t generation, int64_t now_ms);
 
 /* Another client wants the place of this generation's peer. True: the peer is
  * a forwarder reached over TCP and keeps its place while it lives; it was sent
  * a PING, if nobody else was writing. False: it needn't be asked. */
-bool health_ask(struct health *health, uint64_t generation);
+bool monitor_ask(struct monitor *monitor, uint64_t generation);
 
 /* Whether a byte came from the peer since then, on this generation or one that
  * ended lately, or waits to be read. */
-bool health_alive(struct health *health, uint64_t generation, int64_t since_ms);
+bool monitor_alive(
+    struct monitor *monitor, uint64_t generation, int64_t since_ms);
 
 /* Around each recv(). */
-void health_reads(struct health *health);
-void health_heard(struct health *health);
+void monitor_reads(struct monitor *monitor);
+void monitor_heard(struct monitor *monitor);
 
 /* Frames worth a look, by some compares. */
 static inline bool
-health_may_consume(const struct frame *frame)
+monitor_may_consume(const struct frame *frame)
 {
 	return probe_is_possible(frame->bytes, frame->length) ||
 	       learn_is_possible(frame->bytes, frame->length);
@@ -102,12 +105,12 @@ health_may_consume(const struct frame *frame)
 
 /* True: the frame was between the forwarders, or the gateway's answer to us;
  * the guest doesn't get it. A PING is answered on the loan, if nobody writes. */
-bool health_consumes(
-    struct health *health, const struct loan *loan, const struct frame *frame);
+bool monitor_consumes(struct monitor *monitor, const struct loan *loan,
+    const struct frame *frame);
 
 /* A batch of the guest's frames with their headers, whose MAC was learned
- * before. Only while health->wants; one lock for all of them. */
-void health_from_guest(
-    struct health *health, const struct iovec *parcels, size_t count);
+ * before. Only while monitor->wants; one lock for all of them. */
+void monitor_from_guest(
+    struct monitor *monitor, const struct iovec *parcels, size_t count);
 
 #endif
