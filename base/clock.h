@@ -4,12 +4,24 @@
 
 #include <stdint.h>
 
-/* Milliseconds, microseconds since some fixed point; stands still while the host sleeps. */
+/* Since some fixed point; stands still while the host is suspended. */
 int64_t clock_now_ms(void);
 int64_t clock_now_us(void);
 
-/* Milliseconds the host has spent suspended since some fixed point. It only
- * grows, and grows only across a suspend. */
+/* How long the host has been suspended since some fixed point. It grows only
+ * across a suspend, but may waver by a millisecond. */
 int64_t clock_suspended_ms(void);
+
+static inline int64_t
+earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static inline int64_t
+later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
 
 #endif

@@ -5,15 +5,21 @@
 #include <unistd.h>
 
 int
-doorbell_init(struct doorbell *bell)
+pipe_open(int ends[2])
 {
-	if (pipe(bell->fds) < 0)
+	if (pipe(ends) < 0)
 		return -1;
 	for (int i = 0; i < 2; i++) {
-		fcntl(bell->fds[i], F_SETFD, FD_CLOEXEC);
-		fcntl(bell->fds[i], F_SETFL, O_NONBLOCK);
+		fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+		fcntl(ends[i], F_SETFL, O_NONBLOCK);
 	}
 	return 0;
+}
+
+int
+doorbell_init(struct doorbell *bell)
+{
+	return pipe_open(bell->fds);
 }
 
 void

@@ -2,6 +2,9 @@
 #ifndef BASE_DOORBELL_H
 #define BASE_DOORBELL_H
 
+/* A pipe that is closed on exec and never blocks. Returns 0, or -1 with errno. */
+int pipe_open(int ends[2]);
+
 struct doorbell {
 	int fds[2]; /* a pipe: poll [0] for POLLIN */
 };

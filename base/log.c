@@ -282,21 +282,3 @@ log_limited(struct log_limit *limit, enum log_level level,
 	compose(level, subsystem, suppressed, format, &arguments);
 	va_end(arguments);
 }
-
-const char *
-log_duration(char *buffer, size_t size, int64_t ms)
-{
-	long long s = ms / 1000, m = s / 60, h = m / 60;
-
-	if (ms < 1000)
-		snprintf(buffer, size, "%lldms", ms > 0 ? (long long)ms : 0);
-	else if (m == 0)
-		snprintf(buffer, size, "%llds", s);
-	else if (h == 0)
-		snprintf(buffer, size, "%lldm%llds", m, s % 60);
-	else if (h < 24)
-		snprintf(buffer, size, "%lldh%lldm", h, m % 60);
-	else
-		snprintf(buffer, size, "%lldd%lldh", h / 24, h % 24);
-	return buffer;
-}

@@ -11,8 +11,6 @@
 
 /* The longest line; a longer one is cut and ends in "...". */
 #define LOG_LINE_BYTES 1024
-/* Room for any log_duration(). */
-#define LOG_DURATION_BYTES 32
 /* A name in log lines and metric labels, its final zero included. */
 #define LOG_NAME_BYTES 64
 
@@ -81,8 +79,5 @@ void log_limited(struct log_limit *limit, enum log_level level,
  * so how many were held back before it. */
 bool log_limit_pass(
     struct log_limit *limit, int64_t now_ms, unsigned *suppressed);
-
-/* Writes 12ms, 4s, 12m3s, 2h5m or 9d4h to `buffer`, and returns it. */
-const char *log_duration(char *buffer, size_t size, int64_t ms);
 
 #endif

@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/sync.h"
-#include "base/thread_name.h"
 
 static struct {
 	struct mutex lock;

@@ -1,5 +1,5 @@
-/* A mutex that clang checks (-Wthread-safety), and a condition with a
- * monotonic deadline. C can't name a lock on the fields it guards, so those
+/* A mutex that clang checks (-Wthread-safety), a condition with a monotonic
+ * deadline, and the thread's name. C can't name a lock on the fields it guards, so those
  * carry GUARDED, and functions name the lock they need. */
 #ifndef BASE_SYNC_H
 #define BASE_SYNC_H
@@ -45,5 +45,8 @@ void condition_wake_all(struct condition *condition);
  * no reason, so the caller loops on what it waits for. */
 void condition_wait(struct condition *condition, struct mutex *mutex,
     int64_t deadline_ms) NEEDS(*mutex);
+
+/* Names the calling thread for top -H and debuggers: at most 15 bytes. */
+void thread_name(const char *name);
 
 #endif

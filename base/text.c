@@ -140,3 +140,23 @@ text_add_time(struct text *t)
 		strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
 	text_add(t, "%s.%03ldZ", date, now.tv_nsec / 1000000);
 }
+
+const char *
+text_duration(char buffer[TEXT_DURATION_BYTES], int64_t ms)
+{
+	long long s = ms / 1000, m = s / 60, h = m / 60;
+
+	if (ms < 1000)
+		snprintf(buffer, TEXT_DURATION_BYTES, "%lldms",
+		    ms > 0 ? (long long)ms : 0);
+	else if (m == 0)
+		snprintf(buffer, TEXT_DURATION_BYTES, "%llds", s);
+	else if (h == 0)
+		snprintf(buffer, TEXT_DURATION_BYTES, "%lldm%llds", m, s % 60);
+	else if (h < 24)
+		snprintf(buffer, TEXT_DURATION_BYTES, "%lldh%lldm", h, m % 60);
+	else
+		snprintf(
+		    buffer, TEXT_DURATION_BYTES, "%lldd%lldh", h / 24, h % 24);
+	return buffer;
+}

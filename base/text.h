@@ -48,4 +48,8 @@ text_escape text_quoted;
 /* Adds the time of day in UTC, 2026-11-21T01:30:00.123Z. */
 void text_add_time(struct text *t);
 
+/* Writes 12ms, 4s, 12m3s, 2h5m or 9d4h into buffer, and returns it. */
+#define TEXT_DURATION_BYTES 32
+const char *text_duration(char buffer[TEXT_DURATION_BYTES], int64_t ms);
+
 #endif

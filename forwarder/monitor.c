@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "reconnect/endpoint.h"
 
 /* The moment before a death is pronounced: far longer than a thread is kept
@@ -248,13 +249,13 @@ bury(struct monitor *monitor, uint64_t generation)
 {
 	const struct keepalive *machine = &monitor->machine;
 	int64_t after_ms = machine->interval_ms * (machine->count + 1);
-	char reason[LINK_REASON_BYTES], after[LOG_DURATION_BYTES];
+	char reason[LINK_REASON_BYTES], after[TEXT_DURATION_BYTES];
 
 	if (after_ms % 1000 == 0)
 		snprintf(after, sizeof(after), "%lld seconds",
 		    (long long)(after_ms / 1000));
 	else
-		log_duration(after, sizeof(after), after_ms);
+		text_duration(after, after_ms);
 	snprintf(reason, sizeof(reason), "no response after %u probes in %s",
 	    machine->count, after);
 	log_line(LOG_LEVEL_INFO, LOG_KEEPALIVE, "%s", reason);

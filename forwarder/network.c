@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "framing/framing.h"
 #include "keepalive/announce.h"
 #include "reconnect/listen.h"
@@ -22,24 +23,23 @@ static struct log_limit refused_limit = { .burst = 5 };
 static void
 log_lost(const struct link_event *event)
 {
-	char up[LOG_DURATION_BYTES];
+	char up[TEXT_DURATION_BYTES];
 
 	log_limited(&lost_limit, LOG_LEVEL_WARN, LOG_LINK,
 	    "lost reason=\"%s\" generation=%llu up=%s", event->reason,
 	    (unsigned long long)event->generation,
-	    log_duration(up, sizeof(up), event->up_ms));
+	    text_duration(up, event->up_ms));
 }
 
 static void
 log_up(const char *endpoint, const struct link_event *event)
 {
-	char outage[LOG_DURATION_BYTES];
+	char outage[TEXT_DURATION_BYTES];
 
 	log_limited(&up_limit, LOG_LEVEL_INFO, LOG_LINK,
 	    "up endpoint=%s generation=%llu outage=%s dials=%u", endpoint,
 	    (unsigned long long)event->generation,
-	    log_duration(outage, sizeof(outage), event->outage_ms),
-	    event->dials);
+	    text_duration(outage, event->outage_ms), event->dials);
 }
 
 /* Expected, so said to those who debug; but whoever has just started the
@@ -100,9 +100,9 @@ hint(int error)
 static void
 log_long_outage(const char *endpoint, const struct link_event *event)
 {
-	char outage[LOG_DURATION_BYTES];
+	char outage[TEXT_DURATION_BYTES];
 
-	log_duration(outage, sizeof(outage), event->outage_ms);
+	text_duration(outage, event->outage_ms);
 	if (strncmp(endpoint, "listen-", 7) == 0)
 		log_line(LOG_LEVEL_WARN, LOG_LINK,
 		    "still down endpoint=%s outage=%s hint=\"nobody has "

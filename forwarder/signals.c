@@ -1,9 +1,10 @@
 #include "forwarder/signals.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
+
+#include "base/doorbell.h"
 
 static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
 	SIGCHLD, SIGQUIT };
@@ -75,12 +76,8 @@ set_mask(int how)
 int
 signals_open(bool for_command)
 {
-	if (pipe(ends) < 0)
+	if (pipe_open(ends) < 0)
 		return -1;
-	for (int i = 0; i < 2; i++) {
-		fcntl(ends[i], F_SETFD, FD_CLOEXEC);
-		fcntl(ends[i], F_SETFL, O_NONBLOCK);
-	}
 	set_mask(SIG_BLOCK);
 	catch_all(for_command ? CAUGHT : CAUGHT_ALONE);
 	return ends[0];

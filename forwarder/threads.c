@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "base/thread_name.h"
+#include "base/sync.h"
 
 static void *
 run_up(void *argument)

@@ -14,7 +14,7 @@
  * us nothing of who tried: so a guest that restarted is found by its file, or
  * by a send that is refused. A live guest's file may go (a cleaner of /tmp): the
  * connection goes on working both ways, and nobody could make it again. So
- * main's look at the guest's path, `closed` being what guest_peer_closed() says,
+ * main's look at the guest's path, `closed` being what peer_is_closed() says,
  * ends so:
  *
  *      at the path         not closed                       closed
@@ -55,8 +55,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/socket.h"
 #include "base/trust.h"
-#include "guest/guest_peer.h"
 #include "guest/tap.h"
 
 /* Whoever may send to us can come and go at any rate. */
@@ -672,8 +672,7 @@ still_answers(struct guest *guest, const char *path, int error)
 bool
 guest_is_shut(const struct guest *guest)
 {
-	return guest->endpoint.kind == GUEST_FD &&
-	       guest_peer_is_shut(guest->fd);
+	return guest->endpoint.kind == GUEST_FD && peer_is_shut(guest->fd);
 }
 
 bool
@@ -780,7 +779,7 @@ guest_look(struct guest *guest)
 	closed = file_watch_deleted(&guest->watch);
 	if (guest->peer_inode != 0)
 		moved = look(
-		    guest, path, guest_peer_closed(guest->fd, closed), &found);
+		    guest, path, peer_is_closed(guest->fd, closed), &found);
 	unwatched = guest->unwatched;
 	mutex_unlock(&guest->lock);
 	tell_unwatched(guest, unwatched);

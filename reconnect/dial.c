@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/peer_user.h"
 #include "base/socket.h"
 #include "base/trust.h"
 #include "base/wait.h"

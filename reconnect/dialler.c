@@ -36,7 +36,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/thread_name.h"
+#include "base/sync.h"
 #include "base/wait.h"
 #include "reconnect/listen.h"
 
@@ -79,12 +79,6 @@ static void
 tell(struct dialler *dialler, const struct link_event *event)
 {
 	dialler->hooks.event(dialler->hooks.context, event);
-}
-
-static int64_t
-earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
 }
 
 /* Reported once, until there is a watch again. */
@@ -137,12 +131,6 @@ disarm(struct dialler *dialler)
 	if (dialler->armed)
 		file_watch_stop(&dialler->watch);
 	dialler->armed = false;
-}
-
-static int64_t
-later(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
 }
 
 /* From when on a client may come in: even clients that come and go don't spin

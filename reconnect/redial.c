@@ -10,6 +10,8 @@
  * before the daemon came says nothing about the daemon. */
 #include "reconnect/redial.h"
 
+#include "base/clock.h"
+
 void
 redial_init(struct redial *redial, int64_t now_ms, int64_t min_ms,
     int64_t max_ms, unsigned jitter_percent)
@@ -24,12 +26,6 @@ int64_t
 redial_spaced_ms(const struct redial *redial)
 {
 	return redial->connected_ms + REDIAL_SPACING_MS;
-}
-
-static int64_t
-later(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
 }
 
 static void

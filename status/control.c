@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 /* Pause after accept() was out of descriptors or memory: the listener
  * stays readable, so without it poll() would return at once for ever. */
 #define PAUSE_MS 1000
@@ -82,12 +84,6 @@ control_close(struct control *c)
 	unix_file_remove(&c->file);
 	close(c->fd);
 	c->fd = -1;
-}
-
-static int64_t
-earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
 }
 
 int

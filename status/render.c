@@ -16,11 +16,10 @@ add_visible(struct text *t, const char *label, const char *value)
 static void
 add_duration(struct text *t, uint64_t ms)
 {
-	char duration[LOG_DURATION_BYTES];
+	char duration[TEXT_DURATION_BYTES];
 
 	text_add(t, "%s",
-	    log_duration(duration, sizeof(duration),
-		ms > INT64_MAX ? INT64_MAX : (int64_t)ms));
+	    text_duration(duration, ms > INT64_MAX ? INT64_MAX : (int64_t)ms));
 }
 
 /* 123 B, 1.2 kB, 3.4 GB: right-justified like the numbers beside it. */

@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "base/text.h"
 
 #include "tests/support/suite.h"
 #include <check.h>
@@ -517,8 +518,8 @@ static const struct {
 
 TEST(durations_are_short, .count = LENGTH(durations))
 {
-	char buffer[LOG_DURATION_BYTES];
+	char buffer[TEXT_DURATION_BYTES];
 
-	ck_assert_str_eq(log_duration(buffer, sizeof(buffer), durations[_i].ms),
-	    durations[_i].said);
+	ck_assert_str_eq(
+	    text_duration(buffer, durations[_i].ms), durations[_i].said);
 }

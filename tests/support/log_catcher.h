@@ -62,13 +62,6 @@ log_limited(struct log_limit *limit, enum log_level level,
 	va_end(arguments);
 }
 
-const char *
-log_duration(char *buffer, size_t size, int64_t ms)
-{
-	snprintf(buffer, size, "%lldms", (long long)ms);
-	return buffer;
-}
-
 /* How often the text was logged. */
 static inline unsigned
 log_count(const char *text)

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
-#include "base/peer_user.h"
+#include "base/socket.h"
 
 #define STRANGER 12345u
 #define STRANGER_REFUSED                                                       \

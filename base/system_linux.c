@@ -1,0 +1,146 @@
+/* What clock.h, sync.h, socket.h and unix_bind.h ask of Linux.
+ * REPLACEABLE: a suite may link its own function instead. */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/socket.h"
+#include "base/sync.h"
+#include "base/unix_bind.h"
+
+#define REPLACEABLE __attribute__((weak))
+
+static int64_t
+read_us(clockid_t id)
+{
+	struct timespec now;
+
+	clock_gettime(id, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+REPLACEABLE int64_t
+clock_now_ms(void)
+{
+	return read_us(CLOCK_MONOTONIC) / 1000;
+}
+
+REPLACEABLE int64_t
+clock_now_us(void)
+{
+	return read_us(CLOCK_MONOTONIC);
+}
+
+/* CLOCK_BOOTTIME counts the time of a suspend, CLOCK_MONOTONIC doesn't. */
+REPLACEABLE int64_t
+clock_suspended_ms(void)
+{
+	return (read_us(CLOCK_BOOTTIME) - read_us(CLOCK_MONOTONIC)) / 1000;
+}
+
+void
+condition_init(struct condition *condition)
+{
+	pthread_condattr_t attributes;
+	int error;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	error = pthread_cond_init(&condition->pthread, &attributes);
+	assert(error == 0);
+	(void)error;
+	pthread_condattr_destroy(&attributes);
+}
+
+void
+condition_wait(
+    struct condition *condition, struct mutex *mutex, int64_t deadline_ms)
+{
+	struct timespec until = { .tv_sec = (time_t)(deadline_ms / 1000),
+		.tv_nsec = (long)(deadline_ms % 1000) * 1000000 };
+
+	if (deadline_ms == CONDITION_NO_DEADLINE)
+		pthread_cond_wait(&condition->pthread, &mutex->pthread);
+	else
+		pthread_cond_timedwait(
+		    &condition->pthread, &mutex->pthread, &until);
+}
+
+void
+thread_name(const char *name)
+{
+	pthread_setname_np(pthread_self(), name);
+}
+
+/* No SIGPIPE: every send carries MSG_NOSIGNAL or main() ignores the signal.
+ * The default buffers (208 KiB) hold six batches. */
+REPLACEABLE int
+socket_stream(int family)
+{
+	return socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+REPLACEABLE int
+peer_user(int fd, uid_t *user)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+		return -1;
+	*user = peer.uid;
+	return 0;
+}
+
+/* A bound socket holds its file's inode, unlinked or not, until it is closed:
+ * inotify reports IN_DELETE_SELF only then. */
+bool
+peer_is_closed(int fd, bool file_deleted)
+{
+	(void)fd;
+	return file_deleted;
+}
+
+bool
+peer_is_shut(int fd)
+{
+	struct pollfd end = { .fd = fd, .events = POLLRDHUP };
+
+	return poll(&end, 1, 0) > 0 && (end.revents & POLLRDHUP);
+}
+
+static int
+set_mode(int fd, const struct unix_file *file, mode_t mode)
+{
+	char name[64];
+	struct stat there;
+
+	if (fstat(fd, &there) < 0)
+		return -1;
+	if (there.st_dev != file->device || there.st_ino != file->inode) {
+		errno = ESTALE;
+		return -1;
+	}
+	/* fchmod() refuses a descriptor opened with O_PATH. */
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	return chmod(name, mode);
+}
+
+int
+unix_file_set_mode(const struct unix_file *file, mode_t mode)
+{
+	int fd = open(file->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	if (set_mode(fd, file, mode) < 0)
+		return socket_give_up(fd);
+	close(fd);
+	return 0;
+}

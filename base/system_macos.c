@@ -1,0 +1,145 @@
+/* What clock.h, sync.h, socket.h and unix_bind.h ask of macOS.
+ * REPLACEABLE: a suite may link its own function instead. */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <mach/mach_time.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/socket.h"
+#include "base/sync.h"
+#include "base/unix_bind.h"
+
+#define REPLACEABLE __attribute__((weak))
+
+/* A Unix stream socket's default buffer is 8 KiB, less than a frame can be
+ * (net.local.stream.sendspace). */
+#define BUFFER_BYTES (256 * 1024)
+
+/* CLOCK_UPTIME_RAW is mach_absolute_time() in nanoseconds: it stands still
+ * during a suspend (clock_gettime(3)). */
+REPLACEABLE int64_t
+clock_now_ms(void)
+{
+	return (int64_t)(clock_gettime_nsec_np(CLOCK_UPTIME_RAW) / 1000000);
+}
+
+REPLACEABLE int64_t
+clock_now_us(void)
+{
+	return (int64_t)(clock_gettime_nsec_np(CLOCK_UPTIME_RAW) / 1000);
+}
+
+/* mach_continuous_time() counts the time of a suspend. Signed: the clocks are
+ * read one after the other, so the difference can be a little below zero. */
+REPLACEABLE int64_t
+clock_suspended_ms(void)
+{
+	int64_t ticks =
+	    (int64_t)mach_continuous_time() - (int64_t)mach_absolute_time();
+	mach_timebase_info_data_t tick; /* numer / denom nanoseconds */
+
+	mach_timebase_info(&tick);
+	return ticks * tick.numer / tick.denom / 1000000;
+}
+
+void
+condition_init(struct condition *condition)
+{
+	int error = pthread_cond_init(&condition->pthread, NULL);
+
+	assert(error == 0);
+	(void)error;
+}
+
+/* macOS has no monotonic condition variables, but can wait for a span. */
+void
+condition_wait(
+    struct condition *condition, struct mutex *mutex, int64_t deadline_ms)
+{
+	int64_t left_ms;
+
+	if (deadline_ms == CONDITION_NO_DEADLINE) {
+		pthread_cond_wait(&condition->pthread, &mutex->pthread);
+		return;
+	}
+	left_ms = deadline_ms - clock_now_ms();
+	if (left_ms < 0)
+		left_ms = 0;
+	struct timespec span = { .tv_sec = (time_t)(left_ms / 1000),
+		.tv_nsec = (long)(left_ms % 1000) * 1000000 };
+	pthread_cond_timedwait_relative_np(
+	    &condition->pthread, &mutex->pthread, &span);
+}
+
+void
+thread_name(const char *name)
+{
+	pthread_setname_np(name);
+}
+
+REPLACEABLE int
+socket_stream(int family)
+{
+	int fd = socket(family, SOCK_STREAM, 0);
+	int yes = 1, bytes = BUFFER_BYTES;
+
+	if (fd < 0)
+		return -1;
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &yes, sizeof(yes));
+	if (family == AF_UNIX) {
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
+	}
+	return fd;
+}
+
+REPLACEABLE int
+peer_user(int fd, uid_t *user)
+{
+	gid_t group;
+
+	return getpeereid(fd, user, &group);
+}
+
+/* kqueue reports that the file is gone while its socket may still be open. The
+ * kernel disconnects every socket connected to one that is closed (unp_detach()
+ * in bsd/kern/uipc_usrreq.c). */
+bool
+peer_is_closed(int fd, bool file_deleted)
+{
+	struct sockaddr_un peer;
+	socklen_t length = sizeof(peer);
+
+	(void)file_deleted;
+	return getpeername(fd, (struct sockaddr *)&peer, &length) < 0;
+}
+
+bool
+peer_is_shut(int fd)
+{
+	(void)fd;
+	return false;
+}
+
+/* Without O_PATH: a link is never followed, and another file at the path is
+ * changed only if it came between the two calls. */
+int
+unix_file_set_mode(const struct unix_file *file, mode_t mode)
+{
+	struct stat there;
+
+	if (lstat(file->path, &there) < 0)
+		return -1;
+	if (there.st_dev != file->device || there.st_ino != file->inode) {
+		errno = ESTALE;
+		return -1;
+	}
+	return fchmodat(AT_FDCWD, file->path, mode, AT_SYMLINK_NOFOLLOW);
+}
