@@ -44,10 +44,8 @@
 
 struct down {
 	struct copy *copy;
-	struct batch batch; /* for sending only */
+	struct batch batch; /* parcels in the deframer's buffer */
 	struct deframer deframer;
-	struct frame frames[BATCH_FRAMES];
-	size_t count;
 	size_t reading;      /* bytes a recv() */
 	uint64_t out;        /* frames of the other direction so far */
 	unsigned calm;       /* receptions in a row between few of those */
@@ -58,12 +56,12 @@ struct down {
 };
 
 static void
-count_sent(struct down *down, const struct frame *frames, size_t count)
+count_sent(struct down *down, const struct iovec *parcels, size_t count)
 {
 	size_t bytes = 0;
 
 	for (size_t i = 0; i < count; i++)
-		bytes += frames[i].length;
+		bytes += parcel_length(&parcels[i]);
 	counter_add(&down->copy->down.frames, count);
 	counter_add(&down->copy->down.bytes, bytes);
 	down->reading =
@@ -169,9 +167,9 @@ drop(struct down *down, enum refusal refusal, size_t left)
 
 /* The guest took some of the collected frames. */
 static void
-note_sent(struct down *down, const struct frame *frames, size_t count)
+note_sent(struct down *down, const struct iovec *parcels, size_t count)
 {
-	count_sent(down, frames, count);
+	count_sent(down, parcels, count);
 	down->slow = down->retried = false;
 	down->no_buffers = 0;
 }
@@ -183,17 +181,17 @@ send_frames(struct down *down)
 	struct guest *guest = down->copy->guest;
 	size_t done = 0;
 
-	while (done < down->count) {
-		const struct frame *frames = down->frames + done;
-		size_t left = down->count - done;
+	while (done < down->batch.count) {
+		size_t left = down->batch.count - done;
 		uint64_t which =
 		    atomic_load_explicit(&guest->present, memory_order_acquire);
 		int sent = 0;
 
 		if (which != 0)
-			sent = guest_send(guest, &down->batch, frames, left);
+			sent = guest_send(guest, &down->batch, done);
 		if (sent > 0) {
-			note_sent(down, frames, (size_t)sent);
+			note_sent(
+			    down, down->batch.parcels + done, (size_t)sent);
 			done += (size_t)sent;
 		} else {
 			done += drop(down,
@@ -202,7 +200,7 @@ send_frames(struct down *down)
 			    left);
 		}
 	}
-	down->count = 0;
+	down->batch.count = 0;
 }
 
 /* Hands on every whole frame of the buffer. False: the stream is lost, with
@@ -216,19 +214,21 @@ hand_on(
 	enum deframer_result result;
 
 	do {
-		struct frame *frame = &down->frames[down->count];
+		struct iovec *parcel = &down->batch.parcels[down->batch.count];
 
-		result = deframer_next(deframer, frame, max_frame);
-		if (result == DEFRAMER_FRAME && monitor_may_consume(frame) &&
-		    monitor_consumes(down->copy->monitor, loan, frame))
+		result = deframer_next(deframer, parcel, max_frame);
+		if (result == DEFRAMER_FRAME && monitor_may_consume(parcel) &&
+		    monitor_consumes(down->copy->monitor, loan, parcel))
 			continue;
-		if (result == DEFRAMER_FRAME && ++down->count < BATCH_FRAMES)
+		if (result == DEFRAMER_FRAME &&
+		    ++down->batch.count < BATCH_FRAMES)
 			continue;
 		if (result == DEFRAMER_PROTOCOL) {
 			counter_add(&down->copy->down.oversize, 1);
 			snprintf(reason, LINK_REASON_BYTES,
 			    "a frame of %u bytes, more than max_frame %u",
-			    (unsigned)frame->length, (unsigned)max_frame);
+			    (unsigned)parcel_length(parcel),
+			    (unsigned)max_frame);
 		}
 		send_frames(down);
 	} while (result == DEFRAMER_FRAME);

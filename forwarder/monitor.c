@@ -479,9 +479,11 @@ is_news(const struct monitor *monitor) NEEDS(monitor->lock)
 }
 
 bool
-monitor_consumes(
-    struct monitor *monitor, const struct loan *loan, const struct frame *frame)
+monitor_consumes(struct monitor *monitor, const struct loan *loan,
+    const struct iovec *parcel)
 {
+	const uint8_t *frame = parcel_frame(parcel);
+	uint32_t length = parcel_length(parcel);
 	uint64_t sequence;
 	enum probe_kind kind;
 	bool learned, asked, news;
@@ -489,9 +491,8 @@ monitor_consumes(
 	mutex_lock(&monitor->lock);
 	asked = monitor->asked == loan->generation;
 	sequence = monitor->sequence; /* ARP carries none: of the last probe */
-	learned =
-	    learn_from_network(&monitor->learned, frame->bytes, frame->length);
-	kind = probe_recognise(frame->bytes, frame->length,
+	learned = learn_from_network(&monitor->learned, frame, length);
+	kind = probe_recognise(frame, length,
 	    asked && probes_by_arp(monitor) ? &monitor->target : NULL,
 	    &sequence);
 	if (kind == PROBE_ARP_ANSWER ||
@@ -516,8 +517,7 @@ monitor_from_guest(
 	mutex_lock(&monitor->lock);
 	for (size_t i = 0; i < count; i++)
 		learned |= learn_from_guest(&monitor->learned,
-		    (const uint8_t *)parcels[i].iov_base + FRAME_HEADER_BYTES,
-		    parcels[i].iov_len - FRAME_HEADER_BYTES);
+		    parcel_frame(&parcels[i]), parcel_length(&parcels[i]));
 	set_wants(monitor);
 	learned = learned && is_news(monitor);
 	mutex_unlock(&monitor->lock);

@@ -97,16 +97,19 @@ void monitor_heard(struct monitor *monitor);
 
 /* Frames worth a look, by some compares. */
 static inline bool
-monitor_may_consume(const struct frame *frame)
+monitor_may_consume(const struct iovec *parcel)
 {
-	return probe_is_possible(frame->bytes, frame->length) ||
-	       learn_is_possible(frame->bytes, frame->length);
+	const uint8_t *frame = parcel_frame(parcel);
+	uint32_t length = parcel_length(parcel);
+
+	return probe_is_possible(frame, length) ||
+	       learn_is_possible(frame, length);
 }
 
 /* True: the frame was between the forwarders, or the gateway's answer to us;
  * the guest doesn't get it. A PING is answered on the loan, if nobody writes. */
 bool monitor_consumes(struct monitor *monitor, const struct loan *loan,
-    const struct frame *frame);
+    const struct iovec *parcel);
 
 /* A batch of the guest's frames with their headers, whose MAC was learned
  * before. Only while monitor->wants; one lock for all of them. */

@@ -1,6 +1,6 @@
 /* fwd-up: takes frames from the guest, writes them to the network.
  *
- *      guest_receive() --> sort out --> borrow the link --> stream_write()
+ *      guest_receive() --> keep good --> borrow the link --> stream_write()
  *           ^                              |   ^                |
  *           |            outage older than |   | broke off:     |
  *           |            `hold`: drop      |   | the rest again |
@@ -31,9 +31,7 @@
 struct up {
 	struct copy *copy;
 	struct batch batch;
-	struct iovec parcels[BATCH_FRAMES]; /* frames with their headers */
-	size_t count;                       /* of those, to deliver */
-	size_t bytes;                       /* of their frames */
+	size_t bytes;   /* of the frames to deliver */
 	size_t typical; /* bytes of a frame lately, leaning to the large */
 };
 
@@ -58,79 +56,77 @@ appetite(const struct up *up)
 
 /* Follows growing frames at once and shrinking ones slowly. */
 static void
-adapt(struct up *up, size_t bytes)
+adapt(struct up *up, size_t count, size_t bytes)
 {
-	size_t mean = (bytes + up->batch.count - 1) / up->batch.count;
+	size_t mean = (bytes + count - 1) / count;
 	size_t faded = up->typical - up->typical / 8;
 
 	up->typical = mean > faded ? mean : faded;
 }
 
 static bool
-is_hello(const struct up *up, size_t i)
+is_hello(const struct iovec *parcel)
 {
-	return up->batch.length[i] == 4 &&
-	       memcmp(batch_frame(&up->batch, i), "VFKT", 4) == 0;
+	return parcel_length(parcel) == 4 &&
+	       memcmp(parcel_frame(parcel), "VFKT", 4) == 0;
 }
 
 /* Counts a frame that can't be forwarded; true if it can. */
 static bool
-admit(struct up *up, size_t i, uint32_t max_frame)
+is_good(struct up *up, const struct iovec *parcel, uint32_t max_frame)
 {
 	struct up_counters *counters = &up->copy->up;
-	const struct batch *batch = &up->batch;
-	enum frame_verdict verdict =
-	    batch->cut[i] ? FRAME_OVERSIZE
-			  : frame_judge(batch->length[i], max_frame);
 
-	if (verdict == FRAME_GOOD)
-		return true;
-	if (verdict == FRAME_OVERSIZE)
+	switch (frame_judge(parcel_length(parcel), max_frame)) {
+	case FRAME_OVERSIZE:
 		counter_add(&counters->oversize, 1);
-	else if (verdict == FRAME_EMPTY)
+		return false;
+	case FRAME_EMPTY:
 		counter_add(&counters->empty, 1);
-	else if (!is_hello(up, i)) /* vfkit and krunkit say it once */
-		counter_add(&counters->runt, 1);
-	return false;
+		return false;
+	case FRAME_RUNT:
+		if (!is_hello(parcel)) /* vfkit and krunkit say it once */
+			counter_add(&counters->runt, 1);
+		return false;
+	default:
+		return true;
+	}
 }
 
-/* Makes parcels of the batch's good frames. */
+/* Leaves the good frames in the batch, and learns from them. */
 static void
-sort_out(struct up *up)
+keep_good(struct up *up)
 {
-	uint32_t max_frame = up->copy->tuning->max_frame;
-	bool wants = atomic_load_explicit(
-	    &up->copy->monitor->wants, memory_order_relaxed);
-	size_t bytes = 0;
+	struct copy *copy = up->copy;
+	struct batch *batch = &up->batch;
+	uint32_t max_frame = copy->tuning->max_frame;
+	size_t received = batch->count, bytes = 0;
 
-	up->count = up->bytes = 0;
-	for (size_t i = 0; i < up->batch.count; i++) {
-		const uint8_t *frame = batch_frame(&up->batch, i);
-		uint32_t length = up->batch.length[i];
+	batch->count = up->bytes = 0;
+	for (size_t i = 0; i < received; i++) {
+		const struct iovec parcel = batch->parcels[i];
 
-		bytes += length;
-		if (length > BATCH_LONG_BYTES)
-			batch_tell_long(&up->batch, i);
-		if (!admit(up, i, max_frame))
+		bytes += parcel_length(&parcel);
+		if (!is_good(up, &parcel, max_frame))
 			continue;
-		if (up->count == 0)
-			guest_learn_mac(up->copy->guest, frame);
-		up->parcels[up->count++] = batch_parcel(&up->batch, i);
-		up->bytes += length;
+		batch->parcels[batch->count++] = parcel;
+		up->bytes += parcel_length(&parcel);
 	}
-	if (wants)
-		monitor_from_guest(up->copy->monitor, up->parcels, up->count);
-	if (up->batch.count > 0)
-		adapt(up, bytes);
+	if (batch->count > 0)
+		guest_learn_mac(copy->guest, parcel_frame(batch->parcels));
+	if (atomic_load_explicit(&copy->monitor->wants, memory_order_relaxed))
+		monitor_from_guest(copy->monitor, batch->parcels, batch->count);
+	if (received > 0)
+		adapt(up, received, bytes);
 }
 
 static void
 count_written(struct up *up, size_t from, size_t count)
 {
-	size_t bytes = count == up->count ? up->bytes : 0;
+	size_t bytes = count == up->batch.count ? up->bytes : 0;
 
-	for (size_t i = from; i < from + count && count < up->count; i++)
-		bytes += up->parcels[i].iov_len - FRAME_HEADER_BYTES;
+	for (size_t i = from; i < from + count && count < up->batch.count; i++)
+		bytes += parcel_length(&up->batch.parcels[i]);
 	counter_add(&up->copy->up.frames, count);
 	counter_add(&up->copy->up.bytes, bytes);
 }
@@ -156,12 +152,12 @@ static size_t
 write_some(struct up *up, struct loan *loan, size_t from)
 {
 	struct copy *copy = up->copy;
-	size_t left = up->count - from, done;
+	size_t left = up->batch.count - from, done;
 	int error;
 
 	mutex_lock(&loan->connection->writing);
-	done = stream_write(
-	    loan->fd, up->parcels + from, left, copy->tuning->write_batch);
+	done = stream_write(loan->fd, up->batch.parcels + from, left,
+	    copy->tuning->write_batch);
 	error = errno;
 	mutex_unlock(&loan->connection->writing);
 
@@ -181,13 +177,13 @@ deliver(struct up *up)
 	struct loan loan;
 	size_t done = 0;
 
-	while (done < up->count) {
+	while (done < up->batch.count) {
 		switch (link_borrow(copy->link, &loan, LINK_WHILE_HELD)) {
 		case LINK_READY:
 			done += write_some(up, &loan, done);
 			break;
 		case LINK_WAITED:
-			counter_add(&copy->up.outage, up->count - done);
+			counter_add(&copy->up.outage, up->batch.count - done);
 			return true;
 		case LINK_ENDED:
 			return false;
@@ -200,7 +196,8 @@ deliver(struct up *up)
 static bool
 is_empty(const struct batch *batch)
 {
-	return batch->count > 0 && batch->length[batch->count - 1] == 0;
+	return batch->count > 0 &&
+	       parcel_length(&batch->parcels[batch->count - 1]) == 0;
 }
 
 /* Waits until receiving may succeed again. False: it never will. */
@@ -273,10 +270,9 @@ copy_up(struct copy *copy)
 			copy_guest_gone(copy);
 			break;
 		}
-		sort_out(up);
+		keep_good(up);
 		if (!deliver(up))
 			break;
-		batch_trim(&up->batch);
 	}
 	up_destroy(up);
 }

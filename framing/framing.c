@@ -65,19 +65,19 @@ deframer_filled(struct deframer *d, size_t bytes)
 }
 
 enum deframer_result
-deframer_next(struct deframer *d, struct frame *frame, uint32_t max_frame)
+deframer_next(struct deframer *d, struct iovec *parcel, uint32_t max_frame)
 {
 	while (d->end - d->start >= FRAME_HEADER_BYTES) {
 		uint32_t length = get_header(d->buffer + d->start);
 		enum frame_verdict verdict = frame_judge(length, max_frame);
 
-		frame->length = length;
+		parcel->iov_base = d->buffer + d->start;
+		parcel->iov_len = FRAME_HEADER_BYTES + (size_t)length;
 		if (verdict == FRAME_OVERSIZE)
 			return DEFRAMER_PROTOCOL;
 		if (d->end - d->start - FRAME_HEADER_BYTES < length)
 			return DEFRAMER_MORE;
-		frame->bytes = d->buffer + d->start + FRAME_HEADER_BYTES;
-		d->start += FRAME_HEADER_BYTES + length;
+		d->start += parcel->iov_len;
 		if (verdict == FRAME_GOOD)
 			return DEFRAMER_FRAME;
 		if (verdict == FRAME_EMPTY)

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #define FRAME_HEADER_BYTES 4u
 /* Destination, source and EtherType: anything shorter is a runt. passt resets
@@ -28,19 +29,29 @@ enum frame_verdict {
 };
 enum frame_verdict frame_judge(uint64_t length, uint32_t max_frame);
 
-struct frame {
-	const uint8_t *bytes; /* points into the deframer's buffer */
-	uint32_t length;
-};
+/* A parcel: a header and its frame in one piece of memory. A stream is given
+ * all of it, a datagram socket what is behind the header. */
+static inline uint8_t *
+parcel_frame(const struct iovec *parcel)
+{
+	return (uint8_t *)parcel->iov_base + FRAME_HEADER_BYTES;
+}
+
+/* Bytes of the frame. */
+static inline uint32_t
+parcel_length(const struct iovec *parcel)
+{
+	return (uint32_t)(parcel->iov_len - FRAME_HEADER_BYTES);
+}
 
 enum deframer_result {
-	DEFRAMER_FRAME, /* *frame is set */
-	DEFRAMER_MORE,  /* no whole frame is left: receive more */
-	DEFRAMER_PROTOCOL, /* frame->length exceeds max_frame: the stream is lost */
+	DEFRAMER_FRAME,    /* *parcel is set */
+	DEFRAMER_MORE,     /* no whole frame is left: receive more */
+	DEFRAMER_PROTOCOL, /* the length exceeds max_frame: the stream is lost */
 };
 
-/* Reads into one buffer, hands out frames that point into it.
- * A frame stays valid until the next deframer_room() or deframer_reset(). */
+/* Reads into one buffer, hands out parcels that point into it.
+ * A parcel stays valid until the next deframer_room() or deframer_reset(). */
 struct deframer {
 	uint8_t *buffer;
 	size_t capacity; /* bytes */
@@ -62,9 +73,10 @@ size_t deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame);
 /* `bytes` were received where deframer_room() said. */
 void deframer_filled(struct deframer *d, size_t bytes);
 
-/* The next whole frame. Empty frames and runts are counted and skipped. */
+/* The next whole frame. Empty frames and runts are counted and skipped. After a
+ * protocol error the parcel's length is the one that was announced. */
 enum deframer_result deframer_next(
-    struct deframer *d, struct frame *frame, uint32_t max_frame);
+    struct deframer *d, struct iovec *parcel, uint32_t max_frame);
 
 /* The stream ended; the next bytes are another stream's.
  * Returns 1 if a frame was cut off by the end, else 0. */

@@ -3,7 +3,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define MEMORY_BYTES (BATCH_FRAMES * (size_t)BATCH_STRIDE)
+/* BATCH_ROOM reaches one byte beyond the last slot. */
+#define MEMORY_BYTES (BATCH_FRAMES * (size_t)BATCH_STRIDE + 1)
+/* A longer frame touches more than a page or two of its slot. */
+#define LONG_FRAME_BYTES 4096u
 /* Several times what one batch of long frames takes (up.c), and with a page for
  * every slot well within 4 MiB. */
 #define LONG_BYTES_MAX (512 * 1024)
@@ -30,20 +33,28 @@ batch_destroy(struct batch *batch)
 }
 
 void
-batch_tell_long(struct batch *batch, size_t i)
+batch_clear(struct batch *batch)
 {
-	if (batch->length[i] <= batch->touched[i])
-		return;
-	batch->long_bytes += batch->length[i] - batch->touched[i];
-	batch->touched[i] = batch->length[i];
-}
-
-void
-batch_trim(struct batch *batch)
-{
+	batch->count = 0;
+	batch->sender_length = 0;
 	if (batch->long_bytes <= LONG_BYTES_MAX)
 		return;
 	madvise(batch->memory, MEMORY_BYTES, MADV_DONTNEED);
-	memset(batch->touched, 0, sizeof(batch->touched));
+	memset(batch->long_slots, 0, sizeof(batch->long_slots));
 	batch->long_bytes = 0;
+}
+
+void
+batch_add(struct batch *batch, size_t length)
+{
+	size_t i = batch->count++;
+	uint8_t *header = batch_slot(batch, i) - FRAME_HEADER_BYTES;
+
+	frame_put_header(header, (uint32_t)length);
+	batch->parcels[i] =
+	    (struct iovec){ header, FRAME_HEADER_BYTES + length };
+	if (length > LONG_FRAME_BYTES && length > batch->long_slots[i]) {
+		batch->long_bytes += length - batch->long_slots[i];
+		batch->long_slots[i] = (uint32_t)length;
+	}
 }

@@ -1,5 +1,7 @@
-/* Many datagrams a system call, where the system can. Each received frame
- * lies behind room for its header, ready to be written to a stream.
+/* A batch is an array of parcels, each a frame behind its header in one piece
+ * of memory. They were received as datagrams into the batch's own slots, or a
+ * deframer found them in a stream's buffer; either way they can go out as
+ * datagrams or to a stream without a copy.
  *
  * A slot holds the longest frame there can be, so one piece of memory is all
  * the kernel has to look at; of an ordinary network's frame it touches one
@@ -7,7 +9,6 @@
 #ifndef GUEST_BATCH_H
 #define GUEST_BATCH_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -23,72 +24,50 @@
  * the cache. */
 #define BATCH_OFFSET 64u
 #define BATCH_STRIDE (FRAME_LIMIT_BYTES + BATCH_OFFSET)
+/* What a receiver offers of a slot. A frame that fills it was longer than any
+ * may be, and is cut. */
+#define BATCH_ROOM (FRAME_LIMIT_BYTES + 1)
 
 struct batch {
-	size_t count; /* frames received by the last call */
-	uint32_t length[BATCH_FRAMES];
-	bool cut[BATCH_FRAMES]; /* longer than a slot */
-	bool drained;           /* the last call took all there was (TAP) */
-	/* Who sent the first of them; length 0 if nobody with a name did. */
-	struct sockaddr_un sender;
-	socklen_t sender_length;
+	struct iovec parcels[BATCH_FRAMES];
+	size_t count;
+	struct sockaddr_un sender; /* of the first frame that was received */
+	socklen_t sender_length;   /* 0: it has no name */
 
 	uint8_t *memory;
 	struct batch_system *system;
-	uint32_t
-	    touched[BATCH_FRAMES]; /* bytes of the longest frame, if long */
-	size_t long_bytes;         /* of those, in all */
+	uint32_t long_slots[BATCH_FRAMES]; /* bytes, where a long frame was */
+	size_t long_bytes;                 /* of those, in all */
 };
 
 /* Returns 0, or -1 with errno. */
 int batch_create(struct batch *batch);
 void batch_destroy(struct batch *batch);
 
+/* Waits for the first frame, then takes what else is there, `limit` at most.
+ * Returns 0, or -1 with errno: then it has no parcels. */
+int batch_receive(struct batch *batch, int fd, size_t limit);
+
+/* Sends the frames of the parcels from `from` on, one datagram each, without
+ * waiting. Returns how many went, or -1 with errno if not even the first did. */
+int batch_send(struct batch *batch, int fd, size_t from);
+
+/* For receivers. An empty batch; memory that long frames have touched goes back
+ * to the system once it is a good deal. Frames that are all of one length never
+ * get there, because the caller takes few long ones at a time. */
+void batch_clear(struct batch *batch);
+
+/* Where the frame of slot i lies. */
 static inline uint8_t *
-batch_frame(const struct batch *batch, size_t i)
+batch_slot(const struct batch *batch, size_t i)
 {
 	return batch->memory + i * BATCH_STRIDE + BATCH_OFFSET;
 }
 
-/* What the kernel told as the length of the sender's address. Linux tells one
- * more than it wrote for a path that fills sun_path: its final zero. */
-static inline void
-batch_set_sender_length(struct batch *batch, socklen_t told)
-{
-	batch->sender_length =
-	    told < sizeof(batch->sender) ? told : sizeof(batch->sender);
-}
+/* A frame was received into the slot with the number batch->count. */
+void batch_add(struct batch *batch, size_t length);
 
-/* The frame with its header, which this writes. */
-static inline struct iovec
-batch_parcel(const struct batch *batch, size_t i)
-{
-	uint8_t *header = batch_frame(batch, i) - FRAME_HEADER_BYTES;
-
-	frame_put_header(header, batch->length[i]);
-	return (struct iovec){ header, FRAME_HEADER_BYTES + batch->length[i] };
-}
-
-/* Frames longer than this have touched more than a page or two of their slot,
- * and are told of. */
-#define BATCH_LONG_BYTES 4096u
-void batch_tell_long(struct batch *batch, size_t i);
-
-/* Gives the memory back to the system once long frames have touched a good deal
- * of it; the frames in it are gone. Frames that are all of one length never
- * get there: long ones are taken a few at a time. */
-void batch_trim(struct batch *batch);
-
-/* Waits for the first frame, then takes what else is there, `limit` at most.
- * Returns 0, or -1 with errno. */
-int batch_receive(struct batch *batch, int fd, size_t limit);
-
-/* Sends one datagram a frame without ever waiting. Returns how many went, or
- * -1 with errno if the first didn't. */
-int batch_send(
-    struct batch *batch, int fd, const struct frame *frames, size_t count);
-
-/* For the two above: what one of them needs of the system. */
+/* What batch_receive() and batch_send() need of the system. */
 int batch_system_create(struct batch *batch);
 void batch_system_destroy(struct batch *batch);
 

@@ -17,7 +17,7 @@ batch_system_create(struct batch *batch)
 		return -1;
 	for (size_t i = 0; i < BATCH_FRAMES; i++) {
 		system->in_part[i] =
-		    (struct iovec){ batch_frame(batch, i), FRAME_LIMIT_BYTES };
+		    (struct iovec){ batch_slot(batch, i), BATCH_ROOM };
 		system->in[i].msg_hdr.msg_iov = &system->in_part[i];
 		system->in[i].msg_hdr.msg_iovlen = 1;
 		system->out[i].msg_hdr.msg_iov = &system->out_part[i];
@@ -35,39 +35,38 @@ batch_system_destroy(struct batch *batch)
 }
 
 /* Only the first message carries its sender: a name costs a copy, and between
- * two senders the socket is silent. */
+ * two senders the socket is silent. Linux counts one byte more than it wrote for
+ * a path that fills sun_path: its final zero. */
 int
 batch_receive(struct batch *batch, int fd, size_t limit)
 {
 	struct mmsghdr *in = batch->system->in;
+	socklen_t room = sizeof(batch->sender);
 	int count;
 
-	batch->count = 0;
-	in[0].msg_hdr.msg_namelen = sizeof(batch->sender);
+	batch_clear(batch);
+	in[0].msg_hdr.msg_namelen = room;
 	count = recvmmsg(fd, in, (unsigned)limit, MSG_WAITFORONE, NULL);
+	for (int i = 0; i < count; i++)
+		batch_add(batch, in[i].msg_len);
 	if (count < 0)
 		return -1;
-	for (int i = 0; i < count; i++) {
-		batch->length[i] = in[i].msg_len;
-		batch->cut[i] = in[i].msg_hdr.msg_flags & MSG_TRUNC;
-	}
-	batch->count = (size_t)count;
-	batch_set_sender_length(batch, in[0].msg_hdr.msg_namelen);
+	batch->sender_length = in[0].msg_hdr.msg_namelen;
+	if (batch->sender_length > room)
+		batch->sender_length = room;
 	return 0;
 }
 
 int
-batch_send(
-    struct batch *batch, int fd, const struct frame *frames, size_t count)
+batch_send(struct batch *batch, int fd, size_t from)
 {
 	struct batch_system *system = batch->system;
+	const struct iovec *parcels = batch->parcels + from;
+	size_t count = batch->count - from;
 
-	if (count > BATCH_FRAMES)
-		count = BATCH_FRAMES;
 	for (size_t i = 0; i < count; i++)
-		system->out_part[i] =
-		    (struct iovec){ (void *)(uintptr_t)frames[i].bytes,
-			    frames[i].length };
+		system->out_part[i] = (struct iovec){ parcel_frame(&parcels[i]),
+			parcel_length(&parcels[i]) };
 	return sendmmsg(
 	    fd, system->out, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
 }

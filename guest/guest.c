@@ -627,7 +627,7 @@ guest_open_door(struct guest *guest)
 static bool
 is_wake(const struct guest *guest, const struct batch *batch)
 {
-	return batch->count == 1 && batch->length[0] == 0 &&
+	return batch->count == 1 && parcel_length(batch->parcels) == 0 &&
 	       batch->sender_length == 0 && atomic_load(&guest->woken);
 }
 
@@ -635,7 +635,7 @@ int
 guest_receive(struct guest *guest, struct batch *batch, size_t limit)
 {
 	if (guest->endpoint.kind == GUEST_TAP)
-		return tap_receive(batch, guest->fd, limit);
+		return tap_receive(batch, guest->fd, limit, &guest->drained);
 	if (batch_receive(batch, guest->fd, limit) < 0)
 		return -1;
 	if (!is_wake(guest, batch))
@@ -646,12 +646,11 @@ guest_receive(struct guest *guest, struct batch *batch, size_t limit)
 }
 
 int
-guest_send(struct guest *guest, struct batch *batch, const struct frame *frames,
-    size_t count)
+guest_send(struct guest *guest, struct batch *batch, size_t from)
 {
 	return guest->endpoint.kind == GUEST_TAP
-		   ? tap_send(guest->fd, frames, count)
-		   : batch_send(batch, guest->fd, frames, count);
+		   ? tap_send(batch, guest->fd, from)
+		   : batch_send(batch, guest->fd, from);
 }
 
 /* The same guest answers, and yet refused a frame with `error` (it shut its

@@ -53,7 +53,7 @@ struct guest {
 	/* fwd-up's own: whom it heard last, and whether it complained. */
 	struct sockaddr_un sender;
 	socklen_t sender_length;
-	bool told_anonymous;
+	bool told_anonymous, drained;
 	/* main()'s own. */
 	bool told_unwatched;
 	mode_t mode; /* of our socket's file */
@@ -98,8 +98,7 @@ bool guest_get_mac(const struct guest *guest, uint8_t mac[6]);
 
 /* batch_receive() and batch_send(), whatever the guest is. */
 int guest_receive(struct guest *guest, struct batch *batch, size_t limit);
-int guest_send(struct guest *guest, struct batch *batch,
-    const struct frame *frames, size_t count);
+int guest_send(struct guest *guest, struct batch *batch, size_t from);
 
 /* Whether a guest given as a descriptor can send nothing any more: whoever
  * shares the descriptor has shut it down. */

@@ -4,6 +4,7 @@
 #ifndef GUEST_TAP_H
 #define GUEST_TAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "guest/batch.h"
@@ -15,7 +16,7 @@ int tap_open(const char *name, char *why, size_t why_size);
 
 /* As batch_receive() and batch_send(). ENODEV: the device was deleted; EIO: it
  * is down. */
-int tap_receive(struct batch *batch, int fd, size_t limit);
-int tap_send(int fd, const struct frame *frames, size_t count);
+int tap_receive(struct batch *batch, int fd, size_t limit, bool *drained);
+int tap_send(const struct batch *batch, int fd, size_t from);
 
 #endif

@@ -82,41 +82,40 @@ fail(void)
 static int
 receive_one(struct batch *batch, int fd)
 {
-	size_t i = batch->count;
-	ssize_t length = read(fd, batch_frame(batch, i), FRAME_LIMIT_BYTES);
+	ssize_t length = read(fd, batch_slot(batch, batch->count), BATCH_ROOM);
 
 	if (length < 0)
 		return fail();
-	batch->length[i] = (uint32_t)length;
-	batch->cut[i] = false;
-	batch->count++;
+	batch_add(batch, (size_t)length);
 	return 0;
 }
 
 int
-tap_receive(struct batch *batch, int fd, size_t limit)
+tap_receive(struct batch *batch, int fd, size_t limit, bool *drained)
 {
 	struct pollfd readable = { .fd = fd, .events = POLLIN };
 
-	batch->count = 0;
-	batch->sender_length = 0;
+	batch_clear(batch);
 	/* Not first a read() that will only say EAGAIN again. */
-	if (batch->drained && poll(&readable, 1, -1) < 0)
+	if (*drained && poll(&readable, 1, -1) < 0)
 		return -1;
 	while (receive_one(batch, fd) < 0)
 		if (errno != EAGAIN || poll(&readable, 1, -1) < 0)
 			return -1;
 	while (batch->count < limit && receive_one(batch, fd) == 0)
 		;
-	batch->drained = batch->count < limit;
+	*drained = batch->count < limit;
 	return 0;
 }
 
 int
-tap_send(int fd, const struct frame *frames, size_t count)
+tap_send(const struct batch *batch, int fd, size_t from)
 {
-	for (size_t i = 0; i < count; i++)
-		if (write(fd, frames[i].bytes, frames[i].length) < 0)
-			return i > 0 ? (int)i : fail();
-	return (int)count;
+	size_t i = from;
+
+	for (; i < batch->count; i++)
+		if (write(fd, parcel_frame(&batch->parcels[i]),
+			parcel_length(&batch->parcels[i])) < 0)
+			break;
+	return i > from ? (int)(i - from) : fail();
 }

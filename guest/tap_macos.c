@@ -11,17 +11,17 @@ tap_open(const char *name, char *why, size_t why_size)
 }
 
 int
-tap_receive(struct batch *batch, int fd, size_t limit)
+tap_receive(struct batch *batch, int fd, size_t limit, bool *drained)
 {
-	(void)batch, (void)fd, (void)limit;
+	(void)batch, (void)fd, (void)limit, (void)drained;
 	errno = ENODEV;
 	return -1;
 }
 
 int
-tap_send(int fd, const struct frame *frames, size_t count)
+tap_send(const struct batch *batch, int fd, size_t from)
 {
-	(void)fd, (void)frames, (void)count;
+	(void)batch, (void)fd, (void)from;
 	errno = ENODEV;
 	return -1;
 }

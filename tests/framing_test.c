@@ -123,22 +123,24 @@ TEST(the_header_is_four_bytes_big_endian)
 TEST(a_frame_goes_through_as_it_came)
 {
 	struct deframer deframer;
-	struct frame frame;
+	struct iovec parcel;
 	struct stream stream = { 0 };
 	uint8_t *room;
 
 	add_frame(&stream, 60);
 	deframer_init(&deframer, buffer, sizeof(buffer));
-	ck_assert_int_eq(deframer_next(&deframer, &frame, 1514), DEFRAMER_MORE);
+	ck_assert_int_eq(
+	    deframer_next(&deframer, &parcel, 1514), DEFRAMER_MORE);
 	ck_assert_uint_eq(
 	    deframer_room(&deframer, &room, 1514), sizeof(buffer));
 	memcpy(room, stream.bytes, stream.length);
 	deframer_filled(&deframer, stream.length);
 	ck_assert_int_eq(
-	    deframer_next(&deframer, &frame, 1514), DEFRAMER_FRAME);
-	ck_assert_uint_eq(frame.length, 60);
-	ck_assert_mem_eq(frame.bytes, stream.bytes + 4, 60);
-	ck_assert_int_eq(deframer_next(&deframer, &frame, 1514), DEFRAMER_MORE);
+	    deframer_next(&deframer, &parcel, 1514), DEFRAMER_FRAME);
+	ck_assert_uint_eq(parcel_length(&parcel), 60);
+	ck_assert_mem_eq(parcel_frame(&parcel), stream.bytes + 4, 60);
+	ck_assert_int_eq(
+	    deframer_next(&deframer, &parcel, 1514), DEFRAMER_MORE);
 	ck_assert_int_eq(deframer_reset(&deframer), 0);
 	free(stream.bytes);
 }
@@ -146,7 +148,7 @@ TEST(a_frame_goes_through_as_it_came)
 TEST(frames_of_one_receive_stay_valid_together)
 {
 	struct deframer deframer;
-	struct frame frames[8];
+	struct iovec parcels[8];
 	struct stream stream = { 0 };
 	uint8_t *room;
 
@@ -157,11 +159,11 @@ TEST(frames_of_one_receive_stay_valid_together)
 	memcpy(room, stream.bytes, stream.length);
 	deframer_filled(&deframer, stream.length);
 	for (int i = 0; i < 8; i++)
-		ck_assert_int_eq(
-		    deframer_next(&deframer, &frames[i], 1514), DEFRAMER_FRAME);
+		ck_assert_int_eq(deframer_next(&deframer, &parcels[i], 1514),
+		    DEFRAMER_FRAME);
 	for (int i = 0; i < 8; i++)
 		ck_assert_mem_eq(
-		    frames[i].bytes, stream.bytes + i * 104 + 4, 100);
+		    parcel_frame(&parcels[i]), stream.bytes + i * 104 + 4, 100);
 	free(stream.bytes);
 }
 

@@ -148,10 +148,11 @@ say_and_hear(int fd)
 static int
 answer(void)
 {
-	static const uint8_t bytes[60];
-	struct frame frame = { bytes, sizeof(bytes) };
+	static uint8_t bytes[FRAME_HEADER_BYTES + 60];
 
-	return guest_send(&guest, &batch, &frame, 1);
+	batch.parcels[0] = (struct iovec){ bytes, sizeof(bytes) };
+	batch.count = 1;
+	return guest_send(&guest, &batch, 0);
 }
 
 /* Reports what answer() found. */
@@ -362,7 +363,7 @@ TEST(what_follows_an_empty_frame_is_not_lost_with_it)
 	ck_assert_int_eq(send(nobody, "fifteen bytes..", 15, 0), 15);
 	while (guest_receive(&guest, &batch, 8) < 0)
 		ck_assert_int_eq(errno, EINTR);
-	ck_assert_uint_eq(batch.length[batch.count - 1], 15);
+	ck_assert_uint_eq(parcel_length(&batch.parcels[batch.count - 1]), 15);
 	close(nobody);
 	guest_close(&guest);
 }
@@ -1131,16 +1132,17 @@ receive_for_ever(void *argument)
 static void *
 send_for_ever(void *argument)
 {
-	static const uint8_t bytes[60];
-	struct frame frame = { bytes, sizeof(bytes) };
+	static uint8_t bytes[FRAME_HEADER_BYTES + 60];
 	struct batch own;
 
 	(void)argument;
 	ck_assert_int_eq(batch_create(&own), 0);
+	own.parcels[0] = (struct iovec){ bytes, sizeof(bytes) };
+	own.count = 1;
 	while (!atomic_load(&over)) {
 		uint64_t which = atomic_load(&guest.present);
 
-		if (which != 0 && guest_send(&guest, &own, &frame, 1) < 0 &&
+		if (which != 0 && guest_send(&guest, &own, 0) < 0 &&
 		    errno != EAGAIN)
 			guest_gone(&guest, which, errno);
 		sched_yield();

@@ -201,12 +201,14 @@ sent_any(void)
 static bool
 consumes(const uint8_t *bytes)
 {
-	struct frame frame = { bytes, PROBE_BYTES };
+	uint8_t framed[FRAME_HEADER_BYTES + PROBE_BYTES];
+	struct iovec parcel = { framed, sizeof(framed) };
 	bool consumed;
 
+	memcpy(framed + FRAME_HEADER_BYTES, bytes, PROBE_BYTES);
 	monitor_heard(&monitor);
-	consumed = monitor_may_consume(&frame) &&
-		   monitor_consumes(&monitor, &loan, &frame);
+	consumed = monitor_may_consume(&parcel) &&
+		   monitor_consumes(&monitor, &loan, &parcel);
 	monitor_reads(&monitor);
 	return consumed;
 }

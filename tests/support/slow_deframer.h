@@ -101,13 +101,14 @@ pair_fill(struct pair *pair, const uint8_t *bytes, size_t length, size_t *taken)
 static inline const char *
 pair_expect_frame(struct pair *pair)
 {
-	struct frame frame;
+	struct iovec parcel;
 
-	if (deframer_next(&pair->fast, &frame, pair->max_frame) !=
+	if (deframer_next(&pair->fast, &parcel, pair->max_frame) !=
 	    DEFRAMER_FRAME)
 		return "a frame is missing";
-	if (frame.length != pair->slow.length ||
-	    memcmp(frame.bytes, pair->slow.body, frame.length) != 0)
+	if (parcel_length(&parcel) != pair->slow.length ||
+	    memcmp(parcel_frame(&parcel), pair->slow.body,
+		parcel_length(&parcel)) != 0)
 		return "a frame differs";
 	pair->frames++;
 	return NULL;
@@ -116,13 +117,13 @@ pair_expect_frame(struct pair *pair)
 static inline const char *
 pair_expect_lost(struct pair *pair)
 {
-	struct frame frame;
+	struct iovec parcel;
 
 	/* Again and again, until the stream is given up. */
 	for (int i = 0; i < 2; i++)
-		if (deframer_next(&pair->fast, &frame, pair->max_frame) !=
+		if (deframer_next(&pair->fast, &parcel, pair->max_frame) !=
 			DEFRAMER_PROTOCOL ||
-		    frame.length != pair->slow.length)
+		    parcel_length(&parcel) != pair->slow.length)
 			return "a protocol error went unseen";
 	pair->lost = true;
 	return NULL;
@@ -131,9 +132,9 @@ pair_expect_lost(struct pair *pair)
 static inline const char *
 pair_expect_more(struct pair *pair)
 {
-	struct frame frame;
+	struct iovec parcel;
 
-	if (deframer_next(&pair->fast, &frame, pair->max_frame) !=
+	if (deframer_next(&pair->fast, &parcel, pair->max_frame) !=
 	    DEFRAMER_MORE)
 		return "there is a frame too many";
 	if (pair->fast.empty != pair->slow.empty ||
