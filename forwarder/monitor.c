@@ -300,7 +300,7 @@ act(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 	switch (keepalive_check(&monitor->machine, now_ms, &seen)) {
 	case KEEPALIVE_WAIT:
 		break;
-	case KEEPALIVE_UNARMED:
+	case KEEPALIVE_NO_ANSWER:
 		log_line(LOG_LEVEL_INFO, LOG_KEEPALIVE,
 		    "the peer has answered no probe so far; its silence means "
 		    "nothing, one probe a minute goes on");
@@ -308,7 +308,7 @@ act(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 	case KEEPALIVE_PROBE:
 		probe(monitor, loan, now_ms);
 		break;
-	case KEEPALIVE_DEAD:
+	case KEEPALIVE_DEATH:
 		if (stays_silent(monitor, loan->fd, seen.last_byte_ms))
 			bury(monitor, loan->generation);
 		else

@@ -735,7 +735,7 @@ arm(void)
 	uint8_t ping[PROBE_BYTES], pong[PROBE_BYTES];
 	uint64_t sequence;
 
-	time_ms = monitor.machine.due_ms;
+	time_ms = monitor.machine.tick_ms;
 	tend();
 	ck_assert(sent(ping));
 	ck_assert_int_eq(
