@@ -1,6 +1,7 @@
 #include "config/cidr.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <string.h>
 
 const struct cidr_list cidr_loopback = {
@@ -9,36 +10,20 @@ const struct cidr_list cidr_loopback = {
 	.count = 2
 };
 
-static int
-fail(const char **why, const char *sentence)
-{
-	*why = sentence;
-	return -1;
-}
-
-static unsigned
-address_bits(int family)
-{
-	return family == AF_INET ? 32 : 128;
-}
-
-/* Takes the text of an address of either family. */
+/* Reads an address of either family as a network of one. */
 static bool
-read_address(struct cidr *address, const char *text)
+parse_address(struct cidr *network, const char *text)
 {
-	*address = (struct cidr){ .family = AF_INET };
-	if (inet_pton(AF_INET, text, address->address) != 1) {
-		address->family = AF_INET6;
-		if (inet_pton(AF_INET6, text, address->address) != 1)
-			return false;
-	}
-	address->bits = address_bits(address->family);
-	return true;
+	*network = (struct cidr){ .family = AF_INET, .bits = 32 };
+	if (inet_pton(AF_INET, text, network->address) == 1)
+		return true;
+	*network = (struct cidr){ .family = AF_INET6, .bits = 128 };
+	return inet_pton(AF_INET6, text, network->address) == 1;
 }
 
-/* Narrows the network to the bits that `text` says. */
+/* Narrows the network to the number of bits in `text`. */
 static bool
-read_bits(struct cidr *network, const char *text)
+parse_bits(struct cidr *network, const char *text)
 {
 	unsigned bits = 0;
 	size_t length = strlen(text);
@@ -54,113 +39,85 @@ read_bits(struct cidr *network, const char *text)
 }
 
 static int
-parse_network(struct cidr *network, char *text, const char **why)
+parse_network(struct cidr *network, char *text, struct error *error)
 {
 	char *slash = strchr(text, '/');
 
 	if (slash != NULL)
 		*slash = '\0';
-	if (!read_address(network, text))
-		return fail(why, "a network is written 192.168.0.0/16 or "
-				 "fd00::/8, with commas between them");
-	if (slash != NULL && !read_bits(network, slash + 1))
-		return fail(why, "after the slash stand the bits that count, "
-				 "0 to 32 (IPv6: 128)");
+	if (!parse_address(network, text))
+		return error_set(error,
+		    "write networks as 192.168.0.0/16 or fd00::/8, separated "
+		    "by commas");
+	if (slash != NULL && !parse_bits(network, slash + 1))
+		return error_set(
+		    error, "the number after the slash is 0 to 32 (IPv6: 128)");
 	return 0;
 }
 
 int
-cidr_list_parse(struct cidr_list *list, const char *text, const char **why)
+cidr_list_parse(struct cidr_list *list, const char *text, struct error *error)
 {
-	char item[INET6_ADDRSTRLEN + sizeof("/128")];
-	const char *blanks = " \t";
+	static const char blanks[] = " \t";
+	char item[CIDR_TEXT_BYTES];
 
-	list->count = 0;
+	*list = (struct cidr_list){ .count = 0 };
+	if (strlen(text) >= sizeof(list->text))
+		return error_set(error, "the list is too long");
+	strcpy(list->text, text);
 	text += strspn(text, blanks);
 	while (*text != '\0') {
 		size_t length = strcspn(text, ", \t");
 
-		if (length >= sizeof(item))
-			return fail(why, "one of its networks is too long");
-		if (list->count == CIDR_LIST_MAX)
-			return fail(why, "it lists more than 64 networks");
 		memcpy(item, text, length);
 		item[length] = '\0';
-		if (parse_network(&list->networks[list->count++], item, why))
+		if (parse_network(&list->networks[list->count++], item, error))
 			return -1;
 		text += length + strspn(text + length, blanks);
-		if (*text == ',') {
-			text += 1 + strspn(text + 1, blanks);
-			if (*text == '\0')
-				return fail(why, "it ends with a comma");
-		} else if (*text != '\0') {
-			return fail(why, "a comma is missing in it");
-		}
+		if (*text == '\0')
+			break;
+		if (*text != ',')
+			return error_set(error, "a comma is missing");
+		text += 1 + strspn(text + 1, blanks);
+		if (*text == '\0')
+			return error_set(error, "it ends with a comma");
 	}
 	return 0;
 }
 
 static bool
-holds(const struct cidr *network, const struct cidr *address)
+holds(const struct cidr *network, int family, const uint8_t *address)
 {
 	unsigned bytes = network->bits / 8, rest = network->bits % 8;
 	uint8_t mask = (uint8_t)(0xff00 >> rest);
 
-	if (network->family != address->family)
-		return false;
-	if (memcmp(network->address, address->address, bytes) != 0)
+	if (network->family != family ||
+	    memcmp(network->address, address, bytes) != 0)
 		return false;
 	return rest == 0 ||
-	       ((network->address[bytes] ^ address->address[bytes]) & mask) ==
-		   0;
-}
-
-static bool
-list_holds(const struct cidr_list *list, const struct cidr *address)
-{
-	for (size_t i = 0; i < list->count; i++)
-		if (holds(&list->networks[i], address))
-			return true;
-	return false;
-}
-
-static struct cidr
-from_ipv6(const struct in6_addr *in6)
-{
-	struct cidr address = { .family = AF_INET6 };
-
-	if (IN6_IS_ADDR_V4MAPPED(in6)) {
-		address.family = AF_INET;
-		memcpy(address.address, in6->s6_addr + 12, 4);
-	} else {
-		memcpy(address.address, in6->s6_addr, 16);
-	}
-	return address;
+	       ((network->address[bytes] ^ address[bytes]) & mask) == 0;
 }
 
 bool
-cidr_list_holds(const struct cidr_list *list, const struct sockaddr *who)
+cidr_list_holds(const struct cidr_list *list, const struct sockaddr *address)
 {
-	struct cidr address = { .family = AF_INET };
 	struct sockaddr_in in;
 	struct sockaddr_in6 in6;
+	const uint8_t *bytes = (const uint8_t *)&in.sin_addr;
+	int family = address->sa_family;
 
-	if (who->sa_family == AF_INET) {
-		memcpy(&in, who, sizeof(in));
-		memcpy(address.address, &in.sin_addr, 4);
-	} else if (who->sa_family == AF_INET6) {
-		memcpy(&in6, who, sizeof(in6));
-		address = from_ipv6(&in6.sin6_addr);
-	} else {
-		return false;
+	if (family == AF_INET) {
+		memcpy(&in, address, sizeof(in));
+	} else if (family == AF_INET6) {
+		memcpy(&in6, address, sizeof(in6));
+		bytes = in6.sin6_addr.s6_addr;
+		if (IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr)) {
+			family = AF_INET;
+			bytes += 12;
+		}
 	}
-	return list_holds(list, &address);
-}
-
-bool
-cidr_list_holds_text(const struct cidr_list *list, const char *text)
-{
-	struct cidr address;
-
-	return read_address(&address, text) && list_holds(list, &address);
+	for (size_t i = 0; i < list->count; i++)
+		if (holds(&list->networks[i], family, bytes))
+			return true;
+	return false;
 }

@@ -1,16 +1,17 @@
-/* Networks such as 192.168.0.0/16 and fd00::/8, and who belongs to them.
- * Pure: no socket, no name is resolved. */
+/* Networks such as 192.168.0.0/16 and fd00::/8, and which addresses are in
+ * them. Pure: opens no socket, resolves no name. */
 #ifndef CONFIG_CIDR_H
 #define CONFIG_CIDR_H
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* More than the text of one key can hold. */
-#define CIDR_LIST_MAX 64
+#include "base/error.h"
+
+#define CIDR_TEXT_BYTES 192
+#define CIDR_LIST_MAX (CIDR_TEXT_BYTES / 3) /* "::" and a comma */
 
 struct cidr {
 	int family; /* AF_INET or AF_INET6 */
@@ -19,6 +20,7 @@ struct cidr {
 };
 
 struct cidr_list {
+	char text[CIDR_TEXT_BYTES]; /* as written */
 	struct cidr networks[CIDR_LIST_MAX];
 	size_t count;
 };
@@ -26,16 +28,14 @@ struct cidr_list {
 /* 127.0.0.0/8 and ::1. */
 extern const struct cidr_list cidr_loopback;
 
-/* Reads networks with commas between them; an address without /BITS is a
- * network of one. Empty text is an empty list.
- * Returns 0, or -1 with *why a static sentence. */
-int cidr_list_parse(struct cidr_list *list, const char *text, const char **why);
+/* Reads networks separated by commas; an address without /BITS is a network of
+ * one. Empty text is an empty list. Returns 0, or -1 with the error set. */
+int cidr_list_parse(
+    struct cidr_list *list, const char *text, struct error *error);
 
-/* Whether one of the networks holds this address. IPv4 in IPv6's clothes
- * (::ffff:10.0.0.1, as a socket for both tells it) counts as IPv4. */
-bool cidr_list_holds(const struct cidr_list *list, const struct sockaddr *who);
-
-/* The same for an address as text; a name is in no network. */
-bool cidr_list_holds_text(const struct cidr_list *list, const char *address);
+/* Whether one of the networks holds this address. An IPv4-mapped IPv6 address
+ * (::ffff:10.0.0.1) counts as IPv4. */
+bool cidr_list_holds(
+    const struct cidr_list *list, const struct sockaddr *address);
 
 #endif

@@ -5,116 +5,60 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "config/cidr.h"
 #include "config/config_value.h"
 #include "config/defaults.h"
-#include "config/guest_endpoint.h"
 #include "config/hint.h"
-#include "reconnect/endpoint.h"
-
-static const char *const yes_no[] = { "no", "yes", NULL };
-static const char *const keepalive_modes[] = {
-	[KEEPALIVE_OFF] = "off",
-	[KEEPALIVE_PASSIVE] = "passive",
-	[KEEPALIVE_ARP] = "arp",
-	[KEEPALIVE_PEER] = "peer",
-	[KEEPALIVE_AUTO] = "auto",
-	NULL,
-};
-static const char *const log_levels[] = {
-	[LOG_LEVEL_ERROR] = "error",
-	[LOG_LEVEL_WARN] = "warn",
-	[LOG_LEVEL_INFO] = "info",
-	[LOG_LEVEL_DEBUG] = "debug",
-	NULL,
-};
-
-#define AT(field) offsetof(struct config, field)
 
 /* clang-format off */
+#define FIELD(f) offsetof(struct config, f), sizeof(((struct config *)0)->f)
 const struct config_key config_keys[] = {
-	{ "guest", "endpoint", CONFIG_GUEST, AT(guest.endpoint),
-	  "unixgram:/run/forwarder/guest.sock", NULL, NULL, NULL, NULL,
-	  "Where the guest's frames come from and go to." },
-	{ "guest", "mode", CONFIG_MODE, AT(guest.mode),
-	  "0600", "0", "0777", NULL, NULL,
-	  "Permissions of the socket that unixgram: makes." },
-	{ "guest", "stall", CONFIG_DURATION, AT(guest.stall_ms),
-	  "100ms", "0", "1s", NULL, NULL,
-	  "How long in any second a full guest may hold back the network." },
-
-	{ "network", "endpoint", CONFIG_NETWORK, AT(network.endpoint),
-	  defaults_network, NULL, NULL, NULL, NULL,
-	  "The network daemon, or the forwarder on another host." },
-	{ "network", "hold", CONFIG_DURATION, AT(network.hold_ms),
-	  "2s", "0", "1h", "forever", NULL,
-	  "How long the guest's frames wait in an outage." },
-	{ "network", "max_frame", CONFIG_BYTES, AT(network.max_frame),
-	  "65550", "60", "69632", NULL, NULL,
-	  "The largest frame, in bytes." },
-	{ "network", "write_batch", CONFIG_BYTES, AT(network.write_batch),
-	  "32K", "0", "1M", NULL, NULL,
-	  "How much is written to the network at once, in bytes." },
-	{ "network", "write_stall", CONFIG_DURATION, AT(network.write_stall_ms),
-	  "30s", "100ms", "1h", "0", NULL,
-	  "How long a write may be stuck before the connection is given up." },
-	{ "network", "announce", CONFIG_CHOICE, AT(network.announce),
-	  "yes", NULL, NULL, NULL, yes_no,
-	  "Whether switches are told where the guest is after a reconnect." },
-	{ "network", "user", CONFIG_USER, AT(network.user),
-	  "", NULL, NULL, NULL, NULL,
-	  "Whose daemon, besides root's and ours, may answer in a shared folder." },
-	{ "network", "allow", CONFIG_CIDRS, AT(network.allow),
-	  "", NULL, NULL, NULL, NULL,
-	  "Who may connect to listen-tcp:." },
-
-	{ "reconnect", "min", CONFIG_DURATION, AT(reconnect.min_ms),
-	  "100ms", "1ms", "10m", NULL, NULL,
-	  "The first wait between two dials." },
-	{ "reconnect", "max", CONFIG_DURATION, AT(reconnect.max_ms),
-	  "2s", "1ms", "10m", NULL, NULL,
-	  "The longest wait between two dials." },
-	{ "reconnect", "jitter", CONFIG_NUMBER, AT(reconnect.jitter_percent),
-	  "25", "0", "50", NULL, NULL,
-	  "By how many percent a wait may vary." },
-	{ "reconnect", "watch", CONFIG_CHOICE, AT(reconnect.watch),
-	  "yes", NULL, NULL, NULL, yes_no,
-	  "Whether to dial as soon as the daemon's socket appears." },
-
-	{ "keepalive", "mode", CONFIG_CHOICE, AT(keepalive.mode),
-	  "auto", NULL, NULL, NULL, keepalive_modes,
-	  "How a network that died in silence is found." },
-	{ "keepalive", "interval", CONFIG_DURATION, AT(keepalive.interval_ms),
-	  "5s", "100ms", "1h", "0", NULL,
-	  "The silence before the first probe, and between two probes." },
-	{ "keepalive", "count", CONFIG_NUMBER, AT(keepalive.count),
-	  "5", "1", "100", NULL, NULL,
-	  "How many probes stay without an answer before the network is dead." },
-	{ "keepalive", "gateway", CONFIG_IPV4, AT(keepalive.gateway),
-	  "", NULL, NULL, NULL, NULL,
-	  "Whom ARP probes ask." },
-	{ "keepalive", "tcp_idle", CONFIG_SECONDS, AT(keepalive.tcp_idle_ms),
-	  "15s", "1s", "2h", "0", NULL,
-	  "The silence before TCP's own first probe." },
-	{ "keepalive", "tcp_interval", CONFIG_SECONDS,
-	  AT(keepalive.tcp_interval_ms), "5s", "1s", "2h", NULL, NULL,
-	  "The time between two of TCP's own probes." },
-	{ "keepalive", "tcp_count", CONFIG_NUMBER, AT(keepalive.tcp_count),
-	  "3", "1", "100", NULL, NULL,
-	  "How many of TCP's own probes stay without an answer." },
-
-	{ "log", "level", CONFIG_CHOICE, AT(log.level),
-	  "info", NULL, NULL, NULL, log_levels,
-	  "The least important lines that are still logged." },
-
-	{ "service", "name", CONFIG_NAME, AT(service.name),
-	  "", NULL, NULL, NULL, NULL,
-	  "What this forwarder is called in its log and its metrics." },
-
-	{ "control", "socket", CONFIG_PATH, AT(control.socket),
-	  "", NULL, NULL, NULL, NULL,
-	  "Where \"forwarder status\" asks." },
+	{ "guest", "endpoint", CONFIG_GUEST, FIELD(guest.endpoint),
+	  "unixgram:/run/forwarder/guest.sock", NULL },
+	{ "guest", "mode", CONFIG_MODE, FIELD(guest.mode),
+	  "0600", "0 to 0777" },
+	{ "guest", "stall", CONFIG_DURATION, FIELD(guest.stall_ms),
+	  "100ms", "0 to 1s" },
+	{ "network", "endpoint", CONFIG_NETWORK, FIELD(network.endpoint),
+	  defaults_network, NULL },
+	{ "network", "hold", CONFIG_DURATION, FIELD(network.hold_ms),
+	  "2s", "0 to 1h, or forever" },
+	{ "network", "max_frame", CONFIG_BYTES, FIELD(network.max_frame),
+	  "65550", "60 to 69632" },
+	{ "network", "write_batch", CONFIG_BYTES, FIELD(network.write_batch),
+	  "32K", "0 to 1M" },
+	{ "network", "write_stall", CONFIG_DURATION, FIELD(network.write_stall_ms),
+	  "30s", "100ms to 1h, or 0" },
+	{ "network", "announce", CONFIG_YES_NO, FIELD(network.announce),
+	  "yes", NULL },
+	{ "network", "user", CONFIG_USER, FIELD(network.user), "", NULL },
+	{ "network", "allow", CONFIG_CIDRS, FIELD(network.allow), "", NULL },
+	{ "reconnect", "min", CONFIG_DURATION, FIELD(reconnect.min_ms),
+	  "100ms", "1ms to 10m" },
+	{ "reconnect", "max", CONFIG_DURATION, FIELD(reconnect.max_ms),
+	  "2s", "1ms to 10m" },
+	{ "reconnect", "jitter", CONFIG_NUMBER, FIELD(reconnect.jitter_percent),
+	  "25", "0 to 50" },
+	{ "reconnect", "watch", CONFIG_YES_NO, FIELD(reconnect.watch),
+	  "yes", NULL },
+	{ "keepalive", "mode", CONFIG_KEEPALIVE, FIELD(keepalive.mode),
+	  "auto", NULL },
+	{ "keepalive", "interval", CONFIG_DURATION, FIELD(keepalive.interval_ms),
+	  "5s", "100ms to 1h, or 0" },
+	{ "keepalive", "count", CONFIG_NUMBER, FIELD(keepalive.count),
+	  "5", "1 to 100" },
+	{ "keepalive", "gateway", CONFIG_GATEWAY, FIELD(keepalive.gateway),
+	  "", NULL },
+	{ "keepalive", "tcp_idle", CONFIG_SECONDS, FIELD(keepalive.tcp.idle_s),
+	  "15s", "1s to 2h, or 0" },
+	{ "keepalive", "tcp_interval", CONFIG_SECONDS, FIELD(keepalive.tcp.interval_s),
+	  "5s", "1s to 2h" },
+	{ "keepalive", "tcp_count", CONFIG_NUMBER, FIELD(keepalive.tcp.count),
+	  "3", "1 to 100" },
+	{ "log", "level", CONFIG_LOG_LEVEL, FIELD(log.level), "info", NULL },
+	{ "service", "name", CONFIG_NAME, FIELD(service.name), "", NULL },
+	{ "control", "socket", CONFIG_PATH, FIELD(control.socket), "", NULL },
 };
+#undef FIELD
 /* clang-format on */
 
 _Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == CONFIG_KEYS,
@@ -123,18 +67,18 @@ _Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == CONFIG_KEYS,
 void
 config_problem(struct config_problems *problems, const char *format, ...)
 {
-	char line[1024];
+	struct error problem;
 	va_list arguments;
 
 	va_start(arguments, format);
-	vsnprintf(line, sizeof(line), format, arguments);
+	vsnprintf(problem.text, sizeof(problem.text), format, arguments);
 	va_end(arguments);
-	for (char *c = line; *c != '\0'; c++)
+	for (char *c = problem.text; *c != '\0'; c++)
 		if (iscntrl((unsigned char)*c))
 			*c = '?';
 	problems->count++;
-	if (problems->tell != NULL)
-		problems->tell(problems->context, line);
+	if (problems->emit != NULL)
+		problems->emit(&problem);
 }
 
 const struct config_key *
@@ -148,6 +92,34 @@ config_find(const char *section, const char *name)
 	return NULL;
 }
 
+/* The nearest name in this section, else the same name in another. */
+static void
+key_hint(const char *section, const char *name, char hint[64])
+{
+	size_t best = SIZE_MAX;
+
+	for (const struct config_key *k = config_keys;
+	     k < config_keys + CONFIG_KEYS; k++)
+		if (strcmp(k->section, section) != 0) {
+			if (best == SIZE_MAX && strcmp(k->name, name) == 0)
+				snprintf(hint, 64, " (did you mean [%s] %s?)",
+				    k->section, name);
+		} else if (hint_is_nearer(name, k->name, &best)) {
+			snprintf(hint, 64, " (did you mean \"%s\"?)", k->name);
+		}
+}
+
+static void
+section_hint(const char *section, char hint[64])
+{
+	size_t best = SIZE_MAX;
+
+	for (int i = 0; i < CONFIG_KEYS; i++)
+		if (hint_is_nearer(section, config_keys[i].section, &best))
+			snprintf(hint, 64, " (did you mean \"%s\"?)",
+			    config_keys[i].section);
+}
+
 bool
 config_has_section(const char *section)
 {
@@ -158,170 +130,122 @@ config_has_section(const char *section)
 }
 
 void
-config_section_hint(const char *section, char *hint, size_t room)
-{
-	size_t best = SIZE_MAX;
-
-	*hint = '\0';
-	for (int i = 0; i < CONFIG_KEYS; i++)
-		if (hint_is_nearer(section, config_keys[i].section, &best))
-			snprintf(hint, room, " (did you mean \"%s\"?)",
-			    config_keys[i].section);
-}
-
-/* The nearest name in this section, else the same name in another. */
-static void
-key_hint(const char *section, const char *name, char *hint, size_t room)
-{
-	size_t best = SIZE_MAX;
-
-	*hint = '\0';
-	for (const struct config_key *k = config_keys;
-	     k < config_keys + CONFIG_KEYS; k++) {
-		if (strcmp(k->section, section) == 0) {
-			if (hint_is_nearer(name, k->name, &best))
-				snprintf(hint, room, " (did you mean \"%s\"?)",
-				    k->name);
-		} else if (best == SIZE_MAX && strcmp(k->name, name) == 0) {
-			snprintf(hint, room, " (did you mean [%s] %s?)",
-			    k->section, name);
-		}
-	}
-}
-
-/* Says what is unknown, the section or the key. */
-static void
-tell_unknown(const char *section, const char *name, const char *where,
+config_unknown(const char *where, const char *section, const char *name,
     struct config_problems *problems)
 {
-	char hint[128];
+	bool known = config_has_section(section);
+	char hint[64] = "";
 
-	if (config_has_section(section)) {
-		key_hint(section, name, hint, sizeof(hint));
-		config_problem(problems, "%s: unknown key%s", where, hint);
-	} else {
-		config_section_hint(section, hint, sizeof(hint));
-		config_problem(problems, "%s: unknown section%s", where, hint);
-	}
+	if (known)
+		key_hint(section, name, hint);
+	else
+		section_hint(section, hint);
+	config_problem(problems, "%s: unknown %s%s", where,
+	    known ? "key" : "section", hint);
 }
 
-int
+void
 config_set(struct config *config, const char *section, const char *name,
     const char *value, const char *where, struct config_problems *problems)
 {
 	const struct config_key *key = config_find(section, name);
-	char fault[CONFIG_FAULT_BYTES];
+	struct error error;
+	bool wrong;
 
 	if (key == NULL) {
-		tell_unknown(section, name, where, problems);
-		return 1;
+		config_unknown(where, section, name, problems);
+		return;
 	}
-	bool good = config_value_read(key, value, config, fault);
+	wrong = config_value_parse(key, value, config, &error) < 0;
+	if (wrong)
+		config_problem(problems, "%s: %s", where, error.text);
 	config->origin[key - config_keys] =
-	    (struct config_origin){ .wrong = !good };
-	if (good)
-		return 0;
-	config_problem(problems, "%s: %s", where, fault);
-	return 1;
+	    (struct config_origin){ .wrong = wrong };
 }
 
 void
 config_defaults(struct config *config)
 {
-	char fault[CONFIG_FAULT_BYTES];
+	struct error error;
 
 	*config = (struct config){ .file = NULL };
-	for (int i = 0; i < CONFIG_KEYS; i++) {
-		bool good = config_value_read(
-		    &config_keys[i], config_keys[i].initial, config, fault);
+	for (const struct config_key *k = config_keys;
+	     k < config_keys + CONFIG_KEYS; k++) {
+		int result = config_value_parse(k, k->initial, config, &error);
 
-		assert(good);
-		(void)good;
+		assert(result == 0);
+		(void)result;
 	}
 }
 
-static struct config_origin
-origin(const struct config *config, const char *section, const char *name)
+static const struct config_origin *
+origin(const struct config *config, const struct config_key *key)
 {
-	return config->origin[config_find(section, name) - config_keys];
+	return &config->origin[key - config_keys];
 }
 
-/* Tells a problem of a key with a good value, with its line if it has one. */
+/* Reports a conflict of a key whose value is good by itself, with its line if it
+ * has one. */
 static void
-tell_conflict(const struct config *config, const char *section,
-    const char *name, const char *what, struct config_problems *problems)
+conflict(const struct config *config, const struct config_key *key,
+    struct config_problems *problems, const char *what)
 {
-	int line = origin(config, section, name).line;
+	int line = origin(config, key)->line;
 
 	if (line > 0)
 		config_problem(problems, "%s:%d: [%s] %s: %s", config->file,
-		    line, section, name, what);
+		    line, key->section, key->name, what);
 	else
-		config_problem(problems, "[%s] %s: %s", section, name, what);
+		config_problem(
+		    problems, "[%s] %s: %s", key->section, key->name, what);
 }
 
-static int
+static void
 check_reconnect(const struct config *config, struct config_problems *problems)
 {
 	const struct config_key *min = config_find("reconnect", "min");
 	const struct config_key *max = config_find("reconnect", "max");
 	char low[CONFIG_TEXT_BYTES], high[CONFIG_TEXT_BYTES];
-	char what[2 * CONFIG_TEXT_BYTES + 32];
+	struct error what;
 
-	if (config->origin[min - config_keys].wrong ||
-	    config->origin[max - config_keys].wrong ||
+	if (origin(config, min)->wrong || origin(config, max)->wrong ||
 	    config->reconnect.min_ms <= config->reconnect.max_ms)
-		return 0;
-	config_value_write(min, config, low);
-	config_value_write(max, config, high);
-	snprintf(what, sizeof(what), "\"%s\" is more than max (%s)", low, high);
-	tell_conflict(config, "reconnect", "min", what, problems);
-	return 1;
+		return;
+	config_value_print(min, config, low);
+	config_value_print(max, config, high);
+	error_set(&what, "\"%.64s\" is more than max (%.64s)", low, high);
+	conflict(config, min, problems, what.text);
 }
 
-/* TCP is neither encrypted nor asks who it is: whoever reaches the port is
- * on the guest's network. */
-static int
-check_allow(const struct config *config, struct config_problems *problems)
-{
-	struct endpoint endpoint;
-	const char *why;
-
-	if (origin(config, "network", "endpoint").wrong ||
-	    origin(config, "network", "allow").wrong ||
-	    *config->network.allow != '\0' ||
-	    endpoint_parse(&endpoint, config->network.endpoint, &why) ||
-	    endpoint.kind != ENDPOINT_TCP || !endpoint.listens ||
-	    cidr_list_holds_text(&cidr_loopback, endpoint.host))
-		return 0;
-	tell_conflict(config, "network", "endpoint",
-	    "listen-tcp on an address that is not loopback needs "
-	    "[network] allow, the networks that may connect",
-	    problems);
-	return 1;
-}
-
-/* Only if all else is well: a file that can't be read, or a mistyped key, is
- * the likelier cause. */
-static int
+/* TCP is neither encrypted nor authenticated: whoever reaches the port is on
+ * the guest's network. A missing endpoint is reported only if all else is well:
+ * a file that can't be read, or a mistyped key, is the likelier cause. */
+static void
 check_network(const struct config *config, struct config_problems *problems)
 {
-	char what[128];
+	const struct config_key *key = config_find("network", "endpoint");
+	const struct endpoint *endpoint = &config->network.endpoint;
+	bool wrong = origin(config, key)->wrong ||
+		     origin(config, config_find("network", "allow"))->wrong;
+	struct error what;
 
-	if (problems->count > 0 || *config->network.endpoint != '\0')
-		return 0;
-	snprintf(what, sizeof(what),
-	    "not set: give it here or with -n, for example %s",
+	if (!wrong && endpoint->listens && endpoint->kind == ENDPOINT_TCP &&
+	    !endpoint->loopback && config->network.allow.count == 0)
+		conflict(config, key, problems,
+		    "listen-tcp on an address that is not loopback needs "
+		    "[network] allow, the networks that may connect");
+	if (problems->count > 0 || *endpoint->text != '\0')
+		return;
+	error_set(&what, "not set: give it here or with -n, for example %s",
 	    defaults_network_example);
-	tell_conflict(config, "network", "endpoint", what, problems);
-	return 1;
+	conflict(config, key, problems, what.text);
 }
 
-int
+void
 config_check(const struct config *config, struct config_problems *problems)
 {
-	return check_reconnect(config, problems) +
-	       check_allow(config, problems) + check_network(config, problems);
+	check_reconnect(config, problems);
+	check_network(config, problems);
 }
 
 /* The last part of a path without its suffix; one that is all suffix stays. */
@@ -340,19 +264,14 @@ take_base(const char *path, const char *suffix, char name[LOG_NAME_BYTES])
 }
 
 static void
-take_guest(const char *endpoint, char name[LOG_NAME_BYTES])
+take_guest(const struct guest_endpoint *guest, char name[LOG_NAME_BYTES])
 {
-	struct guest_endpoint guest;
-	const char *why;
-
-	if (guest_endpoint_parse(&guest, endpoint, &why) < 0)
-		*name = '\0';
-	else if (guest.kind == GUEST_UNIXGRAM)
-		take_base(guest.path, NULL, name);
-	else if (guest.kind == GUEST_TAP)
-		snprintf(name, LOG_NAME_BYTES, "%s", guest.name);
+	if (guest->kind == GUEST_UNIXGRAM)
+		take_base(guest->path, NULL, name);
+	else if (guest->kind == GUEST_TAP)
+		snprintf(name, LOG_NAME_BYTES, "%s", guest->name);
 	else
-		snprintf(name, LOG_NAME_BYTES, "fd:%d", guest.fd);
+		snprintf(name, LOG_NAME_BYTES, "fd:%d", guest->fd);
 }
 
 void
@@ -363,38 +282,27 @@ config_name(const struct config *config, char name[LOG_NAME_BYTES])
 	    config->file != NULL && strncmp(config->file, "/dev/", 5) != 0;
 
 	if (*config->service.name != '\0')
-		snprintf(name, LOG_NAME_BYTES, "%.*s", LOG_NAME_BYTES - 1,
-		    config->service.name);
+		strcpy(name, config->service.name);
 	else if (has_file)
 		take_base(config->file, ".ini", name);
 	else
-		take_guest(config->guest.endpoint, name);
+		take_guest(&config->guest.endpoint, name);
 	for (; *name != '\0'; name++)
 		if (!config_name_holds(*name))
 			*name = '_';
 }
 
-static bool
-is_over_tcp(const struct config *config)
-{
-	struct endpoint endpoint;
-	const char *why;
-
-	return !endpoint_parse(&endpoint, config->network.endpoint, &why) &&
-	       endpoint.kind == ENDPOINT_TCP;
-}
-
 /* What a value that leaves something open comes to; empty: it leaves nothing. */
 static void
 resolve(const struct config *config, const struct config_key *key,
-    char text[CONFIG_TEXT_BYTES])
+    char text[LOG_NAME_BYTES])
 {
 	*text = '\0';
-	if (key->offset == AT(service.name) && *config->service.name == '\0')
+	if (key->type == CONFIG_NAME && *config->service.name == '\0')
 		config_name(config, text);
-	if (key->offset == AT(keepalive.mode) &&
+	if (key->type == CONFIG_KEEPALIVE &&
 	    config->keepalive.mode == KEEPALIVE_AUTO)
-		strcpy(text, is_over_tcp(config)
+		strcpy(text, config->network.endpoint.kind == ENDPOINT_TCP
 				 ? "arp, once guest and gateway are known"
 				 : "passive");
 }
@@ -403,7 +311,7 @@ void
 config_print(const struct config *config, FILE *out)
 {
 	const char *section = NULL;
-	char value[CONFIG_TEXT_BYTES], here[CONFIG_TEXT_BYTES];
+	char value[CONFIG_TEXT_BYTES], here[LOG_NAME_BYTES];
 
 	for (const struct config_key *k = config_keys;
 	     k < config_keys + CONFIG_KEYS; k++) {
@@ -411,7 +319,7 @@ config_print(const struct config *config, FILE *out)
 			fprintf(out, "%s[%s]\n", section == NULL ? "" : "\n",
 			    k->section);
 		section = k->section;
-		config_value_write(k, config, value);
+		config_value_print(k, config, value);
 		resolve(config, k, here);
 		fprintf(out, "%-12s =%s%s%s%s\n", k->name, *value ? " " : "",
 		    value, *here ? " ; here: " : "", here);

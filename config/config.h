@@ -1,6 +1,6 @@
-/* What a forwarder.ini says, checked and in the units the program works in.
- * One table of keys (config.c) feeds the parser, the -o option, --check, the
- * hint for a mistyped key and the test that reads the annotated forwarder.ini.
+/* What a forwarder.ini says, as checked and typed values: nobody parses its
+ * text again. One table of keys feeds the reader, -o, --check, the hint for a
+ * mistyped key and the test of the annotated forwarder.ini.
  * Reads files and looks up users; opens nothing else, starts nothing, logs
  * nothing. */
 #ifndef CONFIG_CONFIG_H
@@ -10,56 +10,68 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
+#include "base/error.h"
 #include "base/log.h"
+#include "config/cidr.h"
+#include "config/guest_endpoint.h"
 #include "keepalive/keepalive.h"
+#include "keepalive/tcp.h"
+#include "reconnect/endpoint.h"
 
 #define CONFIG_FOREVER (-1) /* hold = forever */
-#define CONFIG_NO_USER (-1) /* user is empty; (uid_t)-1 is no user's number */
-#define CONFIG_TEXT_BYTES 512
+#define CONFIG_NO_USER ((uid_t)-1)
 #define CONFIG_KEYS 25
+/* A line of a file holds this much next to the longest key: inih takes 198
+ * bytes a line as Debian builds it. */
+#define CONFIG_VALUE_BYTES 180
 
+/* Fields that keep their text have it first. */
 struct config {
 	struct {
-		char endpoint[CONFIG_TEXT_BYTES];
-		int64_t mode; /* of the socket: permission bits */
+		struct guest_endpoint endpoint;
+		mode_t mode; /* of the socket */
 		int64_t stall_ms;
 	} guest;
 	struct {
-		char endpoint[CONFIG_TEXT_BYTES];
-		int64_t hold_ms;     /* or CONFIG_FOREVER */
-		int64_t max_frame;   /* bytes */
-		int64_t write_batch; /* bytes, 0: one frame a write */
+		struct endpoint endpoint; /* without text: not given */
+		int64_t hold_ms;          /* or CONFIG_FOREVER */
+		uint32_t max_frame;       /* bytes */
+		size_t write_batch;       /* bytes, 0: one frame a write */
 		int64_t write_stall_ms;
-		int64_t announce; /* 0 or 1, as all yes/no keys */
-		int64_t user;     /* its number, or CONFIG_NO_USER */
-		char allow[CONFIG_TEXT_BYTES];
+		bool announce;
+		uid_t user; /* or CONFIG_NO_USER */
+		struct cidr_list allow;
 	} network;
 	struct {
 		int64_t min_ms, max_ms;
-		int64_t jitter_percent;
-		int64_t watch;
+		unsigned jitter_percent;
+		bool watch;
 	} reconnect;
 	struct {
-		int64_t mode; /* enum keepalive_mode */
+		enum keepalive_mode mode;
 		int64_t interval_ms;
-		int64_t count;
-		char gateway[CONFIG_TEXT_BYTES];
-		int64_t tcp_idle_ms, tcp_interval_ms;
-		int64_t tcp_count;
+		unsigned count;
+		struct config_gateway {
+			char text[16];
+			bool given;
+			uint8_t address[4];
+		} gateway;
+		struct tcp_settings tcp;
 	} keepalive;
 	struct {
-		int64_t level; /* enum log_level */
+		enum log_level level;
 	} log;
 	struct {
-		char name[CONFIG_TEXT_BYTES]; /* or empty, see config_name() */
+		char name[LOG_NAME_BYTES]; /* or empty, see config_name() */
 	} service;
 	struct {
-		char socket[CONFIG_TEXT_BYTES];
+		char socket[ENDPOINT_PATH_BYTES]; /* or empty */
 	} control;
 
-	/* Where the keys were set, in the order of config_keys[]; so that the
-	 * cross checks can name the line and leave out what is wrong anyway. */
+	/* Where the keys were set, in the order of config_keys[]: the cross
+	 * checks name the line, and leave out a key that is wrong anyway. */
 	const char *file; /* as named to config_read(), NULL: none */
 	struct config_origin {
 		int line;   /* of the file; 0: the default, or -o */
@@ -67,25 +79,15 @@ struct config {
 	} origin[CONFIG_KEYS];
 };
 
-/* Problems go to a sink, one line each, without a line feed. Zero-initialise
- * all but tell and context; without tell they are only counted. */
+/* Where problems go, each a line of its own. Without emit they are counted. */
 struct config_problems {
-	void (*tell)(void *context, const char *line);
-	void *context;
+	void (*emit)(const struct error *problem);
 	int count;
 };
 void config_problem(struct config_problems *problems, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Every function below that returns int returns how many problems it told. */
-
 void config_defaults(struct config *config);
-
-/* Sets what the file says. `name` leads the problems and must live as long
- * as the config. A reload reads into a fresh struct and keeps it only if
- * there was no problem. */
-int config_read(struct config *config, FILE *file, const char *name,
-    struct config_problems *problems);
 
 /* What may stand at a path: a FIFO or a terminal can keep its reader waiting. */
 enum config_source {
@@ -93,16 +95,17 @@ enum config_source {
 	CONFIG_REGULAR_FILE, /* anything else is a problem, and is not read */
 };
 
-/* The same for a path; one that can't be opened is a problem. */
-int config_load(struct config *config, const char *path,
+/* Sets what the file says. The path must live as long as the config. */
+void config_read(struct config *config, const char *path,
     enum config_source source, struct config_problems *problems);
 
-/* Sets one key; `where` leads the problem ("-o network.hold=x"). */
-int config_set(struct config *config, const char *section, const char *name,
+/* Sets one key; `where` begins the problem ("-o network.hold=x"). */
+void config_set(struct config *config, const char *section, const char *name,
     const char *value, const char *where, struct config_problems *problems);
 
-/* What no key can know by itself: values that exclude each other. */
-int config_check(const struct config *config, struct config_problems *problems);
+/* Checks what no key can know by itself: values that exclude each other. */
+void config_check(
+    const struct config *config, struct config_problems *problems);
 
 /* What this forwarder is called: [service] name, or else the configuration
  * file's base name without .ini, or that of the guest's socket without suffix,
@@ -113,33 +116,32 @@ void config_name(const struct config *config, char name[LOG_NAME_BYTES]);
  * a value that leaves something open says what it comes to. */
 void config_print(const struct config *config, FILE *out);
 
-/* The table of keys. Text is what a file would say, so that default and
- * limits read like the manual and pass through the same parser. */
 enum config_type {
 	CONFIG_GUEST,    /* an endpoint */
-	CONFIG_NETWORK,  /* an endpoint */
+	CONFIG_NETWORK,  /* an endpoint, or empty */
 	CONFIG_PATH,     /* of a Unix socket, or empty */
 	CONFIG_NAME,     /* fewer than LOG_NAME_BYTES, or empty */
-	CONFIG_IPV4,     /* or empty */
-	CONFIG_CIDRS,    /* networks with commas between them, or empty */
+	CONFIG_GATEWAY,  /* an IPv4 address, or empty */
+	CONFIG_CIDRS,    /* networks separated by commas, or empty */
 	CONFIG_DURATION, /* stored in ms */
-	CONFIG_SECONDS,  /* likewise, but a whole number of seconds */
+	CONFIG_SECONDS,  /* a duration of whole seconds, stored in seconds */
 	CONFIG_BYTES,
 	CONFIG_NUMBER,
 	CONFIG_MODE, /* permission bits, octal */
-	CONFIG_USER, /* stored as its number; a name is looked up once, here */
-	CONFIG_CHOICE,
+	CONFIG_USER, /* a name is looked up once, here */
+	CONFIG_YES_NO,
+	CONFIG_KEEPALIVE,
+	CONFIG_LOG_LEVEL,
 };
 
+/* Text is what a file would say, so that defaults and limits read like the
+ * manual and pass through the same parser. */
 struct config_key {
 	const char *section, *name;
 	enum config_type type;
-	size_t offset;       /* of the field in struct config */
+	size_t offset, size; /* of the field in struct config */
 	const char *initial; /* the default */
-	const char *min, *max;
-	const char *also; /* accepted outside the limits: 0 or forever */
-	const char *const *choices; /* the value is an index; ends with NULL */
-	const char *doc;            /* one sentence */
+	const char *limits;  /* "MIN to MAX", or "MIN to MAX, or ALSO" */
 };
 extern const struct config_key config_keys[CONFIG_KEYS];
 
@@ -148,9 +150,9 @@ const struct config_key *config_find(const char *section, const char *name);
 
 bool config_has_section(const char *section);
 
-/* Writes " (did you mean "network"?)", or nothing if no section's name is
- * close. */
-void config_section_hint(const char *section, char *hint, size_t room);
+/* Reports a key or section that there is not, with the one likely meant. */
+void config_unknown(const char *where, const char *section, const char *name,
+    struct config_problems *problems);
 
 /* Writes what the key accepts: "0 to 1h, or forever", "off, passive, arp". */
 void config_limits(const struct config_key *key, char *limits, size_t room);

@@ -87,7 +87,7 @@ static void
 take_section(struct reading *r, char *line)
 {
 	char *name = line + 1, *end = strchr(line, ']');
-	char hint[128];
+	struct error where;
 
 	r->skipping = true;
 	if (end == NULL || !is_void(end + 1)) {
@@ -101,9 +101,8 @@ take_section(struct reading *r, char *line)
 		r->skipping = false;
 		return;
 	}
-	config_section_hint(name, hint, sizeof(hint));
-	config_problem(r->problems, "%s:%d: [%s]: unknown section%s", r->name,
-	    r->line, name, hint);
+	error_set(&where, "%s:%d: [%s]", r->name, r->line, name);
+	config_unknown(where.text, name, "", r->problems);
 	*line = '\0';
 }
 
@@ -156,21 +155,19 @@ set_once(
     struct reading *r, const char *section, const char *name, const char *value)
 {
 	const struct config_key *key = config_find(section, name);
-	char where[CONFIG_TEXT_BYTES];
-	int first = 0;
+	int unknown = 0, *line = &unknown;
+	struct error where;
 
-	snprintf(where, sizeof(where), "%s:%d: [%s] %s", r->name, r->line,
-	    section, name);
 	if (key != NULL)
-		first = r->config->origin[key - config_keys].line;
-	if (first != 0) {
+		line = &r->config->origin[key - config_keys].line;
+	error_set(&where, "%s:%d: [%s] %s", r->name, r->line, section, name);
+	if (*line != 0) {
 		config_problem(r->problems, "%s: set twice, first at line %d",
-		    where, first);
+		    where.text, *line);
 		return;
 	}
-	config_set(r->config, section, name, value, where, r->problems);
-	if (key != NULL)
-		r->config->origin[key - config_keys].line = r->line;
+	config_set(r->config, section, name, value, where.text, r->problems);
+	*line = r->line;
 }
 
 /* The handler of inih: the line in hand is an assignment. */
@@ -192,56 +189,43 @@ take_key(
 	return 1;
 }
 
-int
-config_read(struct config *config, FILE *file, const char *name,
-    struct config_problems *problems)
-{
-	int before = problems->count;
-	struct reading r = {
-		.file = file,
-		.config = config,
-		.problems = problems,
-		.name = name,
-	};
-
-	config->file = name;
-	if (ini_parse_stream(next_line, &r, take_key, &r) < 0)
-		config_problem(problems, "%s: no memory to read it", name);
-	if (r.error != 0)
-		config_problem(problems, "%s: %s", name, strerror(r.error));
-	return problems->count - before;
-}
-
-/* Returns NULL with errno. */
+/* Returns NULL after a problem. */
 static FILE *
-open_file(const char *path, enum config_source source)
+open_file(const char *path, enum config_source source,
+    struct config_problems *problems)
 {
 	bool regular = source == CONFIG_REGULAR_FILE;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | (regular ? O_NONBLOCK : 0));
 	struct stat status;
 
-	if (fd < 0)
+	if (fd < 0) {
+		config_problem(problems, "%s: %s", path, strerror(errno));
 		return NULL;
+	}
 	if (!regular || (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)))
 		return fdopen(fd, "r");
 	close(fd);
-	errno = 0;
+	config_problem(problems, "%s: not a regular file", path);
 	return NULL;
 }
 
-int
-config_load(struct config *config, const char *path, enum config_source source,
+void
+config_read(struct config *config, const char *path, enum config_source source,
     struct config_problems *problems)
 {
-	FILE *file = open_file(path, source);
-	int found;
+	struct reading r = {
+		.file = open_file(path, source, problems),
+		.config = config,
+		.problems = problems,
+		.name = path,
+	};
 
-	if (file == NULL) {
-		config_problem(problems, "%s: %s", path,
-		    errno == 0 ? "not a regular file" : strerror(errno));
-		return 1;
-	}
-	found = config_read(config, file, path, problems);
-	fclose(file);
-	return found;
+	config->file = path;
+	if (r.file == NULL)
+		return;
+	if (ini_parse_stream(next_line, &r, take_key, &r) < 0)
+		config_problem(problems, "%s: no memory to read it", path);
+	if (r.error != 0)
+		config_problem(problems, "%s: %s", path, strerror(r.error));
+	fclose(r.file);
 }

@@ -1,75 +1,53 @@
 #include "config/guest_endpoint.h"
 
 #include <ctype.h>
-#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
-#define SUN_PATH_BYTES sizeof(((struct sockaddr_un *)0)->sun_path)
-_Static_assert(SUN_PATH_BYTES <= GUEST_PATH_BYTES, "a path has room");
-
-const char *
-socket_path_fault(const char *path)
+static int
+parse_fd(struct guest_endpoint *guest, const char *digits, struct error *error)
 {
-	if (*path == '\0')
-		return "the path is missing";
-	if (strlen(path) < SUN_PATH_BYTES)
-		return NULL;
-	return SUN_PATH_BYTES == 108
-		   ? "path longer than a socket allows (107 bytes)"
-		   : "path longer than a socket allows (103 bytes)";
+	size_t length = strlen(digits);
+
+	if (length == 0)
+		return error_set(error, "the descriptor number is missing");
+	if (strspn(digits, "0123456789") != length)
+		return error_set(error, "a descriptor is a number");
+	if (length > 9)
+		return error_set(error, "no descriptor number is that large");
+	guest->fd = (int)strtol(digits, NULL, 10);
+	return 0;
 }
 
-static const char *
-parse_fd(struct guest_endpoint *guest, const char *digits)
+static int
+parse_path(struct guest_endpoint *guest, const char *path, struct error *error)
 {
-	int fd = 0;
-
-	if (*digits == '\0')
-		return "the descriptor number is missing";
-	for (; *digits != '\0'; digits++) {
-		if (*digits < '0' || *digits > '9')
-			return "a descriptor is a number";
-		if (fd > (INT_MAX - 9) / 10)
-			return "no descriptor number is that large";
-		fd = fd * 10 + (*digits - '0');
-	}
-	guest->fd = fd;
-	return NULL;
-}
-
-static const char *
-parse_path(struct guest_endpoint *guest, const char *path)
-{
-	const char *fault = socket_path_fault(path);
-
-	if (fault == NULL)
-		strcpy(guest->path, path);
-	return fault;
+	return endpoint_parse_path(guest->path, path, error);
 }
 
 /* What Linux takes as an interface name. */
-static const char *
-parse_name(struct guest_endpoint *guest, const char *name)
+static int
+parse_name(struct guest_endpoint *guest, const char *name, struct error *error)
 {
 	if (*name == '\0')
-		return "the interface name is missing";
+		return error_set(error, "the interface name is missing");
 	if (strlen(name) >= GUEST_NAME_BYTES)
-		return "interface name longer than 15 bytes";
+		return error_set(error, "interface name longer than 15 bytes");
 	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-		return "no interface can be named that";
+		return error_set(error, "no interface can be named that");
 	for (const char *c = name; *c != '\0'; c++)
 		if (*c == '/' || *c == ':' || isspace((unsigned char)*c))
-			return "interface names have no '/', ':' or blanks";
+			return error_set(error,
+			    "interface names have no '/', ':' or blanks");
 	strcpy(guest->name, name);
-	return NULL;
+	return 0;
 }
 
 static const struct {
 	const char *prefix;
 	enum guest_kind kind;
-	const char *(*parse)(struct guest_endpoint *guest, const char *rest);
+	int (*parse)(struct guest_endpoint *guest, const char *rest,
+	    struct error *error);
 } kinds[] = {
 	{ "fd:", GUEST_FD, parse_fd },
 	{ "unixgram:", GUEST_UNIXGRAM, parse_path },
@@ -78,7 +56,7 @@ static const struct {
 
 int
 guest_endpoint_parse(
-    struct guest_endpoint *guest, const char *text, const char **why)
+    struct guest_endpoint *guest, const char *text, struct error *error)
 {
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		size_t length = strlen(kinds[i].prefix);
@@ -87,9 +65,11 @@ guest_endpoint_parse(
 			continue;
 		*guest =
 		    (struct guest_endpoint){ .kind = kinds[i].kind, .fd = -1 };
-		*why = kinds[i].parse(guest, text + length);
-		return *why == NULL ? 0 : -1;
+		if (kinds[i].parse(guest, text + length, error) < 0)
+			return -1;
+		strcpy(guest->text, text);
+		return 0;
 	}
-	*why = "it begins with neither fd:, unixgram: nor tap:";
-	return -1;
+	return error_set(
+	    error, "it begins with neither fd:, unixgram: nor tap:");
 }

@@ -1,10 +1,12 @@
-/* Reads what a guest's endpoint says: fd:N, unixgram:PATH or tap:NAME.
- * Grammar only; opening it is left to others. */
+/* Reads the guest's endpoint: fd:N, unixgram:PATH or tap:NAME. Grammar only;
+ * opens nothing. */
 #ifndef CONFIG_GUEST_ENDPOINT_H
 #define CONFIG_GUEST_ENDPOINT_H
 
-#define GUEST_PATH_BYTES 108 /* sun_path, with its end; macOS has less */
-#define GUEST_NAME_BYTES 16  /* IFNAMSIZ */
+#include "reconnect/endpoint.h"
+
+#define GUEST_PATH_BYTES ENDPOINT_PATH_BYTES
+#define GUEST_NAME_BYTES 16 /* IFNAMSIZ */
 
 enum guest_kind {
 	GUEST_FD,
@@ -13,17 +15,15 @@ enum guest_kind {
 };
 
 struct guest_endpoint {
+	char text[GUEST_PATH_BYTES + sizeof("unixgram:")]; /* as written */
 	enum guest_kind kind;
 	int fd;                      /* GUEST_FD, otherwise -1 */
 	char path[GUEST_PATH_BYTES]; /* GUEST_UNIXGRAM, otherwise empty */
 	char name[GUEST_NAME_BYTES]; /* GUEST_TAP, otherwise empty */
 };
 
-/* Returns 0, or -1 with *why a static sentence. */
+/* Returns 0, or -1 with the error set. */
 int guest_endpoint_parse(
-    struct guest_endpoint *guest, const char *text, const char **why);
-
-/* Why no socket can have this path: a static sentence. NULL: it can. */
-const char *socket_path_fault(const char *path);
+    struct guest_endpoint *guest, const char *text, struct error *error);
 
 #endif

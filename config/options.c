@@ -1,7 +1,7 @@
 #include "config/options.h"
 
 #include <getopt.h>
-#include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "config/defaults.h"
@@ -43,107 +43,11 @@ options_print_help(FILE *out)
 	return fprintf(out, help, defaults_guests, defaults_example);
 }
 
-/* What getopt_long() returns for options without a letter. */
-enum { CHECK = 256, JSON, PROMETHEUS, WATCH };
+/* What getopt_long() returns for options without a letter, and what stands for a
+ * word that is no option. */
+enum { CHECK = 256, JSON, PROMETHEUS, WATCH, WORD };
 
-/* One for each form of the command line. Taking something returns 0, or -1
- * with the problem. */
-struct grammar {
-	const char *letters; /* + stops at the first word that is no option */
-	const struct option *names;
-	int (*take)(struct options *options, int letter, const char *value);
-	int (*take_word)(struct options *options, const char *word);
-	int (*take_rest)(struct options *options, char **words); /* after -- */
-};
-
-static int refuse(struct options *options, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static int
-refuse(struct options *options, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(
-	    options->problem, sizeof(options->problem), format, arguments);
-	va_end(arguments);
-	return -1;
-}
-
-static int
-set_path(struct options *options, const char *path)
-{
-	if (options->config_path != NULL)
-		return refuse(options, "-c %s: there is already -c %s", path,
-		    options->config_path);
-	options->config_path = path;
-	return 0;
-}
-
-static int
-add_setting(struct options *options, char flag, const char *text)
-{
-	const char *dot = strchr(text, '.'), *equals = strchr(text, '=');
-
-	if (flag == 'o' && (dot == NULL || equals == NULL || dot > equals))
-		return refuse(options, "-o %s: not SECTION.KEY=VALUE", text);
-	if (options->settings_count == OPTIONS_SETTINGS_MAX)
-		return refuse(options, "-%c %s: more than %d of -g, -n and -o",
-		    flag, text, OPTIONS_SETTINGS_MAX);
-	options->settings[options->settings_count++] =
-	    (struct options_setting){ flag, text };
-	return 0;
-}
-
-static int
-take_run_option(struct options *options, int letter, const char *value)
-{
-	switch (letter) {
-	case CHECK:
-		options->mode = OPTIONS_CHECK;
-		return 0;
-	case 'v':
-		options->verbosity++;
-		return 0;
-	case 'c':
-		return set_path(options, value);
-	default:
-		return add_setting(options, (char)letter, value);
-	}
-}
-
-static int
-refuse_word(struct options *options, const char *word)
-{
-	if (strcmp(word, "status") == 0)
-		return refuse(options, "\"status\" comes before its options");
-	return refuse(options,
-	    "unexpected argument \"%s\" (a command stands after --)", word);
-}
-
-static int
-take_command(struct options *options, char **words)
-{
-	if (*words == NULL)
-		return refuse(options, "no command follows --");
-	for (int i = 0; i < options->settings_count; i++) {
-		const char *text = options->settings[i].text;
-
-		if (options->settings[i].flag == 'g' ||
-		    strncmp(text, "guest.endpoint=", 15) == 0)
-			return refuse(options,
-			    "-%c %s: the command after -- is the guest already",
-			    options->settings[i].flag, text);
-	}
-	options->command = words;
-	for (; *words != NULL; words++)
-		if (strstr(*words, "{fd}") != NULL)
-			return 0;
-	return refuse(options, "nothing in the command says {fd}, where the "
-			       "number of its descriptor goes");
-}
-
+static const char run_letters[] = "+:c:g:n:o:vhV";
 static const struct option run_names[] = {
 	{ "config", required_argument, NULL, 'c' },
 	{ "guest", required_argument, NULL, 'g' },
@@ -155,56 +59,7 @@ static const struct option run_names[] = {
 	{ "version", no_argument, NULL, 'V' },
 	{ NULL, 0, NULL, 0 },
 };
-static const struct grammar run_grammar = { "+:c:g:n:o:vhV", run_names,
-	take_run_option, refuse_word, take_command };
-
-static int
-set_form(struct options *options, enum options_form form)
-{
-	if (options->form != OPTIONS_TEXT && options->form != form)
-		return refuse(
-		    options, "--json and --prometheus exclude each other");
-	options->form = form;
-	return 0;
-}
-
-static int
-take_status_option(struct options *options, int letter, const char *value)
-{
-	switch (letter) {
-	case JSON:
-		return set_form(options, OPTIONS_JSON);
-	case PROMETHEUS:
-		return set_form(options, OPTIONS_PROMETHEUS);
-	case WATCH:
-		options->watch = true;
-		return 0;
-	default:
-		return set_path(options, value);
-	}
-}
-
-static int
-take_socket(struct options *options, const char *word)
-{
-	if (options->socket != NULL)
-		return refuse(options,
-		    "unexpected argument \"%s\": status takes one socket",
-		    word);
-	options->socket = word;
-	return 0;
-}
-
-static int
-take_sockets(struct options *options, char **words)
-{
-	int result = 0;
-
-	for (; *words != NULL && result == 0; words++)
-		result = take_socket(options, *words);
-	return result;
-}
-
+static const char status_letters[] = "+:c:hV";
 static const struct option status_names[] = {
 	{ "config", required_argument, NULL, 'c' },
 	{ "json", no_argument, NULL, JSON },
@@ -214,69 +69,141 @@ static const struct option status_names[] = {
 	{ "version", no_argument, NULL, 'V' },
 	{ NULL, 0, NULL, 0 },
 };
-static const struct grammar status_grammar = { "+:c:hV", status_names,
-	take_status_option, take_socket, take_sockets };
 
-/* The option that a long one may have been meant to be, or NULL: one that it
- * begins, or the nearest. */
-static const char *
-nearest(const struct option *names, const char *typed, size_t length)
+static int
+set_path(struct options *options, const char *path, struct error *error)
 {
-	const char *found = NULL;
-	char name[32];
-	size_t best = SIZE_MAX;
-
-	snprintf(name, sizeof(name), "%.*s", (int)length, typed);
-	for (; names->name != NULL; names++)
-		if (strncmp(names->name, typed, length) == 0)
-			return names->name;
-		else if (hint_is_nearer(name, names->name, &best))
-			found = names->name;
-	return found;
+	if (options->config_path != NULL)
+		return error_set(error, "-c %s: there is already -c %s", path,
+		    options->config_path);
+	options->config_path = path;
+	return 0;
 }
 
 static int
-refuse_long(struct options *options, const struct grammar *grammar,
-    const char *word, int letter)
+set_form(struct options *options, enum options_form form, struct error *error)
 {
-	size_t length = strcspn(word, "=");
-	const char *meant = nearest(grammar->names, word + 2, length - 2);
-
-	if (optopt != 0 && word[length] == '=')
-		return refuse(options, "option \"%.*s\" takes no value",
-		    (int)length, word);
-	if (letter == ':')
-		return refuse(options, "option \"%s\" needs a value", word);
-	if (meant == NULL)
-		return refuse(
-		    options, "unknown option \"%.*s\"", (int)length, word);
-	return refuse(options,
-	    "unknown option \"%.*s\" (did you mean \"--%s\"?)", (int)length,
-	    word, meant);
+	if (options->form != OPTIONS_TEXT && options->form != form)
+		return error_set(
+		    error, "--json and --prometheus exclude each other");
+	options->form = form;
+	return 0;
 }
 
-/* What getopt_long() refused with this letter. */
 static int
-refuse_option(struct options *options, const struct grammar *grammar,
-    const char *word, int letter)
+add_setting(
+    struct options *options, char flag, const char *text, struct error *error)
 {
+	const char *dot = strchr(text, '.'), *equals = strchr(text, '=');
+
+	if (flag == 'o' && (dot == NULL || equals == NULL || dot > equals))
+		return error_set(error, "-o %s: not SECTION.KEY=VALUE", text);
+	if (options->settings_count == OPTIONS_SETTINGS_MAX)
+		return error_set(error, "-%c %s: more than %d of -g, -n and -o",
+		    flag, text, OPTIONS_SETTINGS_MAX);
+	options->settings[options->settings_count++] =
+	    (struct options_setting){ flag, text };
+	return 0;
+}
+
+static int
+take_word(struct options *options, const char *word, struct error *error)
+{
+	if (options->mode == OPTIONS_STATUS && options->socket == NULL) {
+		options->socket = word;
+		return 0;
+	}
+	if (strcmp(word, "status") == 0)
+		return error_set(error, "\"status\" comes before its options");
+	return error_set(error, "unexpected argument \"%s\" (%s)", word,
+	    options->mode == OPTIONS_STATUS ? "status takes one socket"
+					    : "a command stands after --");
+}
+
+static int
+take(
+    struct options *options, int letter, const char *value, struct error *error)
+{
+	switch (letter) {
+	case WORD:
+		return take_word(options, value, error);
+	case JSON:
+		return set_form(options, OPTIONS_JSON, error);
+	case PROMETHEUS:
+		return set_form(options, OPTIONS_PROMETHEUS, error);
+	case 'c':
+		return set_path(options, value, error);
+	case CHECK:
+		options->mode = OPTIONS_CHECK;
+		return 0;
+	case 'v':
+		options->verbosity++;
+		return 0;
+	case WATCH:
+		options->watch = true;
+		return 0;
+	default:
+		return add_setting(options, (char)letter, value, error);
+	}
+}
+
+static int
+take_command(struct options *options, char **words, struct error *error)
+{
+	if (*words == NULL)
+		return error_set(error, "no command follows --");
+	for (int i = 0; i < options->settings_count; i++) {
+		const struct options_setting *s = &options->settings[i];
+
+		if (s->flag == 'g' ||
+		    strncmp(s->text, "guest.endpoint=", 15) == 0)
+			return error_set(error,
+			    "-%c %s: the command after -- is the guest already",
+			    s->flag, s->text);
+	}
+	options->command = words;
+	for (; *words != NULL; words++)
+		if (strstr(*words, "{fd}") != NULL)
+			return 0;
+	return error_set(error, "nothing in the command says {fd}, where the "
+				"number of its descriptor goes");
+}
+
+/* Says what getopt_long() refused with this letter in `word`. */
+static int
+explain(const struct option *names, const char *word, int letter,
+    struct error *error)
+{
+	char name[64], meant[96] = "";
+	size_t best = SIZE_MAX, length = strcspn(word, "=");
+
 	if (word[1] == '-')
-		return refuse_long(options, grammar, word, letter);
+		snprintf(name, sizeof(name), "%.*s", (int)length, word);
+	else
+		snprintf(name, sizeof(name), "-%c", optopt);
+	if (word[1] == '-' && optopt != 0 && word[length] == '=')
+		return error_set(error, "option \"%s\" takes no value", name);
 	if (letter == ':')
-		return refuse(options, "option \"-%c\" needs a value", optopt);
-	return refuse(options, "unknown option \"-%c\"", optopt);
+		return error_set(error, "option \"%s\" needs a value", name);
+	for (; name[1] == '-' && names->name != NULL; names++)
+		if (hint_is_nearer(name + 2, names->name, &best))
+			snprintf(meant, sizeof(meant),
+			    " (did you mean \"--%s\"?)", names->name);
+	return error_set(error, "unknown option \"%s\"%s", name, meant);
 }
 
 static int
-parse_words(struct options *options, const struct grammar *grammar, int argc,
-    char **argv)
+parse_words(struct options *options, int argc, char **argv, struct error *error)
 {
+	bool status = options->mode == OPTIONS_STATUS;
+	const char *letters = status ? status_letters : run_letters;
+	const struct option *names = status ? status_names : run_names;
+
 	opterr = 0;
 	optind = 0; /* from the start, with macOS's getopt_long(), too */
 	for (int at = 1; at < argc; at = optind) {
 		const char *word = argv[at];
-		int letter = getopt_long(
-		    argc, argv, grammar->letters, grammar->names, NULL);
+		int letter = getopt_long(argc, argv, letters, names, NULL);
 
 		if (letter == 'h' || letter == 'V') {
 			options->mode =
@@ -284,88 +211,89 @@ parse_words(struct options *options, const struct grammar *grammar, int argc,
 			return 0;
 		}
 		if (letter == '?' || letter == ':')
-			return refuse_option(options, grammar, word, letter);
-		if (letter == -1 && optind > at) /* this was -- */
-			return grammar->take_rest(options, argv + optind);
-		if (letter == -1 ? grammar->take_word(options, argv[optind++])
-				 : grammar->take(options, letter, optarg))
+			return explain(names, word, letter, error);
+		if (letter == -1 && optind > at) { /* this was -- */
+			if (!status)
+				return take_command(
+				    options, argv + optind, error);
+			continue;
+		}
+		if (letter == -1) {
+			letter = WORD;
+			optarg = argv[optind++];
+		}
+		if (take(options, letter, optarg, error) < 0)
 			return -1;
 	}
 	return 0;
 }
 
-/* What only the whole command line tells. Nobody means a start with the
- * defaults alone. */
-static int
-judge(struct options *options)
+int
+options_parse(
+    struct options *options, int argc, char **argv, struct error *error)
 {
+	bool status = argc > 1 && strcmp(argv[1], "status") == 0;
+
+	*options =
+	    (struct options){ .mode = status ? OPTIONS_STATUS : OPTIONS_RUN };
+	if (parse_words(options, argc - status, argv + status, error) < 0)
+		return -1;
 	if (options->socket != NULL && options->config_path != NULL)
-		return refuse(options, "-c and a socket exclude each other");
+		return error_set(error, "-c and a socket exclude each other");
+	/* Nobody means a start with the defaults alone. */
 	if (options->mode == OPTIONS_RUN && options->config_path == NULL &&
 	    options->settings_count == 0 && options->command == NULL)
-		return refuse(options,
+		return error_set(error,
 		    "say which network and which guest, for example: %s",
 		    defaults_usage);
 	return 0;
 }
 
-int
-options_parse(struct options *options, int argc, char **argv)
-{
-	bool status = argc > 1 && strcmp(argv[1], "status") == 0;
-
-	*options = (struct options){ .mode = OPTIONS_RUN };
-	if (status)
-		options->mode = OPTIONS_STATUS;
-	if (parse_words(options, status ? &status_grammar : &run_grammar,
-		argc - status, argv + status) < 0)
-		return -1;
-	return judge(options);
-}
-
-/* Splits SECTION.KEY=VALUE, which options_parse() has seen to be one. What is
- * cut here is longer than any name, and so unknown. */
+/* Splits SECTION.KEY=VALUE, which options_parse() has seen to be one. */
 static void
 set_key(struct config *config, const char *text, const char *where,
     struct config_problems *problems)
 {
-	char section[64], name[64];
-	const char *dot = strchr(text, '.'), *equals = strchr(text, '=');
+	char *section = strdup(text);
+	char *dot = section ? strchr(section, '.') : NULL;
+	char *equals = dot ? strchr(dot, '=') : NULL;
 
-	snprintf(section, sizeof(section), "%.*s", (int)(dot - text), text);
-	snprintf(name, sizeof(name), "%.*s", (int)(equals - dot - 1), dot + 1);
-	config_set(config, section, name, equals + 1, where, problems);
+	if (equals == NULL) {
+		config_problem(problems, "%s: no memory to read it", where);
+	} else {
+		*dot = *equals = '\0';
+		config_set(
+		    config, section, dot + 1, equals + 1, where, problems);
+	}
+	free(section);
 }
 
 static void
 apply(struct config *config, const struct options_setting *setting,
     struct config_problems *problems)
 {
-	char where[CONFIG_TEXT_BYTES];
+	struct error where;
 
-	snprintf(where, sizeof(where), "-%c %s", setting->flag, setting->text);
+	error_set(&where, "-%c %s", setting->flag, setting->text);
 	if (setting->flag == 'o')
-		set_key(config, setting->text, where, problems);
+		set_key(config, setting->text, where.text, problems);
 	else
 		config_set(config, setting->flag == 'g' ? "guest" : "network",
-		    "endpoint", setting->text, where, problems);
+		    "endpoint", setting->text, where.text, problems);
 }
 
-int
+void
 options_configure(const struct options *options, enum config_source source,
     struct config *config, struct config_problems *problems)
 {
-	int before = problems->count;
-
 	config_defaults(config);
 	if (options->config_path != NULL)
-		config_load(config, options->config_path, source, problems);
+		config_read(config, options->config_path, source, problems);
 	for (int i = 0; i < options->settings_count; i++)
 		apply(config, &options->settings[i], problems);
 	if (options->mode != OPTIONS_STATUS)
 		config_check(config, problems);
-	config->log.level += options->verbosity;
-	if (config->log.level > LOG_LEVEL_DEBUG)
-		config->log.level = LOG_LEVEL_DEBUG;
-	return problems->count - before;
+	for (int i = 0; i < options->verbosity; i++)
+		if (config->log.level < LOG_LEVEL_DEBUG)
+			config->log.level++;
 }

@@ -42,19 +42,17 @@ struct options {
 	enum options_form form;
 	bool watch;
 	const char *socket; /* NULL: as the configuration says */
-
-	char problem[512]; /* why options_parse() refused */
 };
 
-/* Returns 0, or -1 with options->problem one line for the user. Of getopt(3)'s
- * state nothing matters before or after. */
-int options_parse(struct options *options, int argc, char **argv);
+/* Returns 0, or -1 with the error set. Keeps and needs nothing of getopt(3)'s
+ * state. */
+int options_parse(
+    struct options *options, int argc, char **argv, struct error *error);
 
-/* Defaults, the file (of this kind), -g, -n, -o, -v and the cross checks (which
- * don't matter to status), in that order.
- * Returns how many problems it told; the config is for use only if none.
- * With a command the guest endpoint has no meaning. */
-int options_configure(const struct options *options, enum config_source source,
+/* Puts together defaults, the file (of this kind), -g, -n, -o, -v and the cross
+ * checks (which don't matter to status), in that order. Use the config only if
+ * there was no problem; with a command its guest endpoint means nothing. */
+void options_configure(const struct options *options, enum config_source source,
     struct config *config, struct config_problems *problems);
 
 /* Returns a negative number if it can't be written. */

@@ -4,7 +4,7 @@
 
 #include "base/doorbell.h"
 #include "forwarder/monitor.h"
-#include "forwarder/tuning.h"
+#include "forwarder/settings.h"
 #include "guest/guest.h"
 #include "reconnect/link.h"
 #include "status/counters.h"
@@ -12,7 +12,7 @@
 struct copy {
 	struct guest *guest;
 	struct link *link;
-	struct tuning *tuning;
+	struct settings *settings;
 	struct monitor *monitor;
 	_Alignas(CACHE_LINE_BYTES) struct up_counters up;
 	_Alignas(CACHE_LINE_BYTES) struct down_counters down;

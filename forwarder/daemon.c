@@ -8,7 +8,8 @@
  *      fwd-log   writes the log, started by main()      (log_writer.c)
  *
  * Shared: the link, the guest, the network and the keepalive, each with a lock
- * of its own; tuning and counters are atomics with one writer each.
+ * of its own; counters are atomics with one writer each. Each thread works from
+ * a copy of the settings (settings.h).
  * Lock order: nobody ever holds two of them. The locks inside file_watch.c and
  * the log are taken last, and nothing else under them. */
 #include "forwarder/daemon.h"
@@ -44,7 +45,7 @@ struct daemon {
 	struct link link;
 	struct network network;
 	struct monitor monitor;
-	struct tuning tuning;
+	struct settings settings;
 	struct copy copy;
 	struct report report;
 	struct control control;
@@ -64,33 +65,23 @@ end(struct daemon *daemon, int status)
 }
 
 static void
-tune(struct tuning *tuning, const struct config *config)
+log_problem(const struct error *problem)
 {
-	tuning->stall_ms = config->guest.stall_ms;
-	tuning->max_frame = (uint32_t)config->network.max_frame;
-	tuning->write_batch = (size_t)config->network.write_batch;
-	tuning->announce = config->network.announce != 0;
-}
-
-static void
-tell_problem(void *context, const char *line)
-{
-	(void)context;
-	log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "%s", line);
+	log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "%s", problem->text);
 }
 
 /* The guest was connected to where it is when it was created. */
 static void
 keep_guest(struct daemon *daemon, struct config *next)
 {
-	const char *endpoint = daemon->config.guest.endpoint;
+	const struct guest_endpoint *endpoint = &daemon->config.guest.endpoint;
 
 	if (!daemon->options->command &&
-	    strcmp(next->guest.endpoint, endpoint) != 0)
+	    strcmp(next->guest.endpoint.text, endpoint->text) != 0)
 		log_line(LOG_LEVEL_WARN, LOG_CONFIG,
 		    "the guest endpoint can't change while running kept=%s",
-		    endpoint);
-	memcpy(next->guest.endpoint, endpoint, sizeof(next->guest.endpoint));
+		    endpoint->text);
+	next->guest.endpoint = *endpoint;
 }
 
 /* Everything that can be refused: opened anew before the old is let go, and
@@ -129,10 +120,9 @@ adopt(struct daemon *daemon, struct config *next)
 		return;
 	}
 	keep_guest(daemon, next);
-	log_set_level((enum log_level)next->log.level);
+	log_set_level(next->log.level);
 	log_set_name(next->service.name);
-	guest_set_mode(&daemon->guest, (mode_t)next->guest.mode);
-	tune(&daemon->tuning, next);
+	guest_set_mode(&daemon->guest, next->guest.mode);
 	monitor_configure(&daemon->monitor, next);
 	link_set_hold(&daemon->link, next->network.hold_ms);
 	daemon->config = *next;
@@ -143,10 +133,11 @@ static void
 reload(struct daemon *daemon)
 {
 	static struct config next; /* main() only; too large for a stack */
-	struct config_problems problems = { .tell = tell_problem };
+	struct config_problems problems = { .emit = log_problem };
 
-	if (options_configure(
-		daemon->options, CONFIG_REGULAR_FILE, &next, &problems) > 0)
+	options_configure(
+	    daemon->options, CONFIG_REGULAR_FILE, &next, &problems);
+	if (problems.count > 0)
 		log_line(LOG_LEVEL_ERROR, LOG_CONFIG,
 		    "nothing was changed problems=%d", problems.count);
 	else
@@ -228,7 +219,7 @@ on_guest_gone(struct daemon *daemon)
 		return;
 	}
 	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "gone endpoint=%s",
-	    daemon->config.guest.endpoint);
+	    daemon->config.guest.endpoint.text);
 	end(daemon, EX_UNAVAILABLE);
 }
 
@@ -377,7 +368,7 @@ static int
 refuse_guest(const struct config *config, const char *why)
 {
 	const char *initial = config_find("guest", "endpoint")->initial;
-	bool chosen = strcmp(config->guest.endpoint, initial) != 0;
+	bool chosen = strcmp(config->guest.endpoint.text, initial) != 0;
 
 	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "can't open %s%s%s", why,
 	    chosen ? "" : "; give another with -g ",
@@ -389,14 +380,15 @@ refuse_guest(const struct config *config, const char *why)
 static int
 make_pair(struct daemon *daemon, int *command_fd)
 {
-	char *endpoint = daemon->config.guest.endpoint;
+	struct guest_endpoint *endpoint = &daemon->config.guest.endpoint;
 	int ends[2];
 
 	if (!daemon->options->command)
 		return 0;
 	if (command_pair(ends) < 0)
 		return refuse(LOG_SERVICE, "no socket pair: ", strerror(errno));
-	snprintf(endpoint, CONFIG_TEXT_BYTES, "fd:%d", ends[0]);
+	*endpoint = (struct guest_endpoint){ .kind = GUEST_FD, .fd = ends[0] };
+	snprintf(endpoint->text, sizeof(endpoint->text), "fd:%d", ends[0]);
 	*command_fd = ends[1];
 	return 0;
 }
@@ -406,13 +398,10 @@ static int
 open_all(struct daemon *daemon)
 {
 	const struct config *config = &daemon->config;
-	struct guest_endpoint endpoint;
 	char why[GUEST_WHY_BYTES];
-	const char *fault;
 
-	guest_endpoint_parse(&endpoint, config->guest.endpoint, &fault);
-	if (guest_open(
-		&daemon->guest, &endpoint, (mode_t)config->guest.mode, why) < 0)
+	if (guest_open(&daemon->guest, &config->guest.endpoint,
+		config->guest.mode, why) < 0)
 		return refuse_guest(config, why);
 	if (network_open(&daemon->network, config, why) < 0) {
 		refuse(LOG_LINK, "can't open ", why);
@@ -438,10 +427,10 @@ wire(struct daemon *daemon)
 	daemon->network.link = &daemon->link;
 	daemon->network.monitor = &daemon->monitor;
 	daemon->network.guest = &daemon->guest;
-	daemon->network.tuning = &daemon->tuning;
+	daemon->network.settings = &daemon->settings;
 	daemon->copy.guest = &daemon->guest;
 	daemon->copy.link = &daemon->link;
-	daemon->copy.tuning = &daemon->tuning;
+	daemon->copy.settings = &daemon->settings;
 	daemon->copy.monitor = &daemon->monitor;
 	daemon->copy.ended = &daemon->ended;
 	daemon->report = (struct report){ .config = &daemon->config,
@@ -454,9 +443,10 @@ start_threads(struct daemon *daemon)
 {
 	log_line(LOG_LEVEL_INFO, LOG_SERVICE,
 	    "started version=%s guest=%s network=%s", VERSION,
-	    daemon->config.guest.endpoint, daemon->config.network.endpoint);
+	    daemon->config.guest.endpoint.text,
+	    daemon->config.network.endpoint.text);
 	wire(daemon);
-	tune(&daemon->tuning, &daemon->config);
+	settings_init(&daemon->settings, &daemon->config);
 	if (doorbell_init(&daemon->ended) < 0 ||
 	    link_init(&daemon->link, daemon->config.reconnect.max_ms) < 0)
 		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));

@@ -44,6 +44,7 @@
 
 struct down {
 	struct copy *copy;
+	struct settings_copy settings;
 	struct batch batch; /* parcels in the deframer's buffer */
 	struct deframer deframer;
 	size_t reading;      /* bytes a recv() */
@@ -75,9 +76,10 @@ wait_for_room(struct down *down, int error)
 {
 	struct copy *copy = down->copy;
 	int64_t began_us = clock_now_us(), ended_us;
-	int64_t left_ms = stall_left_us(&down->stall,
-			      copy->tuning->stall_ms * 1000, began_us) /
-			  1000;
+	int64_t left_ms =
+	    stall_left_us(&down->stall,
+		down->settings.config.guest.stall_ms * 1000, began_us) /
+	    1000;
 	bool room = true;
 
 	if (left_ms == 0)
@@ -210,7 +212,7 @@ hand_on(
     struct down *down, const struct loan *loan, char reason[LINK_REASON_BYTES])
 {
 	struct deframer *deframer = &down->deframer;
-	uint32_t max_frame = down->copy->tuning->max_frame;
+	uint32_t max_frame = down->settings.config.network.max_frame;
 	enum deframer_result result;
 
 	do {
@@ -304,6 +306,7 @@ read_generation(
 			link_heard(down->copy->link, loan->generation);
 		heard = true;
 		deframer_filled(&down->deframer, (size_t)n);
+		settings_refresh(down->copy->settings, &down->settings);
 		if (!hand_on(down, loan, reason))
 			return false;
 	}

@@ -13,10 +13,9 @@
 #include "status/client.h"
 
 static void
-tell(void *context, const char *line)
+print_problem(const struct error *problem)
 {
-	(void)context;
-	fprintf(stderr, "forwarder: %s\n", line);
+	fprintf(stderr, "forwarder: %s\n", problem->text);
 }
 
 static int
@@ -55,7 +54,7 @@ run(const struct options *options, const struct config *config)
 {
 	int status;
 
-	log_open((enum log_level)config->log.level);
+	log_open(config->log.level);
 	log_set_name(config->service.name);
 	if (log_start() < 0) {
 		fprintf(stderr, "forwarder: can't start a thread: %s\n",
@@ -91,12 +90,13 @@ int
 main(int argc, char **argv)
 {
 	static struct config config;
-	struct config_problems problems = { .tell = tell };
+	struct config_problems problems = { .emit = print_problem };
 	struct options options;
+	struct error error;
 
 	fill_standard_descriptors();
-	if (options_parse(&options, argc, argv) < 0)
-		return refuse_usage(options.problem);
+	if (options_parse(&options, argc, argv, &error) < 0)
+		return refuse_usage(error.text);
 	if (options.mode == OPTIONS_HELP) {
 		options_print_help(stdout);
 		return flush();
@@ -105,8 +105,8 @@ main(int argc, char **argv)
 		fputs(options_version, stdout);
 		return flush();
 	}
-	if (options_configure(&options, CONFIG_ANY_FILE, &config, &problems) >
-	    0)
+	options_configure(&options, CONFIG_ANY_FILE, &config, &problems);
+	if (problems.count > 0)
 		return EX_CONFIG;
 	if (options.mode == OPTIONS_CHECK) {
 		config_print(&config, stdout);

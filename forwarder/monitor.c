@@ -1,6 +1,5 @@
 #include "forwarder/monitor.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -11,7 +10,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "reconnect/endpoint.h"
 
 /* The moment before a death is pronounced: far longer than a thread is kept
  * waiting on a machine that works, and within the 1 % that a death may be off. */
@@ -73,26 +71,17 @@ set_gateway(struct monitor *monitor, const uint8_t *gateway)
 void
 monitor_configure(struct monitor *monitor, const struct config *config)
 {
-	struct endpoint endpoint;
-	uint8_t gateway[4];
-	bool configured =
-	    inet_pton(AF_INET, config->keepalive.gateway, gateway) == 1;
-	const char *why;
+	const struct config_gateway *gateway = &config->keepalive.gateway;
 
-	endpoint_parse(&endpoint, config->network.endpoint, &why);
 	mutex_lock(&monitor->lock);
-	monitor->tcp = (struct tcp_settings){
-		.idle_s = (int)(config->keepalive.tcp_idle_ms / 1000),
-		.interval_s = (int)(config->keepalive.tcp_interval_ms / 1000),
-		.count = (int)config->keepalive.tcp_count,
-	};
+	monitor->tcp = config->keepalive.tcp;
 	monitor->write_stall_ms = config->network.write_stall_ms;
-	monitor->over_tcp = endpoint.kind == ENDPOINT_TCP;
-	monitor->mode = (enum keepalive_mode)config->keepalive.mode;
+	monitor->over_tcp = config->network.endpoint.kind == ENDPOINT_TCP;
+	monitor->mode = config->keepalive.mode;
 	monitor->interval_ms = config->keepalive.interval_ms;
-	monitor->count = (unsigned)config->keepalive.count;
+	monitor->count = config->keepalive.count;
 	monitor->changed = true;
-	set_gateway(monitor, configured ? gateway : NULL);
+	set_gateway(monitor, gateway->given ? gateway->address : NULL);
 	set_wants(monitor);
 	mutex_unlock(&monitor->lock);
 	doorbell_ring(&monitor->link->bell);

@@ -203,12 +203,9 @@ static void
 on_event(void *context, const struct link_event *event)
 {
 	struct network *network = context;
-	char endpoint[CONFIG_TEXT_BYTES];
 
-	mutex_lock(&network->lock);
-	memcpy(endpoint, network->endpoint, sizeof(endpoint));
-	mutex_unlock(&network->lock);
-	log_event(endpoint, event);
+	settings_refresh(network->settings, &network->mine);
+	log_event(network->mine.config.network.endpoint.text, event);
 }
 
 /* Tells the switches behind a new connection where the guest is now, ahead of
@@ -222,7 +219,8 @@ announce(struct network *network, int fd)
 	uint8_t mac[6];
 	ssize_t sent;
 
-	if (!network->tuning->announce || !guest_get_mac(network->guest, mac))
+	if (!network->mine.config.network.announce ||
+	    !guest_get_mac(network->guest, mac))
 		return;
 	frame_put_header(message, ANNOUNCEMENT_BYTES);
 	announce_write(message + FRAME_HEADER_BYTES, mac);
@@ -236,6 +234,7 @@ on_greet(void *context, int fd)
 {
 	struct network *network = context;
 
+	settings_refresh(network->settings, &network->mine);
 	monitor_prepare(network->monitor, fd);
 	announce(network, fd);
 }
@@ -254,15 +253,14 @@ static bool
 on_admit(void *context, const struct sockaddr *client)
 {
 	struct network *network = context;
+	const struct cidr_list *allow = &network->mine.config.network.allow;
 	bool listed, admitted;
 
 	if (client->sa_family == AF_UNIX)
 		return true;
-	mutex_lock(&network->lock);
-	listed = network->allow.count > 0;
-	admitted =
-	    cidr_list_holds(listed ? &network->allow : &cidr_loopback, client);
-	mutex_unlock(&network->lock);
+	settings_refresh(network->settings, &network->mine);
+	listed = allow->count > 0;
+	admitted = cidr_list_holds(listed ? allow : &cidr_loopback, client);
 	if (!admitted)
 		log_refused_client(client,
 		    listed ? "not in allow" : "no allow, and not loopback");
@@ -285,31 +283,17 @@ on_alive(void *context, uint64_t generation, int64_t since_ms)
 	return monitor_alive(network->monitor, generation, since_ms);
 }
 
-static void
-note_config(struct network *network, const struct config *config)
-{
-	const char *why;
-
-	mutex_lock(&network->lock);
-	memcpy(network->endpoint, config->network.endpoint,
-	    sizeof(network->endpoint));
-	cidr_list_parse(&network->allow, config->network.allow, &why);
-	mutex_unlock(&network->lock);
-}
-
-/* The configuration was checked: the endpoint parses. */
 static struct dialler_settings
 wish(struct network *network, const struct config *config)
 {
-	struct dialler_settings wanted = { .min_ms = config->reconnect.min_ms,
+	struct dialler_settings wanted = { .endpoint = config->network.endpoint,
+		.min_ms = config->reconnect.min_ms,
 		.max_ms = config->reconnect.max_ms,
-		.jitter_percent = (unsigned)config->reconnect.jitter_percent,
-		.watch = config->reconnect.watch != 0,
-		.user = (uid_t)config->network.user, /* -1: none, in both */
+		.jitter_percent = config->reconnect.jitter_percent,
+		.watch = config->reconnect.watch,
+		.user = config->network.user, /* -1: none, in both */
 		.listen_fd = network->listen_fd };
-	const char *why;
 
-	endpoint_parse(&wanted.endpoint, config->network.endpoint, &why);
 	network->listen_fd = -1; /* the dialler's from now on */
 	return wanted;
 }
@@ -318,25 +302,20 @@ int
 network_open(struct network *network, const struct config *config,
     char why[NETWORK_WHY_BYTES])
 {
-	struct endpoint endpoint;
-	const char *fault;
+	const struct endpoint *endpoint = &config->network.endpoint;
 
 	network->listen_fd = -1;
-	mutex_init(&network->lock);
-	note_config(network, config);
-	if (endpoint_parse(&endpoint, config->network.endpoint, &fault) == 0 &&
-	    endpoint.listens)
+	if (endpoint->listens)
 		network->listen_fd = listen_open(
-		    &endpoint, &network->file, why, NETWORK_WHY_BYTES);
-	return endpoint.listens && network->listen_fd < 0 ? -1 : 0;
+		    endpoint, &network->file, why, NETWORK_WHY_BYTES);
+	return endpoint->listens && network->listen_fd < 0 ? -1 : 0;
 }
 
 /* A port of this host has no owner and no mode, as a socket's file has. */
 static void
 warn_of_loopback(const struct endpoint *endpoint)
 {
-	if (endpoint->listens && endpoint->kind == ENDPOINT_TCP &&
-	    cidr_list_holds_text(&cidr_loopback, endpoint->host))
+	if (endpoint->kind == ENDPOINT_TCP && endpoint->loopback)
 		log_line(LOG_LEVEL_WARN, LOG_LINK,
 		    "every local user can connect endpoint=listen-tcp:%s:%s "
 		    "hint=\"listen-unix:PATH lets in its owner only; ssh -L "
@@ -400,17 +379,15 @@ move(struct network *network, const struct config *before,
     const struct endpoint *endpoint, char why[NETWORK_WHY_BYTES])
 {
 	struct unix_file file = { 0 };
-	struct endpoint old;
-	const char *fault;
+	const struct endpoint *old = &before->network.endpoint;
 	int fd = -1;
 
 	if (endpoint->listens) {
-		endpoint_parse(&old, before->network.endpoint, &fault);
 		fd = listen_open(endpoint, &file, why, NETWORK_WHY_BYTES);
 		if (fd < 0 && errno == EADDRINUSE && !network->deaf &&
-		    share_port(&old, endpoint))
-			fd = listen_instead(
-			    network, before, &old, endpoint, why);
+		    share_port(old, endpoint))
+			fd =
+			    listen_instead(network, before, old, endpoint, why);
 		if (fd < 0)
 			return -1;
 	}
@@ -425,18 +402,16 @@ int
 network_configure(struct network *network, const struct config *before,
     const struct config *config, char why[NETWORK_WHY_BYTES])
 {
-	bool moves = network->deaf || strcmp(before->network.endpoint,
-					  config->network.endpoint) != 0;
+	const struct endpoint *endpoint = &config->network.endpoint;
+	bool moves = network->deaf ||
+		     strcmp(before->network.endpoint.text, endpoint->text) != 0;
 	struct dialler_settings wanted;
-	struct endpoint endpoint;
-	const char *fault;
 
-	endpoint_parse(&endpoint, config->network.endpoint, &fault);
-	if (moves && move(network, before, &endpoint, why) < 0)
+	if (moves && move(network, before, endpoint, why) < 0)
 		return -1;
 	if (moves)
-		warn_of_loopback(&endpoint);
-	note_config(network, config);
+		warn_of_loopback(endpoint);
+	settings_publish(network->settings, config);
 	wanted = wish(network, config);
 	dialler_configure(&network->dialler, &wanted);
 	return 0;
@@ -447,13 +422,9 @@ network_bind_again(struct network *network, const struct config *config,
     char *why, size_t size)
 {
 	struct dialler_settings wanted;
-	struct endpoint endpoint;
 	struct unix_file file;
-	const char *fault;
-	int fd;
+	int fd = listen_open(&config->network.endpoint, &file, why, size);
 
-	endpoint_parse(&endpoint, config->network.endpoint, &fault);
-	fd = listen_open(&endpoint, &file, why, size);
 	if (fd < 0)
 		return -1;
 	network->listen_fd = fd;

@@ -4,18 +4,15 @@
 #define FORWARDER_NETWORK_H
 
 #include "base/unix_bind.h"
-#include "config/cidr.h"
-#include "config/config.h"
 #include "forwarder/monitor.h"
-#include "forwarder/tuning.h"
+#include "forwarder/settings.h"
 #include "reconnect/dialler.h"
 
 #define NETWORK_WHY_BYTES 256
 
 struct network {
-	struct mutex lock; /* main() writes below, fwd-link reads */
-	char endpoint[CONFIG_TEXT_BYTES] GUARDED; /* as the user wrote it */
-	struct cidr_list allow GUARDED;
+	struct settings *settings;
+	struct settings_copy mine; /* fwd-link's */
 
 	struct unix_file file; /* of an endpoint that listens; main()'s */
 	int listen_fd;         /* opened, and not yet the dialler's; else -1 */
@@ -24,7 +21,6 @@ struct network {
 	struct link *link;
 	struct monitor *monitor;
 	struct guest *guest;
-	struct tuning *tuning;
 };
 
 /* Opens an endpoint that listens; one that is dialled needs nothing.

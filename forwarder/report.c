@@ -24,7 +24,7 @@ fill_guest(const struct report *report, struct status *out)
 	struct guest *guest = report->copy->guest;
 	uint8_t mac[6];
 
-	put(out->guest.endpoint, report->config->guest.endpoint);
+	put(out->guest.endpoint, report->config->guest.endpoint.text);
 	guest_peer_text(guest, out->guest.peer, sizeof(out->guest.peer));
 	if (guest_get_mac(guest, mac))
 		snprintf(out->guest.mac, sizeof(out->guest.mac),
@@ -41,7 +41,7 @@ fill_network(const struct report *report, struct status *out)
 	struct link_view view;
 
 	link_look(report->copy->link, &view);
-	put(out->network.endpoint, report->config->network.endpoint);
+	put(out->network.endpoint, report->config->network.endpoint.text);
 	snprintf(out->network.state, sizeof(out->network.state), "%s",
 	    states[view.state]);
 	put(out->network.last_error, view.last_error);

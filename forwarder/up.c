@@ -30,6 +30,7 @@
 
 struct up {
 	struct copy *copy;
+	struct settings_copy settings;
 	struct batch batch;
 	size_t bytes;   /* of the frames to deliver */
 	size_t typical; /* bytes of a frame lately, leaning to the large */
@@ -47,8 +48,8 @@ static size_t
 appetite(const struct up *up)
 {
 	size_t parcel = up->typical + FRAME_HEADER_BYTES;
-	size_t write =
-	    clamp(up->copy->tuning->write_batch / parcel, 1, BATCH_FRAMES);
+	size_t write = clamp(
+	    up->settings.config.network.write_batch / parcel, 1, BATCH_FRAMES);
 
 	return clamp(clamp(APPETITE_BYTES / parcel, 1, BATCH_FRAMES), 1,
 	    write * APPETITE_WRITES);
@@ -99,7 +100,7 @@ keep_good(struct up *up)
 {
 	struct copy *copy = up->copy;
 	struct batch *batch = &up->batch;
-	uint32_t max_frame = copy->tuning->max_frame;
+	uint32_t max_frame = up->settings.config.network.max_frame;
 	size_t received = batch->count, bytes = 0;
 
 	batch->count = up->bytes = 0;
@@ -157,7 +158,7 @@ write_some(struct up *up, struct loan *loan, size_t from)
 
 	mutex_lock(&loan->connection->writing);
 	done = stream_write(loan->fd, up->batch.parcels + from, left,
-	    copy->tuning->write_batch);
+	    up->settings.config.network.write_batch);
 	error = errno;
 	mutex_unlock(&loan->connection->writing);
 
@@ -246,6 +247,7 @@ up_create(struct copy *copy)
 	if (!up)
 		return NULL;
 	up->copy = copy;
+	settings_refresh(copy->settings, &up->settings);
 	up->typical = 1514;
 	if (batch_create(&up->batch) == 0)
 		return up;
@@ -270,6 +272,7 @@ copy_up(struct copy *copy)
 			copy_guest_gone(copy);
 			break;
 		}
+		settings_refresh(copy->settings, &up->settings);
 		keep_good(up);
 		if (!deliver(up))
 			break;

@@ -16,25 +16,17 @@ static const struct {
 	{ "listen-tcp:", ENDPOINT_TCP, true },
 };
 
-static int
-fail(const char **why, const char *sentence)
-{
-	*why = sentence;
-	return -1;
-}
-
-static int
-parse_path(struct endpoint *endpoint, const char *text, const char **why)
+int
+endpoint_parse_path(
+    char path[ENDPOINT_PATH_BYTES], const char *text, struct error *error)
 {
 	if (*text == '\0')
-		return fail(why, "the path is missing (unix:/run/daemon.sock)");
-	if (strlen(text) >= sizeof(endpoint->path))
-		return fail(why,
-		    sizeof(endpoint->path) == 108
-			? "the path is longer than a socket allows (107 bytes)"
-			: "the path is longer than a socket allows (103 "
-			  "bytes)");
-	strcpy(endpoint->path, text);
+		return error_set(error, "the path is missing");
+	if (strlen(text) >= ENDPOINT_PATH_BYTES)
+		return error_set(error,
+		    "the path is longer than a socket allows (%zu bytes)",
+		    ENDPOINT_PATH_BYTES - 1);
+	strcpy(path, text);
 	return 0;
 }
 
@@ -49,67 +41,73 @@ is_port(const char *text)
 	return port >= 1 && port <= 65535;
 }
 
-/* An IPv6 address can name its interface: fe80::1%eth0. */
-static bool
-is_address(const char *host)
-{
-	char bare[sizeof(((struct endpoint *)0)->host)];
-	struct in6_addr address; /* has room for either */
-
-	strcpy(bare, host);
-	bare[strcspn(bare, "%")] = '\0';
-	return inet_pton(AF_INET, host, &address) == 1 ||
-	       inet_pton(AF_INET6, bare, &address) == 1;
-}
-
-/* Listening asks no name server: main() opens the socket, and must not hang. */
+/* Listening asks no name server: main() opens the socket and must not hang. An
+ * IPv6 address can name its interface: fe80::1%eth0. */
 static int
-settle_host(struct endpoint *endpoint, const char **why)
+check_address(struct endpoint *endpoint, struct error *error)
 {
+	char bare[ENDPOINT_HOST_BYTES];
+	uint8_t in[4];
+	struct in6_addr in6;
+
 	if (strcmp(endpoint->host, "localhost") == 0)
 		strcpy(endpoint->host, "127.0.0.1");
-	return is_address(endpoint->host)
-		   ? 0
-		   : fail(why, "listen-tcp takes an address, not a name");
+	strcpy(bare, endpoint->host);
+	bare[strcspn(bare, "%")] = '\0';
+	if (inet_pton(AF_INET, endpoint->host, in) == 1)
+		endpoint->loopback = in[0] == 127;
+	else if (inet_pton(AF_INET6, bare, &in6) == 1)
+		endpoint->loopback = IN6_IS_ADDR_LOOPBACK(&in6);
+	else
+		return error_set(
+		    error, "listen-tcp takes an address, not a name");
+	return 0;
 }
 
 /* HOST:PORT or [HOST]:PORT; text is the host's first character. */
 static int
-parse_host(struct endpoint *endpoint, const char *text, const char **why)
+parse_host(struct endpoint *endpoint, const char *text, struct error *error)
 {
 	const char *port, *end;
 
 	if (*text == '[') {
-		text++;
-		end = strchr(text, ']');
-		if (!end || end[1] != ':')
-			return fail(
-			    why, "an IPv6 address is written [::1]:7000");
-		port = end + 2;
+		end = strchr(++text, ']');
+		port = end && end[1] == ':' ? end + 2 : NULL;
 	} else {
 		end = strchr(text, ':');
 		if (!end)
-			return fail(why, "the port is missing (HOST:PORT)");
-		port = end + 1;
-		if (strchr(port, ':'))
-			return fail(
-			    why, "an IPv6 address is written [::1]:7000");
+			return error_set(
+			    error, "the port is missing (HOST:PORT)");
+		port = strchr(end + 1, ':') ? NULL : end + 1;
 	}
+	if (!port)
+		return error_set(
+		    error, "an IPv6 address is written [::1]:7000");
 	size_t length = (size_t)(end - text);
 	if (length == 0)
-		return fail(why, "the host is missing (HOST:PORT)");
+		return error_set(error, "the host is missing (HOST:PORT)");
 	if (length >= sizeof(endpoint->host))
-		return fail(why, "the host is longer than a name can be");
+		return error_set(
+		    error, "the host is longer than a name can be");
 	if (!is_port(port))
-		return fail(why, "the port is not a number from 1 to 65535");
+		return error_set(
+		    error, "the port is not a number from 1 to 65535");
 	memcpy(endpoint->host, text, length);
-	endpoint->host[length] = '\0';
 	strcpy(endpoint->port, port);
-	return endpoint->listens ? settle_host(endpoint, why) : 0;
+	return endpoint->listens ? check_address(endpoint, error) : 0;
+}
+
+/* Parses what follows the prefix. */
+static int
+parse_rest(struct endpoint *endpoint, const char *text, struct error *error)
+{
+	return endpoint->kind == ENDPOINT_UNIX
+		   ? endpoint_parse_path(endpoint->path, text, error)
+		   : parse_host(endpoint, text, error);
 }
 
 int
-endpoint_parse(struct endpoint *endpoint, const char *text, const char **why)
+endpoint_parse(struct endpoint *endpoint, const char *text, struct error *error)
 {
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
 		size_t length = strlen(kinds[i].prefix);
@@ -118,10 +116,11 @@ endpoint_parse(struct endpoint *endpoint, const char *text, const char **why)
 			continue;
 		*endpoint = (struct endpoint){ .kind = kinds[i].kind,
 			.listens = kinds[i].listens };
-		return kinds[i].kind == ENDPOINT_UNIX
-			   ? parse_path(endpoint, text + length, why)
-			   : parse_host(endpoint, text + length, why);
+		if (parse_rest(endpoint, text + length, error) < 0)
+			return -1;
+		strcpy(endpoint->text, text);
+		return 0;
 	}
-	return fail(why, "it starts with none of unix: tcp: listen-unix: "
-			 "listen-tcp:");
+	return error_set(error,
+	    "it starts with none of unix: tcp: listen-unix: listen-tcp:");
 }

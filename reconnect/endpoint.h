@@ -1,26 +1,39 @@
-/* The network side's address as a person writes it. Parses text; resolves
- * no name and opens nothing. */
+/* The network's address as a person writes it. Parses text; resolves no name
+ * and opens nothing. */
 #ifndef RECONNECT_ENDPOINT_H
 #define RECONNECT_ENDPOINT_H
 
 #include <stdbool.h>
 #include <sys/un.h>
 
+#include "base/error.h"
+
+#define ENDPOINT_PATH_BYTES sizeof(((struct sockaddr_un *)0)->sun_path)
+#define ENDPOINT_HOST_BYTES 256
+
 enum endpoint_kind { ENDPOINT_UNIX, ENDPOINT_TCP };
 
 struct endpoint {
+	/* As written; room for listen-tcp:[HOST]:PORT. */
+	char text[ENDPOINT_HOST_BYTES + 20];
 	enum endpoint_kind kind;
-	bool listens; /* accept one client at a time instead of dialling */
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	char host[256]; /* without the brackets of an IPv6 address */
-	char port[6];   /* decimal, 1 to 65535 */
+	bool listens;  /* accepts one client at a time instead of dialling */
+	bool loopback; /* listens, and only this host can connect */
+	char path[ENDPOINT_PATH_BYTES];
+	char host[ENDPOINT_HOST_BYTES]; /* an IPv6 address without brackets */
+	char port[6];                   /* decimal, 1 to 65535 */
 };
 
 /* Understands unix:PATH, tcp:HOST:PORT, listen-unix:PATH and
- * listen-tcp:ADDR:PORT; an IPv6 address stands in brackets. ADDR is no name,
- * but for localhost, which is taken as 127.0.0.1.
- * Returns 0, or -1 with *why set to a static sentence for the user. */
+ * listen-tcp:ADDR:PORT; an IPv6 address stands in brackets. ADDR is no name
+ * except localhost, which means 127.0.0.1.
+ * Returns 0, or -1 with the error set. */
 int endpoint_parse(
-    struct endpoint *endpoint, const char *text, const char **why);
+    struct endpoint *endpoint, const char *text, struct error *error);
+
+/* Copies the path of a Unix socket. Returns 0, or -1 with the error set if it
+ * is missing or longer than a socket allows. */
+int endpoint_parse_path(
+    char path[ENDPOINT_PATH_BYTES], const char *text, struct error *error);
 
 #endif

@@ -20,6 +20,7 @@
 #include "tests/support/connect_race.h"
 #include "tests/support/frames.h"
 #include "tests/support/log_catcher.h"
+#include "tests/support/set_key.h"
 #include "tests/support/suite.h"
 
 #define HOUR_MS (60 * 60 * 1000)
@@ -28,7 +29,7 @@
 static struct copy copy;
 static struct guest guest;
 static struct link the_link;
-static struct tuning tuning;
+static struct settings settings;
 static struct monitor monitor;
 static struct config config;
 static struct doorbell ended;
@@ -58,7 +59,7 @@ open_guest(const char *text)
 {
 	struct guest_endpoint endpoint;
 	char why[GUEST_WHY_BYTES];
-	const char *fault;
+	struct error fault;
 
 	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &fault), 0);
 	ck_assert_int_eq(guest_open(&guest, &endpoint, 0600, why), 0);
@@ -79,11 +80,11 @@ open_pair(void)
 static void
 tune(void)
 {
-	tuning.stall_ms = HOUR_MS;
-	tuning.max_frame = MAX_FRAME;
-	tuning.write_batch = 32 * 1024;
 	config_defaults(&config);
-	strcpy(config.network.endpoint, "unix:/nowhere");
+	set_key(&config, "network", "endpoint", "unix:/nowhere");
+	config.guest.stall_ms = HOUR_MS;
+	config.network.max_frame = MAX_FRAME;
+	settings_init(&settings, &config);
 }
 
 static void
@@ -104,7 +105,7 @@ start(void)
 	monitor_configure(&monitor, &config);
 	copy = (struct copy){ .guest = &guest,
 		.link = &the_link,
-		.tuning = &tuning,
+		.settings = &settings,
 		.monitor = &monitor,
 		.ended = &ended };
 	ck_assert_int_eq(copy_open(&copy), 0);
@@ -558,7 +559,8 @@ TEST(a_batch_that_broke_off_goes_on_with_its_first_incomplete_frame, .count = 2,
 	size_t step = getenv("COPY_BREAKS") ? 1 : 997;
 	uint64_t rounds = 0, generation;
 
-	tuning.write_batch = _i ? 32 * 1024 : 0;
+	config.network.write_batch = _i ? 32 * 1024 : 0;
+	settings_publish(&settings, &config);
 	for (size_t k = 0; k <= batch_bytes(0); k += step) {
 		uint32_t next;
 
@@ -751,7 +753,8 @@ TEST(empty_frames_and_runts_are_skipped_and_counted)
 
 TEST(a_frame_above_max_frame_ends_the_generation)
 {
-	tuning.max_frame = 1514;
+	config.network.max_frame = 1514;
+	settings_publish(&settings, &config);
 	install();
 	network_sends(1514, 1);
 	network_announces(1515);
@@ -801,7 +804,8 @@ TEST(a_datagram_longer_than_any_frame_is_oversize)
 {
 	static uint8_t longer[FRAME_LIMIT_BYTES + 1];
 
-	tuning.max_frame = FRAME_LIMIT_BYTES;
+	config.network.max_frame = FRAME_LIMIT_BYTES;
+	settings_publish(&settings, &config);
 	install();
 	ck_assert_int_eq(send(guest_end, longer, sizeof(longer), 0),
 	    (ssize_t)sizeof(longer));
@@ -842,7 +846,8 @@ TEST(a_guest_that_reads_nothing_is_waited_for_once)
 	uint64_t taken;
 	int64_t began_ms = clock_now_ms();
 
-	tuning.stall_ms = 100;
+	config.guest.stall_ms = 100;
+	settings_publish(&settings, &config);
 	install();
 	for (uint32_t i = 0; i < FLOOD; i++)
 		network_sends(60, i);
@@ -869,7 +874,8 @@ TEST(a_stall_of_zero_never_waits)
 {
 	uint64_t taken;
 
-	tuning.stall_ms = 0;
+	config.guest.stall_ms = 0;
+	settings_publish(&settings, &config);
 	install();
 	for (uint32_t i = 0; i < 2000; i++)
 		network_sends(60, i);
@@ -904,7 +910,8 @@ TEST(a_guest_that_reads_slowly_isnt_waited_for_all_the_time)
 	int64_t began_ms = clock_now_ms();
 	pthread_t reader;
 
-	tuning.stall_ms = 100;
+	config.guest.stall_ms = 100;
+	settings_publish(&settings, &config);
 	pthread_create(&reader, NULL, guest_reads_slowly, NULL);
 	install();
 	for (uint32_t i = 0; i < 2 * FLOOD; i++)
@@ -924,7 +931,8 @@ TEST(a_guest_that_reads_again_is_waited_for_again)
 	pthread_t sender;
 	uint64_t taken, dropped;
 
-	tuning.stall_ms = 0;
+	config.guest.stall_ms = 0;
+	settings_publish(&settings, &config);
 	install();
 	for (uint32_t i = 0; i < 2000; i++)
 		network_sends(60, i);
@@ -938,7 +946,8 @@ TEST(a_guest_that_reads_again_is_waited_for_again)
 	dropped = counter_read(&copy.down.guest_slow);
 	ck_assert_uint_gt(dropped, 0);
 	/* One goes through, and it has all the time it wants. */
-	tuning.stall_ms = HOUR_MS;
+	config.guest.stall_ms = HOUR_MS;
+	settings_publish(&settings, &config);
 	network_sends(60, 2000);
 	guest_gets(60, 2000);
 	pthread_create(&sender, NULL, network_sends_many, NULL);

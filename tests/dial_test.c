@@ -70,7 +70,7 @@ tear_down(void)
 static int
 dial_to(const char *endpoint)
 {
-	const char *why;
+	struct error why;
 
 	ck_assert_int_eq(endpoint_parse(&attempt.endpoint, endpoint, &why), 0);
 	errno = 0;

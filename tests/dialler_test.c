@@ -196,7 +196,7 @@ static bool started;
 static void
 aim(const char *endpoint)
 {
-	const char *why;
+	struct error why;
 
 	ck_assert_int_eq(endpoint_parse(&settings.endpoint, endpoint, &why), 0);
 }

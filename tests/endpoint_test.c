@@ -7,7 +7,7 @@
 #include "tests/support/suite.h"
 
 static struct endpoint endpoint;
-static const char *why;
+static struct error why;
 
 static const struct {
 	const char *text;
@@ -92,11 +92,10 @@ static const struct {
 
 TEST(a_bad_endpoint_is_refused_with_a_sentence, .count = LENGTH(bad))
 {
-	why = NULL;
+	why.text[0] = '\0';
 	ck_assert_int_eq(endpoint_parse(&endpoint, bad[_i].text, &why), -1);
-	ck_assert_ptr_nonnull(why);
-	ck_assert_msg(strstr(why, bad[_i].about), "\"%s\" does not speak of %s",
-	    why, bad[_i].about);
+	ck_assert_msg(strstr(why.text, bad[_i].about),
+	    "\"%s\" does not speak of %s", why.text, bad[_i].about);
 }
 
 TEST(a_path_as_long_as_a_socket_allows_is_taken)
@@ -116,7 +115,7 @@ TEST(a_path_one_byte_longer_is_refused_with_the_limit)
 	memset(text + 5, 'x', sizeof(endpoint.path));
 	snprintf(limit, sizeof(limit), "%zu bytes", sizeof(endpoint.path) - 1);
 	ck_assert_int_eq(endpoint_parse(&endpoint, text, &why), -1);
-	ck_assert_ptr_nonnull(strstr(why, limit));
+	ck_assert_ptr_nonnull(strstr(why.text, limit));
 }
 
 /* DNS allows 253 bytes; what is longer than the field must not be cut. */
@@ -131,5 +130,5 @@ TEST(a_host_too_long_for_a_name_is_refused)
 	memset(text + 4, 'x', 256);
 	memcpy(text + 4 + 256, ":80", 4);
 	ck_assert_int_eq(endpoint_parse(&endpoint, text, &why), -1);
-	ck_assert_ptr_nonnull(strstr(why, "longer"));
+	ck_assert_ptr_nonnull(strstr(why.text, "longer"));
 }

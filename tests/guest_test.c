@@ -48,7 +48,7 @@ static int
 try_open(struct guest *it, const char *text, mode_t mode)
 {
 	struct guest_endpoint endpoint;
-	const char *fault;
+	struct error fault;
 
 	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &fault), 0);
 	return guest_open(it, &endpoint, mode, why);

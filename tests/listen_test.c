@@ -18,7 +18,7 @@ opened(const char *text)
 {
 	struct endpoint endpoint;
 	char why[256];
-	const char *fault;
+	struct error fault;
 	int fd;
 
 	ck_assert_int_eq(endpoint_parse(&endpoint, text, &fault), 0);

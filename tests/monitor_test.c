@@ -14,6 +14,7 @@
 #include "tests/support/balking.h"
 #include "tests/support/frames.h"
 #include "tests/support/log_catcher.h"
+#include "tests/support/set_key.h"
 #include "tests/support/suite.h"
 
 #define START_MS 1000000
@@ -65,7 +66,7 @@ set_up(void)
 	ck_assert_int_eq(link_init(&the_link, INT64_MAX), 0);
 	monitor_init(&monitor, &the_link, &guest);
 	config_defaults(&config);
-	strcpy(config.network.endpoint, "unix:/nowhere");
+	set_key(&config, "network", "endpoint", "unix:/nowhere");
 	loan.fd = peer = -1;
 }
 
@@ -85,8 +86,8 @@ static void
 configure(enum keepalive_mode mode, const char *endpoint, const char *gateway)
 {
 	config.keepalive.mode = mode;
-	strcpy(config.network.endpoint, endpoint);
-	strcpy(config.keepalive.gateway, gateway);
+	set_key(&config, "network", "endpoint", endpoint);
+	set_key(&config, "keepalive", "gateway", gateway);
 	monitor_configure(&monitor, &config);
 }
 

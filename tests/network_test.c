@@ -18,6 +18,7 @@
 #include "tests/support/frames.h"
 #include "tests/support/listener.h"
 #include "tests/support/log_catcher.h"
+#include "tests/support/set_key.h"
 #include "tests/support/settable_user.h"
 #include "tests/support/suite.h"
 
@@ -25,7 +26,7 @@ static struct network network;
 static struct link the_link;
 static struct monitor monitor;
 static struct guest guest;
-static struct tuning tuning;
+static struct settings settings;
 static struct config config;
 static int guest_end;
 static int listener; /* the daemon's */
@@ -57,16 +58,16 @@ set_up(void)
 	open_guest();
 	ck_assert_int_eq(link_init(&the_link, INT64_MAX), 0);
 	config_defaults(&config);
-	strcpy(config.network.endpoint, "unix:sock");
+	set_key(&config, "network", "endpoint", "unix:sock");
 	config.reconnect.min_ms = config.reconnect.max_ms = 20;
-	tuning.announce = true;
+	settings_init(&settings, &config);
 	monitor_init(&monitor, &the_link, &guest);
 	monitor_configure(&monitor, &config);
 	listener = listening_unix("sock", 5);
 	network = (struct network){ .link = &the_link,
 		.monitor = &monitor,
 		.guest = &guest,
-		.tuning = &tuning };
+		.settings = &settings };
 	ck_assert_int_eq(network_open(&network, &config, why), 0);
 }
 
@@ -79,7 +80,7 @@ tear_down(void)
 	guest_close(&guest);
 	close(guest_end);
 	close(listener);
-	mutex_destroy(&network.lock);
+	mutex_destroy(&settings.lock);
 	mutex_destroy(&monitor.lock);
 	ck_assert_uint_eq(open_descriptors(), descriptors_before);
 	scratch_leave();
@@ -258,8 +259,8 @@ configure(const char *endpoint, const char *allow)
 	struct config before = config;
 	char why[NETWORK_WHY_BYTES];
 
-	strcpy(config.network.endpoint, endpoint);
-	strcpy(config.network.allow, allow);
+	set_key(&config, "network", "endpoint", endpoint);
+	set_key(&config, "network", "allow", allow);
 	ck_assert_int_eq(network_configure(&network, &before, &config, why), 0);
 }
 
@@ -319,7 +320,8 @@ TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload, .count = 2)
 	snprintf(warning, sizeof(warning),
 	    "warn link: every local user can connect endpoint=%s", endpoint);
 	if (_i == 0) {
-		strcpy(config.network.endpoint, endpoint);
+		set_key(&config, "network", "endpoint", endpoint);
+		settings_publish(&settings, &config);
 		ck_assert_int_eq(network_open(&network, &config, why), 0);
 	}
 	ck_assert_int_eq(network_start(&network, &config), 0);
@@ -339,7 +341,7 @@ TEST(a_listener_is_closed_on_exec_and_never_blocks, .count = 2)
 	char port[6], text[32], why[NETWORK_WHY_BYTES];
 	struct endpoint endpoint;
 	struct unix_file file;
-	const char *fault;
+	struct error fault;
 	int fd;
 
 	ck_assert_int_eq(network_start(&network, &config), 0);
