@@ -1,12 +1,12 @@
 # GNU make 3.81 suffices. `make help` lists the targets.
 .DEFAULT_GOAL := all
 
-# What setup installs is looked up while this file is read (pkg-config), so in
-# `make setup demo` a second make, started after setup, makes the demo.
+# Reading this file runs pkg-config, which must find what setup installs. So
+# `make setup demo` runs setup first and then a second make for the demo.
 OTHER_GOALS := $(filter-out setup,$(MAKECMDGOALS))
 ifneq ($(filter setup,$(MAKECMDGOALS)),)
 
-setup: ## install what the goals beside it need (make setup test); silent when all is there
+setup: ## install what the other goals on the line need (make setup test); silent if nothing is missing
 	@tools/setup $(OTHER_GOALS)
 	@$(if $(OTHER_GOALS),$(MAKE) --no-print-directory $(OTHER_GOALS))
 
@@ -41,8 +41,8 @@ OTHER_SYSTEM := macos
 PLATFORM_FLAGS := -D_GNU_SOURCE
 endif
 
-# One folder of objects a variant: SAN=thread, SAN=address,undefined, and
-# PORTABLE=1, which builds the *_plain.c files where this system has its own.
+# Each variant has its own folder of objects: SAN=thread, SAN=address,undefined,
+# and PORTABLE=1, which builds *_plain.c files instead of this system's own.
 comma := ,
 empty :=
 space := $(empty) $(empty)
@@ -54,21 +54,22 @@ ifeq ($(VARIANT),)
 VARIANT := plain
 endif
 B := build/$(VARIANT)
-# Objects have a folder of their own: forwarder is a program and a room.
+# A folder of their own: "forwarder" is both the program and a source folder.
 O := $(B)/objects
 PROGRAM := $(if $(filter plain,$(VARIANT)),build,$(B))/forwarder
 
 CFLAGS ?= -O2 -g
-# Empty for whoever builds with a compiler we never saw; lint sets it.
+# Empty by default, because other compilers have other warnings; lint sets it.
 WERROR ?=
 WARN := -std=c11 -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes \
 	-Wmissing-prototypes -Wpointer-arith -Wcast-qual -Wwrite-strings \
 	-Wvla -Wformat=2 -Wundef
 SAN_FLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all \
 	-fno-omit-frame-pointer -O1)
-# An overrun ends the process before it can be exploited. A sanitizer sees more,
-# a compiler that refuses these flags builds without them, and glibc warns of
-# _FORTIFY_SOURCE where nothing is optimised. Asked once, by what builds.
+# A buffer overrun ends the process before it can be exploited. Left out with a
+# sanitizer, which detects more, and if the compiler refuses these flags;
+# _FORTIFY_SOURCE without optimisation makes glibc warn. The compiler is tried
+# once, when the first target needs the answer.
 HARDENING := -fstack-protector-strong $(if $(filter linux,$(SYSTEM)),-fPIE) \
 	$(if $(filter-out -O0,$(filter -O%,$(CFLAGS))),\
 		-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
@@ -85,8 +86,8 @@ LIBS := $(shell $(PKG_CONFIG) --libs inih 2>/dev/null)
 CHECK_CFLAGS := $(shell $(PKG_CONFIG) --cflags check 2>/dev/null)
 CHECK_LIBS := $(shell $(PKG_CONFIG) --libs check 2>/dev/null)
 
-# A file whose name ends in _linux.c or _macos.c is for that system only;
-# its _plain.c sibling is for every system that has no such file.
+# *_linux.c and *_macos.c are built on that system only; *_plain.c is built on
+# systems that have no file of their own.
 FOLDERS := base framing keepalive reconnect status config guest forwarder
 NOT_FOREIGN := $(filter-out %_$(OTHER_SYSTEM).c,\
 	$(foreach d,$(FOLDERS),$(sort $(wildcard $(d)/*.c))))
@@ -98,8 +99,8 @@ SOURCES := $(filter-out $(if $(PORTABLE),\
 OBJECTS := $(SOURCES:%.c=$(O)/%.o)
 PARTS := $(filter-out $(O)/forwarder/main.o,$(OBJECTS))
 
-# tests/*_test.c are suites, tests/support/*.c is linked into each, any other
-# C file in tests/ or tests/integration/ is a program of its own.
+# tests/*_test.c are suites, each linked with tests/support/*.c. Any other C
+# file in tests/ or tests/integration/ is a program of its own.
 TEST_SOURCES := $(sort $(wildcard tests/*_test.c))
 HELPER_SOURCES := $(sort $(filter-out %_test.c,$(wildcard tests/*.c)) \
 	$(wildcard tests/integration/*.c))
@@ -109,8 +110,8 @@ SUITES := $(patsubst %.c,$(B)/%,$(if $(T),tests/$(T)_test.c,$(TEST_SOURCES)))
 HELPERS := $(patsubst %.c,$(B)/%,$(HELPER_SOURCES))
 SUPPORT := $(patsubst %.c,$(O)/%.o,$(SUPPORT_SOURCES))
 
-# A sanitizer's first finding ends the process, wherever it runs. By itself
-# ThreadSanitizer would sleep for a second at the end of a program with threads.
+# The first finding of a sanitizer ends the process. By default ThreadSanitizer
+# sleeps for a second when a program with threads exits.
 ifneq ($(SAN),)
 TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1:atexit_sleep_ms=0
 TSAN_OPTIONS := $(TSAN_OPTIONS):suppressions='$(CURDIR)/tools/tsan.suppressions'
@@ -118,14 +119,15 @@ ASAN_OPTIONS ?= halt_on_error=1:detect_stack_use_after_return=1
 UBSAN_OPTIONS ?= halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS ASAN_OPTIONS UBSAN_OPTIONS
 endif
-# A suite's limits are there to end one that hangs, on a busy machine too.
+# Time limits of tests only catch a test that hangs: wide enough for a busy
+# machine.
 CK_TIMEOUT_MULTIPLIER ?= 5
 export CK_TIMEOUT_MULTIPLIER
 # V=1 shows the commands whole.
 V ?=
 Q := $(if $(V),,@)
 say = @$(if $(V),:,echo "  $(1)")
-# For the programs that test and measure.
+# The environment of the test and benchmark programs.
 RUN := $(if $(SAN),SKIP="plain-build $(SKIP)") BUILD='$(CURDIR)/$(B)' FORWARDER='$(CURDIR)/$(PROGRAM)'
 
 all: $(PROGRAM) ## build build/forwarder (SAN=, PORTABLE=1: build/VARIANT/forwarder)
@@ -145,7 +147,7 @@ $(O)/%.o: %.c $(B)/flags
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(if $(filter tests/%,$<),$(CHECK_CFLAGS)) \
 		$(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-# Before the general rule, as make 3.81 takes the first that fits.
+# Before the general rule: make 3.81 uses the first rule that matches.
 $(B)/tests/%_test: $(O)/tests/%_test.o $(SUPPORT) $(B)/libparts.a
 	@mkdir -p $(@D)
 	$(call say,LINK $@)
@@ -156,7 +158,7 @@ $(B)/tests/%: $(O)/tests/%.o $(B)/libparts.a
 	$(call say,LINK $@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
-# Told before the first error of a compiler.
+# Reports missing tools before the compiler fails.
 define need_tools
 @missing=; \
 echo '#include <stdio.h>' | $(CC) -E -x c - >/dev/null 2>&1 || \
@@ -172,8 +174,8 @@ $(B)/check:
 	@$(if $(CHECK_LIBS),:,\
 		echo "the unit tests need check: run make setup unit" >&2; exit 1)
 
-# Written only when what they hold has changed: other flags rebuild everything,
-# a file that came or went links again.
+# These files are written only when their content changes. New flags rebuild
+# everything; an added or removed source file links again.
 quote = '$(subst ','\'',$(1))'
 define remember
 @mkdir -p $(@D)
@@ -187,19 +189,19 @@ $(B)/parts: FORCE
 	$(call remember,$(OBJECTS))
 FORCE:
 
-demo: all $(HELPERS) ## the main job in half a minute, with stand-ins for guest and daemon
+demo: all $(HELPERS) ## half a minute of traffic through five kills of a stand-in daemon
 	@$(if $(wildcard tests/demo.c),$(RUN) $(B)/tests/demo $(PROGRAM),\
 		echo "demo: tests/demo.c is missing" >&2; exit 1)
 
-unit: $(SUITES) ## the Check suites (T=link: only tests/link_test.c; REPEAT=1000)
+unit: $(SUITES) ## the unit tests (T=link: only tests/link_test.c; REPEAT=1000)
 	@tools/unit $(SUITES)
 
-test: unit all $(HELPERS) ## unit, then the integration tests against real programs (ARGS=)
+test: unit all $(HELPERS) ## the unit tests, then integration tests with real programs (ARGS=)
 	@$(RUN) tests/integration/run $(ARGS)
 
 FUZZ_SECONDS ?= 10
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
-fuzz: ## libFuzzer on tests/fuzz/*.c (FUZZ_SECONDS=10 each), needs clang
+fuzz: ## libFuzzer on tests/fuzz/*.c, FUZZ_SECONDS=10 each; needs clang
 	@$(if $(FUZZERS),$(MAKE) --no-print-directory VARIANT=fuzz CC=clang \
 		SAN=fuzzer-no-link$(comma)address$(comma)undefined fuzz-run,\
 		echo "fuzz: no fuzzer in tests/fuzz")
@@ -217,30 +219,30 @@ $(B)/fuzz/%: $(O)/tests/fuzz/%.o $(B)/libparts.a
 	$(call say,LINK $@)
 	$(Q)$(CC) $(CFLAGS_ALL) -fsanitize=fuzzer $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
-model: ## prove the link's protocol, and that the proof can fail; needs spin
+model: ## model-check the link's protocol, and check that broken variants fail; needs spin
 	@tests/model/run
 
-mutants: ## small wrong changes, one at a time, that the suites should notice (ARGS=)
+mutants: ## make small wrong changes, list those that no suite notices (ARGS=)
 	@$(PYTHON) tools/mutants $(ARGS)
 
-bench: all ## measure against the floor and the naive loop (ARGS=)
+bench: all ## compare speed with a minimal and a naive program (ARGS=)
 	@$(RUN) bench/run $(ARGS)
 
-bench-guest: all ## iperf3 inside a real guest, with and without the forwarder
+bench-guest: all ## iperf3 in a real guest, with and without the forwarder
 	@$(RUN) bench/guest $(ARGS)
 
-bench-container: all ## iperf3 between two containers, beside two QEMU hubs
+bench-container: all ## iperf3 between two containers, compared with QEMU hubs
 	@$(RUN) bench/container $(ARGS)
 
-fresh: ## make setup demo and make setup test on a new Debian in a folder, as root and as a user (WHO=root, ARGS=); needs root
+fresh: ## make setup demo, make setup test in a new Debian in a folder, as root and as a user (WHO=root, ARGS=); needs root
 	@tools/setup fresh
 	@tools/fresh $(WHO)
 
-# The checks of lint, each of which can be made alone. All are run, however
-# many of them fail. A missing tool is told; with CI=true it is a failure.
+# The checks of lint; each is also a target. All run even if one fails. A
+# missing tool is reported; with CI=true it is a failure.
 LINTS := lint-gcc lint-clang lint-rules lint-format lint-cppcheck lint-docs \
 	lint-hardening
-lint: ## warnings as errors (gcc, clang), thread safety, cppcheck, format, folder arrows
+lint: ## gcc and clang warnings, thread safety, cppcheck, format, project rules, docs
 	@$(MAKE) --no-print-directory -k $(LINTS)
 
 C_FILES := $(sort $(foreach d,$(FOLDERS) tests tests/support tests/integration \
@@ -255,7 +257,7 @@ lint-gcc:
 	@$(call need,gcc); $(MAKE) --no-print-directory VARIANT=lint/gcc \
 		CC=gcc WERROR=-Werror lint-objects
 
-# Clang proves which lock every function holds.
+# Clang checks which locks each function holds.
 lint-clang:
 	@$(call need,clang); $(MAKE) --no-print-directory VARIANT=lint/clang \
 		CC=clang WERROR="-Werror -Wthread-safety" lint-objects lint-tidy
@@ -264,7 +266,7 @@ lint-objects: $(LINT_SOURCES:%.c=$(O)/%.o)
 
 lint-tidy: $(NOT_FOREIGN:%.c=$(O)/%.tidy)
 
-# After the object, which says when a header has changed.
+# Depends on the object, whose own dependencies include the headers.
 $(O)/%.tidy: %.c $(O)/%.o .clang-tidy
 	$(call say,TIDY $<)
 	@$(call need,clang-tidy); clang-tidy --quiet $< -- -std=c11 $(CPPFLAGS_ALL) >$@.log 2>&1 || \
@@ -276,7 +278,7 @@ lint-rules:
 lint-format:
 	@$(call need,clang-format); status=0; for file in $(C_FILES); do \
 		clang-format $$file | cmp -s - $$file || \
-		{ echo "$$file: not as clang-format has it (make format)" >&2; status=1; }; \
+		{ echo "$$file: not formatted: run make format" >&2; status=1; }; \
 	done; exit $$status
 
 lint-cppcheck:
@@ -297,17 +299,17 @@ lint-hardening: all
 	@$(call need,readelf); found=$$(readelf -hldsW $(PROGRAM)); \
 	for mark in 'DYN (' GNU_RELRO BIND_NOW __stack_chk_fail printf_chk; do \
 		printf '%s\n' "$$found" | grep -qF "$$mark" || { \
-			echo "$(PROGRAM): no $$mark" >&2; exit 1; }; \
+			echo "$(PROGRAM): $$mark is missing" >&2; exit 1; }; \
 	done
 
-format: ## put every C file into the form that lint wants
+format: ## format every C file
 	clang-format -i $(C_FILES)
 
-macos: ## compile and link for macOS on both processors with a cross compiler, fetched by npm
+macos: ## compile and link for macOS (arm64, x86_64) with a cross compiler from npm
 	@tools/setup macos
 	@tools/macos '$(MAKE)'
 
-install: all ## into DESTDIR and PREFIX=/usr/local
+install: all ## install below $(DESTDIR)$(PREFIX), PREFIX=/usr/local
 	install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(DOCDIR)' \
 		'$(DESTDIR)$(MANDIR)/man1' '$(DESTDIR)$(MANDIR)/man5'
 	install -m 755 $(PROGRAM) '$(DESTDIR)$(BINDIR)/forwarder'
@@ -315,8 +317,8 @@ install: all ## into DESTDIR and PREFIX=/usr/local
 		'$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/' &&) :
 	$(if $(wildcard forwarder.ini),install -m 644 forwarder.ini '$(DESTDIR)$(DOCDIR)/')
 
-# With DESTDIR also the folders, if that leaves them empty.
-uninstall: ## take away what install put there
+# With DESTDIR, empty folders are removed too.
+uninstall: ## remove what install installed
 	rm -f '$(DESTDIR)$(BINDIR)/forwarder' '$(DESTDIR)$(DOCDIR)/forwarder.ini'
 	$(foreach page,$(PAGES),rm -f \
 		'$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))' &&) :
@@ -330,7 +332,7 @@ PAGES := $(wildcard docs/*.1 docs/*.5)
 clean: ## remove build/
 	rm -rf build
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / && !seen[$$1]++ \
 		{ printf "  %-15s %s\n", $$1, $$2 }' Makefile
 

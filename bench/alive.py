@@ -1,4 +1,4 @@
-"""What it costs to know that the peer lives: with keepalive against without."""
+"""The cost of the keepalive: processor time and wakeups with and without."""
 
 import contextlib
 import threading
@@ -9,13 +9,13 @@ import report
 import resting
 
 INTERVAL_S = 1
-# arp has the most to do: it looks for the gateway's MAC in passing frames,
-# here without end, as there is none in the load.
+# Mode arp costs most: it searches passing frames for the gateway's MAC, here
+# without end, because the load does not contain it.
 ON = ("keepalive.mode=arp", "keepalive.gateway=192.0.2.1",
       f"keepalive.interval={INTERVAL_S}s")
 PEER = ("keepalive.mode=peer", f"keepalive.interval={INTERVAL_S}s")
 PING, PONG = 1, 2
-TYPE = 4 + 19  # behind the header, where the type of a probe is
+TYPE = 4 + 19  # offset of a probe's type, after the length header
 PROBE_BYTES = 4 + 60
 
 
@@ -25,7 +25,7 @@ def keepalive(options):
 
 
 def under_load(options):
-    """The switched-off one is the measure, and comes twice."""
+    """Ratios to keepalive.mode=off, which is measured twice."""
     quiet = "log.level=error"
     programs = [measure.forwarder(quiet, "keepalive.mode=off", name="off"),
                 measure.forwarder(quiet, *ON, name="on"),
@@ -50,7 +50,7 @@ def under_load(options):
 
 
 def answer(connection):
-    """A peer that returns each PING at once."""
+    """Plays a peer that answers each PING at once."""
     with contextlib.suppress(OSError):
         while frame := bytearray(connection.recv(PROBE_BYTES)):
             if frame[TYPE] == PING:
@@ -59,7 +59,7 @@ def answer(connection):
 
 
 def while_idle(options):
-    """Wakeups of each thread, by intervals that went by."""
+    """Wakeups of each thread per interval."""
     intervals = 5 if options.quick else 60
     variant = measure.forwarder("log.level=error", *PEER)
     with resting.idle_programs(variant, 1) as [program]:
@@ -71,7 +71,7 @@ def while_idle(options):
         after = measure.wakeups(program.process.pid)
     counts = {name: (after[name] - before[name]) / intervals for name in after}
     report.table(
-        f"Idle with probes: wakeups an interval, over {intervals}",
+        f"Idle with probes: wakeups per interval, over {intervals} intervals",
         ["thread", "wakeups"],
         [[name, f"{count:.2f}"] for name, count in counts.items()])
     return {"intervals": intervals, "wakeups_per_interval": counts}

@@ -37,7 +37,7 @@ connect_to(int fd, const char *path)
 		die(path);
 }
 
-/* Connects back to whoever sends first; its frame stays in the queue. */
+/* Connects to the first sender. Its frame stays in the queue. */
 static void
 learn_guest(int fd)
 {

@@ -1,5 +1,5 @@
-/* The two ends of the programs that the forwarder is measured against: the
- * same -g and -n as its own command line, as little of it as they need. */
+/* The two endpoints of the programs that the forwarder is compared with. They
+ * take a part of the forwarder's command line: -g and -n. */
 #ifndef BENCH_ENDS_H
 #define BENCH_ENDS_H
 
@@ -8,12 +8,11 @@
 #define ENDS_MAX_FRAME 65550u /* bytes, the forwarder's default */
 
 struct ends {
-	int guest;     /* connected datagram socket */
-	int network;   /* connected stream */
-	size_t frame;  /* bytes a frame has, -s: only floor makes use of it */
-	size_t stride; /* bytes from one slot to the next, -S; 0: choose */
-	size_t
-	    reading; /* bytes a read of the network may take, -r; 0: choose */
+	int guest;      /* connected datagram socket */
+	int network;    /* connected stream */
+	size_t frame;   /* -s: bytes of a frame; used by floor only */
+	size_t stride;  /* -S: bytes from one slot to the next; 0: default */
+	size_t reading; /* -r: bytes per read of the network; 0: default */
 };
 
 /* -g fd:N or unixgram:PATH[,GUEST], -n unix:PATH. Without GUEST the first
@@ -22,7 +21,7 @@ void ends_open(struct ends *ends, int argc, char **argv);
 
 void die(const char *what) __attribute__((noreturn));
 
-/* Runs both at once and ends the process when one of them returns. */
+/* Runs both in parallel and ends the process when one of them returns. */
 void run_pair(void *(*up)(void *), void *(*down)(void *), struct ends *ends);
 
 #endif

@@ -1,11 +1,12 @@
-/* The least a two-copy forwarder can do: the measure for what the forwarder's
- * logic costs. No outage, no limits checked, no counters.
+/* The least that a forwarder with two copy threads can do. Comparing with it
+ * shows the cost of the forwarder's logic. It survives no outage, checks no limits
+ * and counts nothing.
  *
  *   guest -> network   recvmmsg, one sendmsg of all headers and payloads
  *   network -> guest   recv, one sendmmsg of all whole frames
  *
- * It is told the size of the frames (-s), which a real forwarder can't know,
- * and sizes its slots and batches by it. */
+ * -s gives the length of the frames, from which it chooses the size of slots and
+ * batches. A real forwarder does not know that length. */
 #include "ends.h"
 #include <netinet/in.h>
 #include <stdint.h>
@@ -16,8 +17,8 @@
 #define HEADER_BYTES 4u
 #define WRITE_BATCH_BYTES (32u * 1024)
 #define MAX_SLOTS 512u
-/* Measured with load -d down: 256 KB is best for frames of 65,000 bytes
- * (0.85 of the processor time), and worse than 128 KB for 9,014. */
+/* Measured with load -d down: for frames of 65,000 bytes 256 KB is best (0.85 of
+ * the processor time), but for 9,014 bytes it is worse than 128 KB. */
 #define BIG_FRAME_BYTES 16384u
 #define READ_BYTES (128u * 1024)
 #define READ_BIG_BYTES (256u * 1024)
@@ -36,8 +37,8 @@ slots_for(const struct ends *ends)
 	return fit > 0 ? min(fit, MAX_SLOTS) : 1;
 }
 
-/* As narrow as the frames allow: at 9,014 bytes that takes 0.82 of the
- * processor time of slots of 65 KB, and a stride of 65,536 takes 1.24 at 1,514. */
+/* As small as the frames allow. At 9,014 bytes this needs 0.82 of the processor
+ * time of 65 KB slots; a stride of 65,536 needs 1.24 times as much at 1,514. */
 static size_t
 stride_for(const struct ends *ends)
 {
@@ -45,7 +46,7 @@ stride_for(const struct ends *ends)
 			    : (HEADER_BYTES + ends->frame + 63) / 64 * 64;
 }
 
-/* A slot is a header and the frame right behind it: one iovec a frame. */
+/* A slot holds a header and its frame, contiguous: one iovec per frame. */
 static void *
 copy_up(void *argument)
 {
@@ -86,7 +87,7 @@ copy_up(void *argument)
 	}
 }
 
-/* Hands the whole frames at `bytes` to the guest; returns how far it came. */
+/* Sends the complete frames at `bytes` to the guest. Returns their length. */
 static size_t
 send_frames(int guest, uint8_t *bytes, size_t length)
 {
@@ -134,7 +135,7 @@ copy_down(void *argument)
 	const struct ends *ends = argument;
 	size_t reading = reading_for(ends);
 	uint8_t *memory = malloc(reading + ENDS_MAX_FRAME + HEADER_BYTES);
-	size_t held = 0; /* bytes of a frame that isn't whole yet */
+	size_t held = 0; /* bytes of an incomplete frame */
 
 	if (!memory)
 		die("malloc");

@@ -5,11 +5,11 @@
  *   guest_send ──► datagrams ──► measured ──► stream ──► daemon_receive
  *   guest_receive ◄── datagrams ◄── program ◄── stream ◄── daemon_send
  *
- * One thread an arrow and program, batched so that the program in the middle
- * is what limits. All programs are started at once; then each gets a slice of
- * time, in turn, again and again, while the others sleep. What disturbs the
- * machine for longer than a slice disturbs all of them, and the ratio of two
- * neighbouring slices stays good. Prints one JSON object. */
+ * Each arrow of each program has a thread, which works in batches, so that the
+ * program under test is the bottleneck. All programs are started together; each
+ * runs for a slice of time in turn, over and over, while the others sleep. A
+ * disturbance longer than a slice affects them all and hardly changes the ratio
+ * of two neighbouring slices. Prints one JSON object. */
 #include "middle.h"
 #include <getopt.h>
 #include <netinet/in.h>
@@ -25,10 +25,10 @@
 #define MAX_FRAME_BYTES 65550u
 #define BATCH 64u
 #define READ_BYTES (256u * 1024)
-#define WRITE_BYTES (32u * 1024) /* what a call of a daemon writes */
+#define WRITE_BYTES (32u * 1024) /* per write of a daemon */
 #define MAX_PLAYERS 8u
-#define MAX_ROUND_TRIPS 1000000u /* a slice */
-#define QUIET_NS 20000000        /* frames that took longer are lost */
+#define MAX_ROUND_TRIPS 1000000u /* per slice */
+#define QUIET_NS 20000000        /* frames that take longer count as lost */
 
 enum direction { UP = 1, DOWN = 2, BOTH = 3, ROUND_TRIP = 4 };
 
@@ -40,8 +40,8 @@ static struct {
 	size_t size; /* bytes of a frame */
 	enum direction direction;
 	int64_t warmup_ms, window_ms; /* of a slice */
-	int64_t frames; /* end of the window, instead of window_ms */
-	int cycles;     /* slices a program gets */
+	int64_t frames; /* if set, ends the window instead of window_ms */
+	int cycles;     /* slices per program */
 	bool syscalls;
 	struct middle_options middle;
 } settings = { .size = 1514,
@@ -50,13 +50,13 @@ static struct {
 	.window_ms = 50,
 	.cycles = 20 };
 
-/* One direction of one player's load: each counter has one writer. */
+/* One direction of one player's load. Each counter has one writer. */
 struct flow {
 	_Atomic int64_t sent, received;
-	_Atomic int64_t strange; /* frames of another length */
+	_Atomic int64_t strange; /* frames of the wrong length */
 };
 
-/* What a slice showed. */
+/* The measurements of a slice. */
 struct slice {
 	double seconds, cpu_ns, switches, syscalls;
 	double up, down; /* frames */
@@ -95,7 +95,7 @@ open_gate(struct player *p, bool open)
 	pthread_mutex_unlock(&gate_lock);
 }
 
-/* Returns when it is the player's turn to send. */
+/* Waits for the player's turn to send. */
 static void
 pass_gate(struct player *p)
 {
@@ -147,7 +147,7 @@ guest_send(void *argument)
 	}
 }
 
-/* Takes the head of each frame only: the kernel says how long it was. */
+/* Reads only the start of each frame: MSG_TRUNC reports its length. */
 static void *
 guest_receive(void *argument)
 {
@@ -175,7 +175,7 @@ guest_receive(void *argument)
 	}
 }
 
-/* Counts the whole frames at `bytes` and returns where the last one ends. */
+/* Counts the complete frames at `bytes` and returns their length. */
 static size_t
 count_frames(struct player *p, const uint8_t *bytes, size_t length)
 {
@@ -188,7 +188,7 @@ count_frames(struct player *p, const uint8_t *bytes, size_t length)
 		memcpy(&header, bytes + at, HEADER_BYTES);
 		header = ntohl(header);
 		if (header > MAX_FRAME_BYTES) {
-			fprintf(stderr, "the stream lost step\n");
+			fprintf(stderr, "a frame on the stream is too long\n");
 			exit(1);
 		}
 		if (length - at - HEADER_BYTES < header)
@@ -248,7 +248,7 @@ daemon_send(void *argument)
 	}
 }
 
-/* What comes in goes out again: the far turn of a round trip. */
+/* Sends back what it receives: the far end of a round trip. */
 static void *
 daemon_echo(void *argument)
 {
@@ -305,7 +305,7 @@ start_player(struct player *p, char **command)
 	}
 }
 
-/* All that is looked at when the window opens and when it closes. */
+/* Read when the window opens and again when it closes. */
 struct sample {
 	int64_t time_ns, cpu_ns, switches, syscalls, up, down;
 };
@@ -324,7 +324,7 @@ take_sample(const struct player *p)
 	return s;
 }
 
-/* Round trips of the slice, in ns; those of the warm-up aren't kept. */
+/* Round trips of the slice, without those of the warm-up. */
 static struct {
 	uint32_t *ns;
 	size_t count;
@@ -377,7 +377,7 @@ trip_at(double part)
 		   : 0;
 }
 
-/* Waits until all that was sent has arrived, or nothing moves any more. */
+/* Waits until every frame has arrived, or until no more arrive. */
 static void
 drain(struct player *p)
 {
@@ -457,7 +457,7 @@ round_trip_slice(struct player *p, struct slice *slice)
 	slice->p999_ns = trip_at(0.999);
 }
 
-/* Every program gets `cycles` slices, a cycle in another order each time. */
+/* Each cycle gives every program a slice, in a different order. */
 static void
 measure(void)
 {
@@ -477,7 +477,7 @@ measure(void)
 	}
 }
 
-/* What the whole machine and this process had done so far. */
+/* CPU time used so far, by the whole machine and by us. */
 struct machine {
 	double busy_ns, steal_ns, own_ns, time_ns;
 };
@@ -522,7 +522,7 @@ print_machine(const struct machine *a, const struct machine *b)
 	    100 * (b->steal_ns - a->steal_ns) / all_ns);
 }
 
-/* The figures of a slice: one row a key of the output. */
+/* The figures of a slice: a row for each key of the output. */
 #define PER_FRAME(what) (s->what / (s->up + s->down))
 #define FIGURES(FIGURE)                                                        \
 	FIGURE("frames_per_s", (s->up + s->down) / s->seconds)                 \
@@ -599,7 +599,7 @@ parse(int argc, char **argv)
 	}
 }
 
-/* The programs stand between "--"s. */
+/* "--" separates the programs. */
 static void
 start_players(char **arguments)
 {

@@ -1,5 +1,5 @@
-"""Runs the measuring tools and does the sums: every figure is a ratio against
-the floor's figure in the same cycle of slices, and its median over all."""
+"""Runs the measuring tools and evaluates their output: each figure is divided by
+the floor's figure in the same cycle of slices; the result is the median."""
 
 import collections
 import json
@@ -17,8 +17,8 @@ ROOT = os.path.dirname(BENCH)
 TOOLS = os.path.join(ROOT, "build", "bench")
 FORWARDER = os.environ.get("FORWARDER", os.path.join(ROOT, "build/forwarder"))
 
-# More than this between the floor and itself, or of the machine's time taken
-# by others, and the figures are called noisy.
+# Figures are noisy if the two floors differ by more than this, or if others used
+# more than this of the CPU.
 NOISY_FLOOR = 0.03
 NOISY_PERCENT = 3.0
 
@@ -32,7 +32,7 @@ QEMU_HUB = (
 
 
 class Variant:
-    """A program to measure. {size} in its command is the size of the frames."""
+    """A program to measure. {size} in its command is the length of the frames."""
 
     def __init__(self, name, command):
         self.name = name
@@ -46,13 +46,13 @@ ENDS = " -g fd:{fd} -n unix:{net}"
 
 
 def forwarder(*options, name="forwarder"):
-    """The forwarder with these values of its configuration."""
+    """The forwarder with these options SECTION.KEY=VALUE."""
     return Variant(name, FORWARDER + ENDS + "".join(
         f" -o {option}" for option in options))
 
 
 def variants(extra=()):
-    """Those there are on this machine; the floor first, and once more."""
+    """The programs that this machine has; the floor first, and again later."""
     floor = os.path.join(TOOLS, "floor") + ENDS + " -s {size}"
     found = [Variant("floor", floor), forwarder("log.level=error")]
     found += [Variant(*text.split("=", 1)) for text in extra]
@@ -68,7 +68,7 @@ def build():
 
 
 def tool(name, *arguments, timeout=1200):
-    """What a tool printed; its error output explains a failure."""
+    """Runs a tool and returns the JSON that it prints."""
     command = [os.path.join(TOOLS, name), *map(str, arguments)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=timeout)
@@ -78,7 +78,7 @@ def tool(name, *arguments, timeout=1200):
 
 
 def load(programs, size, direction, cycles, window_ms, *options):
-    """One round: fresh processes, `cycles` slices of load for each."""
+    """One round: starts all programs and loads each for `cycles` slices."""
     arguments = ["-s", size, "-d", direction, "-k", cycles, "-t", window_ms]
     arguments += options
     for program in programs:
@@ -87,7 +87,7 @@ def load(programs, size, direction, cycles, window_ms, *options):
 
 
 def spread(values):
-    """Median, quartiles and the 95 % range of the median itself."""
+    """Median, quartiles, and the 95 % confidence interval of the median."""
     ordered = sorted(values)
     n = len(ordered)
     reach = 0.98 * math.sqrt(n)
@@ -118,7 +118,7 @@ def ratios(values, floor):
 
 
 def compare(programs, size, direction, rounds, cycles, window_ms, keys):
-    """Rows of one size and direction, a variant each, and the noise."""
+    """Measures one size and direction: a row per variant, and the noise."""
     series = {p.name: {key: [] for key in keys} for p in programs}
     noise = {"steal_percent": [], "others_percent": []}
     extra = {p.name: {"lost": 0, "rss_peak_kb": 0} for p in programs}
@@ -147,7 +147,7 @@ def compare(programs, size, direction, rounds, cycles, window_ms, keys):
 
 
 def is_noisy(rows, noise, key):
-    """Why the rows are not to be trusted, or nothing."""
+    """The reasons why the rows are unreliable, if any."""
     reasons = []
     for row in rows:
         off = abs(row["ratios"][key]["median"] - 1)
@@ -160,19 +160,19 @@ def is_noisy(rows, noise, key):
 
 
 class Machine:
-    """What others took of the machine meanwhile, in percent of all of it."""
+    """CPU time that others used since the object was made, in percent."""
 
     def __init__(self):
         self.begin = self._look()
 
     @staticmethod
     def _look():
-        """Seconds: all, busy, stolen, and busy for us."""
+        """Seconds so far: total, busy, stolen, used by us."""
         tick = os.sysconf("SC_CLK_TCK")
         with open("/proc/stat", encoding="ascii") as file:
             user, nice, system, idle, wait, irq, soft, steal = (
                 int(text) / tick for text in file.readline().split()[1:9])
-        own = sum(os.times()[:4])  # and of children that have ended
+        own = sum(os.times()[:4])  # includes children that have ended
         busy = user + nice + system + irq + soft
         return busy + idle + wait + steal, busy, steal, own
 
@@ -183,7 +183,7 @@ class Machine:
                 "others_percent": 100 * max(0, busy - own) / everything}
 
 
-# One process and what /proc says of it.
+# One process, as seen in /proc.
 
 def read_proc(pid, name):
     with open(f"/proc/{pid}/{name}", encoding="ascii") as file:
@@ -198,7 +198,7 @@ def memory_kb(pid):
 
 
 def wakeups(pid):
-    """So far, of each thread by its name: as often as it went to sleep."""
+    """How often each thread, by name, has gone to sleep so far."""
     counts = collections.Counter()
     for thread in os.listdir(f"/proc/{pid}/task"):
         name = read_proc(pid, f"task/{thread}/comm").strip()
@@ -223,7 +223,7 @@ def first_line(*command):
 
 
 def state(command):
-    """What one needs to know to judge the figures, or to get them again."""
+    """What a reader needs to judge the figures or to reproduce them."""
     cpu = re.search(r"model name\s*:\s*(.*)", open("/proc/cpuinfo").read())
     return {
         "command": command,

@@ -23,7 +23,7 @@
 #define MAX_ARGUMENTS 64
 #define ARGUMENT_BYTES 256
 
-/* Set when the measured programs are being ended: errors are expected then. */
+/* Set while the programs are being stopped: errors are expected then. */
 static atomic_bool ending;
 
 void
@@ -111,7 +111,7 @@ become(const struct middle *m, const struct middle_options *options,
 	_exit(127);
 }
 
-/* Also when the measuring program gives up, nothing is left behind. */
+/* Stopped at exit, so that a failure leaves nothing behind. */
 static struct middle *running[MAX_RUNNING];
 
 static void
@@ -209,7 +209,7 @@ middle_accept(struct middle *m)
 	int fd;
 
 	if (poll(&ready, 1, ACCEPT_TIMEOUT_MS) != 1) {
-		fprintf(stderr, "the measured program doesn't dial\n");
+		fprintf(stderr, "the program under test does not connect\n");
 		exit(1);
 	}
 	fd = accept4(m->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -226,11 +226,11 @@ middle_cpu_ns(const struct middle *m)
 
 	if (clock_getcpuclockid(m->pid, &clock) != 0 ||
 	    clock_gettime(clock, &used) != 0)
-		die("processor time of the measured program");
+		die("processor time of the program under test");
 	return (int64_t)used.tv_sec * 1000000000 + used.tv_nsec;
 }
 
-/* The sum of all numbers behind `key` in a file of "key: number" lines. */
+/* The sum of all numbers after `key` in a file of "key: number" lines. */
 static int64_t
 sum_of(const char *path, const char *key)
 {
@@ -250,7 +250,7 @@ sum_of(const char *path, const char *key)
 	return sum;
 }
 
-/* Calls `each` for every thread of the measured program. */
+/* Calls `each` for every thread of the program under test. */
 static void
 for_each_thread(const struct middle *m,
     void (*each)(void *context, int64_t pid, int64_t thread), void *context)

@@ -1,5 +1,5 @@
-/* One frame per call, header and payload apart: what the forwarder written in
- * Go inside Lima does, in C. */
+/* One frame per call, header and payload written separately: what the forwarder
+ * in Lima, which is written in Go, does. */
 #include "ends.h"
 #include <netinet/in.h>
 #include <stdint.h>

@@ -1,16 +1,16 @@
-/* Plays a guest, and a daemon that dies and comes back, around one forwarding
- * program. Prints one JSON object.
+/* Plays a guest and a daemon that dies and returns, around one forwarding
+ * program. Prints one JSON object. Modes:
  *
- *   recovery  listen() of the returned daemon -> first frame of the guest there
- *   loss      frames lost over many deaths, the guest sending all it can
- *   close, kill  death of the daemon -> the program's next dial, and the line
- *             that it logs (the listener lives on)
- *   silent    a daemon that answers probes and then stops -> the link is down;
- *             the program is to be set up for ARP probes of 192.0.2.1
+ *   recovery  time from listen() of the returned daemon to the guest's first frame
+ *   loss      frames lost over many deaths, with the guest sending at full speed
+ *   close, kill  time from the daemon's death to the next dial and to the log line;
+ *             the listener stays open
+ *   silent    time from the last answered probe to the end of the connection. The
+ *             program must be configured for ARP probes of 192.0.2.1
  *
- * A frame that a dead daemon had not read was inside it: loss mode ends a
- * connection with shutdown(), which lets nothing more in, and then reads what
- * is there, so that only frames lost outside count. */
+ * Frames that a dead daemon had received but not read do not count as lost by the
+ * program. In loss mode the daemon therefore ends a connection with shutdown(),
+ * after which nothing more arrives, and then reads what is left. */
 #include "middle.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -27,7 +27,7 @@
 
 #define HEADER_BYTES 4u
 #define ETHERNET_BYTES 14u
-#define GUEST_TYPE 0x88b6 /* experimental: no one else sends it */
+#define GUEST_TYPE 0x88b6 /* experimental: only we send it */
 #define ARP_TYPE 0x0806
 #define MAX_FRAME_BYTES 65550u
 #define BUFFER_BYTES (256u * 1024)
@@ -43,9 +43,8 @@ static struct {
 	const char *mode;
 	int rounds;
 	int64_t gap_us; /* between two frames of the guest; 0: none */
-	int64_t away_min_ms, away_ms; /* range of how long the daemon is away */
+	int64_t away_min_ms, away_ms; /* how long the daemon is away */
 	size_t size;                  /* bytes of a frame; 0: mixed */
-	int64_t dead_after_ms;        /* silent: what is expected */
 } settings = { .mode = "recovery",
 	.rounds = 200,
 	.gap_us = 100,
@@ -56,7 +55,7 @@ static struct middle middle;
 static _Atomic uint64_t frames_sent;
 static atomic_bool stopping;
 
-/* Deterministic: two runs see the same pauses. */
+/* Deterministic: every run has the same pauses. */
 static int64_t
 random_below(int64_t limit)
 {
@@ -96,8 +95,8 @@ size_of(uint64_t number)
 				   : mix[number % (sizeof(mix) / sizeof(*mix))];
 }
 
-/* Number, length and a pattern that starts with the number: a torn or mixed
- * frame is seen. */
+/* Contains its number and a pattern derived from it, which reveals a damaged
+ * frame. */
 static size_t
 make_guest_frame(uint8_t *frame, uint64_t number)
 {
@@ -135,7 +134,8 @@ guest_runs(void *unused)
 			continue;
 		next_ns += settings.gap_us * 1000;
 		if (next_ns < now_ns())
-			next_ns = now_ns(); /* was held up: no burst after it */
+			next_ns =
+			    now_ns(); /* late: do not catch up in a burst */
 		sleep_until_ns(next_ns);
 	}
 	return unused;
@@ -151,7 +151,7 @@ start(void *(*run)(void *))
 	pthread_detach(thread);
 }
 
-/* The daemon: one connection, and what came over all of them. */
+/* The daemon: one connection, and what arrived over all connections. */
 
 struct stream {
 	int fd;
@@ -160,12 +160,12 @@ struct stream {
 };
 
 static struct {
-	uint8_t *seen; /* a bit a frame */
+	uint8_t *seen; /* a bit per frame */
 	uint64_t distinct, again, damaged, others;
 } received;
 
-/* Reads what is there, waiting for it at most that long. False at the end of
- * the stream, and when nothing came. */
+/* Reads what is available, waiting at most `wait_ns` (negative: no limit). False
+ * at the end of the stream and on timeout. */
 static bool
 stream_read(struct stream *s, int64_t wait_ns)
 {
@@ -184,7 +184,7 @@ stream_read(struct stream *s, int64_t wait_ns)
 	return got > 0;
 }
 
-/* The next whole frame, or NULL. */
+/* The next complete frame, or NULL. */
 static const uint8_t *
 stream_next(struct stream *s, uint32_t *length)
 {
@@ -196,7 +196,7 @@ stream_next(struct stream *s, uint32_t *length)
 	memcpy(&header, s->bytes + s->at, HEADER_BYTES);
 	*length = ntohl(header);
 	if (*length > MAX_FRAME_BYTES)
-		give_up("the stream lost step");
+		give_up("a frame on the stream is too long");
 	if (s->held - s->at - HEADER_BYTES < *length)
 		return NULL;
 	s->at += HEADER_BYTES + *length;
@@ -225,7 +225,7 @@ intact(const uint8_t *frame, uint32_t length, uint64_t number)
 	return true;
 }
 
-/* Books a frame; true if it is one of the guest's. */
+/* Counts a frame. True if the guest sent it. */
 static bool
 book(const uint8_t *frame, uint32_t length)
 {
@@ -262,9 +262,9 @@ book_all(struct stream *s)
 	return guest;
 }
 
-/* A daemon has something to say too: proof of life for a careful dialler. */
+/* Sends a frame: the proof of life that resets the program's backoff. */
 static void
-greet(int fd)
+send_daemon_frame(int fd)
 {
 	uint8_t bytes[HEADER_BYTES + 64] = { 0, 0, 0, 64 };
 
@@ -285,7 +285,7 @@ take_connection(struct stream *s)
 	s->held = s->at = 0;
 }
 
-/* Reads for that long, also when the other side ends the connection. */
+/* Reads for that long, even if the other side ends the connection. */
 static void
 serve(struct stream *s, int64_t milliseconds)
 {
@@ -306,9 +306,9 @@ swallow(struct stream *s)
 	close(s->fd);
 }
 
-/* Dies with everything inside it booked: the connection, and those that were
- * never accepted. Half of the time the listener outlives the connection a
- * little, as in a dying process. */
+/* Dies, after counting all frames it holds: those of the connection, and of
+ * connections not yet accepted. Every second time, on average, the listener
+ * closes a little later than the connection, as in a dying process. */
 static void
 die_and_book(struct stream *s)
 {
@@ -349,7 +349,7 @@ recovery(void)
 	for (int round = 0; round < settings.rounds; round++) {
 		int64_t listened_ns;
 
-		greet(s.fd);
+		send_daemon_frame(s.fd);
 		serve(&s, 5 + random_below(20));
 		close(s.fd);
 		middle_unlisten(&middle);
@@ -375,14 +375,14 @@ loss(void)
 	take_connection(&s);
 	start(guest_runs);
 	for (int round = 0; round < settings.rounds; round++) {
-		greet(s.fd);
+		send_daemon_frame(s.fd);
 		serve(&s, 20 + random_below(60));
 		die_and_book(&s);
 		pause_ms(settings.away_min_ms, settings.away_ms);
 		middle_listen(&middle, NULL);
 		take_connection(&s);
 	}
-	greet(s.fd);
+	send_daemon_frame(s.fd);
 	stopping = true;
 	serve(&s, 1000);
 	printf(",\"sent\":%llu,\"received\":%llu,\"lost\":%lld",
@@ -394,7 +394,7 @@ loss(void)
 	    (unsigned long long)received.damaged);
 }
 
-/* Time stamps of the lines that tell of a lost link. */
+/* When the line that reports the lost link was read. */
 static _Atomic int64_t lost_line_ns;
 
 static void *
@@ -409,7 +409,7 @@ read_log(void *unused)
 	return unused;
 }
 
-/* A process whose only business is to hold the connection. */
+/* Starts a process that only holds the connection open. */
 static pid_t
 fork_holder(int fd)
 {
@@ -435,7 +435,7 @@ detection(bool by_kill)
 		pid_t holder = -1;
 		int64_t died_ns;
 
-		greet(s.fd);
+		send_daemon_frame(s.fd);
 		pause_ms(15, 40);
 		if (by_kill)
 			holder = fork_holder(s.fd);
@@ -457,7 +457,8 @@ detection(bool by_kill)
 	print_times("log_us", second_ns);
 }
 
-/* Answers an ARP request as 192.0.2.1; returns when, or 0 for another frame. */
+/* Answers an ARP request as 192.0.2.1. Returns the time, or 0 if the frame is no
+ * ARP request. */
 static int64_t
 answer_arp(int fd, const uint8_t *frame, uint32_t length)
 {
@@ -481,9 +482,9 @@ answer_arp(int fd, const uint8_t *frame, uint32_t length)
 	return now_ns();
 }
 
-/* Answers some probes, then nothing until the other side hangs up. Returns
- * how long that took after the last answer; -1 if there was no probe, or no
- * end of the connection. */
+/* Answers some probes, then stays silent until the other side closes the
+ * connection. Returns the time from the last answer to that; -1 if there was no
+ * probe, or if the connection was not closed. */
 static int64_t
 fall_silent(struct stream *s)
 {

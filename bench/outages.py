@@ -1,5 +1,5 @@
-"""How soon the death of a daemon is noticed, how soon its return, and what is
-lost between."""
+"""How fast a daemon's death and its return are noticed, and how many frames are
+lost in between."""
 
 import measure
 import report
@@ -24,9 +24,9 @@ def recovery(options):
     dial = [us / 1e3 for us in result["dial_us"]]
     d = measure.distribution(total)
     good = d["p50"] <= 1 and d["p99"] <= 5
-    show_times("Recovery: listen() of the returned daemon until", "ms", [
-        ["its first connection", measure.distribution(dial), ""],
-        ["its first frame of the guest", d,
+    show_times("Recovery: from listen() of the returned daemon to", "ms", [
+        ["the first connection", measure.distribution(dial), ""],
+        ["the first frame from the guest", d,
          "p50 ≤ 1, p99 ≤ 5: " + ("reached" if good else "missed")]])
     report.cumulative(
         "recovery", "From listen() of the returned daemon", "milliseconds",
@@ -56,7 +56,7 @@ def detection(options):
 
 
 def silent_deaths(options):
-    """Against interval * (count + 1) after the last byte."""
+    """Expected: interval * (count + 1) after the last byte."""
     rounds = 3 if options.quick else 20
     expected = 0.2 * 6
     result = outage(
@@ -65,7 +65,7 @@ def silent_deaths(options):
               "keepalive.interval=200ms", "keepalive.count=5"))
     times = [us / 1e6 for us in result["dead_after_us"] if us > 0]
     if not times:
-        print("\n  Silent death: never seen, the program doesn't probe")
+        print("\n  Silent death: not detected, the program sends no probes")
         return times
     off = max(abs(t / expected - 1) for t in times)
     report.table("Silent death, interval 200 ms, count 5", [
@@ -84,7 +84,7 @@ def loss(options):
                         more=["network.hold=30s"])
         rows.append({"frames": what, **result})
     report.table(
-        f"Frames over {rounds} deaths of the daemon, the guest at full speed",
+        f"Frames during {rounds} deaths of the daemon, guest at full speed",
         ["frames", "sent", "lost", "twice", "damaged", "goal 0 lost"],
         [[r["frames"], r["sent"], r["lost"], r["again"], r["damaged"],
           "missed" if r["lost"] or r["damaged"] else "reached"]

@@ -1,4 +1,4 @@
-"""Tables for the terminal, JSON and SVG for bench/results."""
+"""Prints tables; writes JSON and SVG files to bench/results."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def label(size, direction):
 
 
 def table(title, head, rows):
-    """Left-aligned names, right-aligned figures."""
+    """Prints a table: names left-aligned, figures right-aligned."""
     lines = [head] + [[str(cell) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     print(f"\n{title}")
@@ -33,20 +33,20 @@ def table(title, head, rows):
 
 
 def ratio(figure):
-    """A ratio and how far its median may be off, either way."""
+    """A ratio and the error of its median."""
     off = max(figure["high"] - figure["median"],
               figure["median"] - figure["low"])
     return f"{figure['median']:.3f} ±{off:.3f}"
 
 
 def verdict(figure, goal, more_is_better):
-    """`reached`, or by how much not, and whether the error allows to say."""
+    """Whether the goal is reached, and whether the error leaves it open."""
     value, low, high = figure["median"], figure["low"], figure["high"]
     word = "missed"
     if value >= goal if more_is_better else value <= goal:
         word = "reached"
     doubt = " (within the error)" if low <= goal <= high else ""
-    return f"{word}, {value:.3f} for {goal}{doubt}"
+    return f"{word}: {value:.3f}, goal {goal}{doubt}"
 
 
 def save(name, data):
@@ -60,7 +60,7 @@ def save(name, data):
 
 def gnuplot(name, script):
     if not shutil.which("gnuplot"):
-        print("  no gnuplot here: no plot")
+        print("  gnuplot is missing: no plot")
         return
     os.makedirs(RESULTS, exist_ok=True)
     path = os.path.join(RESULTS, name + ".svg")
@@ -72,7 +72,7 @@ def gnuplot(name, script):
 
 
 def bars(name, title, ylabel, groups, series, line=1.0):
-    """Groups of bars: series is {name: [figure with median, low, high]}."""
+    """Plots groups of bars; series: {name: [{median, low, high}, ...]}."""
     text = (f"set title '{title}'\nset ylabel '{ylabel}'\n"
             "set style data histogram\nset yrange [0:*]\n"
             "set style histogram errorbars gap 1 lw 1\n"
@@ -92,7 +92,7 @@ def bars(name, title, ylabel, groups, series, line=1.0):
 
 
 def cumulative(name, title, xlabel, series):
-    """Share of the rounds that took at most x."""
+    """Plots which share of the rounds took at most x."""
     text = (f"set title '{title}'\nset xlabel '{xlabel}'\nset logscale x\n"
             "set ylabel 'share of the rounds'\nset yrange [0:1]\n"
             "set key bottom right\n")

@@ -1,5 +1,4 @@
-"""What the forwarder costs while nothing happens: wakeups and memory, of one
-and of many."""
+"""The cost of idle forwarders: wakeups and memory, of one and of many."""
 
 import contextlib
 import os
@@ -13,13 +12,13 @@ import time
 import measure
 import report
 
-# A connection counts as proven once it has outlived the backoff's cap of 2 s:
-# the last thing that happens before a forwarder is idle.
+# A connection counts as proven after 2 s, the maximum of the backoff. After that
+# an idle forwarder has nothing more to do.
 SETTLE_SECONDS = 3
 
 
 class Idle:
-    """A program between a quiet guest and a quiet daemon, in a folder."""
+    """A program between a guest and a daemon that send nothing."""
 
     def __init__(self, variant, folder, number=0):
         path = os.path.join(folder, f"net{number}.sock")
@@ -68,7 +67,7 @@ def idle_programs(variant, count):
 
 
 def wakeups(programs, seconds):
-    """Of all of them together, a second."""
+    """Wakeups per second of all programs together."""
     def count():
         return sum(measure.wakeups(p.process.pid).total() for p in programs)
     before = count()
@@ -89,7 +88,7 @@ def idle(options):
                    **measure.memory_kb(programs[0].process.pid)}
             if variant.name == "forwarder":
                 programs[0].daemon_leaves()
-                time.sleep(SETTLE_SECONDS)  # now the backoff is at its cap
+                time.sleep(SETTLE_SECONDS)  # now the backoff is at its maximum
                 row["wakeups_per_s_without_daemon"] = wakeups(
                     programs, seconds)
             rows.append(row)
@@ -104,7 +103,7 @@ def idle(options):
 
 
 def busy(variant, options):
-    """Frames a second and ns a frame of one program under load."""
+    """Frames per second and CPU ns per frame of one program under load."""
     player = measure.load([variant], 1514, "up", 10, options.window)[
         "players"][0]
     return (statistics.median(player["frames_per_s"]),
@@ -134,8 +133,8 @@ def links(options):
             "busy_frames_ratio": measure.spread(frames),
             "busy_cpu_ratio": measure.spread(cpu)})
     report.table(
-        f"Many links ({variant.name}): all idle, and one busy among them",
-        ["links", "RSS KiB", "PSS KiB", "wakeups/s", "busy: × alone",
+        f"Many links ({variant.name}): all idle, then one of them busy",
+        ["links", "RSS KiB", "PSS KiB", "wakeups/s", "busy link: × alone",
          "ns/frame: × alone"],
         [[r["links"], r["rss_kb"], r["pss_kb"], f"{r['wakeups_per_s']:.2f}",
           report.ratio(r["busy_frames_ratio"]),

@@ -1,5 +1,5 @@
-"""Setups that stand beside each other, measured in turn: iperf3 and ping
-through each of them in every round, and ratios against one of them."""
+"""Compares several setups with iperf3 and ping: each round measures all of them
+in turn, and the results are ratios to one of them."""
 
 import argparse
 import collections
@@ -20,8 +20,8 @@ FLAGS = {"up": [], "down": ["--reverse"], "both": ["--bidir"]}
 
 
 class Setup:
-    """Two ends and what stands between them, whose processes are `middle`;
-    an iperf3 server at the one end."""
+    """Two ends, the processes between them (`middle`), and an iperf3 server at
+    one end."""
 
     def __init__(self, name):
         self.name = name
@@ -29,18 +29,18 @@ class Setup:
         self.server = None
 
     def client(self, arguments, seconds):
-        """What an iperf3 client with these arguments printed."""
+        """Runs an iperf3 client and returns its output."""
         raise NotImplementedError
 
     def ping(self, count):
-        """What that many pings printed."""
+        """Sends that many pings and returns the output."""
         raise NotImplementedError
 
     def cpu_ns(self):
         return sum(map(measure.cpu_ns, self.middle))
 
     def measure(self, direction, seconds):
-        """Mbit/s at the receivers, and the middle's seconds per gigabit."""
+        """Mbit/s at the receivers, and CPU seconds of the middle per Gbit."""
         self.server.wait_until_free()
         before = self.cpu_ns()
         text = self.client(["--time", str(seconds), "--json",
@@ -52,7 +52,7 @@ class Setup:
         return bits / 1e6 / seconds, used_ns / bits
 
     def round_trip(self):
-        """In ms."""
+        """The median round-trip time in ms."""
         times = re.findall(r"time=([\d.]+) ms", self.ping(50))
         return statistics.median(map(float, times))
 
@@ -62,7 +62,8 @@ def busybox_ping(namespace, address, count):
 
 
 def bench(options, setups, directions, base):
-    """Alternating rounds; a row a setup, its ratios against the base's."""
+    """Measures all setups in alternating order: a row per setup, with its
+    ratios to the setup `base`."""
     series = {s.name: collections.defaultdict(list) for s in setups}
     for number in range(options.rounds):
         first = number % len(setups)
@@ -73,8 +74,8 @@ def bench(options, setups, directions, base):
                 mine[direction].append(mbit_per_s)
                 mine[direction + "_cpu"].append(cpu)
             mine["ping"].append(setup.round_trip())
-            told = ", ".join(f"{mine[d][-1]:.0f} {d}" for d in directions)
-            print(f"  round {number + 1} {setup.name}: {told} Mbit/s, "
+            speeds = ", ".join(f"{mine[d][-1]:.0f} {d}" for d in directions)
+            print(f"  round {number + 1} {setup.name}: {speeds} Mbit/s, "
                   f"ping {mine['ping'][-1]:.3f} ms", flush=True)
     return [{"variant": name, **{
         key: {"value": measure.spread(mine[key]),
@@ -106,10 +107,10 @@ def show(title, rows, directions, base):
 def parser(description):
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--quick", action="store_true")
-    made.add_argument("--rounds", type=int, help="alternating rounds (8)")
-    made.add_argument("--seconds", type=int, help="of each iperf3 (3)")
+    made.add_argument("--rounds", type=int, help="rounds (8)")
+    made.add_argument("--seconds", type=int, help="duration of each iperf3 run (3)")
     made.add_argument("--results", metavar="FOLDER",
-                      help="instead of bench/results")
+                      help="write here instead of bench/results")
     return made
 
 

@@ -1,4 +1,4 @@
-"""How fast the forwarder is beside the floor, naive and QEMU as a hub."""
+"""The speed of the forwarder compared with floor, naive and QEMU's hub."""
 
 import statistics
 
@@ -9,13 +9,13 @@ SIZES = (64, 1514, 9014, 65000)
 DIRECTIONS = ("up", "down", "both")
 
 
-def tell_noise(rows, noise, key):
+def print_noise(rows, noise, key):
     for reason in measure.is_noisy(rows, noise, key):
         print(f"    noisy: {reason}")
 
 
 def compared(options, key, keys, sizes, directions, window_ms):
-    """All sizes and directions, the rows told as they come."""
+    """Measures all sizes and directions and prints each as it is done."""
     programs = measure.variants(options.variant)
     all_rows, noises = [], []
     for size in sizes:
@@ -26,7 +26,7 @@ def compared(options, key, keys, sizes, directions, window_ms):
             print(f"  {report.label(size, direction)}: " + ", ".join(
                 f"{row['variant']} {row['ratios'][key]['median']:.3f}"
                 for row in rows[1:]), flush=True)
-            tell_noise(rows, noise, key)
+            print_noise(rows, noise, key)
             all_rows += rows
             noises.append({"size": size, "direction": direction, **noise})
     return all_rows, noises
@@ -41,7 +41,7 @@ def plot_ratios(name, title, rows, key):
              if n != "floor"]
     groups = [f"{row['size']} {row['direction']}"
               for row in of_variant(rows, "floor")]
-    report.bars(name, title, "of the floor", groups, {
+    report.bars(name, title, "× floor", groups, {
         n: [row["ratios"][key] for row in of_variant(rows, n)] for n in names})
 
 
