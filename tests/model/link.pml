@@ -1,32 +1,33 @@
-/* The link's protocol, for every order in which its threads can run: a borrower
- * (fwd-up), the reader (fwd-down), the dialler, whoever stops the link, and a
- * stranger who opens and closes descriptors of its own, so that the system hands
- * out numbers again.
+/* A model of the link's protocol. It is checked for every order in which these
+ * threads can run: a borrower (fwd-up), the reader (fwd-down), fwd-link, the thread
+ * that stops the link, and a stranger. The stranger opens and closes descriptors
+ * of its own, so that the system reuses their numbers.
  *
- * Proven, as assertions and by the absence of a state nobody can leave:
- *  - a descriptor is never closed while a loan of it is out;
- *  - a number is never used after it became a stranger's;
+ * Assertions, and the absence of deadlocks, prove that
+ *  - a descriptor is never closed while it is on loan;
+ *  - no thread uses a number that belongs to the stranger;
  *  - every descriptor is closed exactly once;
- *  - of several reports about a generation one counts, a late one does nothing;
- *  - the reader gets every generation, in order, also one that is over already,
- *    unless the link is stopped;
+ *  - of several reports about a generation the first counts; a late one does
+ *    nothing;
+ *  - the reader gets every generation in order, even one that has ended, unless
+ *    the link is stopped;
  *  - after the stop every waiter wakes and every thread ends.
  *
- * An atomic block is what happens under the link's lock, or one atomic
- * operation, or one system call. BREAK_... macros each break one rule of the
- * protocol; tests/model/run sees to it that spin refuses all of them. */
+ * An atomic block stands for a section under the link's lock, an atomic operation
+ * or a system call. Each BREAK_ macro breaks one rule of the protocol;
+ * tests/model/run checks that spin then finds an error. */
 
 #define GENERATIONS 2
 #define BORROWERS 2
-#define READER 1  /* of them */
+#define READER 1  /* this borrower is the reader */
 #ifdef BREAK_READERS_HOLD
 #define HOLDERS 1
 #else
-#define HOLDERS 2 /* the link, while it is current, and the reader */
+#define HOLDERS 2 /* the link while current, and the reader */
 #endif
 #define NUMBERS 3 /* descriptor numbers, 0 to 2 */
 
-#define FREE 0 /* otherwise the generation it belongs to, or: */
+#define FREE 0 /* other values of owner: a generation, or */
 #define STRANGER 99
 
 mtype = { DOWN, UP, STOPPED };
@@ -39,14 +40,14 @@ bool shut[GENERATIONS + 1]; /* shutdown() was called */
 mtype state = DOWN;
 byte current = 0; /* generation; 0: none */
 byte made = 0;    /* connections */
-byte made_up = 0; /* of those, the generations: installed before the stop */
+byte made_up = 0; /* connections installed before the stop */
 bool bell = false;
 bool waiting[BORROWERS]; /* on the condition variable */
 byte number[GENERATIONS + 1];
 byte holders[GENERATIONS + 1];
-byte lent = 0; /* the last generation that the reader got, or won't get */
+byte lent = 0; /* the last generation that the reader got or skipped */
 
-/* For the proof only. */
+/* Only for assertions. */
 byte loans[GENERATIONS + 1];
 byte closed[GENERATIONS + 1];
 byte outages[GENERATIONS + 1];
@@ -83,7 +84,7 @@ inline let_go(c)
 #endif
 	if
 	:: left == 0 -> close_number(c)
-	:: else -> left = 0 /* as it began: fewer states */
+	:: else -> left = 0 /* reset: fewer states to search */
 	fi
 }
 
@@ -145,7 +146,7 @@ inline fail(c)
 	fi
 }
 
-/* A system call that names the descriptor by its number. */
+/* A system call on the descriptor's number. */
 inline use(c)
 {
 	assert(owner[number[c]] == c)
@@ -161,7 +162,7 @@ again:	atomic {
 		:: state == STOPPED -> goto done
 		:: state != STOPPED && me == READER && lent < made_up ->
 			lent++;
-			loan = lent; /* the reader's own hold becomes the loan */
+			loan = lent; /* takes over the reader's hold */
 			assert(closed[loan] == 0);
 			loans[loan]++
 		:: state == UP && me != READER ->
@@ -184,9 +185,9 @@ again:	atomic {
 	:: else
 	fi;
 	do
-	:: use(loan) /* a batch went through */
-	:: use(loan); shut[loan]; break /* blocked in the call until then */
-	:: use(loan); fail(loan); break /* the peer has broken it */
+	:: use(loan) /* forwards a batch */
+	:: use(loan); shut[loan]; break /* blocked until the shutdown */
+	:: use(loan); fail(loan); break /* the peer closed it */
 	:: me != READER -> break
 	od;
 	atomic { loans[loan]--; }
@@ -198,7 +199,7 @@ again:	atomic {
 done:	running--
 }
 
-/* The lowest that is free, as POSIX has it. */
+/* Takes the lowest free number, as POSIX requires. */
 inline open_number(who, which)
 {
 	which = (owner[0] == FREE -> 0 : (owner[1] == FREE -> 1 : 2));
