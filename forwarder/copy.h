@@ -27,6 +27,10 @@ struct copy {
  * with errno. */
 int copy_open(struct copy *copy);
 
+/* Does that and starts the threads. They are detached: blocked on a guest that
+ * sends nothing, they end with the process. Returns 0, or -1 with errno. */
+int copy_start(struct copy *copy);
+
 /* For copy_open(): NULL with errno if there is no memory. */
 struct up *up_create(struct copy *copy);
 void up_destroy(struct up *up);

@@ -4,13 +4,13 @@
  *                of the guest's
  *      fwd-up    guest -> network                       (up.c)
  *      fwd-down  network -> guest                       (down.c)
- *      fwd-link  makes connections, keeps watch on them (reconnect/dialler.c)
+ *      fwd-link  makes connections, watches over them   (network.c)
  *      fwd-log   writes the log, started by main()      (log_writer.c)
  *
  * Shared: the link, the guest, the network and the keepalive, each with a lock
  * of its own; counters are atomics with one writer each. Each thread works from
  * a copy of the settings (settings.h).
- * Lock order: nobody ever holds two of them. The locks inside file_watch.c and
+ * Lock order: no thread ever holds two of them. The locks inside file_watch.c and
  * the log are taken last, and nothing else under them. */
 #include "forwarder/daemon.h"
 
@@ -30,22 +30,24 @@
 #include "forwarder/report.h"
 #include "forwarder/signals.h"
 #include "forwarder/socket_keeper.h"
-#include "forwarder/threads.h"
 #include "status/control.h"
 #include "status/render.h"
 
 enum { KEEP_GUEST, KEEP_NETWORK, KEEP_CONTROL, KEEPERS };
 
+#define RUNNING (-1) /* no exit status yet */
+
 struct daemon {
 	const struct options *options;
-	struct config config;
+	struct config config; /* in force; main()'s, published in settings */
+	struct settings settings;
+	int status;            /* to exit with, or RUNNING */
 	int signals;           /* descriptor */
 	struct doorbell ended; /* rung by the copy threads */
 	struct guest guest;
 	struct link link;
 	struct network network;
 	struct monitor monitor;
-	struct settings settings;
 	struct copy copy;
 	struct report report;
 	struct control control;
@@ -53,16 +55,7 @@ struct daemon {
 	int poll_error; /* errno, logged; 0: poll() works */
 	struct socket_keeper keepers[KEEPERS];
 	struct doorbell files; /* rings for the keepers */
-	bool ending;
-	int status; /* to exit with */
 };
-
-static void
-end(struct daemon *daemon, int status)
-{
-	daemon->ending = true;
-	daemon->status = status;
-}
 
 static void
 log_problem(const struct error *problem)
@@ -72,7 +65,7 @@ log_problem(const struct error *problem)
 
 /* The guest was connected to where it is when it was created. */
 static void
-keep_guest(struct daemon *daemon, struct config *next)
+keep_guest(const struct daemon *daemon, struct config *next)
 {
 	const struct guest_endpoint *endpoint = &daemon->config.guest.endpoint;
 
@@ -84,20 +77,19 @@ keep_guest(struct daemon *daemon, struct config *next)
 	next->guest.endpoint = *endpoint;
 }
 
-/* Everything that can be refused: opened anew before the old is let go, and
- * nothing has changed if any of it is. Returns 0, or -1 with the reason. */
+/* Opens what is new, before anything old is closed. Returns 0, or -1 with the
+ * error set and nothing changed. */
 static int
-reopen(struct daemon *daemon, const struct config *next,
-    char why[NETWORK_WHY_BYTES])
+reopen(struct daemon *daemon, const struct config *next, struct error *error)
 {
 	const struct config *now = &daemon->config;
 	bool moves = strcmp(next->control.socket, now->control.socket) != 0;
 	struct control control;
 
-	if (moves && control_open(&control, next->control.socket, why,
-			 NETWORK_WHY_BYTES) < 0)
+	if (moves && control_open(&control, next->control.socket, error->text,
+			 sizeof(error->text)) < 0)
 		return -1;
-	if (network_configure(&daemon->network, now, next, why) < 0) {
+	if (network_reopen(&daemon->network, now, next, error->text) < 0) {
 		if (moves)
 			control_close(&control);
 		return -1;
@@ -109,39 +101,39 @@ reopen(struct daemon *daemon, const struct config *next,
 	return 0;
 }
 
-static void
-adopt(struct daemon *daemon, struct config *next)
-{
-	char why[NETWORK_WHY_BYTES];
-
-	if (reopen(daemon, next, why) < 0) {
-		log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "nothing was changed: %s",
-		    why);
-		return;
-	}
-	keep_guest(daemon, next);
-	log_set_level(next->log.level);
-	log_set_name(next->service.name);
-	guest_set_mode(&daemon->guest, next->guest.mode);
-	monitor_configure(&daemon->monitor, next);
-	link_set_hold(&daemon->link, next->network.hold_ms);
-	daemon->config = *next;
-	log_line(LOG_LEVEL_INFO, LOG_CONFIG, "read again");
-}
-
+/* Whatever can be refused comes first; then the new configuration is published,
+ * and whoever has to look at it now is woken. */
 static void
 reload(struct daemon *daemon)
 {
 	static struct config next; /* main() only; too large for a stack */
 	struct config_problems problems = { .emit = log_problem };
+	struct error error;
 
 	options_configure(
 	    daemon->options, CONFIG_REGULAR_FILE, &next, &problems);
-	if (problems.count > 0)
+	if (problems.count > 0) {
 		log_line(LOG_LEVEL_ERROR, LOG_CONFIG,
 		    "nothing was changed problems=%d", problems.count);
-	else
-		adopt(daemon, &next);
+		return;
+	}
+	if (reopen(daemon, &next, &error) < 0) {
+		log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "nothing was changed: %s",
+		    error.text);
+		return;
+	}
+	keep_guest(daemon, &next);
+	daemon->config = next;
+	settings_publish(&daemon->settings, &next);
+	log_set_level(next.log.level);
+	log_set_name(next.service.name);
+	guest_set_mode(&daemon->guest, next.guest.mode);
+	monitor_configure(&daemon->monitor, &next);
+	link_set_hold(&daemon->link, next.network.hold_ms);
+	network_wake(&daemon->network, &next);
+	for (int i = 0; i < KEEPERS; i++)
+		socket_keeper_check(&daemon->keepers[i]);
+	log_line(LOG_LEVEL_INFO, LOG_CONFIG, "read again");
 }
 
 static void
@@ -153,7 +145,7 @@ on_child(struct daemon *daemon)
 		return;
 	log_line(
 	    LOG_LEVEL_INFO, LOG_SERVICE, "command ended status=%d", status);
-	end(daemon, status);
+	daemon->status = status;
 }
 
 static void
@@ -164,8 +156,6 @@ on_signal(struct daemon *daemon, const struct signal_note *note)
 	switch (note->number) {
 	case SIGHUP:
 		reload(daemon);
-		for (int i = 0; i < KEEPERS; i++)
-			socket_keeper_stir(&daemon->keepers[i]);
 		break;
 	case SIGUSR1:
 		report_fill(&daemon->report, &now);
@@ -176,11 +166,11 @@ on_signal(struct daemon *daemon, const struct signal_note *note)
 		break;
 	default:
 		if (daemon->command.pid > 0) {
-			/* What was typed, the command has got already. */
+			/* The command got what was typed as well. */
 			if (!note->typed)
 				command_signal(&daemon->command, note->number);
 		} else if (note->number != SIGUSR2) {
-			end(daemon, EX_OK);
+			daemon->status = EX_OK;
 		}
 	}
 }
@@ -220,7 +210,7 @@ on_guest_gone(struct daemon *daemon)
 	}
 	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "gone endpoint=%s",
 	    daemon->config.guest.endpoint.text);
-	end(daemon, EX_UNAVAILABLE);
+	daemon->status = EX_UNAVAILABLE;
 }
 
 static void
@@ -230,56 +220,51 @@ on_status(void *context, struct status *out)
 }
 
 static int
-bind_guest_again(void *context, char *why, size_t why_size)
+bind_guest_again(struct daemon *daemon, struct error *error)
 {
-	struct daemon *daemon = context;
-
-	return guest_bind_again(&daemon->guest, why, why_size);
+	return guest_bind_again(
+	    &daemon->guest, error->text, sizeof(error->text));
 }
 
 static int
-bind_network_again(void *context, char *why, size_t why_size)
+bind_network_again(struct daemon *daemon, struct error *error)
 {
-	struct daemon *daemon = context;
-
-	return network_bind_again(
-	    &daemon->network, &daemon->config, why, why_size);
+	return network_bind_again(&daemon->network, &daemon->config,
+	    error->text, sizeof(error->text));
 }
 
 static int
-bind_control_again(void *context, char *why, size_t why_size)
+bind_control_again(struct daemon *daemon, struct error *error)
 {
-	struct daemon *daemon = context;
-
-	return control_bind_again(&daemon->control, why, why_size);
+	return control_bind_again(
+	    &daemon->control, error->text, sizeof(error->text));
 }
 
 static int
 start_keepers(struct daemon *daemon)
 {
-	daemon->keepers[KEEP_GUEST] =
-	    (struct socket_keeper){ .file = &daemon->guest.file,
+	const struct socket_keeper keepers[KEEPERS] = {
+		[KEEP_GUEST] = { .file = &daemon->guest.file,
 		    .subsystem = LOG_GUEST,
-		    .bind_again = bind_guest_again,
-		    .context = daemon };
-	daemon->keepers[KEEP_NETWORK] =
-	    (struct socket_keeper){ .file = &daemon->network.file,
+		    .bind_again = bind_guest_again },
+		[KEEP_NETWORK] = { .file = &daemon->network.file,
 		    .subsystem = LOG_LINK,
-		    .bind_again = bind_network_again,
-		    .context = daemon };
-	daemon->keepers[KEEP_CONTROL] =
-	    (struct socket_keeper){ .file = &daemon->control.file,
+		    .bind_again = bind_network_again },
+		[KEEP_CONTROL] = { .file = &daemon->control.file,
 		    .subsystem = LOG_CONTROL,
-		    .bind_again = bind_control_again,
-		    .context = daemon };
+		    .bind_again = bind_control_again },
+	};
+
 	if (doorbell_init(&daemon->files) < 0)
 		return -1;
+	memcpy(daemon->keepers, keepers, sizeof(keepers));
 	for (int i = 0; i < KEEPERS; i++)
-		socket_keeper_start(&daemon->keepers[i], &daemon->files);
+		socket_keeper_start(
+		    &daemon->keepers[i], daemon, &daemon->files);
 	return 0;
 }
 
-/* Returns when to look again; *fd tells before that. */
+/* Returns when to look again, unless *fd becomes readable before that. */
 static int64_t
 look_at_sockets(struct daemon *daemon, int *fd)
 {
@@ -346,7 +331,7 @@ serve_once(struct daemon *daemon)
 	daemon->poll_error = 0;
 	if (fds[POLL_SIGNALS].revents)
 		take_signals(daemon);
-	if (fds[POLL_ENDED].revents && !daemon->ending)
+	if (fds[POLL_ENDED].revents && daemon->status == RUNNING)
 		on_guest_gone(daemon);
 	if (fds[POLL_GUEST].revents || fds[POLL_GUEST_FILE].revents ||
 	    patience >= 0)
@@ -365,15 +350,12 @@ refuse(enum log_subsystem subsystem, const char *what, const char *why)
 }
 
 static int
-refuse_guest(const struct config *config, const char *why)
+open_signals(struct daemon *daemon)
 {
-	const char *initial = config_find("guest", "endpoint")->initial;
-	bool chosen = strcmp(config->guest.endpoint.text, initial) != 0;
-
-	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "can't open %s%s%s", why,
-	    chosen ? "" : "; give another with -g ",
-	    chosen ? "" : defaults_guest_example);
-	return -1;
+	daemon->signals = signals_open(daemon->options->command != NULL);
+	return daemon->signals < 0
+		   ? refuse(LOG_SERVICE, "no pipe: ", strerror(errno))
+		   : 0;
 }
 
 /* With a command the guest is one end of a fresh pair; *command_fd the other. */
@@ -393,32 +375,42 @@ make_pair(struct daemon *daemon, int *command_fd)
 	return 0;
 }
 
-/* Everything that can be refused, before anything starts. */
 static int
-open_all(struct daemon *daemon)
+open_guest(struct daemon *daemon)
 {
-	const struct config *config = &daemon->config;
-	char why[GUEST_WHY_BYTES];
+	const struct guest_endpoint *endpoint = &daemon->config.guest.endpoint;
+	const char *initial = config_find("guest", "endpoint")->initial;
+	struct error why, error;
 
-	if (guest_open(&daemon->guest, &config->guest.endpoint,
-		config->guest.mode, why) < 0)
-		return refuse_guest(config, why);
-	if (network_open(&daemon->network, config, why) < 0) {
-		refuse(LOG_LINK, "can't open ", why);
-		goto no_network;
-	}
-	if (control_open(&daemon->control, config->control.socket, why,
-		sizeof(why)) < 0) {
-		refuse(LOG_CONTROL, "can't open ", why);
-		goto no_control;
-	}
-	return 0;
+	if (guest_open(&daemon->guest, endpoint, daemon->config.guest.mode,
+		why.text) == 0)
+		return 0;
+	error = why;
+	if (strcmp(endpoint->text, initial) == 0)
+		error_set(&error, "%.256s; give another with -g %s", why.text,
+		    defaults_guest_example);
+	return refuse(LOG_GUEST, "can't open ", error.text);
+}
 
-no_control:
-	network_remove(&daemon->network);
-no_network:
-	guest_remove(&daemon->guest);
-	return -1;
+static int
+open_network(struct daemon *daemon)
+{
+	struct error error;
+
+	return network_open(&daemon->network, &daemon->config, error.text) < 0
+		   ? refuse(LOG_LINK, "can't open ", error.text)
+		   : 0;
+}
+
+static int
+open_control(struct daemon *daemon)
+{
+	struct error error;
+
+	return control_open(&daemon->control, daemon->config.control.socket,
+		   error.text, sizeof(error.text)) < 0
+		   ? refuse(LOG_CONTROL, "can't open ", error.text)
+		   : 0;
 }
 
 static void
@@ -441,21 +433,22 @@ wire(struct daemon *daemon)
 static int
 start_threads(struct daemon *daemon)
 {
+	const struct config *config = &daemon->config;
+
 	log_line(LOG_LEVEL_INFO, LOG_SERVICE,
 	    "started version=%s guest=%s network=%s", VERSION,
-	    daemon->config.guest.endpoint.text,
-	    daemon->config.network.endpoint.text);
+	    config->guest.endpoint.text, config->network.endpoint.text);
 	wire(daemon);
-	settings_init(&daemon->settings, &daemon->config);
+	settings_init(&daemon->settings, config);
 	if (doorbell_init(&daemon->ended) < 0 ||
-	    link_init(&daemon->link, daemon->config.reconnect.max_ms) < 0)
+	    link_init(&daemon->link, config->reconnect.max_ms) < 0)
 		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
-	link_set_hold(&daemon->link, daemon->config.network.hold_ms);
+	link_set_hold(&daemon->link, config->network.hold_ms);
 	monitor_init(&daemon->monitor, &daemon->link, &daemon->guest);
-	monitor_configure(&daemon->monitor, &daemon->config);
+	monitor_configure(&daemon->monitor, config);
 	if (start_keepers(daemon) < 0 ||
-	    network_start(&daemon->network, &daemon->config) < 0 ||
-	    threads_start(&daemon->copy) < 0)
+	    network_start(&daemon->network, config) < 0 ||
+	    copy_start(&daemon->copy) < 0)
 		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
 	return 0;
 }
@@ -466,32 +459,22 @@ start_command(struct daemon *daemon, int guest_fd)
 	char **argv = daemon->options->command;
 	int error;
 
+	signals_admit();
 	if (!argv || command_start(&daemon->command, argv, guest_fd) == 0)
 		return;
 	error = errno;
 	log_line(LOG_LEVEL_ERROR, LOG_SERVICE, "can't run \"%s\": %s", argv[0],
 	    strerror(error));
-	end(daemon, command_failure_status(error));
+	daemon->status = command_failure_status(error);
 }
 
+/* The copy threads may be blocked on the guest: they end with the process. */
 static void
-serve(struct daemon *daemon, int command_fd)
+stop_threads(struct daemon *daemon)
 {
-	signals_admit();
-	start_command(daemon, command_fd);
-	while (!daemon->ending)
-		serve_once(daemon);
 	link_stop(&daemon->link);
 	network_stop(&daemon->network);
 	log_line(LOG_LEVEL_INFO, LOG_SERVICE, "stopped");
-}
-
-static void
-remove_all(struct daemon *daemon)
-{
-	guest_remove(&daemon->guest);
-	network_remove(&daemon->network);
-	control_close(&daemon->control);
 }
 
 int
@@ -501,18 +484,21 @@ daemon_run(const struct options *options, const struct config *config)
 	static struct daemon daemon;
 	int command_fd = -1;
 
-	daemon = (struct daemon){ .options = options, .config = *config };
-	daemon.signals = signals_open(options->command != NULL);
-	if (daemon.signals < 0) {
-		refuse(LOG_SERVICE, "no pipe: ", strerror(errno));
-		return EX_OSERR;
+	daemon = (struct daemon){
+		.options = options, .config = *config, .status = RUNNING
+	};
+	if (open_signals(&daemon) < 0 || make_pair(&daemon, &command_fd) < 0 ||
+	    open_guest(&daemon) < 0 || open_network(&daemon) < 0 ||
+	    open_control(&daemon) < 0 || start_threads(&daemon) < 0) {
+		daemon.status = EX_OSERR;
+	} else {
+		start_command(&daemon, command_fd);
+		while (daemon.status == RUNNING)
+			serve_once(&daemon);
+		stop_threads(&daemon);
 	}
-	if (make_pair(&daemon, &command_fd) < 0 || open_all(&daemon) < 0)
-		return EX_OSERR;
-	if (start_threads(&daemon) < 0)
-		end(&daemon, EX_OSERR);
-	else
-		serve(&daemon, command_fd);
-	remove_all(&daemon);
+	unix_file_remove(&daemon.guest.file);
+	unix_file_remove(&daemon.network.file);
+	unix_file_remove(&daemon.control.file);
 	return daemon.status;
 }

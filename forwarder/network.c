@@ -399,22 +399,26 @@ move(struct network *network, const struct config *before,
 }
 
 int
-network_configure(struct network *network, const struct config *before,
-    const struct config *config, char why[NETWORK_WHY_BYTES])
+network_reopen(struct network *network, const struct config *before,
+    const struct config *next, char why[NETWORK_WHY_BYTES])
 {
-	const struct endpoint *endpoint = &config->network.endpoint;
-	bool moves = network->deaf ||
-		     strcmp(before->network.endpoint.text, endpoint->text) != 0;
-	struct dialler_settings wanted;
+	const struct endpoint *endpoint = &next->network.endpoint;
 
-	if (moves && move(network, before, endpoint, why) < 0)
+	if (!network->deaf &&
+	    strcmp(before->network.endpoint.text, endpoint->text) == 0)
+		return 0;
+	if (move(network, before, endpoint, why) < 0)
 		return -1;
-	if (moves)
-		warn_of_loopback(endpoint);
-	settings_publish(network->settings, config);
-	wanted = wish(network, config);
-	dialler_configure(&network->dialler, &wanted);
+	warn_of_loopback(endpoint);
 	return 0;
+}
+
+void
+network_wake(struct network *network, const struct config *config)
+{
+	struct dialler_settings wanted = wish(network, config);
+
+	dialler_configure(&network->dialler, &wanted);
 }
 
 int

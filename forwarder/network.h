@@ -31,10 +31,13 @@ int network_open(struct network *network, const struct config *config,
 /* Starts fwd-link. Returns 0, or -1 with errno. */
 int network_start(struct network *network, const struct config *config);
 
-/* A checked configuration takes effect at once. Returns 0, or -1 with the
- * reason why the endpoint couldn't be opened: then nothing has changed. */
-int network_configure(struct network *network, const struct config *before,
-    const struct config *config, char why[NETWORK_WHY_BYTES]);
+/* Before a configuration is published: opens another endpoint that listens.
+ * Returns 0, or -1 with the reason in `why` and nothing changed. */
+int network_reopen(struct network *network, const struct config *before,
+    const struct config *next, char why[NETWORK_WHY_BYTES]);
+
+/* After that: has fwd-link look at it. */
+void network_wake(struct network *network, const struct config *config);
 
 /* An endpoint that listens at a path whose socket was removed: listens there
  * with a new one. The client that is connected stays. Returns 0, or -1 with the

@@ -261,7 +261,9 @@ configure(const char *endpoint, const char *allow)
 
 	set_key(&config, "network", "endpoint", endpoint);
 	set_key(&config, "network", "allow", allow);
-	ck_assert_int_eq(network_configure(&network, &before, &config, why), 0);
+	ck_assert_int_eq(network_reopen(&network, &before, &config, why), 0);
+	settings_publish(&settings, &config);
+	network_wake(&network, &config);
 }
 
 /* A reload replaces the list first; the old listener, which anybody can reach,
@@ -304,7 +306,9 @@ TEST(a_strangers_daemon_is_told_once_with_what_to_do)
 		      "network.user\"\n"),
 	    1);
 	config.network.user = STRANGER;
-	ck_assert_int_eq(network_configure(&network, &before, &config, why), 0);
+	ck_assert_int_eq(network_reopen(&network, &before, &config, why), 0);
+	settings_publish(&settings, &config);
+	network_wake(&network, &config);
 	while (view.state != LINK_UP)
 		link_look(&the_link, &view);
 	peer = next_connection();

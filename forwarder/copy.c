@@ -1,4 +1,4 @@
-#include "forwarder/threads.h"
+#include "forwarder/copy.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -47,7 +47,7 @@ copy_open(struct copy *copy)
 }
 
 int
-threads_start(struct copy *copy)
+copy_start(struct copy *copy)
 {
 	if (copy_open(copy) < 0)
 		return -1;
