@@ -1,5 +1,5 @@
-/* inotify. No event tells of listen(): the path appears at bind(), and the
- * dialler tries again for a while after it. */
+/* inotify. listen() causes no event: the path appears at bind(), and whoever
+ * dials tries again for a while. A full queue is reported with target -1. */
 #include "base/file_watch_system.h"
 
 #include <errno.h>
@@ -8,9 +8,9 @@
 
 #include "base/file_watch.h"
 
-/* IN_MASK_ADD: an inode has one target for all who watch it.
- * IN_ATTRIB of a folder's entry: a daemon opens its socket to others after
- * bind(). Of a file: its link count falls while somebody holds the inode. */
+/* IN_MASK_ADD: an inode has one target for all who watch it. IN_ATTRIB: an
+ * entry's mode changed (a daemon may open its socket to others after bind()),
+ * or the file's link count fell while somebody holds the inode. */
 #define IN_FOLDER                                                              \
 	(IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | \
 	    IN_ONLYDIR | IN_MASK_ADD)
@@ -40,32 +40,19 @@ file_watch_system_remove(int fd, int target)
 	inotify_rm_watch(fd, target);
 }
 
-static enum file_event_kind
-kind_of(const struct inotify_event *event)
-{
-	if (event->mask & IN_Q_OVERFLOW)
-		return FILE_EVENT_LOST;
-	if (event->mask & IN_IGNORED)
-		return FILE_EVENT_LAST;
-	if (event->mask & IN_DELETE_SELF)
-		return FILE_EVENT_DELETED;
-	return event->len > 0 ? FILE_EVENT_NAMED : FILE_EVENT_CHANGED;
-}
-
 void
-file_watch_system_read(int fd, void (*heard)(const struct file_event *event))
+file_watch_system_read(int fd, file_watch_event *event)
 {
 	_Alignas(struct inotify_event) char events[4096];
 	ssize_t length;
 
 	while ((length = read(fd, events, sizeof(events))) > 0) {
 		for (char *at = events; at < events + length;) {
-			struct inotify_event *event = (void *)at;
+			struct inotify_event *e = (void *)at;
 
-			heard(&(struct file_event){ .kind = kind_of(event),
-			    .target = event->wd,
-			    .name = event->name });
-			at += sizeof(*event) + event->len;
+			event(e->wd, e->len > 0 ? e->name : NULL,
+			    e->mask & IN_DELETE_SELF);
+			at += sizeof(*e) + e->len;
 		}
 	}
 }

@@ -1,6 +1,6 @@
-/* kqueue. It tells that a folder changed, not what changed in it: any file at
+/* kqueue. It reports that a folder changed, not what changed in it: any file at
  * the path counts as having appeared, and the dial finds out. A target is a
- * descriptor of its own; closing it takes its events out of the queue. */
+ * descriptor; closing it takes its events out of the queue. */
 #include "base/file_watch_system.h"
 
 #include <errno.h>
@@ -56,18 +56,13 @@ file_watch_system_remove(int fd, int target)
 }
 
 void
-file_watch_system_read(int fd, void (*heard)(const struct file_event *event))
+file_watch_system_read(int fd, file_watch_event *event)
 {
 	struct timespec at_once = { 0, 0 };
-	struct kevent event;
+	struct kevent e;
 
-	while (kevent(fd, 0, 0, &event, 1, &at_once) > 0) {
-		bool deleted = event.fflags & NOTE_DELETE;
-
-		heard(&(struct file_event){
-		    .kind = deleted ? FILE_EVENT_DELETED : FILE_EVENT_CHANGED,
-		    .target = (int)event.ident });
-	}
+	while (kevent(fd, 0, 0, &e, 1, &at_once) > 0)
+		event((int)e.ident, NULL, e.fflags & NOTE_DELETE);
 }
 
 const char *
