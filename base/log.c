@@ -1,22 +1,35 @@
+/* Lines go through a ring to a thread, fwd-log, which alone calls write() and
+ * may block there for as long as it likes: on a stopped terminal, on a full
+ * pipe. A line that doesn't fit is lost whole, and so are those after it until
+ * half of the ring is free; then a line reports how many there were, at the
+ * place where they are missing.
+ *
+ *      state     fwd-log                             log_line()
+ *      ABSENT    isn't started                       writes the line itself
+ *      IDLE      waits for a line                    puts it into the ring
+ *      WRITING   has taken a line out of the ring    puts it into the ring */
 #include "base/log.h"
 
-#include "base/clock.h"
-#include "base/log_writer.h"
-#include "base/sync.h"
-#include "base/text.h"
+#include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/sync.h"
+#include "base/text.h"
+
+/* Some 600 lines: more than the worst second of debug lines. */
+#define RING_BYTES (64 * 1024)
 /* Room behind a cut message for "...", suppressed=N and name=NAME. */
 #define TAIL_BYTES (40 + LOG_NAME_BYTES)
-/* How long what is still unwritten may delay the end of the process. */
+/* How long unwritten lines may delay the end of the process. */
 #define FINISH_MS 200
 
 static const struct {
@@ -41,11 +54,16 @@ static const char *const subsystems[] = {
 static _Atomic int threshold = LOG_LEVEL_INFO; /* enum log_level */
 static bool to_journal; /* set before the threads start */
 
-/* Lock order: log_writer.c's, then this one. */
 static struct {
-	struct mutex lock;
-	char tail[8 + LOG_NAME_BYTES] GUARDED; /* " name=NAME", or empty */
-} naming = { .lock = { PTHREAD_MUTEX_INITIALIZER } };
+	struct mutex lock; /* taken last, and never held across write() */
+	struct condition changed;
+	enum { ABSENT, IDLE, WRITING } state GUARDED;
+	unsigned long long lost GUARDED;       /* lines, not yet reported */
+	size_t first GUARDED;                  /* index of the oldest byte */
+	size_t used GUARDED;                   /* bytes: whole lines */
+	char name[8 + LOG_NAME_BYTES] GUARDED; /* " name=NAME", or empty */
+	char ring[RING_BYTES] GUARDED;
+} shared = { .lock = { PTHREAD_MUTEX_INITIALIZER } };
 
 /* Whether `stream`, as in sd-daemon(3) "device:inode", is standard error. */
 static bool
@@ -85,12 +103,10 @@ log_get_level(void)
 void
 log_set_name(const char *name)
 {
-	mutex_lock(&naming.lock);
-	if (*name != '\0')
-		snprintf(naming.tail, sizeof(naming.tail), " name=%s", name);
-	else
-		naming.tail[0] = '\0';
-	mutex_unlock(&naming.lock);
+	mutex_lock(&shared.lock);
+	snprintf(shared.name, sizeof(shared.name), "%s%s",
+	    *name ? " name=" : "", name);
+	mutex_unlock(&shared.lock);
 }
 
 static void
@@ -102,14 +118,6 @@ add_head(struct text *line, enum log_level level, enum log_subsystem subsystem)
 		text_add_time(line);
 	text_add(line, "%s%s %s: ", to_journal ? "" : " ", levels[level].name,
 	    subsystems[subsystem]);
-}
-
-static void
-add_tail(struct text *line)
-{
-	mutex_lock(&naming.lock);
-	text_add(line, "%s\n", naming.tail);
-	mutex_unlock(&naming.lock);
 }
 
 /* Whether a value needs no quotes: without them it ends at a blank. */
@@ -186,51 +194,192 @@ add_message(struct text *line, const char *format, va_list *arguments)
 	}
 }
 
-/* The whole line is put together on the stack. */
-__attribute__((format(printf, 4, 0))) static void
-compose(enum log_level level, enum log_subsystem subsystem, unsigned suppressed,
-    const char *format, va_list *arguments)
+__attribute__((format(printf, 5, 0))) static void
+compose(struct text *line, enum log_level level, enum log_subsystem subsystem,
+    unsigned suppressed, const char *format, va_list *arguments)
+    NEEDS(shared.lock)
 {
-	char bytes[LOG_LINE_BYTES + 1];
-	struct text line = text_in(bytes, sizeof(bytes) - TAIL_BYTES);
-	int saved = errno;
-
-	add_head(&line, level, subsystem);
-	add_message(&line, format, arguments);
-	line.capacity = sizeof(bytes);
-	if (line.cut) {
-		line.cut = false;
-		text_add(&line, "...");
+	line->capacity -= TAIL_BYTES;
+	add_head(line, level, subsystem);
+	add_message(line, format, arguments);
+	line->capacity += TAIL_BYTES;
+	if (line->cut) {
+		line->cut = false;
+		text_add(line, "...");
 	}
 	if (suppressed > 0)
-		text_add(&line, " suppressed=%u", suppressed);
-	add_tail(&line);
-	log_writer_put(line.bytes, line.length);
-	errno = saved;
+		text_add(line, " suppressed=%u", suppressed);
+	text_add(line, "%s\n", shared.name);
+}
+
+/* Whether standard error takes more now: another process that shares it may
+ * have set O_NONBLOCK. */
+static bool
+wait_for_room(void)
+{
+	struct pollfd error = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	return poll(&error, 1, -1) > 0;
+}
+
+/* One write() a line, as long as standard error takes it whole, so that it
+ * doesn't mix with what other processes write there. */
+static void
+write_line(const char *line, size_t length)
+{
+	while (length > 0) {
+		ssize_t n = write(STDERR_FILENO, line, length);
+
+		if (n > 0) {
+			line += n;
+			length -= (size_t)n;
+		} else if (n == 0 ||
+			   (errno != EINTR &&
+			       (errno != EAGAIN || !wait_for_room()))) {
+			return;
+		}
+	}
+}
+
+static void
+append(const struct text *line) NEEDS(shared.lock)
+{
+	size_t end = (shared.first + shared.used) % RING_BYTES;
+	size_t part = RING_BYTES - end;
+
+	if (part > line->length)
+		part = line->length;
+	memcpy(shared.ring + end, line->bytes, part);
+	memcpy(shared.ring, line->bytes + part, line->length - part);
+	shared.used += line->length;
+}
+
+/* At half the ring, so that a slow reader gets lines and not reports. */
+static void
+report_lost(void) NEEDS(shared.lock)
+{
+	char bytes[LOG_LINE_BYTES + 1];
+	struct text line = text_in(bytes, sizeof(bytes));
+
+	if (shared.lost == 0 || shared.used > RING_BYTES / 2)
+		return;
+	add_head(&line, LOG_LEVEL_WARN, LOG_SERVICE);
+	text_add(&line, "lost %llu line%s of this log: nobody read it%s\n",
+	    shared.lost, shared.lost == 1 ? "" : "s", shared.name);
+	append(&line);
+	shared.lost = 0;
 }
 
 static size_t
-compose_lost(char *bytes, unsigned long long count)
+remove_line(char line[LOG_LINE_BYTES]) NEEDS(shared.lock)
 {
-	struct text line = text_in(bytes, LOG_LINE_BYTES + 1);
+	size_t length = 0;
 
-	add_head(&line, LOG_LEVEL_WARN, LOG_SERVICE);
-	text_add(&line, "lost %llu line%s of this log: nobody read it", count,
-	    count == 1 ? "" : "s");
-	add_tail(&line);
-	return line.length;
+	do {
+		assert(length < LOG_LINE_BYTES);
+		line[length] = shared.ring[shared.first];
+		shared.first = (shared.first + 1) % RING_BYTES;
+		shared.used--;
+	} while (line[length++] != '\n');
+	return length;
+}
+
+static size_t
+wait_for_line(char line[LOG_LINE_BYTES])
+{
+	size_t length;
+
+	mutex_lock(&shared.lock);
+	shared.state = IDLE;
+	condition_wake_all(&shared.changed);
+	while (shared.used == 0)
+		condition_wait(
+		    &shared.changed, &shared.lock, CONDITION_NO_DEADLINE);
+	shared.state = WRITING;
+	length = remove_line(line);
+	report_lost();
+	mutex_unlock(&shared.lock);
+	return length;
+}
+
+static void *
+run(void *unused)
+{
+	char line[LOG_LINE_BYTES];
+
+	(void)unused;
+	thread_name("fwd-log");
+	for (;;)
+		write_line(line, wait_for_line(line));
+	return NULL;
+}
+
+/* With all signals blocked: none is for this thread, and a terminal in the
+ * background (SIGTTOU) takes its lines without stopping the process. */
+static int
+start_thread(void)
+{
+	sigset_t all, before;
+	pthread_t thread;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&thread, NULL, run, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return error == 0 ? pthread_detach(thread) : error;
 }
 
 int
 log_start(void)
 {
-	return log_writer_start(compose_lost);
+	int error;
+
+	condition_init(&shared.changed);
+	mutex_lock(&shared.lock);
+	error = start_thread();
+	if (error == 0)
+		shared.state = IDLE;
+	mutex_unlock(&shared.lock);
+	errno = error;
+	return error == 0 ? 0 : -1;
 }
 
 void
 log_finish(void)
 {
-	log_writer_finish(FINISH_MS);
+	int64_t deadline_ms = clock_now_ms() + FINISH_MS;
+
+	mutex_lock(&shared.lock);
+	while ((shared.state == WRITING || shared.used > 0) &&
+	       clock_now_ms() < deadline_ms)
+		condition_wait(&shared.changed, &shared.lock, deadline_ms);
+	mutex_unlock(&shared.lock);
+}
+
+__attribute__((format(printf, 4, 0))) static void
+emit(enum log_level level, enum log_subsystem subsystem, unsigned suppressed,
+    const char *format, va_list *arguments)
+{
+	char bytes[LOG_LINE_BYTES + 1];
+	struct text line = text_in(bytes, sizeof(bytes));
+	int saved = errno;
+	bool absent;
+
+	mutex_lock(&shared.lock);
+	compose(&line, level, subsystem, suppressed, format, arguments);
+	absent = shared.state == ABSENT;
+	if (!absent) {
+		if (shared.lost > 0 || line.length > RING_BYTES - shared.used)
+			shared.lost++;
+		else
+			append(&line);
+		condition_wake_all(&shared.changed);
+	}
+	mutex_unlock(&shared.lock);
+	if (absent)
+		write_line(line.bytes, line.length);
+	errno = saved;
 }
 
 void
@@ -242,7 +391,7 @@ log_line(
 	if (level > log_get_level())
 		return;
 	va_start(arguments, format);
-	compose(level, subsystem, 0, format, &arguments);
+	emit(level, subsystem, 0, format, &arguments);
 	va_end(arguments);
 }
 
@@ -279,6 +428,6 @@ log_limited(struct log_limit *limit, enum log_level level,
 	    !log_limit_pass(limit, clock_now_ms(), &suppressed))
 		return;
 	va_start(arguments, format);
-	compose(level, subsystem, suppressed, format, &arguments);
+	emit(level, subsystem, suppressed, format, &arguments);
 	va_end(arguments);
 }

@@ -1,4 +1,4 @@
-/* One line an event on standard error:
+/* One line per event on standard error:
  *     LEVEL SUBSYSTEM: what happened key=value ... [name=NAME]
  * with a <N> prefix under journald and a time stamp otherwise. */
 #ifndef BASE_LOG_H
@@ -6,7 +6,6 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 /* The longest line; a longer one is cut and ends in "...". */
@@ -32,39 +31,38 @@ enum log_subsystem {
 
 /* Decides once whether standard error is the journal's (JOURNAL_STREAM), and
  * ignores SIGPIPE: a log that nobody reads any more ends nothing. (exec keeps
- * an ignored signal ignored; whoever starts a command gives it back.) */
+ * an ignored signal ignored; whoever starts a command restores it.) */
 void log_open(enum log_level level);
 
-/* May be called at any time, from any thread; -v and a reload change it. */
+/* From any thread, at any time. */
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 
-/* Ends every line with name=NAME from now on, or with nothing if it is empty.
- * The name is one that config.c accepts. Any thread. */
+/* Ends every line with name=NAME from now on, or with nothing if name is "".
+ * The configuration accepts no name that would need quotes. Any thread. */
 void log_set_name(const char *name);
 
-/* Before log_start() a line is written at once. After it lines are written by
- * a thread, and log_line() never waits: what doesn't fit into its buffer is
- * lost, and a line reports how many were (log_writer.h).
- * Returns 0, or -1 with errno. */
+/* Starts a thread that writes the lines; until then log_line() writes them
+ * itself. From now on it never waits: lines that don't fit into a buffer of
+ * 64 KiB are lost, and a line reports how many. Returns 0, or -1 with errno. */
 int log_start(void);
 
-/* Before the process ends: gives what is not yet written 200 ms. */
+/* Before the process ends: waits until all lines are written, 200 ms at most. */
 void log_finish(void);
 
-/* Never fails; a line that standard error refuses (closed, disk full) is lost.
- * errno is kept. The format knows %s, %d, %u, %ld, %lu, %lld, %llu and %zu,
- * without flags, width or precision. Strings may come from outside and can't
- * forge anything:
+/* Never fails, and keeps errno: a line that standard error refuses (closed,
+ * disk full) is lost. The format knows %s, %d, %u, %ld, %lu, %lld, %llu and
+ * %zu, without flags, width or precision. Strings may come from outside and
+ * can't forge anything:
  *     key=%s       is put in quotes if it holds a blank, a quote, = or \
  *     key=\"%s\"   has its quotes and backslashes escaped
- * and in both, as anywhere else, control characters become \xNN. */
+ * and anywhere control characters become \xNN. */
 void log_line(enum log_level level, enum log_subsystem subsystem,
     const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* At most `burst` lines at once and one a second after that; what was held
- * back is told as suppressed=N on the next line that passes. Zero-initialise
- * all but burst; any thread. */
+/* Lets `burst` lines through at once and one a second after that; the next line
+ * says how many were held back (suppressed=N). Set burst, and all else to zero;
+ * any thread. */
 struct log_limit {
 	unsigned burst;              /* 0 counts as 1 */
 	_Atomic int64_t full_at_ms;  /* when all of burst is there again */
@@ -75,8 +73,8 @@ void log_limited(struct log_limit *limit, enum log_level level,
     enum log_subsystem subsystem, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* The decision alone: whether a line may pass at now_ms (monotonic), and if
- * so how many were held back before it. */
+/* The decision alone: whether a line may pass at now_ms and, if so, how many
+ * were held back before it. */
 bool log_limit_pass(
     struct log_limit *limit, int64_t now_ms, unsigned *suppressed);
 

@@ -5,7 +5,7 @@
  *      fwd-up    guest -> network                       (up.c)
  *      fwd-down  network -> guest                       (down.c)
  *      fwd-link  makes connections, watches over them   (network.c)
- *      fwd-log   writes the log, started by main()      (log_writer.c)
+ *      fwd-log   writes the log, started by main()      (log.c)
  *
  * Shared: the link, the guest, the network and the keepalive, each with a lock
  * of its own; counters are atomics with one writer each. Each thread works from

@@ -86,3 +86,30 @@ TEST(a_character_never_reaches_past_the_end)
 		free(one);
 	}
 }
+
+static const struct {
+	int64_t ms;
+	const char *text;
+} durations[] = {
+	{ -5, "0ms" },
+	{ 0, "0ms" },
+	{ 12, "12ms" },
+	{ 999, "999ms" },
+	{ 1000, "1s" },
+	{ 4321, "4s" },
+	{ 59999, "59s" },
+	{ 60000, "1m0s" },
+	{ 723000, "12m3s" },
+	{ 7500000, "2h5m" },
+	{ 86399999, "23h59m" },
+	{ 86400000, "1d0h" },
+	{ INT64_MAX, "106751991167d7h" },
+};
+
+TEST(durations_are_short, .count = LENGTH(durations))
+{
+	char buffer[TEXT_DURATION_BYTES];
+
+	ck_assert_str_eq(
+	    text_duration(buffer, durations[_i].ms), durations[_i].text);
+}
