@@ -31,7 +31,6 @@
 #include "forwarder/signals.h"
 #include "forwarder/socket_keeper.h"
 #include "status/control.h"
-#include "status/render.h"
 
 enum { KEEP_GUEST, KEEP_NETWORK, KEEP_CONTROL, KEEPERS };
 
@@ -159,7 +158,7 @@ on_signal(struct daemon *daemon, const struct signal_note *note)
 		break;
 	case SIGUSR1:
 		report_fill(&daemon->report, &now);
-		render_log(&now);
+		status_log(&now);
 		break;
 	case SIGCHLD:
 		on_child(daemon);
@@ -211,12 +210,6 @@ on_guest_gone(struct daemon *daemon)
 	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "gone endpoint=%s",
 	    daemon->config.guest.endpoint.text);
 	daemon->status = EX_UNAVAILABLE;
-}
-
-static void
-on_status(void *context, struct status *out)
-{
-	report_fill(context, out);
 }
 
 static int
@@ -303,11 +296,11 @@ enum {
 static void
 serve_once(struct daemon *daemon)
 {
-	const struct control_answers answers = { on_status, &daemon->report };
+	struct status now;
 	int sockets_fd;
 	/* First: it may open and close what is polled. */
 	int64_t look_ms = look_at_sockets(daemon, &sockets_fd);
-	struct pollfd fds[POLL_CONTROL + CONTROL_DESCRIPTORS] = {
+	struct pollfd fds[] = {
 		[POLL_SIGNALS] = { .fd = daemon->signals, .events = POLLIN },
 		[POLL_ENDED] = { .fd = daemon->ended.fds[0], .events = POLLIN },
 		[POLL_GUEST] = { .fd = daemon->guest.bell.fds[0],
@@ -318,13 +311,13 @@ serve_once(struct daemon *daemon)
 		    .events = POLLIN },
 		[POLL_FILES] = { .fd = daemon->files.fds[0], .events = POLLIN },
 		[POLL_SOCKETS] = { .fd = sockets_fd, .events = POLLIN },
+		[POLL_CONTROL] = control_poll(&daemon->control),
 	};
-	int timeout =
-	    control_watch(&daemon->control, fds + POLL_CONTROL, clock_now_ms());
+	int timeout = wait_timeout(daemon->control.deadline_ms);
 	int patience = guest_patience_ms(&daemon->guest);
 
 	timeout = shorter(shorter(timeout, patience), wait_timeout(look_ms));
-	if (poll(fds, POLL_CONTROL + CONTROL_DESCRIPTORS, timeout) < 0) {
+	if (poll(fds, POLL_CONTROL + 1, timeout) < 0) {
 		on_poll_error(daemon);
 		return;
 	}
@@ -338,8 +331,10 @@ serve_once(struct daemon *daemon)
 		guest_look(&daemon->guest);
 	if (fds[POLL_DOOR].revents)
 		guest_open_door(&daemon->guest);
-	control_serve(
-	    &daemon->control, fds + POLL_CONTROL, clock_now_ms(), &answers);
+	if (control_serve(&daemon->control, clock_now_ms())) {
+		report_fill(&daemon->report, &now);
+		control_answer(&daemon->control, &now);
+	}
 }
 
 static int

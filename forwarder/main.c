@@ -69,10 +69,10 @@ run(const struct options *options, const struct config *config)
 static int
 status(const struct options *options, const struct config *config)
 {
-	static const enum client_form forms[] = {
-		[OPTIONS_TEXT] = CLIENT_TEXT,
-		[OPTIONS_JSON] = CLIENT_JSON,
-		[OPTIONS_PROMETHEUS] = CLIENT_PROMETHEUS,
+	static const char *const forms[] = {
+		[OPTIONS_TEXT] = "text",
+		[OPTIONS_JSON] = "json",
+		[OPTIONS_PROMETHEUS] = "prometheus",
 	};
 	const char *socket =
 	    options->socket ? options->socket : config->control.socket;

@@ -1,4 +1,4 @@
-/* Gathers what `forwarder status` tells from the parts that know it. */
+/* Takes the snapshot that `forwarder status` shows from the parts that know. */
 #ifndef FORWARDER_REPORT_H
 #define FORWARDER_REPORT_H
 
@@ -11,6 +11,7 @@ struct report {
 	int64_t started_ms;
 };
 
+/* Main only: the configuration is its own. */
 void report_fill(const struct report *report, struct status *out);
 
 #endif

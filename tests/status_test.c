@@ -1,22 +1,25 @@
 #include "status/status.h"
 
-#include "base/log.h"
-#include "status/render.h"
+#include "status/rates.h"
 #include "tests/support/suite.h"
 #include <check.h>
-#include <regex.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static char bytes[STATUS_JSON_BYTES];
-static char more[STATUS_JSON_BYTES];
+static char bytes[STATUS_BYTES];
 
 static struct text
-in(char *buffer)
+fresh(void)
 {
-	return text_in(buffer, STATUS_JSON_BYTES);
+	return text_in(bytes, sizeof(bytes));
+}
+
+static void
+assert_holds(const char *expected)
+{
+	ck_assert_msg(
+	    strstr(bytes, expected), "%s in %.2000s", expected, bytes);
 }
 
 /* Every number another, so that none can stand in another's place. */
@@ -29,7 +32,7 @@ example(void)
 		.pid = 4711,
 		.uptime_ms = 7500123,
 		.guest = { "unixgram:/run/guest.sock", "/run/vm1.sock",
-		    "52:54:00:12:34:56" },
+		    "02:54:00:12:34:56" },
 		.network = { "unix:/run/socket_vmnet", "up", 4, 3, 431, 12, 9,
 		    "Connection refused" },
 		.guest_to_network = { 101, 10200, { 11, 12, 13, 14, 15 } },
@@ -39,41 +42,17 @@ example(void)
 	};
 }
 
-/* Texts as long as can be, of bytes that take the most room when escaped. */
-static struct status
-largest(char filling)
-{
-	struct status s;
-
-	memset(&s, 0xff, sizeof(s));
-#define FILL(member)                                                           \
-	memset(s.member, filling, sizeof(s.member) - 1),                       \
-	    s.member[sizeof(s.member) - 1] = '\0'
-	FILL(name);
-	FILL(version);
-	FILL(guest.endpoint);
-	FILL(guest.peer);
-	FILL(guest.mac);
-	FILL(network.endpoint);
-	FILL(network.state);
-	FILL(network.last_error);
-	FILL(keepalive.mode);
-#undef FILL
-	s.keepalive.armed = false;
-	return s;
-}
-
 TEST(json_is_the_contract_to_the_letter)
 {
 	struct status s = example();
-	struct text t = in(bytes);
+	struct text t = fresh();
 
 	status_json(&t, &s);
 	ck_assert_str_eq(bytes,
-	    "{\"version\":\"0.1.0\",\"name\":\"vm1\",\"pid\":4711,\"uptime_"
-	    "ms\":7500123,"
+	    "{\"version\":\"0.1.0\",\"name\":\"vm1\",\"pid\":4711,"
+	    "\"uptime_ms\":7500123,"
 	    "\"guest\":{\"endpoint\":\"unixgram:/run/guest.sock\","
-	    "\"peer\":\"/run/vm1.sock\",\"mac\":\"52:54:00:12:34:56\"},"
+	    "\"peer\":\"/run/vm1.sock\",\"mac\":\"02:54:00:12:34:56\"},"
 	    "\"network\":{\"endpoint\":\"unix:/run/socket_vmnet\","
 	    "\"state\":\"up\",\"generation\":4,\"outages\":3,\"down_ms\":431,"
 	    "\"last_outage_ms\":12,\"dials\":9,"
@@ -92,414 +71,187 @@ TEST(json_is_the_contract_to_the_letter)
 TEST(what_is_not_known_yet_is_empty_or_zero_in_json)
 {
 	static const struct status nothing;
-	struct text t = in(bytes);
+	struct text t = fresh();
 
 	status_json(&t, &nothing);
-	ck_assert_ptr_nonnull(strstr(bytes, "\"peer\":\"\",\"mac\":\"\"}"));
-	ck_assert_ptr_nonnull(strstr(bytes, "\"armed\":false,\"idle_ms\":0,"));
+	assert_holds("\"peer\":\"\",\"mac\":\"\"}");
+	assert_holds("\"armed\":false,\"idle_ms\":0,");
 }
 
 static const struct {
-	const char *text, *json, *label;
+	const char *text, *quoted;
 } hostile[] = {
-	{ "\"quoted\"", "\\\"quoted\\\"", "\\\"quoted\\\"" },
-	{ "back\\slash", "back\\\\slash", "back\\\\slash" },
-	{ "two\nlines", "two\\u000alines", "two\\nlines" },
-	{ "\x1b[2J\x7f", "\\u001b[2J\\u007f", "\xef\xbf\xbd[2J\xef\xbf\xbd" },
-	{ "\xff", "\\ufffd", "\xef\xbf\xbd" },
-	{ "cut \xc3", "cut \\ufffd", "cut \xef\xbf\xbd" },
-	{ "\xc2\x9b", "\\u009b", "\xef\xbf\xbd" },
-	{ "gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f" },
+	{ "\"quoted\"", "\\\"quoted\\\"" },
+	{ "back\\slash", "back\\\\slash" },
+	{ "two\nlines", "two\\nlines" },
+	{ "\x1b[2J\x7f", "\xef\xbf\xbd[2J\xef\xbf\xbd" },
+	{ "cut \xc3", "cut \xef\xbf\xbd" },
+	{ "\xc2\x9b", "\xef\xbf\xbd" },
+	{ "gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f" },
 };
 
-TEST(foreign_bytes_stay_inside_their_json_string, .count = LENGTH(hostile))
+TEST(foreign_bytes_stay_inside_their_quotes, .count = LENGTH(hostile))
 {
 	struct status s = { 0 };
-	struct text t = in(bytes);
 	char expected[128];
-
-	strcpy(s.guest.peer, hostile[_i].text);
-	status_json(&t, &s);
-	snprintf(expected, sizeof(expected), "\"peer\":\"%s\",\"mac\"",
-	    hostile[_i].json);
-	ck_assert_msg(
-	    strstr(bytes, expected) != NULL, "%s in %s", expected, bytes);
-}
-
-TEST(foreign_bytes_stay_inside_their_label, .count = LENGTH(hostile))
-{
-	struct status s = { 0 };
-	struct text t = in(bytes);
-	char expected[128];
+	struct text t = fresh();
 
 	strcpy(s.network.endpoint, hostile[_i].text);
+	status_json(&t, &s);
 	status_prometheus(&t, &s);
 	snprintf(expected, sizeof(expected),
-	    "forwarder_info{name=\"\",version=\"\",guest=\"\",network=\"%s\"} "
-	    "1\n",
-	    hostile[_i].label);
-	ck_assert_msg(
-	    strstr(bytes, expected) != NULL, "%s in %s", expected, bytes);
-}
-
-TEST(foreign_bytes_come_back_as_they_were, .count = LENGTH(hostile))
-{
-	struct status s = { 0 }, back;
-	struct text t = in(bytes);
-
-	strcpy(s.network.last_error, hostile[_i].text);
-	status_lines(&t, &s);
-	ck_assert(status_parse(&back, bytes));
-	ck_assert_str_eq(back.network.last_error, hostile[_i].text);
-}
-
-static void
-assert_comes_back(const struct status *s)
-{
-	struct text t = in(bytes), again = in(more);
-	struct status back;
-
-	status_lines(&t, s);
-	ck_assert(!t.cut);
-	ck_assert(status_parse(&back, bytes));
-	status_lines(&again, &back);
-	ck_assert_str_eq(bytes, more);
-	t = in(bytes);
-	again = in(more);
-	status_json(&t, s);
-	status_json(&again, &back);
-	ck_assert_str_eq(bytes, more);
-}
-
-TEST(what_is_said_on_the_control_socket_comes_back_equal)
-{
-	struct status s = example();
-	struct status large = largest('\n');
-
-	assert_comes_back(&s);
-	assert_comes_back(&large);
+	    "\"network\":{\"endpoint\":\"%s\",\"state\"", hostile[_i].quoted);
+	assert_holds(expected);
+	snprintf(expected, sizeof(expected), ",network=\"%s\"} 1\n",
+	    hostile[_i].quoted);
+	assert_holds(expected);
 }
 
 TEST(the_largest_status_fits_every_form)
 {
-	static const char fillings[] = { 'x', '\n', '\\', '\x01', '\xff' };
-
-	for (size_t i = 0; i < sizeof(fillings); i++) {
-		struct status s = largest(fillings[i]);
-		static const struct status start;
-		static char buffer[RENDER_BYTES];
-		struct text t = text_in(buffer, STATUS_LINES_BYTES);
-
-		status_lines(&t, &s);
-		ck_assert(!t.cut);
-		t = text_in(buffer, STATUS_JSON_BYTES);
-		status_json(&t, &s);
-		ck_assert(!t.cut);
-		t = text_in(buffer, STATUS_PROMETHEUS_BYTES);
-		status_prometheus(&t, &s);
-		ck_assert(!t.cut);
-		t = text_in(buffer, RENDER_BYTES);
-		render_status(&t, &s);
-		render_table(&t, &start, &s);
-		render_line(&t, &start, &s);
-		ck_assert(!t.cut);
-	}
-}
-
-TEST(another_version_is_understood_as_far_as_possible)
-{
-	struct status s;
-
-	ck_assert(status_parse(&s,
-	    "version=9.0\nguest.colour=blue\nnetwork=\nnonsense\n=\n"
-	    "network.generation=12\nkeepalive.armed=true\n\n"));
-	ck_assert_str_eq(s.version, "9.0");
-	ck_assert_uint_eq(s.network.generation, 12);
-	ck_assert(s.keepalive.armed);
-	ck_assert_uint_eq(s.pid, 0);
-}
-
-TEST(values_that_make_no_sense_read_as_nothing)
-{
-	struct status s;
-
-	ck_assert(status_parse(&s,
-	    "pid=-1\nuptime_ms=18446744073709551616\nnetwork.dials=0x10\n"
-	    "guest_to_network.frames=99999999999999999999\n"
-	    "network.outages=18446744073709551615\nkeepalive.armed=yes\n\n"));
-	ck_assert_uint_eq(s.pid, 0);
-	ck_assert_uint_eq(s.uptime_ms, 0);
-	ck_assert_uint_eq(s.guest_to_network.frames, 0);
-	ck_assert_uint_eq(s.network.dials, 0);
-	ck_assert_uint_eq(s.network.outages, UINT64_MAX);
-	ck_assert(!s.keepalive.armed);
-}
-
-TEST(a_text_too_long_is_cut)
-{
-	char lines[1024] = "guest.mac=";
-	struct status s;
-
-	memset(lines + strlen(lines), 'x', 900);
-	strcat(lines, "\npid=7\n\n");
-	ck_assert(status_parse(&s, lines));
-	ck_assert_uint_eq(strlen(s.guest.mac), sizeof(s.guest.mac) - 1);
-	ck_assert_uint_eq(s.pid, 7);
-}
-
-TEST(an_answer_that_broke_off_is_not_taken_for_a_whole_one)
-{
-	struct status s = example(), back;
-	struct text t = in(bytes);
-
-	status_lines(&t, &s);
-	for (size_t n = 0; n < t.length; n++) {
-		char *start = malloc(n + 1);
-
-		memcpy(start, bytes, n);
-		start[n] = '\0';
-		ck_assert(!status_parse(&back, start));
-		free(start);
-	}
-}
-
-TEST(no_garbage_upsets_the_reader_of_answers)
-{
-	static const char alphabet[] =
-	    "pid=\n\\nguest.mac=\nkeepalive.armed=true\n\xff\x01";
-	struct status s;
-	uint32_t random = 1;
-
-	for (int round = 0; round < 5000; round++) {
-		char *lines = calloc(1, 65);
-
-		for (int i = 0; i < 64; i++) {
-			random = random * 1664525 + 1013904223;
-			lines[i] =
-			    alphabet[(random >> 16) % (sizeof(alphabet) - 1)];
-		}
-		status_parse(&s, lines);
-		ck_assert_uint_lt(strlen(s.guest.mac), sizeof(s.guest.mac));
-		free(lines);
-	}
-}
-
-TEST(prometheus_text_is_well_formed)
-{
-	static const char pattern[] =
-	    "^(# HELP forwarder_[a-z_]+ [A-Z][A-Za-z ,]+[.]"
-	    "|# TYPE forwarder_[a-z_]+ (counter|gauge)"
-	    "|forwarder_[a-z_]+[{]name=\"vm1\"(,[a-z]+=\"[^\"]*\")*[}]"
-	    " [0-9]+([.][0-9]+)?)$";
-	struct status s = example();
-	struct text t = in(bytes);
-	regex_t regex;
-
-	ck_assert_int_eq(regcomp(&regex, pattern, REG_EXTENDED), 0);
-	status_prometheus(&t, &s);
-	ck_assert_int_eq(bytes[t.length - 1], '\n');
-	for (char *line = strtok(bytes, "\n"); line != NULL;
-	     line = strtok(NULL, "\n"))
-		ck_assert_msg(
-		    regexec(&regex, line, 0, NULL, 0) == 0, "%s", line);
-	regfree(&regex);
-}
-
-/* The samples of a metric stand together, below its one description. */
-TEST(every_metric_is_described_once_and_stands_together)
-{
-	struct status s = example();
-	struct text t = in(bytes), copy = in(more);
-	char metric[128] = "", name[128];
-
-	status_prometheus(&t, &s);
-	status_prometheus(&copy, &s);
-	for (char *line = strtok(bytes, "\n"); line != NULL;
-	     line = strtok(NULL, "\n")) {
-		if (sscanf(line, "# HELP %127s", name) == 1) {
-			char *here = strstr(more, line);
-
-			ck_assert_ptr_null(strstr(here + 1, line));
-			strcpy(metric, name);
-		} else if (sscanf(line, "# TYPE %127s", name) == 1 ||
-			   sscanf(line, "%127[a-z_]", name) == 1) {
-			ck_assert_str_eq(name, metric);
-		}
-	}
-}
-
-TEST(prometheus_has_the_promised_names)
-{
-	static const char *const promised[] = {
-		"forwarder_info{name=\"vm1\",version=\"0.1.0\","
-		"guest=\"unixgram:/run/guest.sock\","
-		"network=\"unix:/run/socket_vmnet\"} 1\n",
-		"# TYPE forwarder_up gauge\nforwarder_up{name=\"vm1\"} 1\n",
-		"# TYPE forwarder_outages_total counter\n"
-		"forwarder_outages_total{name=\"vm1\"} 3\n",
-		"forwarder_frames_total{name=\"vm1\",direction=\"guest_to_"
-		"network\"} 101\n"
-		"forwarder_frames_total{name=\"vm1\",direction=\"network_to_"
-		"guest\"} 201\n",
-		"\nforwarder_drops_total{name=\"vm1\",direction=\"guest_to_"
-		"network\","
-		"reason=\"outage\"} 11\n",
-		"\nforwarder_drops_total{name=\"vm1\",direction=\"network_to_"
-		"guest\","
-		"reason=\"oversize\"} 26\n",
-		"\nforwarder_uptime_seconds{name=\"vm1\"} 7500.123\n",
-		"\nforwarder_down_seconds_total{name=\"vm1\"} 0.431\n",
-		"\nforwarder_generation{name=\"vm1\"} 4\n",
-		"\nforwarder_dials_total{name=\"vm1\"} 9\n",
-		"\nforwarder_keepalive_armed{name=\"vm1\"} 1\n",
-		"\nforwarder_keepalive_rtt_seconds{name=\"vm1\"} 0.000231\n",
+	static void (*const forms[])(struct text *, const struct status *) = {
+		status_json, status_prometheus, status_text, rates_answer
 	};
-	struct status s = example();
-	struct text t = in(bytes);
+	struct status s;
 
-	status_prometheus(&t, &s);
-	for (size_t i = 0; i < sizeof(promised) / sizeof(promised[0]); i++)
-		ck_assert_msg(
-		    strstr(bytes, promised[i]) != NULL, "%s", promised[i]);
-	for (size_t i = 0; i < 2; i++) {
-		strcpy(s.network.state, i == 0 ? "down" : "stopped");
-		t = in(bytes);
-		status_prometheus(&t, &s);
-		ck_assert_ptr_nonnull(
-		    strstr(bytes, "\nforwarder_up{name=\"vm1\"} 0\n"));
+	memset(&s, 0xff, sizeof(s));
+#define FILL(member) memset(s.member, '\x01', sizeof(s.member) - 1)
+#define END(member) s.member[sizeof(s.member) - 1] = '\0'
+	FILL(name), FILL(version), FILL(guest.endpoint), FILL(guest.peer),
+	    FILL(guest.mac), FILL(network.endpoint), FILL(network.state),
+	    FILL(network.last_error), FILL(keepalive.mode);
+	END(name), END(version), END(guest.endpoint), END(guest.peer),
+	    END(guest.mac), END(network.endpoint), END(network.state),
+	    END(network.last_error), END(keepalive.mode);
+	s.keepalive.armed = true;
+	for (int i = 0; i < LENGTH(forms); i++) {
+		struct text t = fresh();
+
+		forms[i](&t, &s);
+		text_add(&t, "\n");
+		ck_assert(!t.cut);
 	}
 }
 
-TEST(people_get_a_table)
-{
-	struct status s = example();
-	struct text t = in(bytes);
-
-	memset(&s.guest_to_network.drops, 0, sizeof(s.guest_to_network.drops));
-	render_status(&t, &s);
-	ck_assert_str_eq(bytes,
-	    "vm1: forwarder 0.1.0, pid 4711, up 2h5m\n"
-	    "\n"
-	    "guest      unixgram:/run/guest.sock\n"
-	    "           peer /run/vm1.sock\n"
-	    "           mac 52:54:00:12:34:56\n"
-	    "network    unix:/run/socket_vmnet\n"
-	    "           up, generation 4, 9 dials\n"
-	    "           3 outages, the last 12ms, down for 431ms in all\n"
-	    "           last error: Connection refused\n"
-	    "keepalive  arp, armed, 31ms idle\n"
-	    "           32 probes, 33 replies, the last after 231 us\n"
-	    "           34 probes of the peer answered\n"
-	    "           35 deaths, 36 write stalls\n"
-	    "\n"
-	    "                               frames       bytes  dropped\n"
-	    "guest -> network                  101     10.2 kB  0\n"
-	    "network -> guest                  201      2.0 GB  "
-	    "21 guest_slow, 22 guest_absent, 23 runt, 24 empty, "
-	    "25 truncated, 26 oversize\n");
-}
-
-TEST(a_guest_cannot_move_the_cursor)
-{
-	struct status s = example();
-	struct text t = in(bytes);
-
-	strcpy(s.guest.peer, "\x1b[2J\nnetwork");
-	render_status(&t, &s);
-	ck_assert_ptr_nonnull(strstr(bytes, "peer \\x1b[2J\\x0anetwork\n"));
-}
-
-/* Half a second later. */
-static struct status
-later(const struct status *s)
-{
-	struct status l = *s;
-
-	l.uptime_ms += 500;
-	l.guest_to_network.frames += 40000;
-	l.guest_to_network.bytes += 61445000;
-	l.guest_to_network.drops.outage += 5;
-	l.network_to_guest.frames += 1;
-	return l;
-}
-
-TEST(the_live_table_shows_rates)
-{
-	struct status s = example(), l = later(&s);
-	struct text t = in(bytes);
-
-	render_table(&t, &s, &l);
-	ck_assert_str_eq(bytes,
-	    "vm1: forwarder 0.1.0, pid 4711, up 2h5m\n"
-	    "\n"
-	    "network    up, generation 4, 9 dials\n"
-	    "           3 outages, the last 12ms, down for 431ms in all\n"
-	    "           last error: Connection refused\n"
-	    "\n"
-	    "                    frames/s      Mbit/s   dropped/s  dropped\n"
-	    "guest -> network       80000       983.1          10  "
-	    "16 outage, 12 oversize, 13 runt, 14 empty, "
-	    "15 guest_restarted\n"
-	    "network -> guest           2         0.0           0  "
-	    "21 guest_slow, 22 guest_absent, 23 runt, 24 empty, "
-	    "25 truncated, 26 oversize\n");
-}
-
-TEST(without_a_terminal_rates_are_one_line)
-{
-	struct status s = example(), l = later(&s);
-	struct text t = in(bytes);
-
-	render_line(&t, &s, &l);
-	ck_assert_str_eq(bytes,
-	    "up outages=3"
-	    "  guest->network    80000 frames/s    983.1 Mbit/s"
-	    "     10 dropped/s"
-	    "  network->guest        2 frames/s      0.0 Mbit/s"
-	    "      0 dropped/s\n");
-}
-
-static const struct {
-	uint64_t pid, uptime_ms; /* after process 4711, 10 s old, 1000 frames */
-	uint64_t frames;
-	const char *rate;
-} anew[] = {
-	{ 4711, 12000, 1010, "guest->network        5 frames/s" },
-	{ 4711, 12000, 990,
-	    "guest->network        0 frames/s" }, /* counts backwards */
-	{ 4712, 12000, 2400,
-	    "guest->network      200 frames/s" }, /* another one, older */
-	{ 4711, 2000, 3000,
-	    "guest->network     1500 frames/s" }, /* its number again */
+/* Each metric with its samples, of the example. */
+static const char *const metrics[] = {
+	"# HELP forwarder_info What runs here.\n# TYPE forwarder_info gauge\n"
+	"forwarder_info{name=\"vm1\",version=\"0.1.0\","
+	"guest=\"unixgram:/run/guest.sock\","
+	"network=\"unix:/run/socket_vmnet\"} 1\n# HELP ",
+	"# HELP forwarder_up Whether the network connection is up.\n"
+	"# TYPE forwarder_up gauge\nforwarder_up{name=\"vm1\"} 1\n# HELP ",
+	" counter\nforwarder_outages_total{name=\"vm1\"} 3\n",
+	" counter\n"
+	"forwarder_frames_total{name=\"vm1\",direction=\"guest_to_network\"} "
+	"101\n"
+	"forwarder_frames_total{name=\"vm1\",direction=\"network_to_guest\"} "
+	"201\n# HELP ",
+	" counter\n"
+	"forwarder_bytes_total{name=\"vm1\",direction=\"guest_to_network\"} "
+	"10200\n"
+	"forwarder_bytes_total{name=\"vm1\",direction=\"network_to_guest\"} "
+	"2020202020\n# HELP ",
+	" counter\nforwarder_drops_total{name=\"vm1\",direction=\"guest_to_"
+	"network\",reason=\"outage\"} 11\n",
+	"network\",reason=\"oversize\"} 12\n",
+	"network\",reason=\"runt\"} 13\n",
+	"network\",reason=\"empty\"} 14\n",
+	"network\",reason=\"guest_restarted\"} 15\nforwarder_drops_total{",
+	"guest\",reason=\"guest_slow\"} 21\n",
+	"guest\",reason=\"guest_absent\"} 22\n",
+	"guest\",reason=\"runt\"} 23\n",
+	"guest\",reason=\"empty\"} 24\n",
+	"guest\",reason=\"truncated\"} 25\n",
+	"guest\",reason=\"oversize\"} 26\n# HELP ",
+	" gauge\nforwarder_uptime_seconds{name=\"vm1\"} 7500.123\n",
+	" gauge\nforwarder_generation{name=\"vm1\"} 4\n",
+	" counter\nforwarder_down_seconds_total{name=\"vm1\"} 0.431\n",
+	" gauge\nforwarder_last_outage_seconds{name=\"vm1\"} 0.012\n",
+	" counter\nforwarder_dials_total{name=\"vm1\"} 9\n",
+	" gauge\nforwarder_keepalive_armed{name=\"vm1\"} 1\n",
+	" gauge\nforwarder_keepalive_idle_seconds{name=\"vm1\"} 0.031\n",
+	" counter\nforwarder_keepalive_probes_total{name=\"vm1\"} 32\n",
+	" counter\nforwarder_keepalive_replies_total{name=\"vm1\"} 33\n",
+	" counter\nforwarder_keepalive_answered_total{name=\"vm1\"} 34\n",
+	" counter\nforwarder_keepalive_deaths_total{name=\"vm1\"} 35\n",
+	" counter\nforwarder_keepalive_write_stalls_total{name=\"vm1\"} 36\n",
+	" gauge\nforwarder_keepalive_rtt_seconds{name=\"vm1\"} 0.000231\n",
 };
 
-TEST(rates_are_of_one_forwarder, .count = LENGTH(anew))
+TEST(prometheus_has_the_promised_metrics_each_described_once)
 {
-	struct status old = { .pid = 4711, .uptime_ms = 10000 }, s = old;
-	struct text t = in(bytes);
+	struct status s = example();
+	struct text t = fresh();
+	int described = 0;
 
-	old.guest_to_network.frames = 1000;
-	s.pid = anew[_i].pid;
-	s.uptime_ms = anew[_i].uptime_ms;
-	s.guest_to_network.frames = anew[_i].frames;
-	render_line(&t, &old, &s);
-	ck_assert_msg(strstr(bytes, anew[_i].rate) != NULL, "%s", bytes);
+	status_prometheus(&t, &s);
+	for (int i = 0; i < LENGTH(metrics); i++)
+		assert_holds(metrics[i]);
+	for (const char *at = bytes; (at = strstr(at, "# HELP ")); at++)
+		described++;
+	ck_assert_int_eq(described, 19);
 }
 
-TEST(a_forwarder_started_anew_has_no_absurd_rates)
+TEST(only_up_is_up_in_prometheus)
 {
-	struct status old = example(), s = { .version = "0.1.0", .pid = 4712 };
-	struct text t = in(bytes);
+	static const char *const others[] = { "down", "stopped", "" };
 
-	old.guest_to_network.frames = 1000000;
-	s.uptime_ms = 2000;
-	s.guest_to_network.frames = 10;
-	render_line(&t, &old, &s);
-	ck_assert_ptr_nonnull(strstr(bytes, "        5 frames/s"));
-	s.uptime_ms = 0;
-	t = in(bytes);
-	render_line(&t, &old, &s);
-	ck_assert_ptr_nonnull(strstr(bytes, "        0 frames/s"));
+	for (int i = 0; i < LENGTH(others); i++) {
+		struct status s = example();
+		struct text t = fresh();
+
+		strcpy(s.network.state, others[i]);
+		status_prometheus(&t, &s);
+		assert_holds("\nforwarder_up{name=\"vm1\"} 0\n");
+	}
+}
+
+TEST(people_get_what_is_neither_empty_nor_zero)
+{
+	struct status s = example();
+	struct text t = fresh();
+
+	memset(&s.guest_to_network.drops, 0, sizeof(s.guest_to_network.drops));
+	strcpy(s.guest.peer, "\x1b[2J\nnetwork");
+	s.network.last_error[0] = '\0';
+	s.network.last_outage_ms = 0;
+	s.keepalive.armed = false;
+	status_text(&t, &s);
+	ck_assert_str_eq(bytes,
+	    "vm1: forwarder 0.1.0, pid 4711, up 2h5m\n"
+	    "guest\n"
+	    "    endpoint              unixgram:/run/guest.sock\n"
+	    "    peer                  \\x1b[2J\\x0anetwork\n"
+	    "    mac                   02:54:00:12:34:56\n"
+	    "network\n"
+	    "    endpoint              unix:/run/socket_vmnet\n"
+	    "    state                 up\n"
+	    "    generation            4\n"
+	    "    outages               3\n"
+	    "    down                  431ms\n"
+	    "    dials                 9\n"
+	    "guest_to_network\n"
+	    "    frames                101\n"
+	    "    bytes                 10200\n"
+	    "network_to_guest\n"
+	    "    frames                201\n"
+	    "    bytes                 2020202020\n"
+	    "    drops.guest_slow      21\n"
+	    "    drops.guest_absent    22\n"
+	    "    drops.runt            23\n"
+	    "    drops.empty           24\n"
+	    "    drops.truncated       25\n"
+	    "    drops.oversize        26\n"
+	    "keepalive\n"
+	    "    mode                  arp\n"
+	    "    idle                  31ms\n"
+	    "    probes                32\n"
+	    "    replies               33\n"
+	    "    answered              34\n"
+	    "    deaths                35\n"
+	    "    write_stalls          36\n"
+	    "    rtt_us                231\n");
 }
 
 TEST(the_log_gets_a_line_a_section)
@@ -507,22 +259,86 @@ TEST(the_log_gets_a_line_a_section)
 	struct status s = example();
 	FILE *file = tmpfile();
 	int before = dup(STDERR_FILENO);
-	ssize_t n;
 
+	strcpy(s.network.last_error, "no\" state=\"up\\\n");
 	dup2(fileno(file), STDERR_FILENO);
-	render_log(&s);
+	status_log(&s);
 	dup2(before, STDERR_FILENO);
-	n = pread(fileno(file), bytes, sizeof(bytes) - 1, 0);
-	ck_assert_int_gt(n, 0);
-	bytes[n] = '\0';
-	ck_assert_ptr_nonnull(strstr(bytes,
-	    " info guest: status of guest: "
-	    "endpoint=\"unixgram:/run/guest.sock\" peer=\"/run/vm1.sock\" "
-	    "mac=\"52:54:00:12:34:56\"\n"));
-	ck_assert_ptr_nonnull(strstr(bytes,
-	    " info link: status of guest_to_network: frames=101 bytes=10200 "
-	    "drops.outage=11 drops.oversize=12 drops.runt=13 "
-	    "drops.empty=14 drops.guest_restarted=15\n"));
-	ck_assert_ptr_nonnull(strstr(bytes, " armed=true "));
+	ck_assert_int_gt(pread(fileno(file), bytes, sizeof(bytes) - 1, 0), 0);
 	fclose(file);
+	assert_holds(" info service: status of guest: "
+		     "endpoint=\"unixgram:/run/guest.sock\" "
+		     "peer=\"/run/vm1.sock\" mac=\"02:54:00:12:34:56\"\n");
+	assert_holds(" last_error=\"no\\\" state=\\\"up\\\\\\n\"\n");
+	assert_holds(" info service: status of guest_to_network: frames=101 "
+		     "bytes=10200 drops.outage=11 drops.oversize=12 "
+		     "drops.runt=13 drops.empty=14 drops.guest_restarted=15\n");
+	assert_holds(" info service: status of network_to_guest: frames=201 ");
+	assert_holds(" info service: status of keepalive: mode=\"arp\" "
+		     "armed=true idle_ms=31 ");
+}
+
+TEST(a_watch_gets_the_numbers_it_needs_and_the_network)
+{
+	struct status s = example();
+	struct rates_sample sample;
+	struct text t = fresh();
+
+	rates_answer(&t, &s);
+	assert_holds(
+	    "up 3 4711 7500123 101 10200 65 201 2020202020 141\n"
+	    "network\n    endpoint              unix:/run/socket_vmnet\n");
+	ck_assert_str_eq(
+	    rates_parse(&sample, bytes), strstr(bytes, "network\n"));
+	ck_assert_str_eq(sample.state, "up");
+	ck_assert_uint_eq(sample.outages, 3);
+	ck_assert_uint_eq(sample.pid, 4711);
+	ck_assert_uint_eq(sample.uptime_ms, 7500123);
+	ck_assert_uint_eq(sample.up[RATES_FRAMES], 101);
+	ck_assert_uint_eq(sample.down[RATES_DROPS], 141);
+}
+
+TEST(an_answer_without_all_numbers_is_none)
+{
+	static const char *const broken[] = { "", "\n", "up\n",
+		"up 3 4711 7500123 101 10200 65 201 2020202020\nnetwork\n",
+		"up 3 4711 7500123 101 10200 65 201 2020202020 x\n",
+		"up 3 4711 7500123 101 10200 65 201 2020202020 141" };
+	struct rates_sample sample;
+
+	for (int i = 0; i < LENGTH(broken); i++)
+		ck_assert_ptr_null(rates_parse(&sample, broken[i]));
+}
+
+/* What comes after process 4711, up for 10 s, with 1000 frames. */
+static const struct {
+	struct rates_sample now;
+	const char *rates;
+} laters[] = {
+	{ { .pid = 4711,
+	      .uptime_ms = 10500,
+	      .up = { 41000, 61445000, 5 },
+	      .down = { 1001, 0, 0 } },
+	    "guest->network    80000 frames/s    983.1 Mbit/s     10 dropped/s,"
+	    "network->guest        2 frames/s      0.0 Mbit/s      0 "
+	    "dropped/s\n" },
+	/* counts backwards; no time between */
+	{ { .pid = 4711, .uptime_ms = 12000, .up = { 990 } }, "        0 fr" },
+	{ { .pid = 4711, .uptime_ms = 10000, .up = { 2000 } }, "        0 fr" },
+	/* another process; the same number again; just started */
+	{ { .pid = 4712, .uptime_ms = 12000, .up = { 2400 } }, "      200 fr" },
+	{ { .pid = 4711, .uptime_ms = 2000, .up = { 3000 } }, "     1500 fr" },
+	{ { .pid = 4712, .uptime_ms = 0, .up = { 3000 } }, "        0 fr" },
+};
+
+TEST(rates_are_of_one_forwarder, .count = LENGTH(laters))
+{
+	static const struct rates_sample before = { .pid = 4711,
+		.uptime_ms = 10000,
+		.up = { 1000 },
+		.down = { 1000 } };
+	struct text t = fresh();
+
+	rates_add(&t, &before, &laters[_i].now, ",");
+	assert_holds(laters[_i].rates);
 }

@@ -235,7 +235,7 @@ def reload_and_status_signals_stay_with_the_forwarder(case: Case):
         output_of(case), "info config: read again"))
     process.signal(signal.SIGUSR1)
     wait_for("the status to be told", lambda: lines_of(
-        output_of(case), "info guest: status"))
+        output_of(case), "info service: status of guest"))
     expect(process.alive(), "expected the command to live")
 
 
