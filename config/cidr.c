@@ -62,9 +62,8 @@ cidr_list_parse(struct cidr_list *list, const char *text, struct error *error)
 	char item[CIDR_TEXT_BYTES];
 
 	*list = (struct cidr_list){ .count = 0 };
-	if (strlen(text) >= sizeof(list->text))
+	if (strlen(text) >= sizeof(item))
 		return error_set(error, "the list is too long");
-	strcpy(list->text, text);
 	text += strspn(text, blanks);
 	while (*text != '\0') {
 		size_t length = strcspn(text, ", \t");

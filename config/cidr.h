@@ -10,8 +10,9 @@
 
 #include "base/error.h"
 
+/* A longer text is refused; so much can hold as many networks as "::,". */
 #define CIDR_TEXT_BYTES 192
-#define CIDR_LIST_MAX (CIDR_TEXT_BYTES / 3) /* "::" and a comma */
+#define CIDR_LIST_MAX (CIDR_TEXT_BYTES / 3)
 
 struct cidr {
 	int family; /* AF_INET or AF_INET6 */
@@ -20,7 +21,6 @@ struct cidr {
 };
 
 struct cidr_list {
-	char text[CIDR_TEXT_BYTES]; /* as written */
 	struct cidr networks[CIDR_LIST_MAX];
 	size_t count;
 };

@@ -5,9 +5,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "config/config_value.h"
 #include "config/defaults.h"
-#include "config/hint.h"
 
 /* clang-format off */
 #define FIELD(f) offsetof(struct config, f), sizeof(((struct config *)0)->f)
@@ -92,34 +90,6 @@ config_find(const char *section, const char *name)
 	return NULL;
 }
 
-/* The nearest name in this section, else the same name in another. */
-static void
-key_hint(const char *section, const char *name, char hint[64])
-{
-	size_t best = SIZE_MAX;
-
-	for (const struct config_key *k = config_keys;
-	     k < config_keys + CONFIG_KEYS; k++)
-		if (strcmp(k->section, section) != 0) {
-			if (best == SIZE_MAX && strcmp(k->name, name) == 0)
-				snprintf(hint, 64, " (did you mean [%s] %s?)",
-				    k->section, name);
-		} else if (hint_is_nearer(name, k->name, &best)) {
-			snprintf(hint, 64, " (did you mean \"%s\"?)", k->name);
-		}
-}
-
-static void
-section_hint(const char *section, char hint[64])
-{
-	size_t best = SIZE_MAX;
-
-	for (int i = 0; i < CONFIG_KEYS; i++)
-		if (hint_is_nearer(section, config_keys[i].section, &best))
-			snprintf(hint, 64, " (did you mean \"%s\"?)",
-			    config_keys[i].section);
-}
-
 bool
 config_has_section(const char *section)
 {
@@ -129,19 +99,72 @@ config_has_section(const char *section)
 	return false;
 }
 
+static size_t
+smaller(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* How many letters to insert, delete or replace; case doesn't count. What is
+ * longer than any name is far from all of them. */
+static size_t
+distance(const char *a, const char *b)
+{
+	size_t cost[32], length = strlen(b);
+
+	if (length >= 32 || strlen(a) >= 32)
+		return 32;
+	for (size_t j = 0; j <= length; j++)
+		cost[j] = j;
+	for (; *a != '\0'; a++) {
+		size_t diagonal = cost[0]++;
+
+		for (size_t j = 1; j <= length; j++) {
+			bool same = tolower((unsigned char)*a) ==
+				    tolower((unsigned char)b[j - 1]);
+			size_t insert = smaller(cost[j - 1], cost[j]) + 1;
+			size_t replace = diagonal + !same;
+
+			diagonal = cost[j];
+			cost[j] = smaller(insert, replace);
+		}
+	}
+	return cost[length];
+}
+
+/* The name that was most likely meant may have a third of its letters wrong. */
 void
 config_unknown(const char *where, const char *section, const char *name,
     struct config_problems *problems)
 {
 	bool known = config_has_section(section);
-	char hint[64] = "";
+	const char *what = known ? "key" : "section", *meant = NULL;
+	const struct config_key *elsewhere = NULL;
+	size_t best = SIZE_MAX;
 
-	if (known)
-		key_hint(section, name, hint);
+	for (const struct config_key *k = config_keys;
+	     k < config_keys + CONFIG_KEYS; k++) {
+		const char *candidate = known ? k->name : k->section;
+		size_t d = distance(known ? name : section, candidate);
+
+		if (known && strcmp(k->section, section) != 0) {
+			if (strcmp(k->name, name) == 0)
+				elsewhere = k;
+		} else if (d < best && d <= (strlen(candidate) + 2) / 3) {
+			meant = candidate;
+			best = d;
+		}
+	}
+	if (meant != NULL)
+		config_problem(problems,
+		    "%s: unknown %s (did you mean \"%s\"?)", where, what,
+		    meant);
+	else if (elsewhere != NULL)
+		config_problem(problems,
+		    "%s: unknown key (did you mean [%s] %s?)", where,
+		    elsewhere->section, name);
 	else
-		section_hint(section, hint);
-	config_problem(problems, "%s: unknown %s%s", where,
-	    known ? "key" : "section", hint);
+		config_problem(problems, "%s: unknown %s", where, what);
 }
 
 void
@@ -149,72 +172,67 @@ config_set(struct config *config, const char *section, const char *name,
     const char *value, const char *where, struct config_problems *problems)
 {
 	const struct config_key *key = config_find(section, name);
+	struct config_origin *origin;
 	struct error error;
-	bool wrong;
 
 	if (key == NULL) {
 		config_unknown(where, section, name, problems);
 		return;
 	}
-	wrong = config_value_parse(key, value, config, &error) < 0;
-	if (wrong)
+	origin = &config->origin[key - config_keys];
+	origin->line = 0;
+	origin->wrong = config_value_parse(key, value, config, &error) < 0;
+	if (origin->wrong)
 		config_problem(problems, "%s: %s", where, error.text);
-	config->origin[key - config_keys] =
-	    (struct config_origin){ .wrong = wrong };
+	else
+		strcpy(origin->text, value);
 }
 
 void
 config_defaults(struct config *config)
 {
-	struct error error;
+	struct config_problems problems = { .count = 0 };
 
 	*config = (struct config){ .file = NULL };
 	for (const struct config_key *k = config_keys;
-	     k < config_keys + CONFIG_KEYS; k++) {
-		int result = config_value_parse(k, k->initial, config, &error);
-
-		assert(result == 0);
-		(void)result;
-	}
+	     k < config_keys + CONFIG_KEYS; k++)
+		config_set(config, k->section, k->name, k->initial, "default",
+		    &problems);
+	assert(problems.count == 0);
 }
 
 static const struct config_origin *
-origin(const struct config *config, const struct config_key *key)
+origin_of(const struct config *config, const char *section, const char *name)
 {
-	return &config->origin[key - config_keys];
+	return &config->origin[config_find(section, name) - config_keys];
 }
 
-/* Reports a conflict of a key whose value is good by itself, with its line if it
- * has one. */
+/* Reports a conflict of a key whose value is good by itself. */
 static void
-conflict(const struct config *config, const struct config_key *key,
+conflict(const struct config *config, const char *section, const char *name,
     struct config_problems *problems, const char *what)
 {
-	int line = origin(config, key)->line;
+	int line = origin_of(config, section, name)->line;
 
 	if (line > 0)
 		config_problem(problems, "%s:%d: [%s] %s: %s", config->file,
-		    line, key->section, key->name, what);
+		    line, section, name, what);
 	else
-		config_problem(
-		    problems, "[%s] %s: %s", key->section, key->name, what);
+		config_problem(problems, "[%s] %s: %s", section, name, what);
 }
 
 static void
 check_reconnect(const struct config *config, struct config_problems *problems)
 {
-	const struct config_key *min = config_find("reconnect", "min");
-	const struct config_key *max = config_find("reconnect", "max");
-	char low[CONFIG_TEXT_BYTES], high[CONFIG_TEXT_BYTES];
+	const struct config_origin *min = origin_of(config, "reconnect", "min");
+	const struct config_origin *max = origin_of(config, "reconnect", "max");
 	struct error what;
 
-	if (origin(config, min)->wrong || origin(config, max)->wrong ||
+	if (min->wrong || max->wrong ||
 	    config->reconnect.min_ms <= config->reconnect.max_ms)
 		return;
-	config_value_print(min, config, low);
-	config_value_print(max, config, high);
-	error_set(&what, "\"%.64s\" is more than max (%.64s)", low, high);
-	conflict(config, min, problems, what.text);
+	error_set(&what, "\"%s\" is more than max (%s)", min->text, max->text);
+	conflict(config, "reconnect", "min", problems, what.text);
 }
 
 /* TCP is neither encrypted nor authenticated: whoever reaches the port is on
@@ -223,22 +241,19 @@ check_reconnect(const struct config *config, struct config_problems *problems)
 static void
 check_network(const struct config *config, struct config_problems *problems)
 {
-	const struct config_key *key = config_find("network", "endpoint");
 	const struct endpoint *endpoint = &config->network.endpoint;
-	bool wrong = origin(config, key)->wrong ||
-		     origin(config, config_find("network", "allow"))->wrong;
-	struct error what;
 
-	if (!wrong && endpoint->listens && endpoint->kind == ENDPOINT_TCP &&
-	    !endpoint->loopback && config->network.allow.count == 0)
-		conflict(config, key, problems,
+	if (endpoint->listens && endpoint->kind == ENDPOINT_TCP &&
+	    !endpoint->loopback && config->network.allow.count == 0 &&
+	    !origin_of(config, "network", "endpoint")->wrong &&
+	    !origin_of(config, "network", "allow")->wrong)
+		conflict(config, "network", "endpoint", problems,
 		    "listen-tcp on an address that is not loopback needs "
 		    "[network] allow, the networks that may connect");
-	if (problems->count > 0 || *endpoint->text != '\0')
-		return;
-	error_set(&what, "not set: give it here or with -n, for example %s",
-	    defaults_network_example);
-	conflict(config, key, problems, what.text);
+	if (problems->count == 0 && *endpoint->text == '\0')
+		conflict(config, "network", "endpoint", problems,
+		    "not set: give it here or with -n, for example "
+		    "unix:$XDG_RUNTIME_DIR/passt.sock");
 }
 
 void
@@ -254,29 +269,18 @@ take_base(const char *path, const char *suffix, char name[LOG_NAME_BYTES])
 {
 	const char *slash = strrchr(path, '/'),
 		   *base = slash ? slash + 1 : path;
-	const char *end = suffix ? strstr(base, suffix) : strrchr(base, '.');
-	size_t length = strlen(base);
+	const char *end = strrchr(base, '.');
 
-	if (end != NULL && end != base &&
-	    (suffix == NULL || end[strlen(suffix)] == '\0'))
-		length = (size_t)(end - base);
-	snprintf(name, LOG_NAME_BYTES, "%.*s", (int)length, base);
-}
-
-static void
-take_guest(const struct guest_endpoint *guest, char name[LOG_NAME_BYTES])
-{
-	if (guest->kind == GUEST_UNIXGRAM)
-		take_base(guest->path, NULL, name);
-	else if (guest->kind == GUEST_TAP)
-		snprintf(name, LOG_NAME_BYTES, "%s", guest->name);
-	else
-		snprintf(name, LOG_NAME_BYTES, "fd:%d", guest->fd);
+	if (end == NULL || end == base ||
+	    (suffix != NULL && strcmp(end, suffix) != 0))
+		end = base + strlen(base);
+	snprintf(name, LOG_NAME_BYTES, "%.*s", (int)(end - base), base);
 }
 
 void
 config_name(const struct config *config, char name[LOG_NAME_BYTES])
 {
+	const struct guest_endpoint *guest = &config->guest.endpoint;
 	/* What the shell makes of <(...) has no name of its own. */
 	bool has_file =
 	    config->file != NULL && strncmp(config->file, "/dev/", 5) != 0;
@@ -285,8 +289,11 @@ config_name(const struct config *config, char name[LOG_NAME_BYTES])
 		strcpy(name, config->service.name);
 	else if (has_file)
 		take_base(config->file, ".ini", name);
+	else if (guest->kind == GUEST_UNIXGRAM)
+		take_base(guest->path, NULL, name);
 	else
-		take_guest(&config->guest.endpoint, name);
+		strcpy(
+		    name, guest->kind == GUEST_TAP ? guest->name : guest->text);
 	for (; *name != '\0'; name++)
 		if (!config_name_holds(*name))
 			*name = '_';
@@ -311,15 +318,16 @@ void
 config_print(const struct config *config, FILE *out)
 {
 	const char *section = NULL;
-	char value[CONFIG_TEXT_BYTES], here[LOG_NAME_BYTES];
+	char here[LOG_NAME_BYTES];
 
 	for (const struct config_key *k = config_keys;
 	     k < config_keys + CONFIG_KEYS; k++) {
+		const char *value = config->origin[k - config_keys].text;
+
 		if (section == NULL || strcmp(k->section, section) != 0)
 			fprintf(out, "%s[%s]\n", section == NULL ? "" : "\n",
 			    k->section);
 		section = k->section;
-		config_value_print(k, config, value);
 		resolve(config, k, here);
 		fprintf(out, "%-12s =%s%s%s%s\n", k->name, *value ? " " : "",
 		    value, *here ? " ; here: " : "", here);

@@ -23,11 +23,10 @@
 #define CONFIG_FOREVER (-1) /* hold = forever */
 #define CONFIG_NO_USER ((uid_t)-1)
 #define CONFIG_KEYS 25
-/* A line of a file holds this much next to the longest key: inih takes 198
- * bytes a line as Debian builds it. */
+/* What a line of 198 bytes, Debian's inih's longest, has room for next to the
+ * longest key. */
 #define CONFIG_VALUE_BYTES 180
 
-/* Fields that keep their text have it first. */
 struct config {
 	struct {
 		struct guest_endpoint endpoint;
@@ -54,7 +53,6 @@ struct config {
 		int64_t interval_ms;
 		unsigned count;
 		struct config_gateway {
-			char text[16];
 			bool given;
 			uint8_t address[4];
 		} gateway;
@@ -70,10 +68,11 @@ struct config {
 		char socket[ENDPOINT_PATH_BYTES]; /* or empty */
 	} control;
 
-	/* Where the keys were set, in the order of config_keys[]: the cross
+	/* How the keys were set, in the order of config_keys[]: the cross
 	 * checks name the line, and leave out a key that is wrong anyway. */
 	const char *file; /* as named to config_read(), NULL: none */
 	struct config_origin {
+		char text[CONFIG_VALUE_BYTES + 1]; /* as written */
 		int line;   /* of the file; 0: the default, or -o */
 		bool wrong; /* a value was refused, the field is as before */
 	} origin[CONFIG_KEYS];
@@ -154,7 +153,15 @@ bool config_has_section(const char *section);
 void config_unknown(const char *where, const char *section, const char *name,
     struct config_problems *problems);
 
-/* Writes what the key accepts: "0 to 1h, or forever", "off, passive, arp". */
-void config_limits(const struct config_key *key, char *limits, size_t room);
+/* Sets the key's field. Returns 0, or -1 with the error set and the field as
+ * before. */
+int config_value_parse(const struct config_key *key, const char *text,
+    struct config *config, struct error *error);
+
+/* Whether a name may hold the character: it stands in the log as it is. */
+bool config_name_holds(char c);
+
+/* What the key accepts: "0 to 1h, or forever", "off, passive, arp". */
+const char *config_limits(const struct config_key *key);
 
 #endif

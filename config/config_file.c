@@ -3,6 +3,7 @@
  * section header; so it is given its lines one by one, looked at before. */
 #include "config/config.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
@@ -10,35 +11,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "config/config_value.h"
-
 struct reading {
 	FILE *file;
 	struct config *config;
 	struct config_problems *problems;
 	const char *name;
 	int line;
-	bool owed;     /* take_key() hasn't been called for this line */
+	bool pending;  /* take_key() hasn't been called for this line */
 	bool skipping; /* below a section header that was refused */
-	int error;     /* errno of a failed read, or 0 */
 };
 
 static void
-tell(struct reading *r, const char *what)
+problem(struct reading *r, const char *what)
 {
 	config_problem(r->problems, "%s:%d: %s", r->name, r->line, what);
 }
 
-enum text {
-	TEXT_LINE,
-	TEXT_LONG,
-	TEXT_BINARY,
-	TEXT_END,
-};
+enum text { TEXT_LINE, TEXT_LONG, TEXT_BINARY, TEXT_END };
 
-/* Reads a line without its end and the blanks before it; inih would take it
- * for more of the value above if it had them. `line` has text only when there
- * is a line. */
+/* Reads a line without its end and the blanks before it, which inih would take
+ * for a continuation of the line above. What is too long is cut. */
 static enum text
 read_text(struct reading *r, char *line, size_t room)
 {
@@ -48,16 +40,16 @@ read_text(struct reading *r, char *line, size_t room)
 	while ((c = getc(r->file)) != EOF && c != '\n') {
 		if (length == 0 && (c == ' ' || c == '\t'))
 			continue;
-		if ((c < ' ' && c != '\t' && c != '\r') || c == 0x7f)
+		if (iscntrl(c) && c != '\t' && c != '\r')
 			return TEXT_BINARY;
 		if (length < room - 1)
 			line[length] = (char)c;
 		length++;
 	}
 	line[length < room ? length : room - 1] = '\0';
-	if (c == EOF && ferror(r->file))
-		r->error = errno;
-	if (c == EOF && (length == 0 || r->error != 0))
+	if (ferror(r->file))
+		config_problem(r->problems, "%s: %s", r->name, strerror(errno));
+	if (c == EOF && (length == 0 || ferror(r->file)))
 		return TEXT_END;
 	return length < room ? TEXT_LINE : TEXT_LONG;
 }
@@ -91,44 +83,38 @@ take_section(struct reading *r, char *line)
 
 	r->skipping = true;
 	if (end == NULL || !is_void(end + 1)) {
-		tell(r, "not a section header such as [network]");
+		problem(r, "not a section header such as [network]");
 		*line = '\0';
 		return;
 	}
 	*end = '\0';
-	if (config_has_section(name)) {
+	r->skipping = !config_has_section(name);
+	if (r->skipping) {
+		error_set(&where, "%s:%d: [%s]", r->name, r->line, name);
+		config_unknown(where.text, name, "", r->problems);
+		*line = '\0';
+	} else {
 		*end = ']';
-		r->skipping = false;
-		return;
 	}
-	error_set(&where, "%s:%d: [%s]", r->name, r->line, name);
-	config_unknown(where.text, name, "", r->problems);
-	*line = '\0';
 }
 
-/* inih passes over a line that is no assignment without a word. */
-static void
-settle(struct reading *r)
-{
-	if (r->owed)
-		tell(r, "neither \"key = value\", [section] nor ; comment");
-	r->owed = false;
-}
-
-/* Takes the place of fgets() for inih. */
+/* Takes the place of fgets() for inih, which passes over a line that is no
+ * assignment without a word. */
 static char *
 next_line(char *line, int room, void *context)
 {
 	struct reading *r = context;
 	size_t limit = (size_t)room - 1; /* a line feed is put back */
 
-	settle(r);
+	if (r->pending)
+		problem(r, "neither \"key = value\", [section] nor ; comment");
+	r->pending = false;
 	enum text text = read_text(r, line, limit);
 	if (text == TEXT_END)
 		return NULL;
 	r->line++;
 	if (text == TEXT_BINARY) {
-		tell(r, "holds a control character: not a text file");
+		problem(r, "holds a control character: not a text file");
 		return NULL;
 	}
 	if (r->line == 1)
@@ -143,7 +129,7 @@ next_line(char *line, int room, void *context)
 	} else if (*line == '[') {
 		take_section(r, line);
 	} else {
-		r->owed = true;
+		r->pending = true;
 	}
 	strcat(line, "\n");
 	return line;
@@ -178,12 +164,12 @@ take_key(
 	struct reading *r = context;
 
 	if (*name == '\0')
-		return 1; /* stays owed */
-	r->owed = false;
+		return 1; /* still pending */
+	r->pending = false;
 	if (r->skipping)
 		return 1;
 	if (*section == '\0')
-		tell(r, "a key before the first [section]");
+		problem(r, "a key before the first [section]");
 	else
 		set_once(r, section, name, value);
 	return 1;
@@ -225,7 +211,5 @@ config_read(struct config *config, const char *path, enum config_source source,
 		return;
 	if (ini_parse_stream(next_line, &r, take_key, &r) < 0)
 		config_problem(problems, "%s: no memory to read it", path);
-	if (r.error != 0)
-		config_problem(problems, "%s: %s", path, strerror(r.error));
 	fclose(r.file);
 }

@@ -1,8 +1,9 @@
-#include "config/config_value.h"
+#include "config/config.h"
 
 #include <arpa/inet.h>
-#include <inttypes.h>
+#include <ctype.h>
 #include <pwd.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int
@@ -50,10 +51,9 @@ parse_gateway(const char *text, void *field, struct error *why)
 	struct config_gateway *gateway = field;
 
 	gateway->given = inet_pton(AF_INET, text, gateway->address) == 1;
-	if (!gateway->given && *text != '\0')
-		return error_set(why, "it is written 192.168.5.1");
-	strcpy(gateway->text, text);
-	return 0;
+	return gateway->given || *text == '\0'
+		   ? 0
+		   : error_set(why, "it is written 192.168.5.1");
 }
 
 static int
@@ -67,136 +67,72 @@ struct unit {
 	int64_t factor;
 };
 
-/* From small to large; the end has no suffix. */
-static const struct unit no_units[] = { { "", 1 }, { NULL, 0 } };
-static const struct unit duration_units[] = {
-	{ "ms", 1 },
-	{ "s", 1000 },
-	{ "m", 60 * 1000 },
-	{ "h", 60 * 60 * 1000 },
-	{ NULL, 0 },
-};
-static const struct unit byte_units[] = {
-	{ "", 1 },
-	{ "K", 1024 },
-	{ "M", 1024 * 1024 },
-	{ NULL, 0 },
-};
+static const struct unit none[] = { { "", 1 }, { NULL, 0 } };
+static const struct unit milliseconds[] = { { "ms", 1 }, { "s", 1000 },
+	{ "m", 60 * 1000 }, { "h", 60 * 60 * 1000 }, { NULL, 0 } };
+static const struct unit seconds[] = { { "s", 1 }, { "m", 60 },
+	{ "h", 60 * 60 }, { NULL, 0 } };
+static const struct unit bytes[] = { { "", 1 }, { "K", 1024 },
+	{ "M", 1024 * 1024 }, { NULL, 0 } };
 
-static const char *const yes_no[] = { "no", "yes", NULL };
-static const char *const keepalive_modes[] = {
-	[KEEPALIVE_OFF] = "off",
-	[KEEPALIVE_PASSIVE] = "passive",
-	[KEEPALIVE_ARP] = "arp",
-	[KEEPALIVE_PEER] = "peer",
-	[KEEPALIVE_AUTO] = "auto",
-	NULL,
-};
-static const char *const log_levels[] = {
-	[LOG_LEVEL_ERROR] = "error",
-	[LOG_LEVEL_WARN] = "warn",
-	[LOG_LEVEL_INFO] = "info",
-	[LOG_LEVEL_DEBUG] = "debug",
-	NULL,
-};
-
-/* A text has `parse`, a choice `choices`, and everything else is a number. */
+/* A text has `parse`, a number `units`, and a choice neither: its examples are
+ * all there is to choose from, in the order of the enum. */
+/* clang-format off */
 static const struct type {
 	const char *noun, *examples;
 	int (*parse)(const char *text, void *field, struct error *why);
-	const char *const *choices;
 	const struct unit *units;
-	int base;
 } types[] = {
-	[CONFIG_GUEST] = { "a guest endpoint", "fd:N, unixgram:PATH, tap:NAME",
-	    parse_guest, NULL, NULL, 0 },
+	[CONFIG_GUEST] = { "a guest endpoint",
+	  "fd:N, unixgram:PATH, tap:NAME", parse_guest, NULL },
 	[CONFIG_NETWORK] = { "a network endpoint",
-	    "unix:PATH, tcp:HOST:PORT, listen-unix:PATH, listen-tcp:ADDR:PORT",
-	    parse_network, NULL, NULL, 0 },
-	[CONFIG_PATH] = { "a path for a socket", "a path, or empty", parse_path,
-	    NULL, NULL, 0 },
-	[CONFIG_NAME] = { "a name", "a name without blanks, or empty",
-	    parse_name, NULL, NULL, 0 },
-	[CONFIG_GATEWAY] = { "an IPv4 address", "an IPv4 address, or empty",
-	    parse_gateway, NULL, NULL, 0 },
+	  "unix:PATH, tcp:HOST:PORT, listen-unix:PATH, listen-tcp:ADDR:PORT",
+	  parse_network, NULL },
+	[CONFIG_PATH] = { "a path for a socket",
+	  "a path, or empty", parse_path, NULL },
+	[CONFIG_NAME] = { "a name",
+	  "a name without blanks, or empty", parse_name, NULL },
+	[CONFIG_GATEWAY] = { "an IPv4 address",
+	  "an IPv4 address, or empty", parse_gateway, NULL },
 	[CONFIG_CIDRS] = { "a list of networks",
-	    "networks such as 192.168.0.0/16, or empty", parse_cidrs, NULL,
-	    NULL, 0 },
-	[CONFIG_DURATION] = { "a duration", "500ms, 5s, 2m", NULL, NULL,
-	    duration_units, 10 },
-	[CONFIG_SECONDS] = { "a duration", "5s, 90s, 2m", NULL, NULL,
-	    duration_units, 10 },
-	[CONFIG_BYTES] = { "a size", "1500, 32K, 1M", NULL, NULL, byte_units,
-	    10 },
-	[CONFIG_NUMBER] = { "a whole number", "1, 25", NULL, NULL, no_units,
-	    10 },
-	[CONFIG_MODE] = { "an octal mode", "0600, 0660", NULL, NULL, no_units,
-	    8 },
-	[CONFIG_USER] = { "a user", "a user's name or number, or empty", NULL,
-	    NULL, no_units, 10 },
-	[CONFIG_YES_NO] = { NULL, NULL, NULL, yes_no, NULL, 0 },
-	[CONFIG_KEEPALIVE] = { NULL, NULL, NULL, keepalive_modes, NULL, 0 },
-	[CONFIG_LOG_LEVEL] = { NULL, NULL, NULL, log_levels, NULL, 0 },
+	  "networks such as 192.168.0.0/16, or empty", parse_cidrs, NULL },
+	[CONFIG_DURATION] = { "a duration", "500ms, 5s, 2m", NULL, milliseconds },
+	[CONFIG_SECONDS] = { "a duration of whole seconds",
+	  "5s, 90s, 2m", NULL, seconds },
+	[CONFIG_BYTES] = { "a size", "1500, 32K, 1M", NULL, bytes },
+	[CONFIG_NUMBER] = { "a whole number", "1, 25", NULL, none },
+	[CONFIG_MODE] = { "an octal mode", "0600, 0660", NULL, none },
+	[CONFIG_USER] = { "a user",
+	  "a user's name or number, or empty", NULL, none },
+	[CONFIG_YES_NO] = { NULL, "no, yes", NULL, NULL },
+	[CONFIG_KEEPALIVE] = { NULL, "off, passive, arp, peer, auto", NULL, NULL },
+	[CONFIG_LOG_LEVEL] = { NULL, "error, warn, info, debug", NULL, NULL },
 };
-
-/* Takes the unit off the front of *text. False: no unit stands there. */
-static bool
-take_unit(const char **text, const struct unit *units, int64_t *factor)
-{
-	size_t longest = 0;
-	bool found = false;
-
-	for (const struct unit *u = units; u->suffix != NULL; u++) {
-		size_t length = strlen(u->suffix);
-
-		if (length < longest || strncmp(*text, u->suffix, length) != 0)
-			continue;
-		*factor = u->factor;
-		longest = length;
-		found = true;
-	}
-	*text += longest;
-	return found;
-}
+/* clang-format on */
 
 /* Takes a number with its unit off the front of *text; 0 needs no unit. What is
  * too large for 64 bits becomes the largest number, which no key accepts. */
 static bool
 take_number(const char **text, const struct type *type, int64_t *value)
 {
-	const char *start = *text;
-	int64_t factor = 1;
+	const struct unit *unit = type->units;
+	size_t length;
+	char *end;
 
-	*value = 0;
-	for (; **text >= '0' && **text < '0' + type->base; (*text)++) {
-		int digit = **text - '0';
-
-		if (*value > (INT64_MAX - digit) / type->base)
-			*value = INT64_MAX;
-		else
-			*value = *value * type->base + digit;
-	}
-	if (*text == start ||
-	    (!take_unit(text, type->units, &factor) && *value != 0))
+	if (!isdigit((unsigned char)**text))
 		return false;
-	*value = *value > INT64_MAX / factor ? INT64_MAX : *value * factor;
+	*value = strtoll(*text, &end, type == &types[CONFIG_MODE] ? 8 : 10);
+	length = strspn(end, "mshKM");
+	while (unit->suffix != NULL &&
+	       (strlen(unit->suffix) != length ||
+		   strncmp(unit->suffix, end, length) != 0))
+		unit++;
+	*text = end + length;
+	if (unit->suffix == NULL)
+		return *value == 0 && length == 0;
+	*value = *value > INT64_MAX / unit->factor ? INT64_MAX
+						   : *value * unit->factor;
 	return true;
-}
-
-/* With the largest unit that leaves no rest. */
-static void
-print_number(const struct unit *units, int64_t value, char *text)
-{
-	const struct unit *best = units;
-
-	for (const struct unit *u = units; u->suffix != NULL; u++)
-		if (value % u->factor == 0)
-			best = u;
-	if (value == 0)
-		strcpy(text, "0");
-	else
-		sprintf(
-		    text, "%" PRId64 "%s", value / best->factor, best->suffix);
 }
 
 /* Whether the limits end with this word: they read "MIN to MAX, or WORD". */
@@ -239,12 +175,6 @@ parse_number(const struct config_key *key, const char *text, int64_t *value,
 	if (!is_in_range(key, *value))
 		return error_set(
 		    error, "\"%s\" is out of range (%s)", text, key->limits);
-	if (key->type != CONFIG_SECONDS)
-		return 0;
-	if (*value % 1000 != 0)
-		return error_set(
-		    error, "\"%s\" is not a whole number of seconds", text);
-	*value /= 1000;
 	return 0;
 }
 
@@ -252,14 +182,19 @@ static int
 parse_choice(const struct config_key *key, const char *text, int64_t *value,
     struct error *error)
 {
-	const char *const *choices = types[key->type].choices;
-	char limits[CONFIG_TEXT_BYTES / 2];
+	const char *at = types[key->type].examples;
+	size_t length = strlen(text);
 
-	for (*value = 0; choices[*value] != NULL; (*value)++)
-		if (strcmp(choices[*value], text) == 0)
-			return 0;
-	config_limits(key, limits, sizeof(limits));
-	return error_set(error, "\"%s\" is not one of %s", text, limits);
+	*value = 0;
+	while (strcspn(at, ",") != length || strncmp(at, text, length) != 0) {
+		at = strchr(at, ',');
+		if (at == NULL)
+			return error_set(error, "\"%s\" is not one of %s", text,
+			    types[key->type].examples);
+		at += strlen(", ");
+		++*value;
+	}
+	return 0;
 }
 
 /* A number needs no look-up, and so works where names come from a server that
@@ -271,10 +206,9 @@ parse_user(const char *text, int64_t *value, struct error *error)
 	char room[16 * 1024]; /* for what is in the entry */
 	const char *end = text;
 
-	if (*text == '\0') {
-		*value = CONFIG_NO_USER;
+	*value = CONFIG_NO_USER;
+	if (*text == '\0')
 		return 0;
-	}
 	if (take_number(&end, &types[CONFIG_USER], value) && *end == '\0') {
 		if (*value < CONFIG_NO_USER)
 			return 0;
@@ -291,27 +225,21 @@ parse_user(const char *text, int64_t *value, struct error *error)
 static int
 check_writable(const char *text, struct error *error)
 {
-	size_t length = strlen(text);
+	unsigned char before = ' ';
+	bool good = !isblank((unsigned char)*text);
 
-	if (length > CONFIG_VALUE_BYTES)
-		return error_set(error, "the value is longer than 180 bytes");
-	for (size_t i = 0; i < length; i++) {
-		bool first =
-		    i == 0 || text[i - 1] == ' ' || text[i - 1] == '\t';
-
-		if (((unsigned char)text[i] < ' ' && text[i] != '\t') ||
-		    text[i] == 0x7f)
-			return error_set(
-			    error, "the value holds a control character");
-		if (first && (text[i] == ';' || text[i] == '#'))
-			return error_set(error,
-			    "a value can't hold \" ;\" or \" #\" "
-			    "(a comment after a value begins with ;)");
-	}
-	if (length > 0 && (strchr(" \t", text[0]) != NULL ||
-			      strchr(" \t", text[length - 1]) != NULL))
-		return error_set(error, "the value has blanks around it");
-	return 0;
+	if (strlen(text) > CONFIG_VALUE_BYTES)
+		return error_set(error, "the value is longer than %d bytes",
+		    CONFIG_VALUE_BYTES);
+	for (const char *c = text; *c != '\0'; before = (unsigned char)*c++)
+		if ((iscntrl((unsigned char)*c) && *c != '\t') ||
+		    (isblank(before) && strchr(";#", *c) != NULL))
+			good = false;
+	if (good && (*text == '\0' || !isblank(before)))
+		return 0;
+	return error_set(error,
+	    "a value has no blanks around it, no control characters, and no ; "
+	    "or # that begins a word");
 }
 
 static int
@@ -336,21 +264,19 @@ set_text(const struct config_key *key, const char *text, void *field,
 	return 0;
 }
 
-/* A number field is a bool, an enum, a mode_t and so on. */
-union number {
-	uint8_t byte;
-	uint16_t half;
-	uint32_t word;
-	int64_t whole;
-};
-
 static int
 set_number(const struct config_key *key, const char *text, void *field,
     struct error *error)
 {
-	union number number;
+	/* What a field is: a bool, a mode_t, an enum and so on. */
+	union {
+		uint8_t byte;
+		uint16_t half;
+		uint32_t word;
+		int64_t whole;
+	} number;
 	int64_t value;
-	int result = types[key->type].choices != NULL
+	int result = types[key->type].units == NULL
 			 ? parse_choice(key, text, &value, error)
 		     : key->type == CONFIG_USER
 			 ? parse_user(text, &value, error)
@@ -370,18 +296,6 @@ set_number(const struct config_key *key, const char *text, void *field,
 	return 0;
 }
 
-static int64_t
-get_number(const struct config_key *key, const void *field)
-{
-	union number number;
-
-	memcpy(&number, field, key->size);
-	return key->size == sizeof(number.byte)   ? number.byte
-	       : key->size == sizeof(number.half) ? number.half
-	       : key->size == sizeof(number.word) ? number.word
-						  : number.whole;
-}
-
 int
 config_value_parse(const struct config_key *key, const char *text,
     struct config *config, struct error *error)
@@ -395,45 +309,8 @@ config_value_parse(const struct config_key *key, const char *text,
 		   : set_number(key, text, field, error);
 }
 
-void
-config_value_print(const struct config_key *key, const struct config *config,
-    char text[CONFIG_TEXT_BYTES])
+const char *
+config_limits(const struct config_key *key)
 {
-	const char *field = (const char *)config + key->offset;
-	const struct type *type = &types[key->type];
-	int64_t value;
-
-	if (type->parse != NULL) {
-		snprintf(text, CONFIG_TEXT_BYTES, "%s", field);
-		return;
-	}
-	value = get_number(key, field);
-	if (key->type == CONFIG_SECONDS)
-		value *= 1000;
-	if (type->choices != NULL)
-		strcpy(text, type->choices[value]);
-	else if (key->type == CONFIG_USER && value == CONFIG_NO_USER)
-		*text = '\0';
-	else if (key->type == CONFIG_MODE)
-		sprintf(text, "%04" PRIo64, value);
-	else if (value == CONFIG_FOREVER)
-		strcpy(text, "forever");
-	else
-		print_number(type->units, value, text);
-}
-
-void
-config_limits(const struct config_key *key, char *limits, size_t room)
-{
-	const struct type *type = &types[key->type];
-	size_t used = 0;
-
-	if (type->choices == NULL) {
-		snprintf(limits, room, "%s",
-		    key->limits != NULL ? key->limits : type->examples);
-		return;
-	}
-	for (int i = 0; type->choices[i] != NULL && used < room; i++)
-		used += (size_t)snprintf(limits + used, room - used, "%s%s",
-		    i == 0 ? "" : ", ", type->choices[i]);
+	return key->limits != NULL ? key->limits : types[key->type].examples;
 }

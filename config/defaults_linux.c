@@ -1,9 +1,6 @@
 #include "config/defaults.h"
 
 const char defaults_network[] = "";
-const char defaults_guest_example[] = "unixgram:$XDG_RUNTIME_DIR/vm1-net.sock";
-const char defaults_network_example[] = "unix:$XDG_RUNTIME_DIR/passt.sock";
-const char defaults_guests[] = "fd:N, unixgram:PATH or tap:NAME";
 const char defaults_usage[] =
     "forwarder -n unix:$XDG_RUNTIME_DIR/passt.sock -- qemu-system-x86_64 ... "
     "-netdev dgram,id=n0,local.type=fd,local.str={fd}";

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "config/defaults.h"
-#include "config/hint.h"
 
 const char options_version[] = "forwarder " VERSION "\n";
 
@@ -20,7 +19,7 @@ static const char help[] =
     "forwarder --help | --version\n"
     "\n"
     "  -c, --config FILE      read the configuration from this file\n"
-    "  -g, --guest GUEST      %s\n"
+    "  -g, --guest GUEST      fd:N, unixgram:PATH or (Linux) tap:NAME\n"
     "  -n, --network NETWORK  unix:PATH, tcp:HOST:PORT, listen-unix:PATH or\n"
     "                         listen-tcp:ADDR:PORT\n"
     "  -o, --option SECTION.KEY=VALUE\n"
@@ -40,7 +39,7 @@ static const char help[] =
 int
 options_print_help(FILE *out)
 {
-	return fprintf(out, help, defaults_guests, defaults_example);
+	return fprintf(out, help, defaults_example);
 }
 
 /* What getopt_long() returns for options without a letter, and what stands for a
@@ -171,25 +170,22 @@ take_command(struct options *options, char **words, struct error *error)
 
 /* Says what getopt_long() refused with this letter in `word`. */
 static int
-explain(const struct option *names, const char *word, int letter,
-    struct error *error)
+explain(const char *word, int letter, struct error *error)
 {
-	char name[64], meant[96] = "";
-	size_t best = SIZE_MAX, length = strcspn(word, "=");
+	char brief[] = { '-', (char)optopt, '\0' };
+	int length = (int)strcspn(word, "=");
 
-	if (word[1] == '-')
-		snprintf(name, sizeof(name), "%.*s", (int)length, word);
-	else
-		snprintf(name, sizeof(name), "-%c", optopt);
-	if (word[1] == '-' && optopt != 0 && word[length] == '=')
-		return error_set(error, "option \"%s\" takes no value", name);
-	if (letter == ':')
-		return error_set(error, "option \"%s\" needs a value", name);
-	for (; name[1] == '-' && names->name != NULL; names++)
-		if (hint_is_nearer(name + 2, names->name, &best))
-			snprintf(meant, sizeof(meant),
-			    " (did you mean \"--%s\"?)", names->name);
-	return error_set(error, "unknown option \"%s\"%s", name, meant);
+	if (word[1] != '-') {
+		word = brief;
+		length = 2;
+	} else if (optopt != 0 && word[length] == '=') {
+		return error_set(
+		    error, "option \"%.*s\" takes no value", length, word);
+	}
+	return error_set(error,
+	    letter == ':' ? "option \"%.*s\" needs a value"
+			  : "unknown option \"%.*s\"",
+	    length, word);
 }
 
 static int
@@ -211,7 +207,7 @@ parse_words(struct options *options, int argc, char **argv, struct error *error)
 			return 0;
 		}
 		if (letter == '?' || letter == ':')
-			return explain(names, word, letter, error);
+			return explain(word, letter, error);
 		if (letter == -1 && optind > at) { /* this was -- */
 			if (!status)
 				return take_command(
@@ -286,14 +282,20 @@ void
 options_configure(const struct options *options, enum config_source source,
     struct config *config, struct config_problems *problems)
 {
+	static const char *const levels[] = { "error", "warn", "info",
+		"debug" };
+	int level;
+
 	config_defaults(config);
 	if (options->config_path != NULL)
 		config_read(config, options->config_path, source, problems);
 	for (int i = 0; i < options->settings_count; i++)
 		apply(config, &options->settings[i], problems);
+	level = (int)config->log.level + options->verbosity;
+	if (options->verbosity > 0)
+		config_set(config, "log", "level",
+		    levels[level < LOG_LEVEL_DEBUG ? level : LOG_LEVEL_DEBUG],
+		    "-v", problems);
 	if (options->mode != OPTIONS_STATUS)
 		config_check(config, problems);
-	for (int i = 0; i < options->verbosity; i++)
-		if (config->log.level < LOG_LEVEL_DEBUG)
-			config->log.level++;
 }

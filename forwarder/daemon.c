@@ -24,7 +24,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/wait.h"
-#include "config/defaults.h"
 #include "forwarder/command.h"
 #include "forwarder/network.h"
 #include "forwarder/report.h"
@@ -375,16 +374,16 @@ open_guest(struct daemon *daemon)
 {
 	const struct guest_endpoint *endpoint = &daemon->config.guest.endpoint;
 	const char *initial = config_find("guest", "endpoint")->initial;
-	struct error why, error;
+	struct error error;
 
 	if (guest_open(&daemon->guest, endpoint, daemon->config.guest.mode,
-		why.text) == 0)
+		error.text) == 0)
 		return 0;
-	error = why;
-	if (strcmp(endpoint->text, initial) == 0)
-		error_set(&error, "%.256s; give another with -g %s", why.text,
-		    defaults_guest_example);
-	return refuse(LOG_GUEST, "can't open ", error.text);
+	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "can't open %s%s", error.text,
+	    strcmp(endpoint->text, initial) == 0
+		? "; give another with -g unixgram:PATH"
+		: "");
+	return -1;
 }
 
 static int

@@ -131,10 +131,8 @@ TEST(a_wrong_command_line_is_told_in_one_line)
 		{ "-vx", "unknown option \"-x\"" },
 		{ "-xv", "unknown option \"-x\"" },
 		{ "--check -xv", "unknown option \"-x\"" },
-		{ "--chekc", "unknown option \"--chekc\" (did you mean "
-			     "\"--check\"?)" },
-		{ "--ntework=unix:/a", "unknown option \"--ntework\" (did you "
-				       "mean \"--network\"?)" },
+		{ "--chekc", "unknown option \"--chekc\"" },
+		{ "--ntework=unix:/a", "unknown option \"--ntework\"" },
 		{ "--ver", "unknown option \"--ver\"" },
 		{ "--json", "unknown option \"--json\"" },
 		{ "--check=yes", "option \"--check\" takes no value" },
@@ -256,8 +254,7 @@ TEST(status_refuses_what_it_cannot_use)
 	refused("forwarder status -v", "unknown option \"-v\"");
 	refused("forwarder status --check", "unknown option \"--check\"");
 	refused("forwarder status -c", "option \"-c\" needs a value");
-	refused("forwarder status a --jsno",
-	    "unknown option \"--jsno\" (did you mean \"--json\"?)");
+	refused("forwarder status a --jsno", "unknown option \"--jsno\"");
 }
 
 /* Its file may leave the network to the command line of the forwarder. */
