@@ -1,4 +1,4 @@
-/* What the two copy threads do (up.c, down.c), and what they share. */
+/* The two copy threads (up.c, down.c), and what they share. */
 #ifndef FORWARDER_COPY_H
 #define FORWARDER_COPY_H
 
@@ -23,23 +23,21 @@ struct copy {
 	struct down *fwd_down;
 };
 
-/* Takes all the memory that the two threads will ever need. Returns 0, or -1
- * with errno. */
-int copy_open(struct copy *copy);
-
-/* Does that and starts the threads. They are detached: blocked on a guest that
- * sends nothing, they end with the process. Returns 0, or -1 with errno. */
+/* Starts both threads, detached: one that is blocked on a silent guest ends
+ * with the process. Returns 0, or -1 with errno. */
 int copy_start(struct copy *copy);
+
+/* The parts of copy_start(). copy_open() takes all the memory that the threads
+ * will ever need; each function is then run by its thread until the link stops,
+ * and gives its memory back. */
+int copy_open(struct copy *copy);
+void copy_up(struct copy *copy);   /* fwd-up: guest to network */
+void copy_down(struct copy *copy); /* fwd-down: network to guest */
 
 /* For copy_open(): NULL with errno if there is no memory. */
 struct up *up_create(struct copy *copy);
 void up_destroy(struct up *up);
 struct down *down_create(struct copy *copy);
-
-/* Each is run by its thread until the link stops, and gives back its memory.
- * fwd-up: guest to network; fwd-down: network to guest. */
-void copy_up(struct copy *copy);
-void copy_down(struct copy *copy);
 
 /* The guest is gone for good: tells main(). Any thread. */
 static inline void

@@ -214,8 +214,7 @@ on_guest_gone(struct daemon *daemon)
 static int
 bind_guest_again(struct daemon *daemon, struct error *error)
 {
-	return guest_bind_again(
-	    &daemon->guest, error->text, sizeof(error->text));
+	return guest_bind_again(&daemon->guest, error);
 }
 
 static int
@@ -284,12 +283,11 @@ shorter(int a, int b)
 enum {
 	POLL_SIGNALS,
 	POLL_ENDED,
-	POLL_GUEST,
-	POLL_GUEST_FILE,
-	POLL_DOOR,
 	POLL_FILES,
 	POLL_SOCKETS,
-	POLL_CONTROL
+	POLL_CONTROL,
+	POLL_GUEST,
+	POLL_COUNT = POLL_GUEST + GUEST_DESCRIPTORS
 };
 
 static void
@@ -299,24 +297,19 @@ serve_once(struct daemon *daemon)
 	int sockets_fd;
 	/* First: it may open and close what is polled. */
 	int64_t look_ms = look_at_sockets(daemon, &sockets_fd);
-	struct pollfd fds[] = {
+	struct pollfd fds[POLL_COUNT] = {
 		[POLL_SIGNALS] = { .fd = daemon->signals, .events = POLLIN },
 		[POLL_ENDED] = { .fd = daemon->ended.fds[0], .events = POLLIN },
-		[POLL_GUEST] = { .fd = daemon->guest.bell.fds[0],
-		    .events = POLLIN },
-		[POLL_GUEST_FILE] = { .fd = guest_watch_fd(&daemon->guest),
-		    .events = POLLIN },
-		[POLL_DOOR] = { .fd = guest_door_fd(&daemon->guest),
-		    .events = POLLIN },
 		[POLL_FILES] = { .fd = daemon->files.fds[0], .events = POLLIN },
 		[POLL_SOCKETS] = { .fd = sockets_fd, .events = POLLIN },
 		[POLL_CONTROL] = control_poll(&daemon->control),
 	};
 	int timeout = wait_timeout(daemon->control.deadline_ms);
-	int patience = guest_patience_ms(&daemon->guest);
 
-	timeout = shorter(shorter(timeout, patience), wait_timeout(look_ms));
-	if (poll(fds, POLL_CONTROL + 1, timeout) < 0) {
+	timeout = shorter(timeout, wait_timeout(look_ms));
+	timeout =
+	    shorter(timeout, guest_watch(&daemon->guest, fds + POLL_GUEST));
+	if (poll(fds, POLL_COUNT, timeout) < 0) {
 		on_poll_error(daemon);
 		return;
 	}
@@ -325,11 +318,7 @@ serve_once(struct daemon *daemon)
 		take_signals(daemon);
 	if (fds[POLL_ENDED].revents && daemon->status == RUNNING)
 		on_guest_gone(daemon);
-	if (fds[POLL_GUEST].revents || fds[POLL_GUEST_FILE].revents ||
-	    patience >= 0)
-		guest_look(&daemon->guest);
-	if (fds[POLL_DOOR].revents)
-		guest_open_door(&daemon->guest);
+	guest_serve(&daemon->guest, fds + POLL_GUEST);
 	if (control_serve(&daemon->control, clock_now_ms())) {
 		report_fill(&daemon->report, &now);
 		control_answer(&daemon->control, &now);
@@ -377,7 +366,7 @@ open_guest(struct daemon *daemon)
 	struct error error;
 
 	if (guest_open(&daemon->guest, endpoint, daemon->config.guest.mode,
-		error.text) == 0)
+		&error) == 0)
 		return 0;
 	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "can't open %s%s", error.text,
 	    strcmp(endpoint->text, initial) == 0

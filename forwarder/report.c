@@ -16,7 +16,7 @@ fill_guest(const struct report *report, struct status *out)
 	uint8_t mac[6];
 
 	PUT(out->guest.endpoint, report->config->guest.endpoint.text);
-	guest_peer_text(guest, out->guest.peer, sizeof(out->guest.peer));
+	guest_describe(guest, out->guest.peer, sizeof(out->guest.peer));
 	if (guest_get_mac(guest, mac))
 		snprintf(out->guest.mac, sizeof(out->guest.mac),
 		    "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],

@@ -1,4 +1,7 @@
-#include "guest/tap.h"
+/* A TAP device as the guest: containers, network namespaces, Firecracker. One
+ * frame a read() or write(); reads are gathered all the same, so that the stream
+ * is written in batches. */
+#include "guest/guest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,37 +49,31 @@ bring_up(const char *name)
 	close(fd);
 }
 
-int
-tap_open(const char *name, char *why, size_t why_size)
+/* A device that doesn't exist is made, if that is permitted, and brought up; one
+ * that exists is taken as it is. */
+static int
+tap_open(struct guest *guest, mode_t mode, struct error *error)
 {
+	const char *name = guest->endpoint.name;
 	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
 	bool made = if_nametoindex(name) == 0;
 	int fd = open(TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
-	if (fd < 0) {
-		snprintf(why, why_size, "%s: %s%s", TUN_PATH, strerror(errno),
+	(void)mode;
+	if (fd < 0)
+		return error_set(error, "%s: %s%s", TUN_PATH, strerror(errno),
 		    errno == ENOENT ? " (is the tun module loaded?)" : "");
-		return -1;
-	}
 	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
 	if (ioctl(fd, TUNSETIFF, &request) < 0) {
-		snprintf(
-		    why, why_size, "tap:%s: %s", name, attach_fault(errno));
+		error_set(error, "tap:%s: %s", name, attach_fault(errno));
 		close(fd);
 		return -1;
 	}
 	if (made)
 		bring_up(name);
-	return fd;
-}
-
-/* The kernel's word for a device that was deleted is EBADFD. */
-static int
-fail(void)
-{
-	if (errno == EBADFD)
-		errno = ENODEV;
-	return -1;
+	guest->fd = fd;
+	guest->present = 1;
+	return 0;
 }
 
 static int
@@ -84,38 +81,58 @@ receive_one(struct batch *batch, int fd)
 {
 	ssize_t length = read(fd, batch_slot(batch, batch->count), BATCH_ROOM);
 
-	if (length < 0)
-		return fail();
+	if (length < 0) {
+		if (errno == EBADFD) /* the kernel's word for "deleted" */
+			errno = ENODEV;
+		return -1;
+	}
 	batch_add(batch, (size_t)length);
 	return 0;
 }
 
-int
-tap_receive(struct batch *batch, int fd, size_t limit, bool *drained)
+static int
+tap_receive(struct guest *guest, struct batch *batch, size_t limit)
 {
-	struct pollfd readable = { .fd = fd, .events = POLLIN };
+	struct pollfd readable = { .fd = guest->fd, .events = POLLIN };
 
 	batch_clear(batch);
 	/* Not first a read() that will only say EAGAIN again. */
-	if (*drained && poll(&readable, 1, -1) < 0)
+	if (guest->drained && poll(&readable, 1, -1) < 0)
 		return -1;
-	while (receive_one(batch, fd) < 0)
+	while (receive_one(batch, guest->fd) < 0)
 		if (errno != EAGAIN || poll(&readable, 1, -1) < 0)
 			return -1;
-	while (batch->count < limit && receive_one(batch, fd) == 0)
+	while (batch->count < limit && receive_one(batch, guest->fd) == 0)
 		;
-	*drained = batch->count < limit;
+	guest->drained = batch->count < limit;
 	return 0;
 }
 
-int
-tap_send(const struct batch *batch, int fd, size_t from)
+static int
+tap_send(struct guest *guest, struct batch *batch, size_t from)
 {
 	size_t i = from;
 
 	for (; i < batch->count; i++)
-		if (write(fd, parcel_frame(&batch->parcels[i]),
+		if (write(guest->fd, parcel_frame(&batch->parcels[i]),
 			parcel_length(&batch->parcels[i])) < 0)
 			break;
-	return i > from ? (int)(i - from) : fail();
+	return i > from ? (int)(i - from) : -1;
 }
+
+/* The device is down, and may come up again; or it was deleted, which receiving
+ * finds out. */
+static enum guest_refusal
+tap_refused(struct guest *guest, uint64_t which, int error)
+{
+	(void)guest, (void)which, (void)error;
+	return GUEST_ABSENT;
+}
+
+const struct guest_ops guest_tap = {
+	.name = "tap",
+	.open = tap_open,
+	.receive = tap_receive,
+	.send = tap_send,
+	.refused = tap_refused,
+};

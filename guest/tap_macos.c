@@ -1,27 +1,12 @@
-#include "guest/tap.h"
+/* macOS has no TAP devices. */
+#include "guest/guest.h"
 
-#include <errno.h>
-#include <stdio.h>
-
-int
-tap_open(const char *name, char *why, size_t why_size)
+static int
+tap_open(struct guest *guest, mode_t mode, struct error *error)
 {
-	snprintf(why, why_size, "tap:%s: only Linux has TAP devices", name);
-	return -1;
+	(void)mode;
+	return error_set(
+	    error, "tap:%s: only Linux has TAP devices", guest->endpoint.name);
 }
 
-int
-tap_receive(struct batch *batch, int fd, size_t limit, bool *drained)
-{
-	(void)batch, (void)fd, (void)limit, (void)drained;
-	errno = ENODEV;
-	return -1;
-}
-
-int
-tap_send(const struct batch *batch, int fd, size_t from)
-{
-	(void)batch, (void)fd, (void)from;
-	errno = ENODEV;
-	return -1;
-}
+const struct guest_ops guest_tap = { .open = tap_open };

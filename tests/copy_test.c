@@ -58,11 +58,10 @@ static void
 open_guest(const char *text)
 {
 	struct guest_endpoint endpoint;
-	char why[GUEST_WHY_BYTES];
-	struct error fault;
+	struct error error;
 
-	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &fault), 0);
-	ck_assert_int_eq(guest_open(&guest, &endpoint, 0600, why), 0);
+	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &error), 0);
+	ck_assert_int_eq(guest_open(&guest, &endpoint, 0600, &error), 0);
 }
 
 static void

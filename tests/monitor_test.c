@@ -55,14 +55,14 @@ static void
 set_up(void)
 {
 	struct guest_endpoint endpoint = { .kind = GUEST_FD };
-	char why[GUEST_WHY_BYTES];
+	struct error error;
 	int ends[2];
 
 	time_ms = START_MS;
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
 	endpoint.fd = ends[0];
 	guest_end = ends[1];
-	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, why), 0);
+	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, &error), 0);
 	ck_assert_int_eq(link_init(&the_link, INT64_MAX), 0);
 	monitor_init(&monitor, &the_link, &guest);
 	config_defaults(&config);

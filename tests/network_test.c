@@ -36,14 +36,14 @@ static void
 open_guest(void)
 {
 	struct guest_endpoint endpoint = { .kind = GUEST_FD };
-	char why[GUEST_WHY_BYTES];
+	struct error error;
 	uint8_t frame[60];
 	int ends[2];
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
 	endpoint.fd = ends[0];
 	guest_end = ends[1];
-	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, why), 0);
+	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, &error), 0);
 	frame_write(frame, sizeof(frame), 1);
 	guest_learn_mac(&guest, frame);
 }
