@@ -160,3 +160,19 @@ text_duration(char buffer[TEXT_DURATION_BYTES], int64_t ms)
 		    buffer, TEXT_DURATION_BYTES, "%lldd%lldh", h / 24, h % 24);
 	return buffer;
 }
+
+bool
+text_climb(char *path)
+{
+	char *slash = strrchr(path, '/');
+
+	if (strcmp(path, "/") == 0 || strcmp(path, ".") == 0)
+		return false;
+	if (!slash)
+		strcpy(path, ".");
+	else if (slash == path)
+		slash[1] = '\0';
+	else
+		*slash = '\0';
+	return true;
+}

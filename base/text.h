@@ -52,4 +52,8 @@ void text_add_time(struct text *t);
 #define TEXT_DURATION_BYTES 32
 const char *text_duration(char buffer[TEXT_DURATION_BYTES], int64_t ms);
 
+/* Cuts the last name off a path that isn't empty: its folder is left. Returns
+ * false if the path is "/" or "." already. */
+bool text_climb(char *path);
+
 #endif

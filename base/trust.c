@@ -1,28 +1,12 @@
 #include "base/trust.h"
 
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Makes a path that of its folder. False: it is "/" or "." already. */
-static bool
-climb(char path[PATH_MAX])
-{
-	char *slash = strrchr(path, '/');
-
-	if (strcmp(path, "/") == 0 || strcmp(path, ".") == 0)
-		return false;
-	if (!slash)
-		snprintf(path, PATH_MAX, ".");
-	else if (slash == path)
-		slash[1] = '\0';
-	else
-		*slash = '\0';
-	return true;
-}
+#include "base/text.h"
 
 static bool
 is_believed(uid_t owner, uid_t also)
@@ -31,8 +15,8 @@ is_believed(uid_t owner, uid_t also)
 	       (owner == also && also != TRUST_NOBODY_ELSE);
 }
 
-/* What others may write, they may fill. The sticky bit keeps them from replacing
- * an entry, not from being the first to make it. */
+/* Whoever may write a folder may add entries. The sticky bit keeps others from
+ * replacing an entry, not from being the first to make it. */
 static bool
 trusts(const char *folder, uid_t entry_owner, uid_t owner, uid_t also)
 {
@@ -58,12 +42,12 @@ trusts_all(char folder[PATH_MAX], uid_t owner, uid_t also)
 		    lstat(folder, &entry) < 0)
 			return false;
 		entry_owner = entry.st_uid;
-	} while (climb(folder));
+	} while (text_climb(folder));
 	return true;
 }
 
-/* Both ways to the folder: as it is named, since a symbolic link on that way can
- * be replaced, and as it is. */
+/* Both ways to the folder: as named, since a symbolic link on that way can be
+ * replaced, and as resolved. */
 bool
 trust_owner(const char *path, uid_t owner, uid_t also)
 {
@@ -72,7 +56,7 @@ trust_owner(const char *path, uid_t owner, uid_t also)
 	if (strlen(path) >= sizeof(named))
 		return false;
 	strcpy(named, path);
-	climb(named);
+	text_climb(named);
 	return realpath(named, real) && trusts_all(real, owner, also) &&
 	       trusts_all(named, owner, also);
 }

@@ -1,5 +1,5 @@
-/* Whom to believe about a socket file in a folder that others may write: there
- * anybody can bind a path that is free, and is then connected to. */
+/* Whose socket file to connect to. In a folder that others may write, anybody
+ * can bind a free path before its owner does. */
 #ifndef BASE_TRUST_H
 #define BASE_TRUST_H
 
@@ -8,13 +8,13 @@
 
 #define TRUST_NOBODY_ELSE ((uid_t)-1)
 
-/* Whether a file at `path` owned by `owner` may be believed: true if `owner` is
- * root, our own user or `also` (TRUST_NOBODY_ELSE: nobody), or if only its owner
- * may write the folder. An owner that isn't known is TRUST_NOBODY_ELSE.
- * The folder itself, and each one above, must be believable in the same way: in
- * a folder that others may write, one that a stranger made, or a link, is not,
- * and where the sticky bit is missing it could be replaced. A folder that can't
- * be examined is not trusted. The file itself isn't looked at. */
+/* Whether to trust a file at path that is owned by owner (TRUST_NOBODY_ELSE: not
+ * known). Each folder on the way must pass, with its entry on that way (a
+ * folder, a link or the file): if only its owner may write it, it passes; if
+ * not, the entry must belong to root, our own user or `also`
+ * (TRUST_NOBODY_ELSE: nobody), and either the sticky bit keeps others from
+ * replacing the entry, or the file itself belongs to one of these. A folder
+ * that can't be examined doesn't pass. The file isn't examined. */
 bool trust_owner(const char *path, uid_t owner, uid_t also);
 
 #endif

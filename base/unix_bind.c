@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -10,57 +9,55 @@
 #include <unistd.h>
 
 #include "base/socket.h"
+#include "base/text.h"
+#include "base/wait.h"
 
 /* Clients may connect faster than they are accepted. */
 #define BACKLOG 64
 
-/* What a start waits for the folder's lock, 100 ms in all: two processes that
- * replace a stale socket hold it for microseconds. */
+/* Wait 100 ms in all for the folder's lock: a process that replaces a stale
+ * socket holds it for microseconds. */
 #define LOCK_TRIES 10
 #define LOCK_WAIT_MS 10
 
+static const char in_use[] =
+    "in use by another running process (stop it, or name another path)";
+
 static int
-refuse(
-    char *why, size_t why_size, const char *path, int error, const char *reason)
+refused(struct error *error, const char *path, int code, const char *reason)
 {
-	snprintf(
-	    why, why_size, "%s: %s", path, reason ? reason : strerror(error));
-	errno = error;
-	return -1;
+	errno = code;
+	return error_set(
+	    error, "%s: %s", path, reason ? reason : strerror(code));
 }
 
 /* Locks the path's folder, so that of two processes that find the same stale
- * socket the second doesn't remove what the first has just bound. Anybody who
- * may read the folder can hold its lock, so there is a limit to the wait.
- * Returns a descriptor to close, or -1: go on without the lock. */
+ * socket, the second doesn't remove what the first has just bound. Anybody who
+ * may read the folder can hold its lock, so the wait is limited. Returns a
+ * descriptor to close, or -1: go on without the lock. */
 static int
 lock_folder(const char *path)
 {
 	char folder[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	char *slash;
 	int fd;
 
 	snprintf(folder, sizeof(folder), "%s", path);
-	slash = strrchr(folder, '/');
-	if (slash == folder)
-		slash[1] = '\0';
-	else if (slash)
-		*slash = '\0';
-	fd = open(slash ? folder : ".", O_RDONLY | O_CLOEXEC);
+	text_climb(folder);
+	fd = open(folder, O_RDONLY | O_CLOEXEC);
 	for (int i = 0; fd >= 0 && i < LOCK_TRIES; i++) {
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
 			break;
-		poll(NULL, 0, LOCK_WAIT_MS);
+		wait_pause(LOCK_WAIT_MS);
 	}
 	return fd;
 }
 
-/* What connect() says of the socket at the address: ECONNREFUSED if no process
- * has it open. Only a datagram socket may ask. To a live stream socket it is of
- * the wrong type (EPROTOTYPE), where a stream would become its newest client;
- * to a live datagram socket, connecting means nothing. */
+/* Returns errno of a connect() to the socket at the address: ECONNREFUSED if no
+ * process has it open. A stream would become the newest client of a live stream
+ * socket; a datagram socket is of the wrong type there (EPROTOTYPE), and a live
+ * datagram socket doesn't notice a connect(). */
 static int
-ask(const struct sockaddr_un *address)
+try_connect(const struct sockaddr_un *address)
 {
 	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
 	int error = 0;
@@ -73,28 +70,26 @@ ask(const struct sockaddr_un *address)
 	return error;
 }
 
-/* What stands at the path. Returns 0 if it is a stale socket or gone, or else
- * -1 with the reason. */
+/* Returns 0 if the path has a stale socket or nothing, or -1 with the reason. */
 static int
-expect_stale(const struct sockaddr_un *address, char *why, size_t why_size)
+expect_stale(const struct sockaddr_un *address, struct error *error)
 {
 	const char *path = address->sun_path;
-	int error = ask(address);
+	int code = try_connect(address);
 	struct stat file;
 
 	if (lstat(path, &file) == 0 && !S_ISSOCK(file.st_mode))
-		return refuse(why, why_size, path, EEXIST,
-		    "there is a file that is no socket");
-	if (error == ECONNREFUSED || error == ENOENT)
+		return refused(error, path, EEXIST,
+		    "there is a file that is not a socket (remove it, or name "
+		    "another path)");
+	if (code == ECONNREFUSED || code == ENOENT)
 		return 0;
-	if (error == EACCES)
-		return refuse(why, why_size, path, error, NULL);
-	return refuse(why, why_size, path, EADDRINUSE,
-	    "in use by another process that runs");
+	if (code == EACCES)
+		return refused(error, path, code, NULL);
+	return refused(error, path, EADDRINUSE, in_use);
 }
 
-/* The file is made with these bits: chmod() after bind() would leave a moment
- * in which others could get in. */
+/* By umask(), since before a chmod() after bind() others could get in. */
 static int
 bind_with_mode(int fd, const struct sockaddr_un *address, mode_t mode)
 {
@@ -107,36 +102,34 @@ bind_with_mode(int fd, const struct sockaddr_un *address, mode_t mode)
 }
 
 static int
-bind_failed(const struct sockaddr_un *address, char *why, size_t why_size)
+bind_failed(const struct sockaddr_un *address, struct error *error)
 {
-	int error = errno;
 	const char *reason = NULL;
 
-	if (error == ENOENT)
-		reason = "its folder doesn't exist (make it, or name "
-			 "another path)";
-	else if (error == EADDRINUSE)
-		reason = "in use by another process that runs";
-	return refuse(why, why_size, address->sun_path, error, reason);
+	if (errno == ENOENT)
+		reason = "its folder doesn't exist (make it, or name another "
+			 "path)";
+	else if (errno == EADDRINUSE)
+		reason = in_use;
+	return refused(error, address->sun_path, errno, reason);
 }
 
-/* Removes the stale socket at the path and binds in its place. What stands
- * there is looked at again under the lock: another process may just have
- * replaced it. */
+/* Removes the stale socket at the path and binds in its place. What is there is
+ * examined again under the lock: another process may just have replaced it. */
 static int
-replace_stale(int fd, const struct sockaddr_un *address, mode_t mode, char *why,
-    size_t why_size)
+replace_stale(
+    int fd, const struct sockaddr_un *address, mode_t mode, struct error *error)
 {
 	int lock, result;
 
-	if (expect_stale(address, why, why_size) < 0)
+	if (expect_stale(address, error) < 0)
 		return -1;
 	lock = lock_folder(address->sun_path);
-	result = expect_stale(address, why, why_size);
+	result = expect_stale(address, error);
 	if (result == 0 && unlink(address->sun_path) < 0 && errno != ENOENT)
-		result = refuse(why, why_size, address->sun_path, errno, NULL);
+		result = refused(error, address->sun_path, errno, NULL);
 	if (result == 0 && bind_with_mode(fd, address, mode) < 0)
-		result = bind_failed(address, why, why_size);
+		result = bind_failed(address, error);
 	if (lock >= 0)
 		close(lock);
 	return result;
@@ -144,42 +137,42 @@ replace_stale(int fd, const struct sockaddr_un *address, mode_t mode, char *why,
 
 static int
 bind_and_listen(int fd, int type, const struct sockaddr_un *address,
-    mode_t mode, char *why, size_t why_size)
+    mode_t mode, struct error *error)
 {
 	if (bind_with_mode(fd, address, mode) < 0) {
 		if (errno != EADDRINUSE)
-			return bind_failed(address, why, why_size);
-		if (replace_stale(fd, address, mode, why, why_size) < 0)
+			return bind_failed(address, error);
+		if (replace_stale(fd, address, mode, error) < 0)
 			return -1;
 	}
 	if (type == SOCK_STREAM && listen(fd, BACKLOG) < 0)
-		return refuse(why, why_size, address->sun_path, errno, NULL);
+		return refused(error, address->sun_path, errno, NULL);
 	return 0;
 }
 
 int
 unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
-    char *why, size_t why_size)
+    struct error *error)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct stat made;
 	int fd;
 
 	*file = (struct unix_file){ 0 };
-	if (path[0] == '\0') /* or it would be bound to no file */
-		return refuse(why, why_size, path, ENOENT, NULL);
+	if (path[0] == '\0') /* would be bound to no file */
+		return refused(error, path, ENOENT, NULL);
 	if (strlen(path) >= sizeof(address.sun_path))
-		return refuse(why, why_size, path, ENAMETOOLONG,
+		return refused(error, path, ENAMETOOLONG,
 		    "too long for the path of a socket");
 	strcpy(address.sun_path, path);
 	fd = socket(AF_UNIX, type, 0);
 	if (fd < 0)
-		return refuse(why, why_size, path, errno, NULL);
+		return refused(error, path, errno, NULL);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	if (bind_and_listen(fd, type, &address, mode, why, why_size) < 0)
+	if (bind_and_listen(fd, type, &address, mode, error) < 0)
 		return socket_give_up(fd);
 	strcpy(file->path, path);
-	/* Gone already? Then it is as if it went a moment later. */
+	/* Already gone? Then unix_file_stands() says so. */
 	if (lstat(path, &made) == 0) {
 		file->device = made.st_dev;
 		file->inode = made.st_ino;

@@ -4,12 +4,13 @@
 #define BASE_UNIX_BIND_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/un.h>
 
-/* The file that a bound socket stands for. */
+#include "base/error.h"
+
+/* The file of a bound socket. */
 struct unix_file {
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "": none */
 	dev_t device;
@@ -17,11 +18,10 @@ struct unix_file {
 };
 
 /* Makes a socket of `type`, closed on exec, bound to `path` with permission
- * bits `mode`; nobody can reach it with wider ones at any moment. A stream
- * socket listens already, so that nobody takes it for a dead one.
- * Returns the descriptor, or -1 with errno and the reason in `why`. */
+ * bits mode, never wider ones. A stream socket listens already, so that no other
+ * process takes it for a dead one. Returns the descriptor, or -1 with errno. */
 int unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
-    char *why, size_t why_size);
+    struct error *error);
 
 /* Whether the file is there and still ours. */
 bool unix_file_stands(const struct unix_file *file);
@@ -30,9 +30,8 @@ bool unix_file_stands(const struct unix_file *file);
  * closed: until then the inode can't become another file's. */
 void unix_file_remove(struct unix_file *file);
 
-/* Gives the file these permission bits, if it is still ours: never what another
- * file or a symbolic link at its path leads to. Returns 0, or -1 with errno
- * (ESTALE: another file is at its path). */
+/* Gives the file these permission bits if it is still ours, and never what a
+ * symbolic link leads to. Returns 0, or -1 with errno (ESTALE: not ours). */
 int unix_file_set_mode(const struct unix_file *file, mode_t mode);
 
 #endif

@@ -449,8 +449,8 @@ unixgram_open(struct guest *guest, mode_t mode, struct error *error)
 
 	*it =
 	    (struct unixgram){ .successor = -1, .heard_length = (socklen_t)-1 };
-	guest->fd = unix_bind(&guest->file, SOCK_DGRAM, guest->endpoint.path,
-	    mode, error->text, sizeof(error->text));
+	guest->fd = unix_bind(
+	    &guest->file, SOCK_DGRAM, guest->endpoint.path, mode, error);
 	if (guest->fd < 0)
 		return -1;
 	if (doorbell_init(&it->bell) < 0) {
@@ -468,8 +468,8 @@ unixgram_bind_again(struct guest *guest, struct error *error)
 {
 	struct unixgram *it = &guest->unixgram;
 	struct unix_file file;
-	int fd = unix_bind(&file, SOCK_DGRAM, guest->endpoint.path, guest->mode,
-	    error->text, sizeof(error->text));
+	int fd = unix_bind(
+	    &file, SOCK_DGRAM, guest->endpoint.path, guest->mode, error);
 
 	if (fd < 0)
 		return -1;

@@ -61,14 +61,17 @@ int
 listen_open(const struct endpoint *endpoint, struct unix_file *file, char *why,
     size_t why_size)
 {
+	struct error error;
 	int fd;
 
 	*file = (struct unix_file){ 0 };
-	if (endpoint->kind == ENDPOINT_UNIX)
-		fd = unix_bind(
-		    file, SOCK_STREAM, endpoint->path, 0600, why, why_size);
-	else
+	if (endpoint->kind == ENDPOINT_UNIX) {
+		fd = unix_bind(file, SOCK_STREAM, endpoint->path, 0600, &error);
+		if (fd < 0)
+			snprintf(why, why_size, "%s", error.text);
+	} else {
 		fd = listen_tcp(endpoint, why, why_size);
+	}
 	if (fd >= 0)
 		fcntl(fd, F_SETFL, O_NONBLOCK);
 	return fd;

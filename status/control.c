@@ -31,10 +31,13 @@ release_client(struct control *c)
 static int
 listen_at(struct unix_file *file, const char *path, char *why, size_t size)
 {
-	int fd = unix_bind(file, SOCK_STREAM, path, 0600, why, size);
+	struct error error;
+	int fd = unix_bind(file, SOCK_STREAM, path, 0600, &error);
 
 	if (fd >= 0)
 		fcntl(fd, F_SETFL, O_NONBLOCK);
+	else
+		snprintf(why, size, "%s", error.text);
 	return fd;
 }
 

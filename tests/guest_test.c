@@ -452,8 +452,8 @@ TEST(a_living_forwarders_path_is_left_alone)
 
 	/* Connected to its guest it lets nobody else connect. */
 	ck_assert_int_eq(try_open(&other, "unixgram:ours", 0600), -1);
-	ck_assert_str_eq(
-	    error.text, "ours: in use by another process that runs");
+	ck_assert_str_eq(error.text, "ours: in use by another running process "
+				     "(stop it, or name another path)");
 	say_and_hear(fd);
 	answers_reach(fd);
 }

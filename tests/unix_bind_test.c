@@ -21,10 +21,12 @@
 
 #define NOBODY 65534
 
+static const char in_use[] =
+    "in use by another running process (stop it, or name another path)";
 static const int types[] = { SOCK_STREAM, SOCK_DGRAM };
 
 static struct unix_file file;
-static char why[256];
+static struct error error;
 static unsigned descriptors_before;
 static mode_t umask_before;
 
@@ -34,7 +36,7 @@ set_up(void)
 	scratch_enter();
 	umask_before = umask(022);
 	descriptors_before = open_descriptors();
-	snprintf(why, sizeof(why), "nothing was said");
+	error_set(&error, "nothing was said");
 }
 
 /* However a bind ended: nothing is left of it. */
@@ -50,7 +52,7 @@ static int
 try(int type, const char *path)
 {
 	errno = 0;
-	return unix_bind(&file, type, path, 0600, why, sizeof(why));
+	return unix_bind(&file, type, path, 0600, &error);
 }
 
 static int
@@ -58,19 +60,19 @@ bound(int type, const char *path)
 {
 	int fd = try(type, path);
 
-	ck_assert_msg(fd >= 0, "%s", why);
+	ck_assert_msg(fd >= 0, "%s", error.text);
 	return fd;
 }
 
 static void
-refused(int type, const char *path, int error, const char *reason)
+refused(int type, const char *path, int code, const char *reason)
 {
 	char expected[256];
 
 	ck_assert_int_eq(try(type, path), -1);
-	ck_assert_int_eq(errno, error);
+	ck_assert_int_eq(errno, code);
 	snprintf(expected, sizeof(expected), "%s: %s", path, reason);
-	ck_assert_str_eq(why, expected);
+	ck_assert_str_eq(error.text, expected);
 	ck_assert_str_eq(file.path, "");
 }
 
@@ -171,8 +173,7 @@ TEST(the_socket_of_a_living_process_is_left_alone, .count = 4)
 {
 	int theirs = stranger(types[_i / 2], "here");
 
-	refused(types[_i % 2], "here", EADDRINUSE,
-	    "in use by another process that runs");
+	refused(types[_i % 2], "here", EADDRINUSE, in_use);
 	close(connected(types[_i / 2], "here"));
 	close(theirs);
 }
@@ -182,8 +183,7 @@ TEST(a_living_one_with_a_full_backlog_is_left_alone)
 	int theirs = stranger_with_backlog(SOCK_STREAM, "here", 0), fds[8];
 	size_t count = fill_backlog(theirs, fds, 8);
 
-	refused(SOCK_STREAM, "here", EADDRINUSE,
-	    "in use by another process that runs");
+	refused(SOCK_STREAM, "here", EADDRINUSE, in_use);
 	ck_assert(exists("here"));
 	close_all(fds, count);
 	close(theirs);
@@ -195,8 +195,7 @@ TEST(a_living_one_is_asked_without_calling_it, .count = 2)
 	int theirs = stranger(SOCK_STREAM, "here");
 	struct pollfd call = { .fd = theirs, .events = POLLIN };
 
-	refused(types[_i], "here", EADDRINUSE,
-	    "in use by another process that runs");
+	refused(types[_i], "here", EADDRINUSE, in_use);
 	ck_assert_int_eq(poll(&call, 1, 0), 0);
 	close(theirs);
 }
@@ -206,8 +205,7 @@ TEST(a_stream_socket_that_does_not_listen_yet_is_left_alone, .count = 2)
 {
 	int theirs = bound_unix("here");
 
-	refused(types[_i], "here", EADDRINUSE,
-	    "in use by another process that runs");
+	refused(types[_i], "here", EADDRINUSE, in_use);
 	close(theirs);
 }
 
@@ -221,8 +219,7 @@ TEST(a_living_datagram_socket_with_a_peer_is_left_alone)
 	strcpy(guest.sun_path, "guest");
 	ck_assert_int_eq(
 	    connect(theirs, (struct sockaddr *)&guest, sizeof(guest)), 0);
-	refused(SOCK_DGRAM, "here", EADDRINUSE,
-	    "in use by another process that runs");
+	refused(SOCK_DGRAM, "here", EADDRINUSE, in_use);
 	ck_assert(exists("here"));
 	close(peer);
 	close(theirs);
@@ -234,14 +231,14 @@ TEST(our_own_that_lives_is_left_alone_too, .count = 2)
 	int fd = bound(types[_i], "here");
 
 	first = file;
-	refused(types[_i], "here", EADDRINUSE,
-	    "in use by another process that runs");
+	refused(types[_i], "here", EADDRINUSE, in_use);
 	unix_file_remove(&first);
 	ck_assert(!exists("here"));
 	close(fd);
 }
 
-static const char no_socket[] = "there is a file that is no socket";
+static const char no_socket[] =
+    "there is a file that is not a socket (remove it, or name another path)";
 
 TEST(a_file_that_is_no_socket_is_left_alone, .count = 2)
 {
@@ -282,9 +279,9 @@ TEST(the_mode_is_the_one_asked_for_whatever_the_umask,
 		int fd;
 
 		umask(masks[i]);
-		fd = unix_bind(&file, types[_i % 2], "here", modes[_i / 2], why,
-		    sizeof(why));
-		ck_assert_msg(fd >= 0, "%s", why);
+		fd = unix_bind(
+		    &file, types[_i % 2], "here", modes[_i / 2], &error);
+		ck_assert_msg(fd >= 0, "%s", error.text);
 		ck_assert_uint_eq(
 		    kind_and_mode("here"), S_IFSOCK | modes[_i / 2]);
 		ck_assert_uint_eq(umask(022), masks[i]);

@@ -133,7 +133,7 @@ def stale_socket_is_replaced_and_a_live_one_is_not(case: Case):
         second = run_forwarder("-n", server.endpoint,
                                "-g", f"unixgram:{case.path('other.sock')}")
         expect_equal("exit status", second.returncode, 71)
-        expect(f"{path}: in use by another process" in second.stderr,
+        expect(f"{path}: in use by another running process" in second.stderr,
                f"expected to be told what is in use, found {second.stderr}")
         expect_both_ways(server.guest, client, number)
     expect(not case.path("other.sock").exists(), "expected nothing to be left")
