@@ -126,7 +126,6 @@ reload(struct daemon *daemon)
 	log_set_level(next.log.level);
 	log_set_name(next.service.name);
 	guest_set_mode(&daemon->guest, next.guest.mode);
-	monitor_configure(&daemon->monitor, &next);
 	link_set_hold(&daemon->link, next.network.hold_ms);
 	network_wake(&daemon->network, &next);
 	for (int i = 0; i < KEEPERS; i++)
@@ -427,8 +426,8 @@ start_threads(struct daemon *daemon)
 	    link_init(&daemon->link, config->reconnect.max_ms) < 0)
 		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
 	link_set_hold(&daemon->link, config->network.hold_ms);
-	monitor_init(&daemon->monitor, &daemon->link, &daemon->guest);
-	monitor_configure(&daemon->monitor, config);
+	monitor_init(
+	    &daemon->monitor, &daemon->link, &daemon->guest, &daemon->settings);
 	if (start_keepers(daemon) < 0 ||
 	    network_start(&daemon->network, config) < 0 ||
 	    copy_start(&daemon->copy) < 0)

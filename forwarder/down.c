@@ -158,7 +158,7 @@ pass_on(
 		struct iovec *parcel = &down->batch.parcels[down->batch.count];
 
 		result = deframer_next(deframer, parcel, max_frame);
-		if (result == DEFRAMER_FRAME && monitor_may_consume(parcel) &&
+		if (result == DEFRAMER_FRAME && monitor_is_notable(parcel) &&
 		    monitor_consumes(copy->monitor, loan, parcel))
 			continue;
 		if (result == DEFRAMER_FRAME &&
@@ -230,7 +230,7 @@ read_generation(
 		    deframer_room(&down->deframer, &room, FRAME_LIMIT_BYTES);
 		ssize_t n;
 
-		monitor_reads(monitor);
+		monitor_reading(monitor);
 		if (bytes > down->read_bytes)
 			bytes = down->read_bytes;
 		n = receive(down, loan->fd, room, bytes);

@@ -11,28 +11,61 @@
 #include "base/log.h"
 #include "base/text.h"
 
-/* The moment before a death is pronounced: far longer than a thread is kept
- * waiting on a machine that works, and within the 1 % that a death may be off. */
+/* How long to wait before a death is final: far longer than a working machine
+ * keeps a thread waiting, and within the 1 % that a death may be late. */
 #define LAST_MOMENT_MS 50
 #define LAST_MOMENT_PART 200
 
 static bool
-probes_by_arp(const struct monitor *monitor) NEEDS(monitor->lock)
+is_over_tcp(const struct config *config)
 {
-	return monitor->mode == KEEPALIVE_ARP ||
-	       (monitor->mode == KEEPALIVE_AUTO && monitor->over_tcp);
+	return config->network.endpoint.kind == ENDPOINT_TCP;
 }
 
-/* Whether the data path has to look at the guest's frames. */
+/* `auto` resolved. */
+static enum keepalive_mode
+wanted_mode(const struct config *config)
+{
+	if (config->keepalive.mode != KEEPALIVE_AUTO)
+		return config->keepalive.mode;
+	return is_over_tcp(config) ? KEEPALIVE_ARP : KEEPALIVE_PASSIVE;
+}
+
+/* What is done at present: arp needs somebody to ask in somebody's name. */
+static enum keepalive_mode
+mode_now(const struct monitor *monitor, const struct config *config)
+{
+	enum keepalive_mode mode = wanted_mode(config);
+
+	return mode == KEEPALIVE_ARP && !atomic_load(&monitor->ready)
+		   ? KEEPALIVE_PASSIVE
+		   : mode;
+}
+
+/* NULL: not known yet. */
+static const uint8_t *
+guest_mac(const struct monitor *monitor, uint8_t mac[6])
+{
+	return guest_get_mac(monitor->guest, mac) ? mac : NULL;
+}
+
+/* Call after anything was learned; wakes fwd-link once it can probe by arp. */
 static void
-set_wants(struct monitor *monitor) NEEDS(monitor->lock)
+update(struct monitor *monitor) NEEDS(monitor->lock)
 {
-	atomic_store_explicit(&monitor->wants,
-	    probes_by_arp(monitor) && learn_wants(&monitor->learned),
+	const struct learned *learned = &monitor->learned;
+	uint8_t mac[6];
+	bool ready = monitor->by_arp && learned->state != LEARN_NOTHING &&
+		     guest_mac(monitor, mac) != NULL;
+
+	atomic_store_explicit(&monitor->wants_guest,
+	    monitor->by_arp && (!ready || learned->state != LEARN_ALL),
 	    memory_order_relaxed);
+	if (!atomic_exchange(&monitor->ready, ready) && ready)
+		doorbell_ring(&monitor->link->bell);
 }
 
-/* What was learned may be wrong; the guest's frames are looked at again. */
+/* A callback of the guest: another one has taken its place. */
 static void
 doubt(void *context)
 {
@@ -40,91 +73,73 @@ doubt(void *context)
 
 	mutex_lock(&monitor->lock);
 	learn_doubt(&monitor->learned);
-	set_wants(monitor);
+	update(monitor);
 	mutex_unlock(&monitor->lock);
 }
 
-void
-monitor_init(struct monitor *monitor, struct link *link, struct guest *guest)
-{
-	*monitor = (struct monitor){ .link = link, .guest = guest };
-	guest->on_another = doubt;
-	guest->context = monitor;
-	mutex_init(&monitor->lock);
-	pong_limit_init(&monitor->pongs);
-}
-
-/* Another setting starts the search afresh; the same one again keeps what was
- * found: if the peer is dead already, nothing could teach it a second time. Of
- * another network, an unanswered probe tells. NULL: none is configured. */
+/* Another gateway starts the search afresh. The same one again keeps what was
+ * found: a peer that is dead already could not teach it a second time. */
 static void
-set_gateway(struct monitor *monitor, const uint8_t *gateway)
+set_gateway(struct monitor *monitor, const struct config_gateway *gateway)
     NEEDS(monitor->lock)
 {
 	struct learned *learned = &monitor->learned;
 
-	if (learned->configured != (gateway != NULL) ||
-	    (gateway && memcmp(learned->gateway, gateway, 4) != 0))
-		learn_init(learned, gateway);
+	if (learned->configured != gateway->given ||
+	    (gateway->given &&
+		memcmp(learned->gateway, gateway->address, 4) != 0))
+		learn_init(learned, gateway->given ? gateway->address : NULL);
 }
 
-void
-monitor_configure(struct monitor *monitor, const struct config *config)
+/* True: the settings are new. */
+static bool
+refresh(struct monitor *monitor)
 {
-	const struct config_gateway *gateway = &config->keepalive.gateway;
+	const struct config *config = &monitor->mine.config;
 
+	if (!settings_refresh(monitor->settings, &monitor->mine))
+		return false;
+	keepalive_init(&monitor->machine, config->keepalive.interval_ms,
+	    config->keepalive.count);
 	mutex_lock(&monitor->lock);
-	monitor->tcp = config->keepalive.tcp;
-	monitor->write_stall_ms = config->network.write_stall_ms;
-	monitor->over_tcp = config->network.endpoint.kind == ENDPOINT_TCP;
-	monitor->mode = config->keepalive.mode;
-	monitor->interval_ms = config->keepalive.interval_ms;
-	monitor->count = config->keepalive.count;
-	monitor->changed = true;
-	set_gateway(monitor, gateway->given ? gateway->address : NULL);
-	set_wants(monitor);
+	monitor->by_arp = wanted_mode(config) == KEEPALIVE_ARP;
+	set_gateway(monitor, &config->keepalive.gateway);
+	update(monitor);
 	mutex_unlock(&monitor->lock);
-	doorbell_ring(&monitor->link->bell);
-}
-
-/* What is really done at the moment: `auto` and `arp` are passive until there
- * is somebody to ask in somebody's name. */
-static enum keepalive_mode
-mode_now(const struct monitor *monitor) NEEDS(monitor->lock)
-{
-	uint8_t mac[6];
-
-	if (!probes_by_arp(monitor))
-		return monitor->mode == KEEPALIVE_AUTO ? KEEPALIVE_PASSIVE
-						       : monitor->mode;
-	return monitor->learned.gateway_known &&
-		       guest_get_mac(monitor->guest, mac)
-		   ? KEEPALIVE_ARP
-		   : KEEPALIVE_PASSIVE;
+	return true;
 }
 
 void
-monitor_report(struct monitor *monitor, struct status *out)
+monitor_init(struct monitor *monitor, struct link *link, struct guest *guest,
+    struct settings *settings)
 {
-	static const char *const names[] = {
-		[KEEPALIVE_OFF] = "off",
-		[KEEPALIVE_PASSIVE] = "passive",
-		[KEEPALIVE_ARP] = "arp",
-		[KEEPALIVE_PEER] = "peer",
+	*monitor = (struct monitor){
+		.link = link, .guest = guest, .settings = settings
 	};
+	guest->on_replaced = doubt;
+	guest->context = monitor;
+	mutex_init(&monitor->lock);
+	refresh(monitor);
+}
+
+static int64_t
+last_byte_ms(const struct monitor *monitor)
+{
+	return atomic_load(&monitor->heard) / 2;
+}
+
+void
+monitor_report(
+    struct monitor *monitor, const struct config *config, struct status *out)
+{
+	static const char *const modes[] = { "off", "passive", "arp", "peer" };
+	int64_t idle_ms = clock_now_ms() - last_byte_ms(monitor);
 	struct link_view view;
-	int64_t last_ms = atomic_load(&monitor->last_byte_ms);
-	enum keepalive_mode mode;
 
 	link_look(monitor->link, &view);
-	mutex_lock(&monitor->lock);
-	mode = mode_now(monitor);
-	mutex_unlock(&monitor->lock);
 	snprintf(out->keepalive.mode, sizeof(out->keepalive.mode), "%s",
-	    names[mode]);
+	    modes[mode_now(monitor, config)]);
 	if (view.state == LINK_UP) {
-		int64_t idle_ms = clock_now_ms() - last_ms;
-
 		out->keepalive.armed =
 		    atomic_load(&monitor->answered_generation) ==
 		    view.generation;
@@ -140,36 +155,36 @@ monitor_report(struct monitor *monitor, struct status *out)
 	out->keepalive.rtt_us = counter_read(&monitor->rtt_us);
 }
 
-void
-monitor_prepare(struct monitor *monitor, int fd)
+static void
+set_options(const struct config *config, int fd)
 {
-	struct tcp_settings tcp;
-	struct timeval wait;
-	int64_t wait_us;
-	bool over_tcp;
-
-	mutex_lock(&monitor->lock);
-	tcp = monitor->tcp;
-	/* stream_write() tolerates one that expired: a call that took a part can't
-	 * tell how long it waited for the rest. */
-	wait_us = monitor->write_stall_ms * 1000 / 2;
-	if (monitor->mode == KEEPALIVE_OFF)
-		tcp.idle_s = 0; /* as the system has it */
-	over_tcp = monitor->over_tcp;
-	mutex_unlock(&monitor->lock);
+	struct tcp_settings tcp = config->keepalive.tcp;
+	/* stream_write() fails on the second limit in a row: a call that sent a
+	 * part can't tell how long it waited for the rest. */
+	int64_t wait_us = config->network.write_stall_ms * 1000 / 2;
 	/* Zero is the kernel's "never", as in the configuration. */
-	wait.tv_sec = wait_us / 1000000;
-	wait.tv_usec = wait_us % 1000000;
+	struct timeval wait = { .tv_sec = wait_us / 1000000,
+		.tv_usec = wait_us % 1000000 };
+
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
-	if (over_tcp && tcp_keepalive_set(fd, &tcp) < 0)
+	if (config->keepalive.mode == KEEPALIVE_OFF)
+		tcp.idle_s = 0;
+	if (is_over_tcp(config) && tcp_keepalive_set(fd, &tcp) < 0)
 		log_line(LOG_LEVEL_WARN, LOG_KEEPALIVE,
 		    "the system refused a TCP option error=\"%s\"",
 		    strerror(errno));
 }
 
+void
+monitor_prepare(struct monitor *monitor, int fd)
+{
+	refresh(monitor);
+	set_options(&monitor->mine.config, fd);
+}
+
 /* Sends a whole frame if nobody else is writing and there is room. */
 static bool
-send_between(const struct loan *loan, const uint8_t *frame)
+send_frame(const struct loan *loan, const uint8_t *frame)
 {
 	uint8_t message[FRAME_HEADER_BYTES + PROBE_BYTES];
 	ssize_t sent;
@@ -180,8 +195,8 @@ send_between(const struct loan *loan, const uint8_t *frame)
 	memcpy(message + FRAME_HEADER_BYTES, frame, PROBE_BYTES);
 	sent = send(
 	    loan->fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
-	/* A part went: the rest has to follow before anything else may. Only
-	 * then this can wait, for as long as any write. */
+	/* After a part the rest has to follow before anything else may. Only
+	 * then this can wait, as long as any write. */
 	if (sent > 0 && sent < (ssize_t)sizeof(message) &&
 	    send(loan->fd, message + sent, sizeof(message) - (size_t)sent,
 		MSG_NOSIGNAL) != (ssize_t)sizeof(message) - sent)
@@ -190,181 +205,173 @@ send_between(const struct loan *loan, const uint8_t *frame)
 	return sent > 0;
 }
 
-/* Composes the probe and expects its answer. False: there is none to send. */
-static bool
-compose(
-    struct monitor *monitor, uint64_t generation, uint8_t frame[PROBE_BYTES])
+static void
+expect(struct open_probe *open, enum probe_kind answer, uint64_t generation)
 {
-	uint8_t mac[6];
-	bool known = guest_get_mac(monitor->guest, mac);
-	enum keepalive_mode mode;
+	open->answer = answer;
+	open->generation = generation;
+	open->sent_us = clock_now_us();
+}
+
+static void
+compose_ping(struct monitor *monitor, uint64_t generation, const uint8_t *guest,
+    uint8_t frame[PROBE_BYTES])
+{
+	struct open_probe *open = &monitor->open;
 
 	mutex_lock(&monitor->lock);
-	mode = mode_now(monitor);
-	if (mode == KEEPALIVE_ARP && known) {
-		memcpy(monitor->target.guest, mac, sizeof(mac));
-		memcpy(monitor->target.gateway, monitor->learned.gateway, 4);
-		probe_arp_request(frame, mac, monitor->learned.gateway,
-		    learn_gateway_mac(&monitor->learned));
-	} else if (mode == KEEPALIVE_PEER) {
-		probe_ping(frame, known ? mac : NULL, ++monitor->sequence);
-	} else {
-		mode = KEEPALIVE_OFF;
-	}
-	monitor->asked = mode != KEEPALIVE_OFF ? generation : 0;
-	monitor->probed_us = clock_now_us();
+	if (open->answer != PROBE_PONG || open->generation != generation)
+		open->first = open->last + 1;
+	open->last++;
+	expect(open, PROBE_PONG, generation);
+	probe_between_forwarders(frame, PROBE_PING, guest, open->last);
 	mutex_unlock(&monitor->lock);
-	return mode != KEEPALIVE_OFF;
 }
 
 static void
-probe(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
+compose_arp(struct monitor *monitor, uint64_t generation, const uint8_t *guest,
+    uint8_t frame[PROBE_BYTES])
 {
-	uint8_t frame[PROBE_BYTES];
+	struct open_probe *open = &monitor->open;
+	const struct learned *learned = &monitor->learned;
 
-	if (!compose(monitor, loan->generation, frame))
-		return;
-	/* The gateway may have moved since it answered last. */
-	if (monitor->machine.unanswered > 0)
-		doubt(monitor);
-	if (send_between(loan, frame)) {
-		keepalive_sent(&monitor->machine, now_ms);
-		counter_add(&monitor->probes, 1);
-	}
+	mutex_lock(&monitor->lock);
+	memcpy(open->target.guest, guest, sizeof(open->target.guest));
+	memcpy(open->target.gateway, learned->gateway,
+	    sizeof(open->target.gateway));
+	expect(open, PROBE_ARP_ANSWER, generation);
+	probe_arp_request(
+	    frame, guest, learned->gateway, learn_gateway_mac(learned));
+	mutex_unlock(&monitor->lock);
 }
 
+static bool
+probe(
+    struct monitor *monitor, enum keepalive_mode mode, const struct loan *loan)
+{
+	uint8_t frame[PROBE_BYTES], mac[6];
+	const uint8_t *guest = guest_mac(monitor, mac);
+
+	if (mode == KEEPALIVE_PEER)
+		compose_ping(monitor, loan->generation, guest, frame);
+	else if (mode == KEEPALIVE_ARP && guest != NULL)
+		compose_arp(monitor, loan->generation, guest, frame);
+	else
+		return false;
+	if (!send_frame(loan, frame))
+		return false;
+	counter_add(&monitor->probes, 1);
+	return true;
+}
+
+/* The peer is dead. */
 static void
-bury(struct monitor *monitor, uint64_t generation)
+end_generation(struct monitor *monitor, uint64_t generation)
 {
 	const struct keepalive *machine = &monitor->machine;
 	int64_t after_ms = machine->interval_ms * (machine->count + 1);
 	char reason[LINK_REASON_BYTES], after[TEXT_DURATION_BYTES];
 
-	if (after_ms % 1000 == 0)
-		snprintf(after, sizeof(after), "%lld seconds",
-		    (long long)(after_ms / 1000));
-	else
-		text_duration(after, after_ms);
 	snprintf(reason, sizeof(reason), "no response after %u probes in %s",
-	    machine->count, after);
+	    machine->count, text_duration(after, after_ms));
 	log_line(LOG_LEVEL_INFO, LOG_KEEPALIVE, "%s", reason);
 	counter_add(&monitor->deaths, 1);
 	link_fail(monitor->link, generation, reason);
 }
 
-/* Nothing is readable, and fwd-down waits for something to read. */
 static bool
-reader_waits(struct monitor *monitor, int fd)
+is_silent(int fd, int64_t wait_ms)
 {
 	struct pollfd readable = { .fd = fd, .events = POLLIN };
 
-	return atomic_load(&monitor->reading) && poll(&readable, 1, 0) == 0;
+	return poll(&readable, 1, (int)wait_ms) == 0;
 }
 
-/* One more moment before the verdict: fwd-down may have been preempted between
- * recv() and monitor_heard(). */
+/* fwd-down may have been preempted between recv() and monitor_heard(). */
 static bool
-stays_silent(struct monitor *monitor, int fd, int64_t last_byte_ms)
+stays_silent(const struct monitor *monitor, int fd, int64_t since_ms)
 {
-	struct pollfd readable = { .fd = fd, .events = POLLIN };
 	int64_t limit_ms =
 	    monitor->machine.interval_ms * (monitor->machine.count + 1);
 	int64_t moment_ms = limit_ms / LAST_MOMENT_PART;
 
-	if (moment_ms > LAST_MOMENT_MS)
-		moment_ms = LAST_MOMENT_MS;
-	return poll(&readable, 1, (int)moment_ms) == 0 &&
-	       atomic_load(&monitor->last_byte_ms) == last_byte_ms;
+	return is_silent(fd,
+		   moment_ms < LAST_MOMENT_MS ? moment_ms : LAST_MOMENT_MS) &&
+	       last_byte_ms(monitor) == since_ms;
+}
+
+/* In this order: an answer is not seen without its byte (keepalive.h), and what
+ * fwd-down read before the poll is seen in `heard`. */
+static struct keepalive_seen
+look(const struct monitor *monitor, int fd)
+{
+	uint64_t answered = atomic_load(&monitor->answered_generation);
+	bool silent = is_silent(fd, 0);
+	int64_t heard = atomic_load(&monitor->heard);
+
+	return (struct keepalive_seen){ .answered_generation = answered,
+		.reader_waiting = silent && (heard & 1),
+		.last_byte_ms = heard / 2 };
 }
 
 static void
 act(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 {
-	struct keepalive_seen seen;
+	struct keepalive *machine = &monitor->machine;
+	struct keepalive_seen seen = look(monitor, loan->fd);
 
-	/* The order matters: see keepalive.h. */
-	seen.reader_waiting = reader_waits(monitor, loan->fd);
-	seen.answered_generation = atomic_load(&monitor->answered_generation);
-	seen.last_byte_ms = atomic_load(&monitor->last_byte_ms);
-	switch (keepalive_check(&monitor->machine, now_ms, &seen)) {
+	switch (keepalive_check(machine, now_ms, &seen)) {
 	case KEEPALIVE_WAIT:
 		break;
 	case KEEPALIVE_NO_ANSWER:
 		log_line(LOG_LEVEL_INFO, LOG_KEEPALIVE,
-		    "the peer has answered no probe so far; its silence means "
-		    "nothing, one probe a minute goes on");
+		    "the peer has answered no probe, so its silence is no "
+		    "reason to disconnect; it is asked once a minute");
 		break;
 	case KEEPALIVE_PROBE:
-		probe(monitor, loan, now_ms);
+		/* The gateway may have moved since it answered last. */
+		if (machine->unanswered > 0)
+			doubt(monitor);
+		if (probe(monitor, mode_now(monitor, &monitor->mine.config),
+			loan))
+			keepalive_sent(machine, now_ms);
 		break;
 	case KEEPALIVE_DEATH:
 		if (stays_silent(monitor, loan->fd, seen.last_byte_ms))
-			bury(monitor, loan->generation);
+			end_generation(monitor, loan->generation);
 		else
-			keepalive_start(
-			    &monitor->machine, loan->generation, now_ms);
+			keepalive_start(machine, loan->generation, now_ms);
 		break;
 	}
 }
 
-/* True once after the settings changed. The connection was made with the
- * old ones, so it is prepared again. */
-static bool
-take_change(struct monitor *monitor, uint64_t generation)
+/* Starts or stops the machine as the mode and the generation want it. */
+static void
+follow(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 {
-	struct loan loan;
-	bool changed;
+	struct keepalive *machine = &monitor->machine;
+	enum keepalive_mode mode = mode_now(monitor, &monitor->mine.config);
 
-	mutex_lock(&monitor->lock);
-	changed = monitor->changed;
-	monitor->changed = false;
-	mutex_unlock(&monitor->lock);
-	if (changed &&
-	    link_borrow(monitor->link, &loan, LINK_NO_WAIT) == LINK_READY) {
-		if (loan.generation == generation)
-			monitor_prepare(monitor, loan.fd);
-		link_return(&loan);
-	}
-	return changed;
-}
-
-/* Fits the machine to the mode and the generation; false: nothing to watch. */
-static bool
-follow(
-    struct monitor *monitor, uint64_t generation, int64_t now_ms, bool changed)
-{
-	enum keepalive_mode mode;
-	int64_t interval_ms;
-	unsigned count;
-
-	mutex_lock(&monitor->lock);
-	mode = monitor->followed = mode_now(monitor);
-	interval_ms = monitor->interval_ms;
-	count = monitor->count;
-	mutex_unlock(&monitor->lock);
-	if (changed)
-		keepalive_init(&monitor->machine, interval_ms, count);
-	if (mode != KEEPALIVE_ARP && mode != KEEPALIVE_PEER) {
-		keepalive_stop(&monitor->machine);
-		return false;
-	}
-	if (changed || monitor->machine.generation != generation ||
-	    keepalive_due(&monitor->machine) == KEEPALIVE_NEVER)
-		keepalive_start(&monitor->machine, generation, now_ms);
-	return true;
+	if (mode != KEEPALIVE_ARP && mode != KEEPALIVE_PEER)
+		keepalive_stop(machine);
+	else if (machine->state == KEEPALIVE_IDLE ||
+		 machine->generation != generation)
+		keepalive_start(machine, generation, now_ms);
 }
 
 int64_t
-monitor_tend(struct monitor *monitor, uint64_t generation, int64_t now_ms)
+monitor_run(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 {
-	bool changed = take_change(monitor, generation);
+	bool changed = refresh(monitor), due;
 	struct loan loan;
 
-	if (!follow(monitor, generation, now_ms, changed))
-		return KEEPALIVE_NEVER;
-	if (keepalive_due(&monitor->machine) <= now_ms &&
+	follow(monitor, generation, now_ms);
+	due = keepalive_due(&monitor->machine) <= now_ms;
+	if ((changed || due) &&
 	    link_borrow(monitor->link, &loan, LINK_NO_WAIT) == LINK_READY) {
-		if (loan.generation == generation)
+		if (changed && loan.generation == generation)
+			set_options(&monitor->mine.config, loan.fd);
+		if (due && loan.generation == generation)
 			act(monitor, &loan, now_ms);
 		link_return(&loan);
 	}
@@ -374,31 +381,27 @@ monitor_tend(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 bool
 monitor_ask(struct monitor *monitor, uint64_t generation)
 {
-	uint8_t frame[PROBE_BYTES];
+	const struct config *config = &monitor->mine.config;
 	struct loan loan;
-	bool asks;
 
-	mutex_lock(&monitor->lock);
-	asks = monitor->mode == KEEPALIVE_PEER && monitor->over_tcp;
-	mutex_unlock(&monitor->lock);
-	if (!asks ||
-	    link_borrow(monitor->link, &loan, LINK_NO_WAIT) != LINK_READY)
-		return asks;
-	if (loan.generation == generation &&
-	    compose(monitor, generation, frame) && send_between(&loan, frame))
-		counter_add(&monitor->probes, 1);
-	link_return(&loan);
+	if (config->keepalive.mode != KEEPALIVE_PEER || !is_over_tcp(config))
+		return false;
+	if (link_borrow(monitor->link, &loan, LINK_NO_WAIT) == LINK_READY) {
+		if (loan.generation == generation)
+			probe(monitor, KEEPALIVE_PEER, &loan);
+		link_return(&loan);
+	}
 	return true;
 }
 
 bool
-monitor_alive(struct monitor *monitor, uint64_t generation, int64_t since_ms)
+monitor_is_alive(struct monitor *monitor, uint64_t generation, int64_t since_ms)
 {
 	struct loan loan;
 	bool alive = false;
 	char byte;
 
-	if (atomic_load(&monitor->last_byte_ms) >= since_ms)
+	if (last_byte_ms(monitor) >= since_ms)
 		return true;
 	if (link_borrow(monitor->link, &loan, LINK_NO_WAIT) != LINK_READY)
 		return false;
@@ -409,62 +412,70 @@ monitor_alive(struct monitor *monitor, uint64_t generation, int64_t since_ms)
 }
 
 void
-monitor_reads(struct monitor *monitor)
+monitor_reading(struct monitor *monitor)
 {
-	atomic_store_explicit(&monitor->reading, true, memory_order_release);
+	int64_t heard =
+	    atomic_load_explicit(&monitor->heard, memory_order_relaxed);
+
+	atomic_store_explicit(&monitor->heard, heard | 1, memory_order_release);
 }
 
 void
 monitor_heard(struct monitor *monitor)
 {
-	/* Before the bytes are looked at, and before `reading` says otherwise. */
 	atomic_store_explicit(
-	    &monitor->last_byte_ms, clock_now_ms(), memory_order_release);
-	atomic_store_explicit(&monitor->reading, false, memory_order_release);
+	    &monitor->heard, clock_now_ms() * 2, memory_order_release);
 }
 
-/* Of one of the last PINGs: an answer may take longer than an interval. */
+/* Whom this generation's ARP request asked. NULL: none waits for an answer. */
+static const struct probe_target *
+asked_by_arp(const struct open_probe *open, uint64_t generation)
+{
+	return open->answer == PROBE_ARP_ANSWER &&
+		       open->generation == generation
+		   ? &open->target
+		   : NULL;
+}
+
+/* An answer to a probe of this generation, a late one to an earlier PING
+ * included. */
 static bool
-is_ours(const struct monitor *monitor, uint64_t sequence) NEEDS(monitor->lock)
+is_reply(const struct open_probe *open, uint64_t generation,
+    enum probe_kind kind, uint64_t sequence)
 {
-	return sequence > 0 && monitor->sequence - sequence < monitor->count;
+	return kind != PROBE_NONE && kind == open->answer &&
+	       open->generation == generation &&
+	       (kind == PROBE_ARP_ANSWER ||
+		   sequence - open->first <= open->last - open->first);
 }
 
-/* An answer to our probe came; the time it took is known only of the last. */
+/* Of an earlier PING it isn't known when it was sent. */
 static void
-count_reply(struct monitor *monitor, uint64_t generation, uint64_t sequence)
-    NEEDS(monitor->lock)
+count_reply(struct monitor *monitor, uint64_t sequence) NEEDS(monitor->lock)
 {
+	struct open_probe *open = &monitor->open;
+
 	counter_add(&monitor->replies, 1);
-	if (sequence == monitor->sequence)
+	if (open->answer != PROBE_PONG || sequence == open->last)
 		atomic_store_explicit(&monitor->rtt_us,
-		    (uint64_t)(clock_now_us() - monitor->probed_us),
+		    (uint64_t)(clock_now_us() - open->sent_us),
 		    memory_order_relaxed);
-	monitor->asked = 0;
-	atomic_store_explicit(
-	    &monitor->answered_generation, generation, memory_order_release);
+	atomic_store_explicit(&monitor->answered_generation, open->generation,
+	    memory_order_release);
+	open->answer = PROBE_NONE;
 }
 
 static void
-answer_ping(struct monitor *monitor, const struct loan *loan, uint64_t sequence)
+answer_ping(struct monitor *monitor, const struct loan *loan,
+    const uint8_t *guest, uint64_t sequence)
 {
-	uint8_t frame[PROBE_BYTES], mac[6];
-	bool known = guest_get_mac(monitor->guest, mac);
+	uint8_t frame[PROBE_BYTES];
 
 	if (!pong_limit_allows(&monitor->pongs, clock_now_ms()))
 		return;
-	probe_pong(frame, known ? mac : NULL, sequence);
-	if (send_between(loan, frame))
+	probe_between_forwarders(frame, PROBE_PONG, guest, sequence);
+	if (send_frame(loan, frame))
 		counter_add(&monitor->answered, 1);
-}
-
-/* Whether fwd-link has to look again: what was learned is enough to begin, or
- * what it went by has gone. A guest of many MACs or neighbours teaches something
- * with every frame; that alone wakes nobody. */
-static bool
-is_news(const struct monitor *monitor) NEEDS(monitor->lock)
-{
-	return mode_now(monitor) != monitor->followed;
 }
 
 bool
@@ -473,43 +484,32 @@ monitor_consumes(struct monitor *monitor, const struct loan *loan,
 {
 	const uint8_t *frame = parcel_frame(parcel);
 	uint32_t length = parcel_length(parcel);
-	uint64_t sequence;
+	uint64_t sequence = 0;
 	enum probe_kind kind;
-	bool learned, asked, news;
+	uint8_t mac[6];
+	const uint8_t *guest = guest_mac(monitor, mac);
 
 	mutex_lock(&monitor->lock);
-	asked = monitor->asked == loan->generation;
-	sequence = monitor->sequence; /* ARP carries none: of the last probe */
-	learned = learn_from_network(&monitor->learned, frame, length);
+	learn_from_network(&monitor->learned, guest, frame, length);
 	kind = probe_recognise(frame, length,
-	    asked && probes_by_arp(monitor) ? &monitor->target : NULL,
-	    &sequence);
-	if (kind == PROBE_ARP_ANSWER ||
-	    (kind == PROBE_PONG && asked && is_ours(monitor, sequence)))
-		count_reply(monitor, loan->generation, sequence);
-	set_wants(monitor);
-	news = learned && is_news(monitor);
+	    asked_by_arp(&monitor->open, loan->generation), &sequence);
+	if (is_reply(&monitor->open, loan->generation, kind, sequence))
+		count_reply(monitor, sequence);
+	update(monitor);
 	mutex_unlock(&monitor->lock);
-	if (news)
-		doorbell_ring(&monitor->link->bell);
 	if (kind == PROBE_PING)
-		answer_ping(monitor, loan, sequence);
+		answer_ping(monitor, loan, guest, sequence);
 	return kind != PROBE_NONE;
 }
 
 void
-monitor_from_guest(
+monitor_learn(
     struct monitor *monitor, const struct iovec *parcels, size_t count)
 {
-	bool learned = false;
-
 	mutex_lock(&monitor->lock);
 	for (size_t i = 0; i < count; i++)
-		learned |= learn_from_guest(&monitor->learned,
-		    parcel_frame(&parcels[i]), parcel_length(&parcels[i]));
-	set_wants(monitor);
-	learned = learned && is_news(monitor);
+		learn_from_guest(&monitor->learned, parcel_frame(&parcels[i]),
+		    parcel_length(&parcels[i]));
+	update(monitor);
 	mutex_unlock(&monitor->lock);
-	if (learned)
-		doorbell_ring(&monitor->link->bell);
 }

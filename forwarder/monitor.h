@@ -1,51 +1,53 @@
-/* Finds silent death: drives the keepalive machine with what the copy threads
- * see, sends its probes, takes their answers out of the stream.
+/* Finds a peer that died without a word: drives the keepalive machine with what
+ * the copy threads see, sends its probes, takes their answers out of the
+ * stream.
  *
- *      fwd-link   monitor_prepare(), monitor_tend(),    decides and probes
- *                 monitor_ask(), monitor_alive()
- *      fwd-down   monitor_heard(), monitor_consumes()   hears
- *      fwd-up     monitor_from_guest()                 learns
- *      main       monitor_configure(), monitor_report()
+ *	fwd-link   monitor_prepare(), monitor_run(),     decides and probes
+ *	           monitor_ask(), monitor_is_alive()
+ *	fwd-down   monitor_reading(), monitor_heard(),   hears
+ *	           monitor_consumes()
+ *	fwd-up     monitor_learn()                       learns
+ *	main       monitor_report()
  *
- * What is shared is an atomic with one writer, or guarded by the lock. The
- * data path takes the lock only for frames that may teach something: fwd-up
- * once for a batch, and that only while something is unknown or in doubt. */
+ * What they share is guarded by the lock, or an atomic with one writer. The
+ * copy threads take the lock only for frames that may teach something: fwd-down
+ * for those that monitor_is_notable() lets pass, fwd-up once a batch and only
+ * while monitor_wants_guest(). */
 #ifndef FORWARDER_MONITOR_H
 #define FORWARDER_MONITOR_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
-#include "config/config.h"
+#include "forwarder/settings.h"
 #include "framing/framing.h"
 #include "guest/guest.h"
 #include "keepalive/keepalive.h"
 #include "keepalive/learn.h"
 #include "keepalive/probe.h"
-#include "keepalive/tcp.h"
 #include "reconnect/link.h"
 #include "status/counters.h"
 #include "status/status.h"
 
+/* Probes that wait for an answer. */
+struct open_probe {
+	enum probe_kind answer; /* what is waited for; PROBE_NONE: nothing */
+	uint64_t generation;
+	struct probe_target target; /* of an ARP request */
+	uint64_t first, last;       /* PINGs that nothing has answered yet */
+	int64_t sent_us;            /* the last one */
+};
+
 struct monitor {
 	struct mutex lock;
 	struct learned learned GUARDED;
-	struct probe_target target GUARDED; /* of the outstanding ARP request */
-	uint64_t asked GUARDED; /* generation of an open probe, 0: none is */
-	int64_t probed_us GUARDED;
-	uint64_t sequence GUARDED; /* of the last PING */
-	enum keepalive_mode mode GUARDED;
-	enum keepalive_mode followed GUARDED; /* what fwd-link goes by */
-	bool over_tcp GUARDED;
-	int64_t interval_ms GUARDED;
-	unsigned count GUARDED;
-	struct tcp_settings tcp GUARDED; /* a connection's options */
-	int64_t write_stall_ms GUARDED;
-	bool changed GUARDED; /* settings, since fwd-link looked */
+	struct open_probe open GUARDED;
+	bool by_arp GUARDED; /* the mode is arp as soon as that is possible */
 
-	atomic_bool wants; /* the guest's frames are looked at */
+	/* Derived from what is above, for those who don't take the lock: */
+	atomic_bool ready;       /* ARP probes can be sent */
+	atomic_bool wants_guest; /* the guest's frames may teach something */
 	_Atomic uint64_t answered_generation;
 
 	counter probes, deaths;    /* fwd-link */
@@ -55,55 +57,54 @@ struct monitor {
 
 	/* fwd-link's own. */
 	struct keepalive machine;
+	struct settings *settings;
+	struct settings_copy mine;
 	struct link *link;
 	struct guest *guest;
 
-	/* fwd-down's, with each recv(). */
-	_Alignas(CACHE_LINE_BYTES) atomic_bool reading; /* is inside it */
-	_Atomic int64_t last_byte_ms;
+	/* fwd-down's, written with each recv(): twice the time of the last byte
+	 * in ms, plus 1 while it waits for another. One word, so that nobody
+	 * can see the one without the other. */
+	_Alignas(CACHE_LINE_BYTES) _Atomic int64_t heard;
 	/* fwd-down's own. */
 	struct pong_limit pongs;
 };
 
-/* The guest is open; it tells the monitor when another takes its place,
- * since what was learned is in doubt then. */
-void monitor_init(
-    struct monitor *monitor, struct link *link, struct guest *guest);
-void monitor_configure(struct monitor *monitor, const struct config *config);
-void monitor_report(struct monitor *monitor, struct status *out);
+/* The guest is open, and calls the monitor when another takes its place: what
+ * was learned is in doubt then. */
+void monitor_init(struct monitor *monitor, struct link *link,
+    struct guest *guest, struct settings *settings);
+void monitor_report(
+    struct monitor *monitor, const struct config *config, struct status *out);
 
-/* A new connection, or new settings for it: the kernel's own watch over it,
- * the limit of a write. A write that is blocked already keeps its own. */
+/* A new connection: sets its TCP options and the limit of a write. */
 void monitor_prepare(struct monitor *monitor, int fd);
 
-/* Called when due; decides, probes, reports a death to the link. Returns when
- * to be called next, INT64_MAX: when the link's bell rings. */
-int64_t monitor_tend(
+/* Decides, probes, reports a death to the link, applies a reload to the present
+ * connection (a write that is blocked already keeps its limit). Returns when to
+ * be called next; INT64_MAX: when the link's bell rings. */
+int64_t monitor_run(
     struct monitor *monitor, uint64_t generation, int64_t now_ms);
 
-/* Another client wants the place of this generation's peer. True: the peer is
- * a forwarder reached over TCP and keeps its place while it lives; it was sent
- * a PING, if nobody else was writing. False: it needn't be asked. */
+/* Another client wants the place of this generation's peer. True: the peer is a
+ * forwarder reached over TCP and keeps its place while it lives; it was sent a
+ * PING, if nobody else was writing. False: it needn't be asked. */
 bool monitor_ask(struct monitor *monitor, uint64_t generation);
 
 /* Whether a byte came from the peer since then, on this generation or one that
- * ended lately, or waits to be read. */
-bool monitor_alive(
+ * has just ended, or waits to be read. */
+bool monitor_is_alive(
     struct monitor *monitor, uint64_t generation, int64_t since_ms);
 
-/* Around each recv(). */
-void monitor_reads(struct monitor *monitor);
+/* Before and after each recv(). */
+void monitor_reading(struct monitor *monitor);
 void monitor_heard(struct monitor *monitor);
 
-/* Frames worth a look, by some compares. */
+/* Some compares, for every frame from the network. */
 static inline bool
-monitor_may_consume(const struct iovec *parcel)
+monitor_is_notable(const struct iovec *parcel)
 {
-	const uint8_t *frame = parcel_frame(parcel);
-	uint32_t length = parcel_length(parcel);
-
-	return probe_is_possible(frame, length) ||
-	       learn_is_possible(frame, length);
+	return wire_is_notable(parcel_frame(parcel), parcel_length(parcel));
 }
 
 /* True: the frame was between the forwarders, or the gateway's answer to us;
@@ -111,9 +112,15 @@ monitor_may_consume(const struct iovec *parcel)
 bool monitor_consumes(struct monitor *monitor, const struct loan *loan,
     const struct iovec *parcel);
 
-/* A batch of the guest's frames with their headers, whose MAC was learned
- * before. Only while monitor->wants; one lock for all of them. */
-void monitor_from_guest(
+static inline bool
+monitor_wants_guest(const struct monitor *monitor)
+{
+	return atomic_load_explicit(
+	    &monitor->wants_guest, memory_order_relaxed);
+}
+
+/* A batch of the guest's frames, after guest_learn_mac(). */
+void monitor_learn(
     struct monitor *monitor, const struct iovec *parcels, size_t count);
 
 #endif

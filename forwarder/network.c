@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "framing/framing.h"
-#include "keepalive/announce.h"
+#include "keepalive/probe.h"
 #include "reconnect/listen.h"
 
 /* What comes in floods is counted, and told once in a while. */
@@ -215,15 +215,15 @@ on_event(void *context, const struct link_event *event)
 static void
 announce(struct network *network, int fd)
 {
-	uint8_t message[FRAME_HEADER_BYTES + ANNOUNCEMENT_BYTES];
+	uint8_t message[FRAME_HEADER_BYTES + PROBE_BYTES];
 	uint8_t mac[6];
 	ssize_t sent;
 
 	if (!network->mine.config.network.announce ||
 	    !guest_get_mac(network->guest, mac))
 		return;
-	frame_put_header(message, ANNOUNCEMENT_BYTES);
-	announce_write(message + FRAME_HEADER_BYTES, mac);
+	frame_put_header(message, PROBE_BYTES);
+	probe_announcement(message + FRAME_HEADER_BYTES, mac);
 	sent = send(fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent > 0 && sent < (ssize_t)sizeof(message))
 		shutdown(fd, SHUT_WR);
@@ -244,7 +244,7 @@ on_tend(void *context, uint64_t generation, int64_t now_ms)
 {
 	struct network *network = context;
 
-	return monitor_tend(network->monitor, generation, now_ms);
+	return monitor_run(network->monitor, generation, now_ms);
 }
 
 /* Without a list only this host may connect. No configuration listens elsewhere
@@ -280,7 +280,7 @@ on_alive(void *context, uint64_t generation, int64_t since_ms)
 {
 	struct network *network = context;
 
-	return monitor_alive(network->monitor, generation, since_ms);
+	return monitor_is_alive(network->monitor, generation, since_ms);
 }
 
 static struct dialler_settings

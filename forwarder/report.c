@@ -76,5 +76,5 @@ report_fill(const struct report *report, struct status *out)
 	fill_guest(report, out);
 	fill_network(report, out);
 	fill_traffic(report->copy, out);
-	monitor_report(report->copy->monitor, out);
+	monitor_report(report->copy->monitor, report->config, out);
 }

@@ -106,8 +106,8 @@ keep_good(struct up *up)
 		up->frame_bytes = mean;
 	if (batch->count > 0)
 		guest_learn_mac(copy->guest, parcel_frame(batch->parcels));
-	if (atomic_load_explicit(&copy->monitor->wants, memory_order_relaxed))
-		monitor_from_guest(copy->monitor, batch->parcels, batch->count);
+	if (monitor_wants_guest(copy->monitor))
+		monitor_learn(copy->monitor, batch->parcels, batch->count);
 }
 
 static void

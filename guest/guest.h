@@ -43,7 +43,7 @@ struct guest {
 
 	/* Called with no lock held, by the thread that found another guest in
 	 * the place of the one before. NULL: nobody wants to know. */
-	void (*on_another)(void *context);
+	void (*on_replaced)(void *context);
 	void *context;
 
 	struct unixgram unixgram; /* unixgram.c's */

@@ -53,8 +53,8 @@ publish(const struct guest *guest, const struct outcome *outcome)
 	static struct log_limit warnings = { .burst = 5 };
 	const char *advice = file_watch_advice(outcome->watch_error);
 
-	if (outcome->another && guest->on_another)
-		guest->on_another(guest->context);
+	if (outcome->another && guest->on_replaced)
+		guest->on_replaced(guest->context);
 	if (outcome->what && outcome->reason)
 		log_limited(&changes, LOG_LEVEL_WARN, LOG_GUEST,
 		    "%s peer=%s %s=\"%s\"", outcome->what, outcome->path,

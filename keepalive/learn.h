@@ -1,83 +1,72 @@
-/* Who the guest is and who its gateway, from the frames that pass by: a probe
- * is sent in the name of the one to the other. Pure bytes; no I/O, clock, log,
- * thread, and no lock: the two copy threads and the prober share one struct
- * learned, so the caller has a mutex for it, taken only for frames that
- * learn_is_possible() or learn_wants() asked for.
+/* Finds the guest's gateway in the frames that pass by: the probes of mode arp
+ * ask for it. No I/O, clock, log or lock. Both copy threads and the prober use
+ * one struct learned, so the caller has a mutex for it.
  *
- * Addresses are bytes in the order of the wire: 6 of a MAC, 4 of an IPv4. */
+ *	gateway        1. the configuration's, for good
+ *	               2. the first router of a DHCP acknowledgement to the guest
+ *	               3. a neighbour through which the guest sends to others
+ *	gateway's MAC  the sender of any ARP from the gateway's address; until
+ *	               there was one, where the guest sends for it
+ *
+ *	state              event                                  next
+ *	NOTHING            a gateway: 2 or 3                      ADDRESS, or
+ *	                                                          ALL: its MAC
+ *	                                                          was seen before
+ *	ADDRESS            its MAC                                ALL
+ *	ADDRESS, ALL       a lease names another gateway          as at first
+ *	any but NOTHING    learn_doubt()                          DOUBT
+ *	DOUBT              ARP from the gateway's address         ALL
+ *	DOUBT              another gateway: 2 or 3                as at first
+ *
+ * With a configured gateway it begins in ADDRESS, and no other is accepted. */
 #ifndef KEEPALIVE_LEARN_H
 #define KEEPALIVE_LEARN_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "keepalive/wire.h"
 
-/* A guest asks its gateway, its name server and a few neighbours; the gateway
- * is found as soon as one packet is sent through it. */
+/* A guest asks for its gateway, its name server and a few neighbours. The
+ * gateway is found as soon as one packet is sent through it. */
 #define LEARN_NEIGHBOURS 8
 
+enum learn_state {
+	LEARN_NOTHING,
+	LEARN_ADDRESS, /* the gateway's address */
+	LEARN_ALL,     /* and its MAC */
+	LEARN_DOUBT,   /* an address, but it may be out of date */
+};
+
 struct neighbour {
-	uint8_t ipv4[4];
-	uint8_t mac[6];
+	uint8_t ipv4[IPV4_BYTES];
+	uint8_t mac[MAC_BYTES];
 };
 
 struct learned {
-	bool guest_known, gateway_known, gateway_mac_known;
-	uint8_t guest[6];
-	uint8_t gateway[4];
-	uint8_t gateway_mac[6];
-
-	/* The rest is nobody else's business. */
-	bool configured; /* the gateway: nothing that passes by changes it */
-	bool doubted;
-	struct neighbour neighbours[LEARN_NEIGHBOURS]; /* seen in ARP */
+	enum learn_state state;
+	bool configured; /* the gateway */
+	uint8_t gateway[IPV4_BYTES];
+	uint8_t gateway_mac[MAC_BYTES];                /* if state is ALL */
+	struct neighbour neighbours[LEARN_NEIGHBOURS]; /* the guest's */
 	unsigned next_neighbour;
 };
 
 /* Knows nothing, except the gateway if one is configured (else NULL). */
 void learn_init(struct learned *l, const uint8_t *gateway);
 
-/* What is known may have become wrong: the guest was restarted, or a probe
- * stays unanswered. It serves on, but looking starts again, and the next
- * evidence replaces it. The gateway's own ARP, the answer to a probe
- * included, ends the doubt. */
+/* What is known may be wrong: another guest came, or a probe wasn't answered.
+ * The address serves on until there is new evidence. */
 void learn_doubt(struct learned *l);
 
-/* Are the guest's frames worth a look? Any of them will do, one of a batch if
- * you like. False once all is known. Whoever can't take the lock for every
- * batch keeps the answer in an atomic of its own. */
-static inline bool
-learn_wants(const struct learned *l)
-{
-	return l->doubted || !l->guest_known || !l->gateway_known ||
-	       !l->gateway_mac_known;
-}
-
-/* Where to send the question for the gateway: NULL, to everybody, while its
- * MAC is unknown or in doubt. */
+/* Where to send the question for the gateway. NULL: to everybody. */
 static inline const uint8_t *
 learn_gateway_mac(const struct learned *l)
 {
-	return l->gateway_mac_known && !l->doubted ? l->gateway_mac : NULL;
+	return l->state == LEARN_ALL ? l->gateway_mac : NULL;
 }
 
-/* Is this frame from the network ARP, or a DHCP server's? Some compares in the
- * frame's first 36 bytes, no lock. The few that pass are worth a look at any
- * time, since a gateway can change its MAC, and a lease its gateway. */
-static inline bool
-learn_is_possible(const uint8_t *frame, size_t length)
-{
-	if (length < 42 || frame[12] != 0x08)
-		return false;
-	if (frame[13] == 0x06)
-		return true;
-	return frame[13] == 0x00 && frame[23] == 17 && frame[34] == 0 &&
-	       frame[35] == 67;
-}
-
-/* Both return true if something became known or changed.
- * The answer to a probe is to be shown before it is consumed. */
-bool learn_from_guest(struct learned *l, const uint8_t *frame, size_t length);
-bool learn_from_network(struct learned *l, const uint8_t *frame, size_t length);
+/* The guest's MAC may be NULL: not known yet. Show an answer to a probe before
+ * it is consumed. */
+void learn_from_guest(struct learned *l, const uint8_t *frame, size_t length);
+void learn_from_network(struct learned *l, const uint8_t *guest,
+    const uint8_t *frame, size_t length);
 
 #endif

@@ -3,7 +3,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <sys/socket.h>
 
 /* TCP_KEEPALIVE is what others call TCP_KEEPIDLE. TCP_RXT_CONNDROPTIME limits
@@ -22,7 +21,7 @@ tcp_keepalive_set(int fd, const struct tcp_settings *settings)
 		{ IPPROTO_TCP, TCP_KEEPINTVL, settings->interval_s },
 		{ IPPROTO_TCP, TCP_KEEPCNT, settings->count },
 	};
-	/* Off, the rest says nothing. */
+	/* The rest is ignored while it is off. */
 	size_t count = on ? sizeof(options) / sizeof(*options) : 2;
 
 	for (size_t i = 0; i < count; i++)

@@ -1,6 +1,7 @@
-/* Where things are in an Ethernet frame, and what they must be: shared by
- * probe.c and learn.c, of no use to others. Offsets are from the frame's first
- * byte; a VLAN tag shifts what follows it, so tagged frames match nothing. */
+/* Where things are in an Ethernet frame, and what they must be. Offsets are
+ * from the frame's first byte. A VLAN tag shifts what follows it, so tagged
+ * frames match nothing. Addresses are bytes in the order of the wire: 6 of a
+ * MAC, 4 of an IPv4. */
 #ifndef KEEPALIVE_WIRE_H
 #define KEEPALIVE_WIRE_H
 
@@ -13,28 +14,49 @@
 #define IPV4_BYTES 4u
 
 enum {
-	ETHERNET_DESTINATION = 0,
 	ETHERNET_SOURCE = 6,
 	ETHERNET_TYPE = 12,
 	ETHERNET_PAYLOAD = 14,
-};
 
-enum {
-	ETHERTYPE_OF_IPV4 = 0x0800,
-	ETHERTYPE_OF_ARP = 0x0806,
+	ETHERTYPE_OF_IPV4 = 0x0800, /* RFC 894 */
+	ETHERTYPE_OF_ARP = 0x0806,  /* RFC 826 */
+	ETHERTYPE_OF_RARP = 0x8035, /* RFC 903 */
 	ETHERTYPE_OF_PEER = 0x88b5, /* IEEE 802 local experimental 1 */
-};
 
-/* RFC 826 for Ethernet and IPv4. */
-enum {
+	/* RFC 826 for Ethernet and IPv4; RARP has the same form. */
 	ARP_OPERATION = 20,
 	ARP_SENDER_MAC = 22,
 	ARP_SENDER_IPV4 = 28,
 	ARP_TARGET_MAC = 32,
 	ARP_TARGET_IPV4 = 38,
-	ARP_END = 42, /* the least length: not everybody pads to 60 */
+	ARP_END = 42, /* not everybody pads to 60 */
 	ARP_REQUEST = 1,
 	ARP_REPLY = 2,
+	RARP_REQUEST = 3, /* RFC 903: request reverse */
+
+	/* RFC 791, a header without options */
+	IPV4_VERSION = 14,
+	IPV4_FRAGMENT = 20,
+	IPV4_PROTOCOL = 23,
+	IPV4_DESTINATION = 30,
+	IPV4_END = 34,
+	IPV4_PLAIN = 0x45, /* version 4, five words */
+	IPV4_IS_UDP = 17,
+
+	/* RFC 768 */
+	UDP_PORTS = 34,
+	UDP_LENGTH = 38,
+
+	/* RFC 2131, its options in RFC 2132 */
+	DHCP_HEAD = 42,
+	DHCP_CLIENT_MAC = 70,
+	DHCP_COOKIE = 278,
+	DHCP_OPTIONS = 282,
+	DHCP_PAD = 0,
+	DHCP_ROUTER = 3,
+	DHCP_TYPE = 53,
+	DHCP_ACK = 5,
+	DHCP_END = 255,
 };
 
 static inline uint16_t
@@ -44,7 +66,7 @@ wire_get16(const uint8_t *bytes)
 }
 
 static inline bool
-wire_all_zero(const uint8_t *bytes, size_t length)
+wire_is_zero(const uint8_t *bytes, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
 		if (bytes[i] != 0)
@@ -56,10 +78,10 @@ wire_all_zero(const uint8_t *bytes, size_t length)
 static inline bool
 wire_is_host_mac(const uint8_t *mac)
 {
-	return (mac[0] & 1) == 0 && !wire_all_zero(mac, MAC_BYTES);
+	return (mac[0] & 1) == 0 && !wire_is_zero(mac, MAC_BYTES);
 }
 
-/* The same, leaving out 0/8, loopback, multicast, and broadcast. */
+/* The same, without 0/8, loopback, multicast and broadcast. */
 static inline bool
 wire_is_host_ipv4(const uint8_t *ipv4)
 {
@@ -74,6 +96,26 @@ wire_is_arp(const uint8_t *frame, size_t length)
 
 	return length >= ARP_END &&
 	       memcmp(frame + ETHERNET_TYPE, head, sizeof(head)) == 0;
+}
+
+/* A quick look at a frame from the network: ARP, a DHCP server's or another
+ * forwarder's? Those few are worth probe_recognise() and learn_from_network().
+ */
+static inline bool
+wire_is_notable(const uint8_t *frame, size_t length)
+{
+	if (length < ARP_END)
+		return false;
+	switch (wire_get16(frame + ETHERNET_TYPE)) {
+	case ETHERTYPE_OF_ARP:
+	case ETHERTYPE_OF_PEER:
+		return true;
+	case ETHERTYPE_OF_IPV4:
+		return frame[IPV4_PROTOCOL] == IPV4_IS_UDP &&
+		       wire_get16(frame + UDP_PORTS) == 67;
+	default:
+		return false;
+	}
 }
 
 #endif

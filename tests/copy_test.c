@@ -100,8 +100,7 @@ prepare(void)
 static void
 start(void)
 {
-	monitor_init(&monitor, &the_link, &guest);
-	monitor_configure(&monitor, &config);
+	monitor_init(&monitor, &the_link, &guest, &settings);
 	copy = (struct copy){ .guest = &guest,
 		.link = &the_link,
 		.settings = &settings,
@@ -1088,7 +1087,7 @@ TEST(a_ping_is_answered_and_the_guest_never_sees_it)
 	uint64_t sequence = 0;
 
 	install();
-	probe_ping(probe, NULL, 42);
+	probe_between_forwarders(probe, PROBE_PING, NULL, 42);
 	network_sends(60, 1);
 	network_sends_probe(probe);
 	network_sends(60, 2);
@@ -1108,7 +1107,7 @@ TEST(a_pong_nobody_asked_for_is_taken_too)
 	uint8_t probe[PROBE_BYTES];
 
 	install();
-	probe_pong(probe, NULL, 7);
+	probe_between_forwarders(probe, PROBE_PONG, NULL, 7);
 	network_sends_probe(probe);
 	network_sends(60, 1);
 	guest_gets(60, 1);

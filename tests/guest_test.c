@@ -46,7 +46,7 @@ static void
 open_guest(const char *text, mode_t mode)
 {
 	ck_assert_msg(try_open(&guest, text, mode) == 0, "%s", error.text);
-	guest.on_another = count_one;
+	guest.on_replaced = count_one;
 	guest.context = &others;
 }
 

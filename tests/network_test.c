@@ -12,7 +12,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "keepalive/announce.h"
+#include "keepalive/probe.h"
 #include "reconnect/listen.h"
 #include "tests/support/balking.h"
 #include "tests/support/frames.h"
@@ -61,8 +61,7 @@ set_up(void)
 	set_key(&config, "network", "endpoint", "unix:sock");
 	config.reconnect.min_ms = config.reconnect.max_ms = 20;
 	settings_init(&settings, &config);
-	monitor_init(&monitor, &the_link, &guest);
-	monitor_configure(&monitor, &config);
+	monitor_init(&monitor, &the_link, &guest, &settings);
 	listener = listening_unix("sock", 5);
 	network = (struct network){ .link = &the_link,
 		.monitor = &monitor,
@@ -98,11 +97,11 @@ next_connection(void)
 static void
 expect_announcement(int peer)
 {
-	uint8_t expected[FRAME_HEADER_BYTES + ANNOUNCEMENT_BYTES];
+	uint8_t expected[FRAME_HEADER_BYTES + PROBE_BYTES];
 	uint8_t found[sizeof(expected)];
 
-	frame_put_header(expected, ANNOUNCEMENT_BYTES);
-	announce_write(expected + FRAME_HEADER_BYTES, frames_guest_mac);
+	frame_put_header(expected, PROBE_BYTES);
+	probe_announcement(expected + FRAME_HEADER_BYTES, frames_guest_mac);
 	ck_assert_int_eq(recv(peer, found, sizeof(found), MSG_WAITALL),
 	    (ssize_t)sizeof(found));
 	ck_assert_mem_eq(found, expected, sizeof(expected));
@@ -114,7 +113,7 @@ FIXTURE(set_up, tear_down)
  * or only a part of it went, and then nothing may follow it. */
 TEST(nothing_follows_a_cut_announcement, .count = 2)
 {
-	uint8_t bytes[FRAME_HEADER_BYTES + ANNOUNCEMENT_BYTES];
+	uint8_t bytes[FRAME_HEADER_BYTES + PROBE_BYTES];
 	struct link_view view = { 0 };
 	struct loan loan;
 	int peer, cut = _i ? 10 : 0;
@@ -200,41 +199,22 @@ TEST(a_long_outage_is_a_warning_with_the_last_error_and_a_hint)
 	    1);
 }
 
-/* Settings that are new to the keepalive reach the first connection another
- * way. */
-static void
-await_tending(void)
-{
-	bool changed = true;
-
-	while (changed) {
-		sched_yield();
-		mutex_lock(&monitor.lock);
-		changed = monitor.changed;
-		mutex_unlock(&monitor.lock);
-	}
-}
-
 TEST(a_new_connection_gets_the_limit_of_a_write)
 {
 	struct timeval wait;
 	socklen_t length = sizeof(wait);
 	struct loan loan;
-	int first, second;
+	int client;
 
 	ck_assert_int_eq(network_start(&network, &config), 0);
-	first = next_connection();
-	await_tending();
-	link_fail(&the_link, 1, "as it likes");
-	second = next_connection();
+	client = next_connection();
 	ck_assert_int_eq(
 	    link_borrow(&the_link, &loan, LINK_WHILE_HELD), LINK_READY);
 	ck_assert_int_eq(
 	    getsockopt(loan.fd, SOL_SOCKET, SO_SNDTIMEO, &wait, &length), 0);
 	ck_assert_int_eq(wait.tv_sec, config.network.write_stall_ms / 2000);
 	link_return(&loan);
-	close(first);
-	close(second);
+	close(client);
 }
 
 /* ---- who may connect ---- */

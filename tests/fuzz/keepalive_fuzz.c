@@ -2,13 +2,14 @@
  * probe.h. The input is a series of frames, each behind three bytes: who sends
  * it, and its length. What a frame taught is checked against what a caller
  * relies on. */
+#include <stdlib.h>
+
 #include "keepalive/learn.h"
 #include "keepalive/probe.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const uint8_t guest[6] = { 0x52, 0x54, 0, 0x12, 0x34, 0x56 };
 
 static void
 must(bool promise_kept)
@@ -20,29 +21,32 @@ must(bool promise_kept)
 static void
 recognise(const struct learned *l, const uint8_t *frame, size_t length)
 {
+	bool known = l->state != LEARN_NOTHING;
 	struct probe_target target;
 	uint64_t sequence = 0;
 	enum probe_kind kind;
 
-	memcpy(target.guest, l->guest, sizeof(target.guest));
+	memcpy(target.guest, guest, sizeof(target.guest));
 	memcpy(target.gateway, l->gateway, sizeof(target.gateway));
-	kind = probe_recognise(
-	    frame, length, l->gateway_known ? &target : NULL, &sequence);
-	must(kind == PROBE_NONE || probe_is_possible(frame, length));
-	must(kind != PROBE_ARP_ANSWER || l->gateway_known);
+	kind =
+	    probe_recognise(frame, length, known ? &target : NULL, &sequence);
+	must(kind == PROBE_NONE || wire_is_notable(frame, length));
+	must(kind != PROBE_ARP_ANSWER || known);
 }
 
 static void
 learn(struct learned *l, unsigned who, const uint8_t *frame, size_t length)
 {
-	bool news = who & 1 ? learn_from_guest(l, frame, length)
-			    : learn_from_network(l, frame, length);
+	struct learned before = *l;
 
-	must(!news || length >= 14);
-	must(!l->guest_known || (l->guest[0] & 1) == 0);
-	must(!l->gateway_mac_known ||
-	     (l->gateway_known && (l->gateway_mac[0] & 1) == 0));
-	must(!l->gateway_known || l->configured || l->gateway[0] != 0);
+	if (who & 1)
+		learn_from_guest(l, frame, length);
+	else
+		learn_from_network(l, who & 4 ? guest : NULL, frame, length);
+	must(length >= 34 || memcmp(l, &before, sizeof(before)) == 0);
+	must(l->state != LEARN_ALL || (l->gateway_mac[0] & 1) == 0);
+	must(l->state == LEARN_NOTHING || l->configured || l->gateway[0] != 0);
+	must(l->configured == before.configured);
 	if (who & 2)
 		learn_doubt(l);
 }

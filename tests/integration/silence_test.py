@@ -25,7 +25,7 @@ PROBING = [f"keepalive.interval={INTERVAL}s", f"keepalive.count={COUNT}"]
 PEER = ["keepalive.mode=peer", *PROBING]
 TCP = ["keepalive.mode=passive", "keepalive.tcp_idle=1s",
        "keepalive.tcp_interval=1s", "keepalive.tcp_count=2"]
-DEATH = f"info keepalive: no response after {COUNT} probes in {LIMIT} seconds"
+DEATH = f"info keepalive: no response after {COUNT} probes in {LIMIT}s"
 LOST = "warn link: lost"
 
 
