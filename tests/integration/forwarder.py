@@ -1,4 +1,4 @@
-"""The program under test: started, asked for its status, stopped."""
+"""The program under test: started, asked for its status, reloaded, stopped."""
 
 from __future__ import annotations
 
@@ -6,28 +6,21 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
-from typing import Callable, Optional, Sequence
+from signal import SIGHUP, SIGTERM
+from typing import Optional, Sequence
 
-from harness import FORWARDER, Failure, Process, expect, wait_for
+from harness import (FORWARDER, SECONDS, Case, Failure, Namespace, Process,
+                     expect, expect_equal, wait_for, wait_until)
 
-
-def command_line(control: Path, network: str, guest: str = "",
-                 options: Sequence[str] = ()) -> list[str]:
-    """Options are SECTION.KEY=VALUE. What nobody names has its default."""
-    line = [str(FORWARDER), "-n", network]
-    if guest:
-        line += ["-g", guest]
-    for option in (f"control.socket={control}", "log.level=debug", *options):
-        line += ["-o", option]
-    return line
+# In the path of a value of the status.
+SHORT = {"up": "guest_to_network", "down": "network_to_guest"}
 
 
 def ask_status(control: Path) -> Optional[dict]:
     """None while nobody answers."""
-    done = subprocess.run([FORWARDER, "status", control, "--json"],
-                          stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=10)
+    done = run_forwarder("status", control, "--json")
     if done.returncode != 0:
         return None
     try:
@@ -36,62 +29,157 @@ def ask_status(control: Path) -> Optional[dict]:
         raise Failure(f"expected JSON from status, found: {done.stdout!r}")
 
 
-class Forwarder:
-    """A forwarder with a control socket. Started when this returns."""
+def run_forwarder(*arguments, program: Path = FORWARDER, **options
+                  ) -> subprocess.CompletedProcess:
+    """To its end; for what is expected not to run for long."""
+    return subprocess.run([str(program), *map(str, arguments)],
+                          stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=SECONDS, **options)
 
-    def __init__(self, folder: Path, network: str, guest: str,
-                 options: Sequence[str] = (), name: str = "forwarder",
-                 identity: Optional[dict] = None) -> None:
-        self.control = folder / f"{name}-control.sock"
-        self.log = folder / f"{name}.log"
-        line = command_line(self.control, network, guest, options)
-        if identity:  # another user, who may not look where it was built
-            line[0] = shutil.copy(FORWARDER, folder / f"{name}-program")
-            os.chmod(line[0], 0o755)
-        self.process = Process(line, self.log, **(identity or {}))
-        try:
-            wait_for("the forwarder to answer on its control socket",
-                     lambda: not self.process.alive()
-                     or ask_status(self.control))
-            expect(self.process.alive(), "expected the forwarder to start")
-        except BaseException:
-            self.close()
-            raise
+
+def expect_refused(done: subprocess.CompletedProcess, status: int,
+                   *words: object) -> str:
+    """It ended with the status and one line on standard error, which has all
+    the words."""
+    expect_equal(f"exit status of {done.args}", done.returncode, status)
+    lines = done.stderr.splitlines()
+    expect_equal(f"lines of {done.stderr!r}", len(lines), 1)
+    for word in words:
+        expect(str(word) in lines[0], f"expected {word!r} in: {lines[0]}")
+    return lines[0]
+
+
+def lines_of(log: str, start: str) -> list[str]:
+    """What stands behind the time in the lines that begin so."""
+    lines = (line.partition(" ")[2] for line in log.splitlines())
+    return [line for line in lines if line.startswith(start)]
+
+
+class Forwarder:
+    """A forwarder with a configuration file, in the case's folder. It answers
+    on its control socket when this returns.
+
+    options   SECTION.KEY=VALUE
+    before    a command line that the forwarder's is appended to
+    after     what follows its options
+    host      the network namespace it runs in
+    identity  another user: he gets a copy, as he may not look where it was
+              built
+    """
+
+    def __init__(self, case: Case, network: str, guest: str,
+                 options: Sequence[str] = (), *, name: str = "forwarder",
+                 before: Sequence = (), after: Sequence = (),
+                 host: Optional[Namespace] = None,
+                 identity: Optional[dict] = None, **process) -> None:
+        self.case, self.name = case, name
+        self.log = case.path(f"{name}.log")
+        self.file = case.path(f"{name}.ini")
+        self.settings = {"network.endpoint": network, "guest.endpoint": guest,
+                         "log.level": "debug",
+                         "control.socket": str(case.path(f"{name}.control"))}
+        self.configure(*options)
+        program = FORWARDER
+        if identity:
+            program = shutil.copy(FORWARDER, case.path(f"{name}-program"))
+            os.chmod(program, 0o755)
+        line = [*before, program, "-c", self.file, *after]
+        self.process = case.own(Process(host.enter(*line) if host else line,
+                                        self.log, **process, **identity or {}))
+        wait_for(f"{name} to answer on its control socket",
+                 lambda: not self.process.alive() or ask_status(self.control))
+        expect(self.process.alive(), f"expected {name} to start")
+
+    def configure(self, *options: str) -> None:
+        """Changes its file, and no more. A key without a value goes."""
+        self.settings.update(option.split("=", 1) for option in options)
+        text = ""
+        for name in filter(self.settings.get, sorted(self.settings)):
+            section, _, key = name.partition(".")
+            text += f"[{section}]\n{key} = {self.settings[name]}\n"
+        self.file.write_text(text)
+
+    @property
+    def control(self) -> Path:
+        return Path(self.settings["control.socket"])
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    # --- what it says ---------------------------------------------------------
 
     def status(self) -> dict:
         answer = ask_status(self.control)
         expect(answer, "expected the forwarder to tell its status")
         return answer
 
-    def wait_until_up(self, seconds: float = 10) -> None:
-        wait_for("the forwarder's network to be up",
-                 lambda: self.status()["network"]["state"] == "up", seconds)
+    def value(self, path: str):
+        """Of the status: "network.state", "up.drops.outage"."""
+        value = self.status()
+        for key in path.split("."):
+            value = value[SHORT.get(key, key)]
+        return value
+
+    def until(self, path: str, wanted: object, seconds: float = 10):
+        """Until the status says so. A frame is counted a moment after it can
+        be received, so this is also how to expect a value."""
+        return wait_until(path, lambda: self.value(path), wanted, seconds)
+
+    def until_dropped(self, count: int, reason: str) -> None:
+        self.until(reason, lambda found: found >= count)
+        expect_equal(reason, self.value(reason), count)
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def stop(self, seconds: float = 1) -> int:
-        """SIGTERM, and the exit status. A second is what it is given."""
-        return self.process.terminate(seconds)
+    def lines(self, start: str) -> list[str]:
+        return lines_of(self.log_text(), start)
+
+    def until_line(self, start: str, *words: object, count: int = 1,
+                   seconds: float = 10) -> str:
+        """Until there are so many lines; the last of them has the words."""
+        line = wait_for(f"{count} lines {start!r}",
+                        lambda: self.lines(start)[count - 1:], seconds)[-1]
+        for word in words:
+            expect(str(word) in line, f"expected {word!r} in: {line}")
+        return line
+
+    # --- what it is told ------------------------------------------------------
+
+    def signal(self, number: int) -> None:
+        self.process.signal(number)
+
+    def reload(self, *options: str) -> None:
+        """Changes its file, and it has read that when this returns."""
+        self.configure(*options)
+        told = len(self.lines("info config: read again"))
+        self.signal(SIGHUP)
+        self.until_line("info config: read again", count=told + 1)
+
+    def refuse_reload(self, *options: str) -> None:
+        """As far as its file is concerned, all is as it was, then."""
+        kept = dict(self.settings)
+        told = len(self.lines("error config: nothing was changed"))
+        self.configure(*options)
+        self.signal(SIGHUP)
+        self.until_line("error config: nothing was changed", count=told + 1)
+        self.settings = kept
+
+    def stop(self, number: int = SIGTERM) -> None:
+        """It has a second, and leaves no socket."""
+        started = time.monotonic()
+        self.process.signal(number)
+        expect_equal("exit status", self.process.wait(5), 0)
+        took = time.monotonic() - started
+        expect(took < 1, f"expected an end within 1 s, it took {took:.2f} s")
+        for endpoint in (self.settings["control.socket"],
+                         self.settings["guest.endpoint"],
+                         self.settings["network.endpoint"]):
+            kind, _, path = endpoint.rpartition(":")
+            if kind in ("", "unixgram", "listen-unix"):
+                expect(not path or not Path(path).exists(),
+                       f"expected {path} to be removed")
 
     def close(self) -> None:
         self.process.close()
-
-
-def wait_for_frames_after(forwarder: Forwarder, generation: int,
-                          meanwhile: Callable = lambda: None) -> None:
-    """Until a newer generation has proven to live: it is up, and the count of
-    frames from the network moves while it stays the same one."""
-    seen: dict = {}
-
-    def frames_move() -> bool:
-        meanwhile()
-        status = forwarder.status()
-        network = status["network"]
-        if network["state"] != "up" or network["generation"] <= generation:
-            return False
-        frames = status["network_to_guest"]["frames"]
-        return frames > seen.setdefault(network["generation"], frames)
-
-    wait_for(f"frames from the network in a generation after {generation}",
-             frames_move)

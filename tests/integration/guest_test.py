@@ -7,10 +7,9 @@ import signal
 import time
 
 from daemons import Iperf3Server, L2Daemon
-from forwarder import (Forwarder, ask_status, command_line,
-                       wait_for_frames_after)
-from harness import (Case, Process, catches, expect, expect_equal, needs,
-                     process_exists, wait_for)
+from forwarder import Forwarder, ask_status
+from harness import (FORWARDER, Case, Process, catches, expect,
+                     expect_equal, needs, process_exists, wait_for)
 from vm import Guest, received_bytes
 
 # Seconds from a kill to the new start: at once as a supervisor does it, or up
@@ -28,18 +27,33 @@ def start_daemon(case: Case) -> L2Daemon:
 def start_forwarder(case: Case, daemon: L2Daemon) -> Forwarder:
     """An emulated guest is slower than its network, which has nobody else to
     serve: it may be held back all the time instead of losing frames."""
-    return case.own(Forwarder(case.folder, f"unix:{daemon.socket}",
-                              f"unixgram:{case.path('guest.sock')}",
-                              ["guest.stall=1s"]))
+    return Forwarder(case, f"unix:{daemon.socket}",
+                     f"unixgram:{case.path('guest.sock')}", ["guest.stall=1s"])
 
 
 def start_guest(case: Case, name: str = "guest") -> Guest:
     """Behind the forwarder. A second one takes the same path again."""
-    netdev = ("dgram,id=n0"
-              f",local.type=unix,local.path={case.path('vm.sock')}"
-              f",remote.type=unix,remote.path={case.path('guest.sock')}")
-    return case.own(Guest(case.folder, netdev, L2Daemon.GUEST_ADDRESS,
-                          name=name))
+    return case.own(Guest(case.folder, Guest.on_path(case.folder),
+                          L2Daemon.GUEST_ADDRESS, name=name))
+
+
+def wait_for_frames_after(forwarder: Forwarder, generation: int,
+                          daemon: L2Daemon) -> None:
+    """Until a newer generation has proven to live: it is up, and the count of
+    frames from the network moves while it stays the same one."""
+    seen: dict = {}
+
+    def frames_move() -> bool:
+        daemon.supervise()
+        status = forwarder.status()
+        network = status["network"]
+        if network["state"] != "up" or network["generation"] <= generation:
+            return False
+        frames = status["network_to_guest"]["frames"]
+        return frames > seen.setdefault(network["generation"], frames)
+
+    wait_for(f"frames from the network in a generation after {generation}",
+             frames_move)
 
 
 @needs("guest", "namespaces", "tun", limit=120)
@@ -61,30 +75,28 @@ def guest_keeps_its_tcp_session_while_the_daemon_is_killed_ten_times(
     forwarder = start_forwarder(case, daemon)
     guest = start_guest(case)
     guest.run(PING)
-    before = forwarder.status()["network"]
+    before = forwarder.value("network")
     client = f"iperf3 --json --client {daemon.ADDRESS} --time 20"
     sessions = [guest.start(f"{client} --port 5201"),
                 guest.start(f"{client} --port 5202 --reverse")]
-    wait_for_frames_after(forwarder, before["generation"] - 1)
+    wait_for_frames_after(forwarder, before["generation"] - 1, daemon)
 
     for delay in RESTART_DELAYS:
-        generation = forwarder.status()["network"]["generation"]
+        generation = forwarder.value("network.generation")
         daemon.kill()
         time.sleep(delay)
         daemon.start()
-        wait_for_frames_after(forwarder, generation, daemon.supervise)
+        wait_for_frames_after(forwarder, generation, daemon)
 
     expect(all(session.alive() for session in sessions),
            "expected both sessions to outlive the last kill: they were too"
            " short for this machine")
     for session in sessions:
         expect(received_bytes(session.wait(40)) > 0, "expected bytes to arrive")
-    status = forwarder.status()
-    expect_equal("outages", status["network"]["outages"] - before["outages"],
-                 len(RESTART_DELAYS))
-    expect_equal("frames dropped by an outage",
-                 status["guest_to_network"]["drops"]["outage"], 0)
-    expect_equal("exit status", forwarder.stop(), 0)
+    expect_equal("outages", forwarder.value("network.outages")
+                 - before["outages"], len(RESTART_DELAYS))
+    expect_equal("frames dropped", forwarder.value("up.drops.outage"), 0)
+    forwarder.stop()
 
 
 @needs("guest", "namespaces", "tun", limit=120)
@@ -104,10 +116,8 @@ def guest_started_again_on_the_same_path_is_learned_again(case: Case):
         case.path("ping.log")))
     guest = start_guest(case, "third-under-traffic")
     guest.run(PING)
-
-    status = forwarder.status()
-    expect_equal("guest", status["guest"]["peer"], str(case.path("vm.sock")))
-    expect_equal("outages", status["network"]["outages"], 0)
+    forwarder.until("guest.peer", str(case.path("vm.sock")))
+    forwarder.until("network.outages", 0)
 
 
 # --- forwarder ... -- COMMAND -------------------------------------------------
@@ -117,31 +127,29 @@ FD_NETDEV = "dgram,id=n0,local.type=fd,local.str={fd}"
 
 @needs("guest", "namespaces", "tun", limit=120)
 def wrapper_gives_its_guest_a_network_and_returns_its_exit_status(case: Case):
-    daemon = start_daemon(case)
-    control = case.path("control.sock")
-    prefix = [*command_line(control, f"unix:{daemon.socket}"), "--"]
-    guest = case.own(Guest(case.folder, FD_NETDEV, L2Daemon.GUEST_ADDRESS,
-                           prefix=prefix))
+    daemon, control = start_daemon(case), case.path("control.sock")
+    guest = case.own(Guest(
+        case.folder, FD_NETDEV, L2Daemon.GUEST_ADDRESS,
+        prefix=[FORWARDER, "-n", f"unix:{daemon.socket}",
+                "-o", f"control.socket={control}", "--"]))
     guest.run(PING)
     status = ask_status(control)
     expect_equal("state", status["network"]["state"], "up")
     expect(status["network_to_guest"]["frames"] > 0, "expected frames counted")
     guest.power_off()
     expect_equal("exit status", guest.process.wait(), 0)
-    expect(not control.exists(), "expected the control socket to be gone")
+    expect(not control.exists(), "expected no control socket")
 
 
-def start_wrapped_machine(case: Case) -> tuple[Process, int]:
+def start_wrapped_machine(case: Case) -> tuple[Forwarder, int]:
     """A forwarder with a QEMU that never boots, and the process id of this."""
-    control, pid_file = case.path("control.sock"), case.path("machine.pid")
-    forwarder = case.own(Process(
-        [*command_line(control, f"unix:{case.path('nobody.sock')}"), "--",
-         "qemu-system-x86_64", "-accel", "tcg", "-machine", "none",
-         "-nodefaults", "-no-user-config", "-display", "none",
-         "-pidfile", pid_file, "-netdev", FD_NETDEV], case.path("wrapper.log")))
-    wait_for("the forwarder and QEMU to be up",
-             lambda: pid_file.exists() and pid_file.read_text().strip()
-             and ask_status(control))
+    pid_file = case.path("machine.pid")
+    forwarder = Forwarder(case, f"unix:{case.path('nobody.sock')}", "", after=[
+        "--", "qemu-system-x86_64", "-accel", "tcg", "-machine", "none",
+        "-nodefaults", "-no-user-config", "-display", "none",
+        "-pidfile", pid_file, "-netdev", FD_NETDEV])
+    wait_for("QEMU to be up",
+             lambda: pid_file.exists() and pid_file.read_text().strip())
     machine = int(pid_file.read_text())
     wait_for("QEMU to handle SIGTERM", lambda: catches(machine, signal.SIGTERM))
     return forwarder, machine
@@ -151,13 +159,12 @@ def start_wrapped_machine(case: Case) -> tuple[Process, int]:
 def wrapper_returns_the_signal_its_guest_died_of(case: Case):
     forwarder, machine = start_wrapped_machine(case)
     os.kill(machine, signal.SIGKILL)
-    expect_equal("exit status", forwarder.wait(), 128 + signal.SIGKILL)
+    expect_equal("exit status", forwarder.process.wait(), 128 + signal.SIGKILL)
 
 
 @needs("guest")
 def wrapper_passes_a_signal_on_and_leaves_nothing_behind(case: Case):
     forwarder, machine = start_wrapped_machine(case)
-    expect_equal("exit status", forwarder.terminate(), 0)
+    expect_equal("exit status", forwarder.process.terminate(), 0)
     expect(not process_exists(machine), "expected QEMU to have ended")
-    expect(not case.path("control.sock").exists(),
-           "expected the control socket to be gone")
+    expect(not forwarder.control.exists(), "expected no control socket")

@@ -21,6 +21,7 @@ os.environ["PATH"] += ":/usr/sbin:/sbin"
 ROOT = Path(__file__).resolve().parents[2]
 FORWARDER = Path(os.environ.get("FORWARDER", ROOT / "build/forwarder")).absolute()
 POLL_SECONDS = 0.02
+SECONDS = 10  # more than anything here takes on a busy machine
 
 Value = TypeVar("Value")
 
@@ -50,13 +51,21 @@ def wait_for(what: str, probe: Callable[[], Value], seconds: float = 10) -> Valu
         time.sleep(POLL_SECONDS)
 
 
-def wait_until_equal(what: str, probe: Callable[[], object], expected: object,
-                     seconds: float = 10) -> None:
-    """For what is counted after it could be seen."""
-    try:
-        wait_for(what, lambda: probe() == expected, seconds)
-    except Failure:
-        expect_equal(what, probe(), expected)
+def wait_until(what: str, probe: Callable[[], Value], wanted: object,
+               seconds: float = 10) -> Value:
+    """Until the answer is the wanted one, or one that `wanted` accepts."""
+    accepts = wanted if callable(wanted) else lambda value: value == wanted
+    deadline = time.monotonic() + seconds
+    while not accepts(found := probe()):
+        expect(time.monotonic() < deadline, f"{what}: expected "
+               + ("another value" if callable(wanted) else repr(wanted))
+               + f" within {seconds} s, found {found!r}")
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+def above(limit: float) -> Callable[[float], bool]:
+    return lambda value: value > limit
 
 
 # --- tests and what they need -------------------------------------------------
@@ -87,8 +96,17 @@ class Case:
     def path(self, name: str) -> Path:
         return self.folder / name
 
+    def corner(self, name: str) -> Corner:
+        return Corner(self, name)
+
     def logs(self) -> list[Path]:
-        return sorted(self.folder.glob("*.log"))
+        return sorted(self.folder.rglob("*.log"))
+
+    def __enter__(self) -> Case:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     def close(self) -> None:
         try:
@@ -96,6 +114,19 @@ class Case:
                 self._owned.pop().close()
         finally:
             shutil.rmtree(self.folder)
+
+
+class Corner(Case):
+    """A folder inside a case's for one of several forwarders of a test. What
+    it owns, the case closes."""
+
+    def __init__(self, case: Case, name: str) -> None:
+        self.case, self.name = case, name
+        self.folder = case.path(name)
+        self.folder.mkdir()
+
+    def own(self, thing: Value) -> Value:
+        return self.case.own(thing)
 
 
 def lacks_program(program: str, package: str) -> Callable[[], Optional[str]]:

@@ -4,12 +4,8 @@ whose ports can be cut, and which can be a firewall that forgets."""
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
-from typing import Sequence
 
-from forwarder import Forwarder, ask_status, command_line
-from harness import (NEEDS, Namespace, Process, expect, lacks_program,
-                     wait_for)
+from harness import NEEDS, Namespace, expect, lacks_program, wait_for
 
 PORT = 7000
 
@@ -96,22 +92,3 @@ def connections(host: Namespace) -> list[tuple[str, str]]:
     """(local, remote) of each that is established."""
     lines = host.run("ss", "-Htn", "state", "established").splitlines()
     return [tuple(line.split()[2:4]) for line in lines]
-
-
-class ForwarderIn(Forwarder):
-    """A forwarder inside a namespace."""
-
-    def __init__(self, host: Namespace, folder: Path, network: str, guest: str,
-                 options: Sequence[str] = (), name: str = "forwarder") -> None:
-        self.control = folder / f"{name}-control.sock"
-        self.log = folder / f"{name}.log"
-        self.process = Process(host.enter(*command_line(
-            self.control, network, guest, options)), self.log)
-        try:
-            wait_for(f"{name} to answer on its control socket",
-                     lambda: not self.process.alive()
-                     or ask_status(self.control))
-            expect(self.process.alive(), f"expected {name} to start")
-        except BaseException:
-            self.close()
-            raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daemons import Iperf3Server, Passt
 from forwarder import Forwarder
-from harness import Case, expect_equal, needs, wait_for
+from harness import Case, needs, wait_for
 from vm import Guest, received_bytes
 
 
@@ -21,12 +21,9 @@ def guest_makes_new_connections_after_passt_was_killed(case: Case):
     passt = case.own(Passt(case.folder))
     passt.start()
     case.own(Iperf3Server(case.folder, passt.namespace, "127.0.0.1"))
-    forwarder = case.own(Forwarder(case.folder, f"unix:{passt.socket}",
-                                   f"unixgram:{case.path('guest.sock')}"))
-    netdev = ("dgram,id=n0"
-              f",local.type=unix,local.path={case.path('vm.sock')}"
-              f",remote.type=unix,remote.path={case.path('guest.sock')}")
-    guest = case.own(Guest(case.folder, netdev, "dhcp"))
+    forwarder = Forwarder(case, f"unix:{passt.socket}",
+                          f"unixgram:{case.path('guest.sock')}")
+    guest = case.own(Guest(case.folder, Guest.on_path(case.folder), "dhcp"))
     wait_for("an address from passt's DHCP server",
              lambda: Passt.ADDRESS in guest.run("ip address show dev eth0"), 20)
     expect_transfer(guest)
@@ -36,9 +33,8 @@ def guest_makes_new_connections_after_passt_was_killed(case: Case):
     expect_transfer(guest)
 
     passt.kill()
-    wait_for("the outage to be seen",
-             lambda: forwarder.status()["network"]["state"] == "down")
+    forwarder.until("network.state", "down")
     passt.start()
-    forwarder.wait_until_up()
+    forwarder.until("network.state", "up")
     expect_transfer(guest)
-    expect_equal("outages", forwarder.status()["network"]["outages"], 2)
+    forwarder.until("network.outages", 2)

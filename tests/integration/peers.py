@@ -1,5 +1,8 @@
 """Stand-ins for both sides of the forwarder, which can do what no decent guest
-or daemon would: and the Bridge that puts a forwarder between the two."""
+or daemon would, and the Bridge that puts a forwarder between the two.
+
+Frames are bytes; where one is sent or expected, a number is the frame that
+frame() makes of it."""
 
 from __future__ import annotations
 
@@ -12,12 +15,11 @@ import struct
 import subprocess
 import time
 from pathlib import Path
-from typing import Callable, Optional, Sequence
+from typing import Callable, Optional, Sequence, Union
 
-from forwarder import Forwarder
-from harness import (FORWARDER, NEEDS, Case, Failure, die_with_parent,
-                     expect, expect_equal, lacks_program, wait_for,
-                     wait_until_equal)
+from forwarder import Forwarder, run_forwarder
+from harness import (FORWARDER, NEEDS, SECONDS, Case, Failure,
+                     die_with_parent, expect, expect_equal, lacks_program)
 
 # Locally administered, as a virtual machine's own.
 MAC = bytes.fromhex("525400123456")
@@ -28,8 +30,9 @@ HEADER_BYTES = 4
 MIN_FRAME_BYTES = 14
 NUMBERED_BYTES = MIN_FRAME_BYTES + 8
 PATTERN = bytes(range(251)) * 280
-SECONDS = 10
 NOBODY = 65534
+
+Frame = Union[bytes, int]
 
 
 def lacks_plain_build() -> Optional[str]:
@@ -119,6 +122,20 @@ class Deframer:
         return frames
 
 
+def made(one: Frame) -> bytes:
+    return frame(one) if isinstance(one, int) else one
+
+
+def expect_frame(found: bytes, wanted: Frame) -> None:
+    """Of a frame with a number also the rest has to be as it was made."""
+    if isinstance(wanted, int):
+        expect_equal("frame", number_of(found), wanted)
+    else:
+        expect(found == wanted, f"expected {wanted[:80].hex(' ')}"
+               f" ({len(wanted)} bytes), found {found[:80].hex(' ')}"
+               f" ({len(found)} bytes)")
+
+
 # --- the network's side -------------------------------------------------------
 
 class Connection:
@@ -130,8 +147,8 @@ class Connection:
         self.deframer = Deframer()
         self.waiting: list[bytes] = []
 
-    def send(self, *frames: bytes) -> None:
-        self.socket.sendall(framed(*frames))
+    def send(self, *frames: Frame) -> None:
+        self.socket.sendall(framed(*map(made, frames)))
 
     def send_bytes(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -154,8 +171,9 @@ class Connection:
             if not is_announcement(received):
                 return received
 
-    def take(self, count: int) -> list[bytes]:
-        return [self.next() for _ in range(count)]
+    def expect(self, *frames: Frame) -> None:
+        for one in frames:
+            expect_frame(self.next(), one)
 
     def expect_end(self) -> None:
         """The forwarder gave this generation up."""
@@ -237,7 +255,7 @@ class FakeDaemon:
     def greet(self) -> Connection:
         """Accepts, and proves with a frame that it lives."""
         connection = self.accept()
-        connection.send(frame(0))
+        connection.send(0)
         return connection
 
     def stop(self) -> None:
@@ -273,18 +291,19 @@ class FakeGuest:
         self.socket = datagrams
         self.path = path
 
-    def send(self, *frames: bytes) -> None:
+    def send(self, *frames: Frame) -> None:
         for one in frames:
-            self.socket.send(one)
+            self.socket.send(made(one))
 
-    def receive(self) -> bytes:
+    def next(self) -> bytes:
         try:
             return self.socket.recv(131072)
         except TimeoutError:
             raise Failure("expected a frame to reach the guest")
 
-    def take(self, count: int) -> list[bytes]:
-        return [self.receive() for _ in range(count)]
+    def expect(self, *frames: Frame) -> None:
+        for one in frames:
+            expect_frame(self.next(), one)
 
     def drain(self) -> list[bytes]:
         """What has come so far."""
@@ -303,23 +322,43 @@ class FakeGuest:
             self.path.unlink(missing_ok=True)
 
 
-def guest_on_path(path: Path, forwarder_path: Path) -> FakeGuest:
+def bound_guest(path: Path) -> FakeGuest:
+    """It hasn't found the forwarder yet."""
     datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     datagrams.bind(str(path))
-    try:
-        datagrams.connect(str(forwarder_path))
-    except OSError:
-        datagrams.close()
-        path.unlink()
-        raise
     return FakeGuest(datagrams, path)
+
+
+def guest_on_path(path: Path, forwarder_path: Path) -> FakeGuest:
+    guest = bound_guest(path)
+    try:
+        guest.socket.connect(str(forwarder_path))
+    except OSError:
+        guest.remove()
+        raise
+    return guest
 
 
 def guest_pair() -> tuple[FakeGuest, socket.socket]:
     """A guest, and the descriptor's end that is the forwarder's."""
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     return FakeGuest(near), far
+
+
+def exchange(guest: FakeGuest, connection: Connection, number: int) -> None:
+    """A frame each way."""
+    guest.send(number)
+    connection.expect(number)
+    connection.send(number)
+    guest.expect(number)
+
+
+def read_guest(tell: Callable, guest: FakeGuest) -> None:
+    """Reads for ever."""
+    guest.socket.settimeout(None)
+    while True:
+        guest.socket.recv(131072)
 
 
 # --- processes of our own -----------------------------------------------------
@@ -431,26 +470,36 @@ def swallow(tell: Callable, stream: socket.socket) -> None:
 
 # --- all of it ----------------------------------------------------------------
 
-class Bridge:
+class WithGuest(Forwarder):
+    """A forwarder with a stand-in guest on a path."""
+
+    def __init__(self, case: Case, network: str, options: Sequence[str] = (),
+                 **more) -> None:
+        name = more.get("name", "")
+        self.guest_path = case.path(f"{name}guest.sock")
+        super().__init__(case, network, f"unixgram:{self.guest_path}", options,
+                         **more)
+        self.guest = self.new_guest(f"{name}vm.sock")
+
+    def new_guest(self, name: str) -> FakeGuest:
+        return self.case.own(
+            guest_on_path(self.case.path(name), self.guest_path))
+
+    def exchange(self, connection: Connection, number: int) -> None:
+        exchange(self.guest, connection, number)
+
+
+class Bridge(WithGuest):
     """A stand-in guest, a forwarder and a stand-in daemon, each of which can
     be taken apart. Options are SECTION.KEY=VALUE."""
 
     def __init__(self, case: Case, options: Sequence[str] = (),
                  daemon: Optional[FakeDaemon] = None,
-                 daemon_runs: bool = True) -> None:
-        self.case = case
-        self.guest_path = case.path("guest.sock")
+                 daemon_runs: bool = True, **more) -> None:
         self.daemon = case.own(daemon or FakeDaemon(case.path("net.sock")))
         if daemon_runs and not self.daemon.listener:
             self.daemon.start()
-        self.forwarder = case.own(Forwarder(
-            case.folder, self.daemon.endpoint, f"unixgram:{self.guest_path}",
-            options))
-        self.guest = self.new_guest("vm.sock")
-
-    def new_guest(self, name: str) -> FakeGuest:
-        return self.case.own(
-            guest_on_path(self.case.path(name), self.guest_path))
+        super().__init__(case, self.daemon.endpoint, options, **more)
 
     def accept(self) -> Connection:
         return self.case.own(self.daemon.accept())
@@ -458,70 +507,32 @@ class Bridge:
     def meet(self) -> Connection:
         """A generation in which both sides know each other, proven to live."""
         connection = self.accept()
-        self.guest.send(frame(0))
-        expect_equal("first frame", number_of(connection.next()), 0)
-        connection.send(frame(0))
-        expect_equal("first frame", number_of(self.guest.receive()), 0)
+        self.exchange(connection, 0)
         return connection
 
-    @property
-    def pid(self) -> int:
-        return self.forwarder.process.pid
+    def lose(self, connection: Connection) -> None:
+        """The daemon is gone, and the forwarder knows."""
+        self.daemon.stop()
+        connection.close()
+        self.until("network.state", "down")
 
-    def status(self) -> dict:
-        return self.forwarder.status()
-
-    def drops(self, direction: str, reason: str) -> int:
-        return self.status()[direction]["drops"][reason]
-
-    def wait_for_drops(self, direction: str, reason: str, count: int) -> None:
-        wait_for(f"{count} frames dropped as {reason}",
-                 lambda: self.drops(direction, reason) >= count)
-        expect_equal(f"frames dropped as {reason}",
-                     self.drops(direction, reason), count)
-
-    def wait_for_frames(self, count: int) -> None:
-        """Both ways. A frame is counted a moment after it can be received."""
-        for direction in ("guest_to_network", "network_to_guest"):
-            wait_until_equal(f"frames {direction}", lambda: self.status()
-                             [direction]["frames"], count)
-
-    def wait_until(self, state: str) -> None:
-        wait_for(f"the network to be {state}",
-                 lambda: self.status()["network"]["state"] == state)
-
-    def log_lines(self, start: str) -> list[str]:
-        """What stands behind the time in the lines that begin so."""
-        return lines_of(self.forwarder.log_text(), start)
-
-    def wait_for_line(self, start: str) -> str:
-        return wait_for(f"a line {start!r}", lambda: self.log_lines(start))[-1]
-
-
-def lines_of(log: str, start: str) -> list[str]:
-    lines = (line.partition(" ")[2] for line in log.splitlines())
-    return [line for line in lines if line.startswith(start)]
-
-
-def run_forwarder(*arguments, seconds: float = SECONDS, **options
-                  ) -> subprocess.CompletedProcess:
-    """To its end; for what is expected not to run for long."""
-    return subprocess.run([str(FORWARDER), *map(str, arguments)],
-                          stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=seconds, **options)
+    def come_back(self) -> Connection:
+        """Up for both: the daemon may accept before the forwarder's connect()
+        has returned."""
+        self.daemon.start()
+        connection = self.accept()
+        self.until("network.state", "up")
+        return connection
 
 
 def run_as_nobody(case: Case, *arguments) -> subprocess.CompletedProcess:
     """By a user who may look into the test's folder, but perhaps not into the
     one where the forwarder was built: so a copy of it."""
     case.folder.chmod(0o755)
-    copy = case.path("forwarder")
-    shutil.copy(FORWARDER, copy)
+    copy = Path(shutil.copy(FORWARDER, case.path("forwarder")))
     copy.chmod(0o755)
-    return subprocess.run([copy, *map(str, arguments)],
-                          stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=SECONDS, cwd="/", user=NOBODY,
-                          group=NOBODY, extra_groups=[])
+    return run_forwarder(*arguments, program=copy, cwd="/", user=NOBODY,
+                         group=NOBODY, extra_groups=[])
 
 
 def descriptors(pid: int) -> int:

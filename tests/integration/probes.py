@@ -10,11 +10,12 @@ import socket
 import struct
 import threading
 import time
-from typing import Callable
+from typing import Callable, Optional
 
-from harness import NEEDS, Case, expect_equal, wait_for
+from forwarder import Forwarder
+from harness import NEEDS, expect_equal
 from peers import (BROADCAST, IPV4, MAC, Bridge, Connection, Deframer,
-                   FakeDaemon, frame, framed, lines_of, number_of, raw_frame)
+                   FakeDaemon, frame, framed, number_of, raw_frame)
 
 ARP = 0x0806
 OURS = 0x88B5
@@ -149,10 +150,10 @@ def next_numbered(connection: Connection) -> int:
 def meet(bridge: Bridge) -> Connection:
     """As Bridge.meet(), also where probes are sent."""
     connection = bridge.accept()
-    bridge.guest.send(frame(0))
+    bridge.guest.send(0)
     expect_equal("first frame", next_numbered(connection), 0)
-    connection.send(frame(0))
-    expect_equal("first frame", number_of(bridge.guest.receive()), 0)
+    connection.send(0)
+    bridge.guest.expect(0)
     return connection
 
 
@@ -250,7 +251,7 @@ def busy_daemon(tell: Callable, daemon: FakeDaemon, talks: int) -> None:
             threading.Thread(target=pour, daemon=True).start()
 
 
-def deaf_daemon(tell: Callable, daemon: FakeDaemon) -> None:
+def mute_daemon(tell: Callable, daemon: FakeDaemon) -> None:
     """Takes all it gets and never says a word."""
     daemon.listener.settimeout(None)
     stream, _ = daemon.listener.accept()
@@ -263,24 +264,7 @@ def last_told(told: bytes) -> float:
     return struct.unpack_from("d", told, len(told) - 8)[0]
 
 
-# --- several bridges in one test ----------------------------------------------
-
-class Corner(Case):
-    """A folder for one of several bridges of a test. The test's case closes
-    what it owns and shows its log."""
-
-    def __init__(self, case: Case, name: str) -> None:
-        self.name = name
-        self.case = case
-        self.folder = case.path(name)
-        self.folder.mkdir()
-        log = self.folder / "forwarder.log"
-        log.touch()
-        case.path(f"{name}.log").symlink_to(log)
-
-    def own(self, thing):
-        return self.case.own(thing)
-
+# --- when it was said ---------------------------------------------------------
 
 def time_of_line(log: str, start: str) -> float:
     """When the first line that begins so was written, by the wall clock."""
@@ -292,7 +276,6 @@ def time_of_line(log: str, start: str) -> float:
     raise AssertionError(f"no line {start!r}")
 
 
-def wait_for_time_of(log: Callable[[], str], start: str, seconds: float = 10
-                     ) -> float:
-    wait_for(f"a line {start!r}", lambda: lines_of(log(), start), seconds)
-    return time_of_line(log(), start)
+def wait_for_time_of(forwarder: Forwarder, start: str) -> float:
+    forwarder.until_line(start)
+    return time_of_line(forwarder.log_text(), start)

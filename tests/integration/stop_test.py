@@ -7,95 +7,48 @@ import resource
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from forwarder import ask_status, command_line
-from harness import (Case, Namespace, Process, die_with_parent,
-                     expect, expect_equal, needs, wait_for)
-from peers import (Bridge, Child, FakeDaemon, fill_backlog, flood, pour,
-                   swallow)
-
-LIMIT_SECONDS = 1
+from forwarder import Forwarder, ask_status
+from harness import (FORWARDER, Case, Namespace, Process, above, expect,
+                     expect_equal, needs, wait_for)
+from peers import (Bridge, Child, FakeDaemon, fill_backlog, flood,
+                   pour, read_guest, swallow)
 
 
-def expect_stop(process: Process, number: int = signal.SIGTERM) -> None:
-    started = time.monotonic()
-    process.signal(number)
-    expect_equal("exit status", process.wait(5), 0)
-    took = time.monotonic() - started
-    expect(took < LIMIT_SECONDS,
-           f"expected an end within {LIMIT_SECONDS} s, it took {took:.2f} s")
-
-
-def expect_clean_stop(bridge: Bridge, number: int = signal.SIGTERM) -> None:
-    expect_stop(bridge.forwarder.process, number)
-    expect(not bridge.guest_path.exists(), "expected the guest socket removed")
-    expect(not bridge.forwarder.control.exists(),
-           "expected the control socket removed")
-
-
-@needs()
-def stops_while_up_and_idle(case: Case):
-    bridge = Bridge(case)
-    bridge.meet()
-    expect_clean_stop(bridge)
-
-
-@needs()
-def stops_on_an_interrupt_too(case: Case):
-    bridge = Bridge(case)
-    bridge.meet()
-    expect_clean_stop(bridge, signal.SIGINT)
-
-
-def start_after(case: Case, script: str) -> Process:
+def start_after(case: Case, script: str) -> Forwarder:
     """A forwarder that a shell becomes after it did something."""
-    control = case.path("control.sock")
-    process = case.own(Process(
-        ["sh", "-c", f"{script}; exec \"$@\"", "sh", *command_line(
-            control, f"unix:{case.path('nobody.sock')}",
-            f"unixgram:{case.path('guest.sock')}")],
-        case.path("forwarder.log")))
-    wait_for("the forwarder", lambda: ask_status(control))
-    return process
+    return Forwarder(case, f"unix:{case.path('nobody.sock')}",
+                     f"unixgram:{case.path('guest.sock')}",
+                     before=["sh", "-c", f'{script}; exec "$@"', "sh"])
 
 
 @needs()
-def hangup_and_interrupt_that_were_ignored_at_start_do_nothing(case: Case):
-    """As under nohup, whose terminal goes, and behind a shell's &."""
-    process = start_after(case, "trap '' HUP INT")
-    process.signal(signal.SIGHUP)
-    process.signal(signal.SIGINT)
-    expect(ask_status(case.path("control.sock")), "expected it to go on")
-    expect_stop(process)
-    expect("read again" not in case.path("forwarder.log").read_text(),
-           "expected no reload")
+def stops_while_up_and_idle_with_or_without_a_guest(case: Case):
+    for name, number in (("term", signal.SIGTERM), ("int", signal.SIGINT)):
+        bridge = Bridge(case.corner(name))
+        connection = bridge.accept()
+        if name == "term":
+            bridge.exchange(connection, 1)
+        bridge.stop(number)
 
 
 @needs()
-def signal_that_is_for_a_command_does_nothing_without_one(case: Case):
-    bridge = Bridge(case)
-    bridge.meet()
-    bridge.forwarder.process.signal(signal.SIGUSR2)
-    expect(bridge.status(), "expected it to go on")
-    expect_clean_stop(bridge)
-
-
-@needs()
-def quit_is_no_stop_with_status_0(case: Case):
-    process = start_after(case, "ulimit -c 0")
-    process.signal(signal.SIGQUIT)
-    expect_equal("exit status", process.wait(5), 128 + signal.SIGQUIT)
-
-
-@needs()
-def stops_before_any_guest_came(case: Case):
-    bridge = Bridge(case)
-    bridge.accept()
-    expect_clean_stop(bridge)
+def signals_that_are_no_stop_are_none(case: Case):
+    """Hangup and interrupt that were ignored at start, as under nohup, whose
+    terminal goes, and behind a shell's &; one that is for a command."""
+    forwarder = start_after(case, "trap '' HUP INT")
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR2):
+        forwarder.signal(number)
+        forwarder.status()
+    forwarder.stop()
+    expect("read again" not in forwarder.log_text(), "expected no reload")
+    forwarder = start_after(case, "ulimit -c 0")
+    forwarder.signal(signal.SIGQUIT)
+    expect_equal("exit status", forwarder.process.wait(5),
+                 128 + signal.SIGQUIT)
 
 
 @needs()
@@ -105,31 +58,27 @@ def stops_under_load_in_both_directions(case: Case):
     case.own(Child(flood, bridge.guest, 100000, [1514]))
     case.own(Child(pour, connection, 1514))
     case.own(Child(swallow, connection.socket))
-    case.own(Child(drain_guest, bridge.guest))
-    wait_for("load both ways", lambda: all(
-        bridge.status()[direction]["frames"] > 5000
-        for direction in ("guest_to_network", "network_to_guest")))
-    expect_clean_stop(bridge)
+    case.own(Child(read_guest, bridge.guest))
+    for direction in ("up", "down"):
+        bridge.until(f"{direction}.frames", above(5000))
+    bridge.stop()
 
 
-def drain_guest(tell, guest) -> None:
-    guest.socket.settimeout(None)
-    while True:
-        guest.socket.recv(65536)
+# --- while it waits -----------------------------------------------------------
+
+def until_held_back(sender: socket.socket) -> None:
+    wait_for("the sender to be held back",
+             lambda: not select.select([], [sender], [], 0)[1])
 
 
 @needs()
-def stops_while_it_backs_off(case: Case):
+def stops_while_it_backs_off_and_holds_the_guest(case: Case):
     bridge = Bridge(case, ["reconnect.min=10s", "reconnect.max=1m",
                            "network.hold=forever"], daemon_runs=False)
     case.own(Child(flood, bridge.guest, 1000, [100]))
-    wait_for("a failed dial", lambda: bridge.status()["network"]["last_error"])
-    wait_for("the guest to be held back", lambda: held_back(bridge.guest))
-    expect_clean_stop(bridge)
-
-
-def held_back(guest) -> bool:
-    return not select.select([], [guest.socket], [], 0)[1]
+    bridge.until("network.last_error", bool)
+    until_held_back(bridge.guest.socket)
+    bridge.stop()
 
 
 @needs()
@@ -139,9 +88,8 @@ def stops_while_a_unix_backlog_is_full(case: Case):
     daemon.listen(0)
     fillers = fill_backlog(daemon.path)
     bridge = Bridge(case, daemon=daemon)
-    wait_for("a failed dial",
-             lambda: bridge.log_lines("debug link: dial failed"))
-    expect_clean_stop(bridge)
+    bridge.until_line("debug link: dial failed")
+    bridge.stop()
     for filler in fillers:
         filler.close()
 
@@ -166,10 +114,9 @@ def stops_while_connect_gets_no_answer(case: Case):
     daemon.listen(0)
     fillers = fill_tcp_backlog(daemon)
     bridge = Bridge(case, daemon=daemon)
-    wait_for("the dial", lambda: bridge.status()["network"]["dials"] == 1)
-    expect_equal("failed dials",
-                 bridge.log_lines("debug link: dial failed"), [])
-    expect_clean_stop(bridge)
+    bridge.until("network.dials", 1)
+    expect_equal("failed dials", bridge.lines("debug link: dial failed"), [])
+    bridge.stop()
     for filler in fillers:
         filler.close()
 
@@ -179,8 +126,8 @@ def stops_while_the_network_reads_nothing(case: Case):
     bridge = Bridge(case)
     bridge.meet()
     case.own(Child(flood, bridge.guest, 100000, [1514]))
-    wait_for("the guest to be held back", lambda: held_back(bridge.guest))
-    expect_clean_stop(bridge)
+    until_held_back(bridge.guest.socket)
+    bridge.stop()
 
 
 @needs()
@@ -188,9 +135,8 @@ def stops_while_the_guest_reads_nothing(case: Case):
     bridge = Bridge(case, ["guest.stall=1s"])
     connection = bridge.meet()
     case.own(Child(pour, connection, 1514))
-    wait_for("the network to be held back", lambda: not select.select(
-        [], [connection.socket], [], 0)[1])
-    expect_clean_stop(bridge)
+    until_held_back(connection.socket)
+    bridge.stop()
 
 
 SILENT_RESOLVER = """
@@ -205,25 +151,22 @@ while True:
 
 @needs("namespaces")
 def stops_while_a_name_is_being_resolved(case: Case):
-    namespace = case.own(Namespace())
-    namespace.ip("link set lo up")
+    host = case.own(Namespace())
+    host.ip("link set lo up")
     asked = case.path("resolver.log")
-    case.own(Process(namespace.enter(sys.executable, "-c", SILENT_RESOLVER),
-                     asked))
+    case.own(Process(host.enter(sys.executable, "-c", SILENT_RESOLVER), asked))
     wait_for("a resolver that says nothing",
              lambda: "bound" in asked.read_text())
     servers = case.path("resolv.conf")
     servers.write_text("nameserver 127.0.0.1\noptions timeout:30\n")
-    started = ["unshare", "--mount", "sh", "-c",
-               f"mount --bind {servers} /etc/resolv.conf && exec \"$@\"", "sh",
-               *command_line(case.path("control.sock"),
-                             "tcp:network.example.com:7000",
-                             f"unixgram:{case.path('guest.sock')}")]
-    forwarder = case.own(Process(namespace.enter(*started),
-                                 case.path("forwarder.log")))
+    forwarder = Forwarder(
+        case, "tcp:network.example.com:7000",
+        f"unixgram:{case.path('guest.sock')}", host=host,
+        before=["unshare", "--mount", "sh", "-c", f"mount --bind {servers}"
+                ' /etc/resolv.conf && exec "$@"', "sh"])
     wait_for("a question to the resolver",
              lambda: "network" in asked.read_text())
-    expect_stop(forwarder)
+    forwarder.stop()
 
 
 @needs()
@@ -232,21 +175,13 @@ def stops_the_moment_it_has_started(case: Case):
     for round_number in range(40):
         guest = case.path(f"guest{round_number}.sock")
         process = case.own(Process(
-            command_line(case.path("control.sock"),
-                         f"unix:{case.path('nobody.sock')}",
-                         f"unixgram:{guest}"), case.path("forwarder.log")))
-        wait_for("a sign of life", lambda: has_begun(process, guest,
-                                                     round_number))
-        expect_stop(process)
+            [FORWARDER, "-g", f"unixgram:{guest}", "-n", "unix:/nobody"],
+            case.path("forwarder.log")))
+        wait_for("a sign of life",
+                 lambda: guest.exists() or not process.alive())
+        time.sleep(round_number / 10000)  # a little later each round
+        expect_equal("exit status", process.terminate(1), 0)
         expect(not guest.exists(), "expected the guest socket removed")
-
-
-def has_begun(process: Process, guest: Path, round_number: int) -> bool:
-    """A little later each round."""
-    begun = guest.exists()
-    if begun:
-        time.sleep(round_number / 10000)
-    return begun or not process.alive()
 
 
 @needs()
@@ -254,82 +189,55 @@ def stops_when_signalled_many_times(case: Case):
     bridge = Bridge(case)
     bridge.meet()
     for _ in range(200):
-        bridge.forwarder.process.signal(signal.SIGUSR1)
-        bridge.forwarder.process.signal(signal.SIGHUP)
-    expect_clean_stop(bridge)
+        bridge.signal(signal.SIGUSR1)
+        bridge.signal(signal.SIGHUP)
+    bridge.stop()
 
 
 # --- a log that nobody reads --------------------------------------------------
 
-class Unread:
+def go_on_and_stop(case: Case, ends: tuple[int, int]) -> None:
     """A forwarder whose standard error is a terminal or a pipe. It finds no
     daemon, so each dial is a line as well."""
+    reader, error = ends
+    os.set_blocking(reader, False)
+    forwarder = Forwarder(
+        case, f"unix:{case.path('nobody.sock')}",
+        f"unixgram:{case.path('guest.sock')}", ["reconnect.max=100ms"],
+        before=["sh", "-c", f'exec "$@" 2>&{error}', "sh"], pass_fds=[error])
+    os.close(error)
+    said = bytearray()
 
-    def __init__(self, case: Case, ends: tuple[int, int]) -> None:
-        self.reader, error = ends
-        os.set_blocking(self.reader, False)
-        self.control = case.path("control.sock")
-        self._process = subprocess.Popen(
-            command_line(self.control, f"unix:{case.path('nobody.sock')}",
-                         f"unixgram:{case.path('guest.sock')}",
-                         ["reconnect.max=100ms"]),
-            stdin=subprocess.DEVNULL, stderr=error, start_new_session=True,
-            preexec_fn=die_with_parent)
-        os.close(error)
-        self.said = b""
-        wait_for("the forwarder", lambda: ask_status(self.control))
-
-    def fill(self) -> None:
-        """Writes several times what a terminal and the log's buffer hold."""
-        for _ in range(300):
-            self._process.send_signal(signal.SIGUSR1)
-            expect(ask_status(self.control), "expected main to go on")
-
-    def expect_dials(self) -> None:
-        def dials() -> int:
-            return ask_status(self.control)["network"]["dials"]
-        before = dials()
-        wait_for("more dials", lambda: dials() > before + 3)
-
-    def read(self) -> bytes:
+    def lost_lines_are_reported() -> bool:
         try:
-            self.said += os.read(self.reader, 1 << 20)
+            said.extend(os.read(reader, 1 << 20))
         except BlockingIOError:
             pass
-        return self.said
+        return b"warn service: lost " in said
 
-    def expect_stop(self) -> None:
-        started = time.monotonic()
-        self._process.terminate()
-        expect_equal("exit status", self._process.wait(5), 0)
-        took = time.monotonic() - started
-        expect(took < LIMIT_SECONDS,
-               f"expected an end within {LIMIT_SECONDS} s, it took {took:.2f} s")
+    def fill() -> None:
+        """Writes several times what a terminal and the log's buffer hold."""
+        for _ in range(300):
+            forwarder.signal(signal.SIGUSR1)
+            expect(ask_status(forwarder.control), "expected main to go on")
 
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self.reader)
-
-
-def goes_on_and_stops(case: Case, ends: tuple[int, int]) -> None:
-    forwarder = case.own(Unread(case, ends))
-    forwarder.fill()
-    forwarder.expect_dials()
-    wait_for("the lost lines to be reported", lambda:
-             b"warn service: lost " in forwarder.read())
-    forwarder.fill()
-    forwarder.expect_stop()
+    fill()
+    dials = forwarder.value("network.dials")
+    forwarder.until("network.dials", above(dials + 3))
+    wait_for("the lost lines to be reported", lost_lines_are_reported)
+    fill()
+    forwarder.stop()
+    os.close(reader)
 
 
 @needs()
 def stops_and_dials_while_nobody_reads_the_terminal_it_logs_to(case: Case):
-    goes_on_and_stops(case, os.openpty())
+    go_on_and_stop(case, os.openpty())
 
 
 @needs()
 def stops_and_dials_while_nobody_reads_the_pipe_it_logs_to(case: Case):
-    goes_on_and_stops(case, os.pipe())
+    go_on_and_stop(case, os.pipe())
 
 
 # --- what makes every wait fail ----------------------------------------------
@@ -347,10 +255,10 @@ def stops_when_poll_fails_and_does_not_spin_before(case: Case):
     bridge.meet()
     hard = resource.prlimit(bridge.pid, resource.RLIMIT_NOFILE)[1]
     resource.prlimit(bridge.pid, resource.RLIMIT_NOFILE, (0, hard))
-    bridge.forwarder.process.signal(signal.SIGUSR1)
-    bridge.wait_for_line("warn service: can't wait for events ")
+    bridge.signal(signal.SIGUSR1)
+    bridge.until_line("warn service: can't wait for events ")
     before = processor_seconds(bridge.pid)
     time.sleep(1)
     expect(processor_seconds(bridge.pid) - before < 0.5,
            "expected it not to spin")
-    expect_stop(bridge.forwarder.process)
+    expect_equal("exit status", bridge.process.terminate(1), 0)

@@ -9,82 +9,69 @@ import subprocess
 import sys
 from typing import Callable, Sequence
 
-from harness import (FORWARDER, Case, Namespace, Process, expect, expect_equal,
-                     needs, wait_for)
-from netns import ForwarderIn
+from forwarder import Forwarder, expect_refused
+from harness import (FORWARDER, Case, Namespace, Process, above, expect,
+                     expect_equal, needs, wait_for)
 from peers import Child, Connection, FakeDaemon, run_as_nobody, swallow
-from probes import (ARP, arp_answer, arp_question, is_type, next_where)
+from probes import ARP, OTHER_MAC, arp_answer, arp_question, is_type, next_where
 
 GUEST, OTHER = "192.0.2.1", "192.0.2.2"
-OTHER_MAC = bytes.fromhex("525400000001")
 TUN = "/dev/net/tun"
 NO_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
+QUESTION = arp_question((OTHER_MAC, OTHER), GUEST)
 
 
-class Tap:
+class Tap(Forwarder):
     """A forwarder in a namespace, with the device vm0 as its guest."""
 
-    def __init__(self, case: Case, host: Namespace) -> None:
-        self.case, self.host = case, host
+    def __init__(self, case: Case, host: Namespace, **more) -> None:
+        self.host = host
         self.daemon = case.own(FakeDaemon(case.path("net.sock"))).start()
-        self.forwarder = case.own(ForwarderIn(
-            host, case.folder, self.daemon.endpoint, "tap:vm0"))
+        super().__init__(case, self.daemon.endpoint, "tap:vm0", host=host,
+                         **more)
         self.connection: Connection = case.own(self.daemon.accept())
 
     def address(self) -> None:
         """A host at the other end, which the device's knows the way to."""
         self.host.ip("link set vm0 addrgenmode none")
         self.host.ip(f"address add {GUEST}/24 dev vm0")
-        self.host.ip(f"neighbor add {OTHER} lladdr {OTHER_MAC.hex(':')}"
+        self.know_other()
+
+    def know_other(self) -> None:
+        self.host.ip(f"neighbor replace {OTHER} lladdr {OTHER_MAC.hex(':')}"
                      " dev vm0")
 
+    def shown(self) -> str:
+        return self.host.ip("-o link show dev vm0")
+
     def mac(self) -> bytes:
-        shown = self.host.ip("-o link show dev vm0")
-        return bytes.fromhex(re.search(r"ether ([\w:]+)", shown).group(1)
-                             .replace(":", ""))
+        return bytes.fromhex(re.search(r"ether ([\w:]+)", self.shown())
+                             .group(1).replace(":", ""))
 
     def expect_both_ways(self) -> None:
         """The device's own kernel answers a question from the network."""
-        question = arp_question((OTHER_MAC, OTHER), GUEST)
         expected = arp_answer((self.mac(), GUEST), (OTHER_MAC, OTHER))
-
-        def answered() -> bytes:
-            self.connection.send(question)
-            return next_where(self.connection,
-                              lambda one: is_type(ARP, one) and one[21] == 2)
-        expect_equal("answer of the guest", answered()[:42], expected[:42])
+        self.connection.send(QUESTION)
+        answer = next_where(self.connection,
+                            lambda one: is_type(ARP, one) and one[21] == 2)
+        expect_equal("answer of the guest", answer[:42], expected[:42])
 
 
-def try_start(case: Case, host: Namespace, prefix: Sequence = (),
-              name: str = "vm0", **options) -> subprocess.CompletedProcess:
-    """What is expected not to start."""
-    return subprocess.run(
-        host.enter(*prefix, FORWARDER, "-g", f"tap:{name}",
-                   "-n", f"unix:{case.path('net.sock')}"),
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5,
-        **options)
-
-
-def expect_refused(done: subprocess.CompletedProcess, *words: str) -> None:
-    print(f"    {done.stderr.strip()}")
-    expect_equal("exit status", done.returncode, 71)
-    expect_equal("lines", len(done.stderr.strip().splitlines()), 1)
-    for word in ("error guest: can't open ", *words):
-        expect(word in done.stderr, f"expected {word!r} in: {done.stderr}")
+def with_address(case: Case) -> Tap:
+    tap = Tap(case, case.own(Namespace()))
+    tap.address()
+    tap.expect_both_ways()
+    return tap
 
 
 @needs("namespaces", "tun")
 def device_that_is_absent_is_made_and_goes_with_the_forwarder(case: Case):
-    host = case.own(Namespace())
-    tap = Tap(case, host)
-    expect("UP" in host.ip("-o link show dev vm0"), "expected it to be up")
-    tap.address()
-    tap.expect_both_ways()
-    status = tap.forwarder.status()["guest"]
-    expect_equal("endpoint", status["endpoint"], "tap:vm0")
-    expect_equal("MAC", status["mac"], tap.mac().hex(":"))
-    expect_equal("exit status", tap.forwarder.stop(5), 0)
-    expect("vm0" not in host.ip("-o link show"), "expected it to be gone")
+    tap = with_address(case)
+    expect("UP" in tap.shown(), "expected it to be up")
+    expect_equal("endpoint", tap.value("guest.endpoint"), "tap:vm0")
+    tap.until("guest.mac", tap.mac().hex(":"))
+    expect_equal("exit status", tap.process.terminate(), 0)
+    expect("vm0" not in tap.host.ip("-o link show"), "expected it to be gone")
 
 
 @needs("namespaces", "tun")
@@ -96,64 +83,62 @@ def persistent_device_is_taken_over_again_and_again(case: Case):
     tap = Tap(case, host)
     tap.address()
     tap.expect_both_ways()
-    index = host.ip("-o link show dev vm0").split(":")[0]
-    tap.forwarder.process.kill()
-    again = Process(host.enter(*NO_CAPABILITIES, FORWARDER, "-g", "tap:vm0",
-                               "-n", tap.daemon.endpoint),
-                    case.path("again.log"))
-    case.own(again)
-    tap.connection = case.own(tap.daemon.accept())
-    tap.expect_both_ways()
-    expect_equal("exit status", again.terminate(), 0)
-    expect_equal("the device's number",
-                 host.ip("-o link show dev vm0").split(":")[0], index)
+    index = tap.shown().split(":")[0]
+    tap.process.kill()
+    tap.daemon.stop()
+    again = Tap(case, host, before=NO_CAPABILITIES)
+    again.expect_both_ways()
+    expect_equal("exit status", again.process.terminate(), 0)
+    expect_equal("the device's number", again.shown().split(":")[0], index)
+
+
+def try_start(case: Case, host: Namespace, name: str, prefix: Sequence = ()
+              ) -> subprocess.CompletedProcess:
+    """What is expected not to start."""
+    return subprocess.run(
+        host.enter(*prefix, FORWARDER, "-g", f"tap:{name}",
+                   "-n", f"unix:{case.path('net.sock')}"),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5)
 
 
 @needs("namespaces", "tun")
 def device_that_cannot_be_had_is_told_with_the_reason(case: Case):
     host = case.own(Namespace())
-    expect_refused(try_start(case, host, NO_CAPABILITIES), "tap:vm0",
-                   "not permitted", "ip tuntap add")
+    expect_refused(try_start(case, host, "vm0", NO_CAPABILITIES), 71,
+                   "error guest: can't open ", "tap:vm0", "not permitted",
+                   "ip tuntap add")
     Tap(case, host)
-    expect_refused(try_start(case, host), "tap:vm0", "in use")
-    host.ip("link add dummy0 type bridge")
-    expect_refused(try_start(case, host, name="dummy0"), "tap:dummy0",
-                   "no TAP")
-    host.ip("tuntap add dev tun0 mode tun")
-    expect_refused(try_start(case, host, name="tun0"), "tap:tun0", "no TAP")
-    host.ip("tuntap add dev many0 mode tap multi_queue")
-    expect_refused(try_start(case, host, name="many0"), "tap:many0",
-                   "multi-queue")
+    for name, kind, word in (
+            ("vm0", "", "in use"), ("dummy0", "link add {} type bridge",
+                                    "no TAP"),
+            ("tun0", "tuntap add dev {} mode tun", "no TAP"),
+            ("many0", "tuntap add dev {} mode tap multi_queue",
+             "multi-queue")):
+        if kind:
+            host.ip(kind.format(name))
+        expect_refused(try_start(case, host, name), 71,
+                       "error guest: can't open ", f"tap:{name}", word)
 
 
 @needs("root")
 def nobody_is_told_that_a_device_is_not_permitted(case: Case):
     """Whichever of the two forbids it: the file, or the kernel."""
-    done = run_as_nobody(case, "-g", "tap:vm0",
-                         "-n", f"unix:{case.path('net.sock')}")
-    expect_refused(done, "ermi")
-    expect(TUN in done.stderr or "tap:vm0" in done.stderr, done.stderr)
+    line = expect_refused(run_as_nobody(
+        case, "-g", "tap:vm0", "-n", f"unix:{case.path('net.sock')}"), 71,
+        "error guest: can't open ", "ermi")
+    expect(TUN in line or "tap:vm0" in line, line)
 
 
 @needs("namespaces", "tun")
 def device_that_is_deleted_ends_the_forwarder(case: Case):
-    host = case.own(Namespace())
-    tap = Tap(case, host)
-    host.ip("link delete vm0")
-    expect_equal("exit status", tap.forwarder.process.wait(2), 69)
-    log = tap.forwarder.log_text()
-    expect("error guest: gone endpoint=tap:vm0" in log, "expected it told")
-
-
-@needs("namespaces", "tun")
-def device_that_is_deleted_while_frames_come_ends_the_forwarder(case: Case):
-    host = case.own(Namespace())
-    tap = Tap(case, host)
-    tap.address()
-    tap.expect_both_ways()
-    case.own(Child(pour_questions, tap.connection))
-    host.ip("link delete vm0")
-    expect_equal("exit status", tap.forwarder.process.wait(2), 69)
+    """Also while frames come."""
+    for busy in (False, True):
+        tap = with_address(case.corner(str(busy)))
+        if busy:
+            case.own(Child(pour_questions, tap.connection))
+        tap.host.ip("link delete vm0")
+        expect_equal("exit status", tap.process.wait(2), 69)
+        tap.until_line("error guest: gone endpoint=tap:vm0")
 
 
 def pour_questions(tell: Callable, connection: Connection) -> None:
@@ -163,29 +148,20 @@ def pour_questions(tell: Callable, connection: Connection) -> None:
 
 @needs("namespaces", "tun")
 def device_that_is_taken_down_comes_back(case: Case):
-    host = case.own(Namespace())
-    tap = Tap(case, host)
-    tap.address()
-    tap.expect_both_ways()
+    tap = with_address(case)
     for _ in range(3):
-        host.ip("link set vm0 down")
-        question = arp_question((OTHER_MAC, OTHER), GUEST)
-        dropped = tap.forwarder.status()["network_to_guest"]["drops"]
-        before = sum(dropped.values())
+        tap.host.ip("link set vm0 down")
+        before = sum(tap.value("down.drops").values())
 
         def counts_a_drop() -> bool:
-            tap.connection.send(question)
-            drops = tap.forwarder.status()["network_to_guest"]["drops"]
-            return sum(drops.values()) > before
+            tap.connection.send(QUESTION)
+            return sum(tap.value("down.drops").values()) > before
         wait_for("frames for a device that is down to be dropped",
                  counts_a_drop)
-        expect(tap.forwarder.process.alive(), "expected it to wait")
-        host.ip("link set vm0 up")
-        host.ip(f"neighbor replace {OTHER} lladdr {OTHER_MAC.hex(':')}"
-                " dev vm0")
+        tap.host.ip("link set vm0 up")
+        tap.know_other()
         tap.expect_both_ways()
-    expect_equal("generation",
-                 tap.forwarder.status()["network"]["generation"], 1)
+    expect_equal("generation", tap.value("network.generation"), 1)
 
 
 UDP_FLOOD = f"""
@@ -196,30 +172,22 @@ while True:
 """
 
 
-@needs("namespaces", "tun", "strace", "trace",
-       "plain-build")
+@needs("namespaces", "tun", "strace", "trace", "plain-build")
 def device_is_read_in_batches_under_load(case: Case):
     """Several frames read for each call that writes."""
-    host = case.own(Namespace())
-    tap = Tap(case, host)
-    tap.address()
-    tap.expect_both_ways()
+    tap = with_address(case)
     case.own(Child(swallow, tap.connection.socket))
-    case.own(Process(host.enter(sys.executable, "-c", UDP_FLOOD),
+    case.own(Process(tap.host.enter(sys.executable, "-c", UDP_FLOOD),
                      case.path("flood.log")))
-
-    def frames() -> int:
-        return tap.forwarder.status()["guest_to_network"]["frames"]
-    wait_for("load", lambda: frames() > 10000)
+    tap.until("up.frames", above(10000))
     counts = case.path("strace.txt")
-    strace = Process(["strace", "-c", "-f", "-o", counts, "-e",
-                      "trace=readv,read,sendmsg,sendto,write",
-                      "-p", tap.forwarder.process.pid], case.path("strace.log"))
-    case.own(strace)
+    strace = case.own(Process(
+        ["strace", "-c", "-f", "-o", counts, "-e",
+         "trace=readv,read,sendmsg,sendto,write", "-p", tap.pid],
+        case.path("strace.log")))
     wait_for("strace to be attached",
              lambda: "attached" in strace.log.read_text())
-    before = frames()
-    wait_for("frames under strace", lambda: frames() > before + 2000, 20)
+    tap.until("up.frames", above(tap.value("up.frames") + 2000), 20)
     strace.signal(signal.SIGINT)
     strace.wait()
     calls = {line.split()[-1]: int(line.split()[3])

@@ -49,6 +49,13 @@ class Guest:
             finally:
                 channel_path.unlink()
 
+    @staticmethod
+    def on_path(folder: Path) -> str:
+        """The netdev of one behind a forwarder bound to guest.sock."""
+        return ("dgram,id=n0"
+                f",local.type=unix,local.path={folder / 'vm.sock'}"
+                f",remote.type=unix,remote.path={folder / 'guest.sock'}")
+
     def _command(self, channel: Path, netdev: str, address: str,
                  gateway: str) -> list[str]:
         return [
