@@ -281,7 +281,8 @@ down_create(struct copy *copy)
 	}
 	down->copy = copy;
 	down->read_bytes = READ_BYTES;
-	deframer_init(&down->deframer, buffer, BUFFER_BYTES);
+	down->deframer.buffer = buffer;
+	down->deframer.capacity = BUFFER_BYTES;
 	return down;
 }
 

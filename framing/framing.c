@@ -3,7 +3,7 @@
 #include <string.h>
 
 void
-frame_put_header(uint8_t *header, uint32_t length)
+frame_put_header(uint8_t header[FRAME_HEADER_BYTES], uint32_t length)
 {
 	header[0] = (uint8_t)(length >> 24);
 	header[1] = (uint8_t)(length >> 16);
@@ -28,14 +28,8 @@ frame_judge(uint64_t length, uint32_t max_frame)
 	return length <= max_frame ? FRAME_GOOD : FRAME_OVERSIZE;
 }
 
-void
-deframer_init(struct deframer *d, uint8_t *buffer, size_t capacity)
-{
-	*d = (struct deframer){ .buffer = buffer, .capacity = capacity };
-}
-
-/* Bytes of buffer that the frame at `start` takes; the largest there can be
- * as long as its header isn't complete. */
+/* Bytes of the parcel at `start`; of the largest one, until its header is
+ * complete. */
 static size_t
 wanted(const struct deframer *d, uint32_t max_frame)
 {
@@ -88,10 +82,10 @@ deframer_next(struct deframer *d, struct iovec *parcel, uint32_t max_frame)
 	return DEFRAMER_MORE;
 }
 
-int
+bool
 deframer_reset(struct deframer *d)
 {
-	int cut = d->start != d->end;
+	bool cut = d->start != d->end;
 
 	d->start = d->end = 0;
 	return cut;

@@ -4,6 +4,7 @@
 #ifndef FRAMING_FRAMING_H
 #define FRAMING_FRAMING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -16,11 +17,9 @@
  * announces more (net/net.h, NET_BUFSIZE is 4096 + 65536). */
 #define FRAME_LIMIT_BYTES 69632u
 
-/* Writes the header of a frame of `length` bytes to the four bytes at `header`. */
-void frame_put_header(uint8_t *header, uint32_t length);
+void frame_put_header(uint8_t header[FRAME_HEADER_BYTES], uint32_t length);
 
-/* What is wrong with a frame of this length, if anything: in one place for both
- * directions. */
+/* What is wrong with a frame of this length, in both directions. */
 enum frame_verdict {
 	FRAME_GOOD,
 	FRAME_EMPTY,    /* 0 bytes: ends QEMU's receive path for good */
@@ -44,42 +43,36 @@ parcel_length(const struct iovec *parcel)
 	return (uint32_t)(parcel->iov_len - FRAME_HEADER_BYTES);
 }
 
+/* Takes bytes into one buffer and finds the parcels in it. Starts with buffer
+ * and capacity set, and all else 0; the buffer stays the caller's. It needs
+ * room for the largest parcel; several times that keeps moves rare. */
+struct deframer {
+	uint8_t *buffer;
+	size_t capacity;      /* bytes */
+	size_t start, end;    /* of what was received and not handed out */
+	uint64_t empty, runt; /* frames skipped so far, over all streams */
+};
+
+/* Where the next bytes go. Returns how many fit: never 0 after DEFRAMER_MORE.
+ * Moves a cut frame to the front only if its rest would not fit behind it, so
+ * a byte moves at most once each time the buffer was filled. Parcels that were
+ * handed out become invalid. */
+size_t deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame);
+
+/* `bytes` were received there. */
+void deframer_filled(struct deframer *d, size_t bytes);
+
 enum deframer_result {
 	DEFRAMER_FRAME,    /* *parcel is set */
 	DEFRAMER_MORE,     /* no whole frame is left: receive more */
-	DEFRAMER_PROTOCOL, /* the length exceeds max_frame: the stream is lost */
+	DEFRAMER_PROTOCOL, /* parcel_length() exceeds max_frame: give up */
 };
 
-/* Reads into one buffer, hands out parcels that point into it.
- * A parcel stays valid until the next deframer_room() or deframer_reset(). */
-struct deframer {
-	uint8_t *buffer;
-	size_t capacity; /* bytes */
-	size_t start;    /* of the first byte not handed out */
-	size_t end;      /* past the last byte received */
-	uint64_t empty;  /* skipped frames, ever growing: */
-	uint64_t runt;
-};
-
-/* The buffer stays the caller's. It needs room for the largest frame with its
- * header; a multiple of that keeps the moving of cut frames rare. */
-void deframer_init(struct deframer *d, uint8_t *buffer, size_t capacity);
-
-/* Where the next bytes go and how many fit: never 0 as long as max_frame plus
- * header fits the buffer and deframer_next() said DEFRAMER_MORE. Moves a cut frame to the front only when the space
- * behind it would not hold its rest, so a byte moves once a buffer turn at most. */
-size_t deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame);
-
-/* `bytes` were received where deframer_room() said. */
-void deframer_filled(struct deframer *d, size_t bytes);
-
-/* The next whole frame. Empty frames and runts are counted and skipped. After a
- * protocol error the parcel's length is the one that was announced. */
+/* Finds the next whole frame; counts and skips empty ones and runts. */
 enum deframer_result deframer_next(
     struct deframer *d, struct iovec *parcel, uint32_t max_frame);
 
-/* The stream ended; the next bytes are another stream's.
- * Returns 1 if a frame was cut off by the end, else 0. */
-int deframer_reset(struct deframer *d);
+/* The stream has ended, and another one follows. True: inside a frame. */
+bool deframer_reset(struct deframer *d);
 
 #endif

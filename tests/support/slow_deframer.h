@@ -71,7 +71,8 @@ pair_init(
 	pair->slow.empty = pair->slow.runt = 0;
 	pair->handed_out = pair->moved_to = pair->frames = 0;
 	pair->lost = false;
-	deframer_init(&pair->fast, buffer, capacity);
+	pair->fast =
+	    (struct deframer){ .buffer = buffer, .capacity = capacity };
 	pair->max_frame = max_frame;
 }
 
