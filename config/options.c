@@ -80,9 +80,10 @@ set_path(struct options *options, const char *path, struct error *error)
 }
 
 static int
-set_form(struct options *options, enum options_form form, struct error *error)
+set_form(struct options *options, const char *form, struct error *error)
 {
-	if (options->form != OPTIONS_TEXT && options->form != form)
+	if (strcmp(options->form, "text") != 0 &&
+	    strcmp(options->form, form) != 0)
 		return error_set(
 		    error, "--json and --prometheus exclude each other");
 	options->form = form;
@@ -127,9 +128,9 @@ take(
 	case WORD:
 		return take_word(options, value, error);
 	case JSON:
-		return set_form(options, OPTIONS_JSON, error);
+		return set_form(options, "json", error);
 	case PROMETHEUS:
-		return set_form(options, OPTIONS_PROMETHEUS, error);
+		return set_form(options, "prometheus", error);
 	case 'c':
 		return set_path(options, value, error);
 	case CHECK:
@@ -230,8 +231,9 @@ options_parse(
 {
 	bool status = argc > 1 && strcmp(argv[1], "status") == 0;
 
-	*options =
-	    (struct options){ .mode = status ? OPTIONS_STATUS : OPTIONS_RUN };
+	*options = (struct options){ .form = "text" };
+	if (status)
+		options->mode = OPTIONS_STATUS;
 	if (parse_words(options, argc - status, argv + status, error) < 0)
 		return -1;
 	if (options->socket != NULL && options->config_path != NULL)

@@ -17,12 +17,6 @@ enum options_mode {
 	OPTIONS_VERSION,
 };
 
-enum options_form {
-	OPTIONS_TEXT,
-	OPTIONS_JSON,
-	OPTIONS_PROMETHEUS,
-};
-
 /* All text is argv's own. */
 struct options {
 	enum options_mode mode;
@@ -39,7 +33,7 @@ struct options {
 	char **command; /* what follows --, ends with NULL; NULL: none */
 
 	/* forwarder status */
-	enum options_form form;
+	const char *form; /* text, json or prometheus */
 	bool watch;
 	const char *socket; /* NULL: as the configuration says */
 };

@@ -1,5 +1,5 @@
-/* The command after `--`: started with one end of a socket pair, ended on its
- * own time, its exit status handed on. */
+/* The command after `--`: it starts with one end of a socket pair, ends when it
+ * likes, and its exit status becomes ours. */
 #ifndef FORWARDER_COMMAND_H
 #define FORWARDER_COMMAND_H
 
@@ -14,9 +14,9 @@ struct command {
  * Returns 0, or -1 with errno. */
 int command_pair(int ends[2]);
 
-/* The exit status for an errno of command_start(), as of env(1): 127 if there
- * is no such program, 126 if it can't be run, EX_OSERR if the system lacks the
- * means for it. */
+/* The exit status for an errno of command_start(), as env(1) has it: 127 if
+ * there is no such program, 126 if it can't be run, EX_OSERR if the system is
+ * out of memory or processes. */
 int command_failure_status(int error);
 
 /* Starts argv with each {fd} replaced by guest_fd, which is closed here.

@@ -1,4 +1,4 @@
-/* The command line: `forwarder` itself, and the commands that ask one. */
+/* The command line: what to do, and the exit status. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,8 +25,8 @@ refuse_usage(const char *problem)
 	return EX_USAGE;
 }
 
-/* Whoever closed one of the standard descriptors must not have a socket of
- * ours take its number: the log would be written to the guest. */
+/* If a standard descriptor is closed, a socket of ours must not take its number:
+ * the log would be written to the guest. */
 static void
 fill_standard_descriptors(void)
 {
@@ -69,11 +69,6 @@ run(const struct options *options, const struct config *config)
 static int
 status(const struct options *options, const struct config *config)
 {
-	static const char *const forms[] = {
-		[OPTIONS_TEXT] = "text",
-		[OPTIONS_JSON] = "json",
-		[OPTIONS_PROMETHEUS] = "prometheus",
-	};
 	const char *socket =
 	    options->socket ? options->socket : config->control.socket;
 
@@ -83,7 +78,7 @@ status(const struct options *options, const struct config *config)
 					  "([control] socket is empty)"
 					: "say which forwarder: its control "
 					  "socket, or -c and its file");
-	return client_status(socket, forms[options->form], options->watch);
+	return client_status(socket, options->form, options->watch);
 }
 
 int

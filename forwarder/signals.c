@@ -13,9 +13,9 @@ static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
 
 static int ends[2]; /* written once, before the first handler can run */
 
-/* Only these two are typed, and come from the kernel: no sender, and not a
- * process's code. Which codes the kernel uses differs: Linux has SI_KERNEL,
- * macOS none, and a SI_USER above 0. */
+/* Only these two can be typed, and the kernel sends them: there is no sender,
+ * and the code is not a process's. The kernel's own code differs: SI_KERNEL on
+ * Linux, none on macOS, whose SI_USER is above 0. */
 bool
 signals_is_typed(int number, const siginfo_t *info)
 {
@@ -31,14 +31,14 @@ note_down(int number, siginfo_t *info, void *context)
 	int saved = errno;
 
 	(void)context;
-	/* Less than PIPE_BUF: whole or not at all. A full pipe holds thousands
-	 * that main() hasn't read yet. */
+	/* Less than PIPE_BUF, so whole or not at all. A full pipe holds
+	 * thousands that main() hasn't read yet. */
 	(void)!write(ends[1], &note, sizeof(note));
 	errno = saved;
 }
 
-/* nohup, or a shell that starts something in the background: whoever had these
- * ignored meant the command, too, which inherits that. */
+/* nohup, or a shell that starts a job in the background, has these ignored. So
+ * they stay, for us and for the command, which inherits it. */
 static bool
 is_unwanted(int number)
 {

@@ -7,12 +7,12 @@
 
 struct signal_note {
 	int number;
-	bool typed; /* by the terminal: its whole foreground group has it */
+	bool typed; /* at the terminal: the foreground group got it as well */
 };
 
-/* Catches TERM, INT, HUP, USR1, USR2 and CHLD, to pass it on to a command QUIT
- * too, ignores PIPE, and blocks them in the calling thread and those it will
- * start. HUP, INT and QUIT stay ignored if they were.
+/* Catches TERM, INT, HUP, USR1, USR2 and CHLD, and QUIT if there is a command to
+ * pass it on to; ignores PIPE. All but PIPE are blocked in the calling thread
+ * and those it will start. HUP, INT and QUIT stay ignored if they were.
  * Returns the descriptor to poll for POLLIN, or -1 with errno. */
 int signals_open(bool for_command);
 
@@ -22,7 +22,7 @@ bool signals_is_typed(int number, const siginfo_t *info);
 /* Lets them through in the calling thread. */
 void signals_admit(void);
 
-/* Takes one that came. False: none is left. */
+/* Takes the next one. False: there is none. */
 bool signals_next(struct signal_note *note);
 
 #endif
