@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "base/doorbell.h"
 #include "base/sync.h"
+#include "base/wait.h"
 
 struct file_watch {
 	struct doorbell *bell;

@@ -22,75 +22,44 @@ fitting(const struct iovec *parcels, size_t count, size_t limit_bytes,
 	return n;
 }
 
-/* Of *bytes that were written, takes off those of whole parcels; returns how
- * many parcels that are. */
-static size_t
-completed(const struct iovec *parcels, size_t *bytes)
+/* Writes parcels without the first `from` bytes, as many as one call may have.
+ * Returns how many bytes went, and how many were *offered; or -1. */
+static ssize_t
+write_some(int fd, struct iovec *parcels, size_t count, size_t from,
+    size_t limit_bytes, size_t *offered)
 {
-	size_t n = 0;
+	struct iovec whole = parcels[0];
+	struct msghdr call = { .msg_iov = parcels };
+	ssize_t n;
 
-	while (*bytes > 0 && *bytes >= parcels[n].iov_len)
-		*bytes -= parcels[n++].iov_len;
+	parcels[0].iov_base = (uint8_t *)whole.iov_base + from;
+	parcels[0].iov_len -= from;
+	call.msg_iovlen = fitting(parcels, count, limit_bytes, offered);
+	n = sendmsg(fd, &call, MSG_NOSIGNAL);
+	parcels[0] = whole;
 	return n;
-}
-
-/* A call that took less than it was offered waited until SO_SNDTIMEO expired:
- * tolerate one, fail on the second in a row. */
-static bool
-is_retryable(bool *waited)
-{
-	bool again = errno == EINTR || (errno == EAGAIN && !*waited);
-
-	*waited |= errno == EAGAIN;
-	return again;
-}
-
-/* Writes what is left of a parcel behind its first `from` bytes, which took
- * one wait. Returns 0, or -1 with errno. */
-static int
-finish(int fd, const struct iovec *parcel, size_t from)
-{
-	bool waited = true;
-
-	while (from < parcel->iov_len) {
-		ssize_t n = send(fd, (const uint8_t *)parcel->iov_base + from,
-		    parcel->iov_len - from, MSG_NOSIGNAL);
-
-		if (n < 0 && !is_retryable(&waited))
-			return -1;
-		if (n > 0)
-			from += (size_t)n;
-	}
-	return 0;
 }
 
 size_t
 stream_write(int fd, struct iovec *parcels, size_t count, size_t limit_bytes)
 {
-	bool waited = false;
-	size_t done = 0;
+	size_t done = 0, from = 0, offered;
+	bool waited = false; /* until SO_SNDTIMEO expired */
 
 	while (done < count) {
-		struct msghdr call = { .msg_iov = parcels + done };
-		size_t offered, written;
-		ssize_t n;
+		ssize_t n = write_some(fd, parcels + done, count - done, from,
+		    limit_bytes, &offered);
 
-		call.msg_iovlen = fitting(
-		    parcels + done, count - done, limit_bytes, &offered);
-		n = sendmsg(fd, &call, MSG_NOSIGNAL);
-		if (n < 0 && is_retryable(&waited))
-			continue;
-		if (n < 0)
+		if (n >= 0) {
+			waited = (size_t)n < offered;
+			from += (size_t)n;
+		} else if (errno == EAGAIN && !waited) {
+			waited = true;
+		} else if (errno != EINTR) {
 			break;
-		written = (size_t)n;
-		waited = written < offered;
-		if (!waited) {
-			done += call.msg_iovlen;
-			continue;
 		}
-		done += completed(parcels + done, &written);
-		if (written > 0 && finish(fd, &parcels[done++], written) < 0)
-			return done - 1;
+		while (done < count && from >= parcels[done].iov_len)
+			from -= parcels[done++].iov_len;
 	}
 	return done;
 }

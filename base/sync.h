@@ -4,6 +4,7 @@
 #ifndef BASE_SYNC_H
 #define BASE_SYNC_H
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,11 +25,47 @@ struct THREAD_SAFETY(capability("mutex")) mutex {
 	pthread_mutex_t pthread;
 };
 
-void mutex_init(struct mutex *mutex);
-void mutex_destroy(struct mutex *mutex);
-void mutex_lock(struct mutex *mutex) TAKES(*mutex);
-bool mutex_try(struct mutex *mutex) TRIES(true, *mutex);
-void mutex_unlock(struct mutex *mutex) GIVES(*mutex);
+/* These fail only if the caller broke a promise: a lock locked twice by its
+ * owner, or never initialised. */
+#define MUST(call)                                                             \
+	do {                                                                   \
+		int must_error = (call);                                       \
+		assert(must_error == 0);                                       \
+		(void)must_error;                                              \
+	} while (0)
+
+static inline void
+mutex_init(struct mutex *mutex)
+{
+	MUST(pthread_mutex_init(&mutex->pthread, NULL));
+}
+
+static inline void
+mutex_destroy(struct mutex *mutex)
+{
+	MUST(pthread_mutex_destroy(&mutex->pthread));
+}
+
+static inline void
+mutex_lock(struct mutex *mutex) TAKES(*mutex)
+    THREAD_SAFETY(no_thread_safety_analysis)
+{
+	MUST(pthread_mutex_lock(&mutex->pthread));
+}
+
+static inline bool
+mutex_try(struct mutex *mutex) TRIES(true, *mutex)
+    THREAD_SAFETY(no_thread_safety_analysis)
+{
+	return pthread_mutex_trylock(&mutex->pthread) == 0;
+}
+
+static inline void
+mutex_unlock(struct mutex *mutex) GIVES(*mutex)
+    THREAD_SAFETY(no_thread_safety_analysis)
+{
+	MUST(pthread_mutex_unlock(&mutex->pthread));
+}
 
 /* A condition variable whose deadlines are those of clock_now_ms(). */
 struct condition {
@@ -38,8 +75,18 @@ struct condition {
 #define CONDITION_NO_DEADLINE INT64_MAX
 
 void condition_init(struct condition *condition);
-void condition_destroy(struct condition *condition);
-void condition_wake_all(struct condition *condition);
+
+static inline void
+condition_destroy(struct condition *condition)
+{
+	MUST(pthread_cond_destroy(&condition->pthread));
+}
+
+static inline void
+condition_wake_all(struct condition *condition)
+{
+	MUST(pthread_cond_broadcast(&condition->pthread));
+}
 
 /* Waits until woken or until clock_now_ms() reaches deadline_ms; may wake for
  * no reason, so the caller loops on what it waits for. */

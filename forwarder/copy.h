@@ -2,7 +2,7 @@
 #ifndef FORWARDER_COPY_H
 #define FORWARDER_COPY_H
 
-#include "base/doorbell.h"
+#include "base/wait.h"
 #include "forwarder/monitor.h"
 #include "forwarder/settings.h"
 #include "guest/guest.h"

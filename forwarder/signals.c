@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "base/doorbell.h"
+#include "base/wait.h"
 
 static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
 	SIGCHLD, SIGQUIT };

@@ -55,9 +55,9 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-#include "base/doorbell.h"
 #include "base/file_watch.h"
 #include "base/sync.h"
+#include "base/wait.h"
 
 enum unixgram_state {
 	UNIXGRAM_ABSENT,

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/doorbell.h"
 #include "base/sync.h"
+#include "base/wait.h"
 
 #define LINK_REASON_BYTES 128
 #define LINK_HOLD_FOREVER (-1)

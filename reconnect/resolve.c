@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/doorbell.h"
 #include "base/wait.h"
 
 struct lookup {
