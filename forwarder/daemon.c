@@ -87,7 +87,7 @@ reopen(struct daemon *daemon, const struct config *next, struct error *error)
 	if (moves && control_open(&control, next->control.socket, error->text,
 			 sizeof(error->text)) < 0)
 		return -1;
-	if (network_reopen(&daemon->network, now, next, error->text) < 0) {
+	if (network_reopen(&daemon->network, now, next, error) < 0) {
 		if (moves)
 			control_close(&control);
 		return -1;
@@ -122,12 +122,11 @@ reload(struct daemon *daemon)
 	}
 	keep_guest(daemon, &next);
 	daemon->config = next;
-	settings_publish(&daemon->settings, &next);
+	network_publish(&daemon->network, &next);
 	log_set_level(next.log.level);
 	log_set_name(next.service.name);
 	guest_set_mode(&daemon->guest, next.guest.mode);
 	link_set_hold(&daemon->link, next.network.hold_ms);
-	network_wake(&daemon->network, &next);
 	for (int i = 0; i < KEEPERS; i++)
 		socket_keeper_check(&daemon->keepers[i]);
 	log_line(LOG_LEVEL_INFO, LOG_CONFIG, "read again");
@@ -219,8 +218,7 @@ bind_guest_again(struct daemon *daemon, struct error *error)
 static int
 bind_network_again(struct daemon *daemon, struct error *error)
 {
-	return network_bind_again(&daemon->network, &daemon->config,
-	    error->text, sizeof(error->text));
+	return network_bind_again(&daemon->network, &daemon->config, error);
 }
 
 static int
@@ -379,7 +377,7 @@ open_network(struct daemon *daemon)
 {
 	struct error error;
 
-	return network_open(&daemon->network, &daemon->config, error.text) < 0
+	return network_open(&daemon->network, &daemon->config, &error) < 0
 		   ? refuse(LOG_LINK, "can't open ", error.text)
 		   : 0;
 }
@@ -422,14 +420,12 @@ start_threads(struct daemon *daemon)
 	    config->guest.endpoint.text, config->network.endpoint.text);
 	wire(daemon);
 	settings_init(&daemon->settings, config);
-	if (doorbell_init(&daemon->ended) < 0 ||
-	    link_init(&daemon->link, config->reconnect.max_ms) < 0)
+	if (doorbell_init(&daemon->ended) < 0 || link_init(&daemon->link) < 0)
 		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
 	link_set_hold(&daemon->link, config->network.hold_ms);
 	monitor_init(
 	    &daemon->monitor, &daemon->link, &daemon->guest, &daemon->settings);
-	if (start_keepers(daemon) < 0 ||
-	    network_start(&daemon->network, config) < 0 ||
+	if (start_keepers(daemon) < 0 || network_start(&daemon->network) < 0 ||
 	    copy_start(&daemon->copy) < 0)
 		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
 	return 0;

@@ -242,7 +242,7 @@ read_generation(
 		monitor_heard(monitor);
 		follow_pace(down);
 		if (!heard)
-			link_heard(down->copy->link, loan->generation);
+			link_prove(down->copy->link, loan->generation);
 		heard = true;
 		deframer_filled(&down->deframer, (size_t)n);
 		settings_refresh(down->copy->settings, &down->settings);

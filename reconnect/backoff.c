@@ -13,15 +13,15 @@ backoff_init(struct backoff *backoff, int64_t min_ms, int64_t max_ms,
 int64_t
 backoff_next(struct backoff *backoff, uint32_t random)
 {
-	int64_t delay = backoff->next_ms;
+	int64_t delay_ms = backoff->next_ms;
 	/* In thousandths of a percent, so that short delays are spread too. */
 	int64_t off = (int64_t)(random % (backoff->jitter_percent * 1000 + 1));
 
 	backoff->next_ms =
-	    delay > backoff->max_ms / 2 ? backoff->max_ms : delay * 2;
-	/* In two parts: no delay overflows. */
-	delay -= delay / 100000 * off + delay % 100000 * off / 100000;
-	return delay > 0 ? delay : 1;
+	    delay_ms > backoff->max_ms / 2 ? backoff->max_ms : delay_ms * 2;
+	/* In two parts, so that no delay overflows. */
+	return delay_ms -
+	       (delay_ms / 100000 * off + delay_ms % 100000 * off / 100000);
 }
 
 void

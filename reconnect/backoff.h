@@ -15,11 +15,10 @@ void backoff_init(struct backoff *backoff, int64_t min_ms, int64_t max_ms,
     unsigned jitter_percent);
 
 /* The next delay in ms: min, doubling to max, shortened by up to
- * jitter_percent as `random` says. Shortened, never lengthened, so that max
- * means what it says; never under 1 ms. */
+ * jitter_percent as `random` says. Never lengthened, so that max holds. */
 int64_t backoff_next(struct backoff *backoff, uint32_t random);
 
-/* Starts over from min: the peer has shown that it lives. */
+/* Starts over from min. */
 void backoff_reset(struct backoff *backoff);
 
 #endif

@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,22 +13,19 @@
 #include "base/trust.h"
 #include "base/wait.h"
 
-/* Between two tries of a path whose listen() is still to come: no event tells of
+/* Between two tries of a path whose listen() is still to come: no event reports
  * it. Goal: the first frame through within 1 ms of it. A try costs 5 us. */
 #define RETRY_US 250
 
 static int
-fail(struct dial *dial, int error, const char *why)
+failed(struct error *error)
 {
-	snprintf(
-	    dial->why, sizeof(dial->why), "%s", why ? why : strerror(error));
-	errno = error;
-	return -1;
+	return error_set(error, "%s", strerror(errno));
 }
 
-/* fd's connect() is under way: waits for how it ends, and makes it blocking. */
+/* fd's connect() is under way: waits for how it ends. */
 static int
-finish(struct dial *dial, int fd, int64_t deadline_ms)
+finish(const struct dial *dial, int fd, int64_t deadline_ms)
 {
 	int error = 0;
 	socklen_t length = sizeof(error);
@@ -45,8 +40,8 @@ finish(struct dial *dial, int fd, int64_t deadline_ms)
 
 /* Returns a connected blocking descriptor, or -1 with errno. */
 static int
-connect_to(struct dial *dial, const struct sockaddr *address, socklen_t length,
-    int64_t deadline_ms)
+connect_to(const struct dial *dial, const struct sockaddr *address,
+    socklen_t length, int64_t deadline_ms)
 {
 	int fd = socket_stream(address->sa_family);
 
@@ -61,7 +56,7 @@ connect_to(struct dial *dial, const struct sockaddr *address, socklen_t length,
 	return socket_give_up(fd);
 }
 
-/* What a daemon that is just starting says: its path exists from bind() on, is
+/* What a daemon that is just starting gives: its path exists from bind() on, is
  * refused until listen(), and may be opened to others by a chmod() after it. */
 static bool
 may_pass(int error)
@@ -70,55 +65,54 @@ may_pass(int error)
 }
 
 bool
-dial_trusts(const char *path, int fd, uid_t also, char why[DIAL_WHY_BYTES])
+dial_trusts(const char *path, int fd, uid_t also, struct error *error)
 {
 	uid_t user;
 
-	if (peer_user(fd, &user) < 0) {
-		snprintf(why, DIAL_WHY_BYTES, "%s", strerror(errno));
-		return false;
-	}
-	if (trust_owner(path, user, also))
+	if (peer_user(fd, &user) < 0)
+		failed(error);
+	else if (trust_owner(path, user, also))
 		return true;
-	snprintf(why, DIAL_WHY_BYTES,
-	    "the daemon runs as user %lu, which network.user does not allow",
-	    (unsigned long)user);
+	else
+		error_set(error,
+		    "the daemon runs as user %lu, which network.user does not "
+		    "allow",
+		    (unsigned long)user);
 	return false;
 }
 
 /* Connected, and not a byte was sent. */
 static int
-check_daemon(struct dial *dial, int fd)
+check_daemon(const struct dial *dial, int fd, struct error *error)
 {
-	if (dial_trusts(dial->endpoint.path, fd, dial->user, dial->why))
+	if (dial_trusts(dial->endpoint->path, fd, dial->user, error))
 		return fd;
 	close(fd);
-	dial->distrusted = true;
 	errno = EPERM;
 	return -1;
 }
 
 static int
-dial_unix(struct dial *dial)
+dial_unix(const struct dial *dial, struct error *error)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int64_t end_ms = clock_now_ms() + dial->patience_ms;
+	int64_t end_ms = clock_now_ms() + dial->retry_window_ms;
 
-	memcpy(address.sun_path, dial->endpoint.path, sizeof(address.sun_path));
+	memcpy(
+	    address.sun_path, dial->endpoint->path, sizeof(address.sun_path));
 	for (;;) {
 		int64_t now_ms = clock_now_ms();
 		int fd = connect_to(dial, (struct sockaddr *)&address,
 		    sizeof(address), now_ms + DIAL_LIMIT_MS);
 
 		if (fd >= 0)
-			return check_daemon(dial, fd);
+			return check_daemon(dial, fd, error);
 		if (errno == EAGAIN) /* Linux; elsewhere it is refused */
-			return fail(dial, errno,
+			return error_set(error,
 			    "the backlog is full (is the daemon frozen?)");
-		if (!may_pass(errno) || now_ms >= end_ms)
-			return fail(dial, errno, NULL);
-		if (wait_moment(dial->interrupt_fd, RETRY_US) < 0)
-			return fail(dial, EINTR, NULL);
+		if (!may_pass(errno) || now_ms >= end_ms ||
+		    wait_moment(dial->interrupt_fd, RETRY_US) < 0)
+			return failed(error);
 	}
 }
 
@@ -137,53 +131,62 @@ is_own_echo(int fd)
 }
 
 static int
-dial_address(
-    struct dial *dial, const struct addrinfo *address, int64_t deadline_ms)
+dial_address(const struct dial *dial, const struct addrinfo *address,
+    int64_t deadline_ms)
 {
 	int fd = connect_to(
 	    dial, address->ai_addr, address->ai_addrlen, deadline_ms);
 	int yes = 1;
 
 	if (fd < 0)
-		return fail(dial, errno, NULL);
+		return -1;
 	if (is_own_echo(fd)) {
-		close(fd);
-		return fail(dial, ECONNREFUSED, NULL);
+		errno = ECONNREFUSED;
+		return socket_give_up(fd);
 	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 	return fd;
 }
 
-/* Each address gets an even share of what time is left. */
+/* Each address gets an even share of the time that is left. */
 static int
-dial_tcp(struct dial *dial, struct resolver *resolver)
+dial_each(const struct dial *dial, const struct addrinfo *at, int64_t end_ms)
 {
-	int64_t end_ms = clock_now_ms() + DIAL_LIMIT_MS;
-	struct addrinfo *found, *at;
-	const char *why;
 	int fd = -1, left = 0;
 
-	if (resolve(resolver, dial->endpoint.host, dial->endpoint.port,
-		dial->interrupt_fd, end_ms, &found, &why) < 0)
-		return fail(dial, errno, why);
-	for (at = found; at; at = at->ai_next)
+	for (const struct addrinfo *a = at; a; a = a->ai_next)
 		left++;
-	for (at = found; at && fd < 0; at = at->ai_next, left--) {
+	errno = EHOSTUNREACH;
+	for (; at && fd < 0 && errno != EINTR; at = at->ai_next, left--) {
 		int64_t now_ms = clock_now_ms();
 
 		fd = dial_address(dial, at, now_ms + (end_ms - now_ms) / left);
-		if (fd < 0 && errno == EINTR)
-			break;
 	}
-	int error = errno;
-	freeaddrinfo(found);
-	errno = error;
 	return fd;
 }
 
-int
-dial(struct dial *dial, struct resolver *resolver)
+static int
+dial_tcp(
+    const struct dial *dial, struct resolver *resolver, struct error *error)
 {
-	return dial->endpoint.kind == ENDPOINT_UNIX ? dial_unix(dial)
-						    : dial_tcp(dial, resolver);
+	int64_t end_ms = clock_now_ms() + DIAL_LIMIT_MS;
+	struct addrinfo *found;
+	int fd, saved;
+
+	if (resolve(resolver, dial->endpoint->host, dial->endpoint->port,
+		dial->interrupt_fd, end_ms, &found, error) < 0)
+		return -1;
+	fd = dial_each(dial, found, end_ms);
+	saved = errno;
+	freeaddrinfo(found);
+	errno = saved;
+	return fd < 0 ? failed(error) : fd;
+}
+
+int
+dial(const struct dial *dial, struct resolver *resolver, struct error *error)
+{
+	return dial->endpoint->kind == ENDPOINT_UNIX
+		   ? dial_unix(dial, error)
+		   : dial_tcp(dial, resolver, error);
 }

@@ -124,3 +124,11 @@ endpoint_parse(struct endpoint *endpoint, const char *text, struct error *error)
 	return error_set(error,
 	    "it starts with none of unix: tcp: listen-unix: listen-tcp:");
 }
+
+bool
+endpoint_equals(const struct endpoint *a, const struct endpoint *b)
+{
+	return a->kind == b->kind && a->listens == b->listens &&
+	       strcmp(a->path, b->path) == 0 && strcmp(a->host, b->host) == 0 &&
+	       strcmp(a->port, b->port) == 0;
+}

@@ -31,6 +31,8 @@ struct endpoint {
 int endpoint_parse(
     struct endpoint *endpoint, const char *text, struct error *error);
 
+bool endpoint_equals(const struct endpoint *a, const struct endpoint *b);
+
 /* Copies the path of a Unix socket. Returns 0, or -1 with the error set if it
  * is missing or longer than a socket allows. */
 int endpoint_parse_path(

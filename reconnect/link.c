@@ -6,22 +6,22 @@
  *        +-----------------------+       the first link_fail() that names it
  *      any --link_stop()--> STOPPED      for good
  *
- * A connection is counted by its holders: one for each loan, one for the link
- * while it is current, and one for the reader until link_borrow_next() has lent
- * it. The last one to release it closes the descriptor, so its number can't be
- * reused under a thread that is still inside read() or write(). Going down, the
- * link shuts the descriptor down, which wakes those threads, and releases it; it
+ * A connection counts its holders: one for each loan, one for the link while it
+ * is current, and one for the reader until link_borrow_next() has lent it. The
+ * last one to release it closes the descriptor, so its number can't be reused
+ * under a thread that is still inside read() or write(). Going down, the link
+ * shuts the descriptor down, which wakes those threads, and releases it. It
  * waits for none of them, so an old loan never delays the next generation. What
- * the peer had written before can still be read, and the reader gets every
- * generation, also one that was over before it looked.
+ * the peer had written can still be read, and the reader gets every generation,
+ * even one that had ended before the reader looked.
  *
- * A generation that ends without proof of life (no byte received and not older
- * than proof_ms) was a failed dial: outage_since_ms stays, no outage is added.
+ * A generation that ends without proof of life was a failed dial: the outage
+ * before it goes on.
  *
  * Only fwd-link installs, so only it takes a place in connections[].
  *
- * Lock order: link.lock only; it is held across no system call that blocks.
- * Decided under the lock, acted on after it: shutdown(), close(), the bell. */
+ * Lock order: link.lock only, held across no system call that blocks. Decisions
+ * are made under the lock; shutdown(), close() and the bell come after it. */
 #include "reconnect/link.h"
 
 #include <assert.h>
@@ -42,21 +42,14 @@ release(struct connection *connection)
 	atomic_store(&connection->open, false);
 }
 
-static void
-set_reason(char *to, const char *reason)
-{
-	snprintf(to, LINK_REASON_BYTES, "%s", reason);
-}
-
 int
-link_init(struct link *link, int64_t proof_ms)
+link_init(struct link *link)
 {
 	int64_t now_ms = clock_now_ms();
 
 	*link = (struct link){ .state = LINK_DOWN,
-		.down_since_ms = now_ms,
+		.since_ms = now_ms,
 		.outage_since_ms = now_ms,
-		.proof_ms = proof_ms,
 		.hold_ms = LINK_HOLD_FOREVER };
 	if (doorbell_init(&link->bell) < 0)
 		return -1;
@@ -76,6 +69,25 @@ link_destroy(struct link *link)
 	condition_destroy(&link->changed);
 	mutex_destroy(&link->lock);
 	doorbell_destroy(&link->bell);
+}
+
+/* The only place that changes the state. Returns the connection that was
+ * current: retire() it once the lock is free. */
+static struct connection *
+enter(struct link *link, enum link_state state, struct connection *current)
+    NEEDS(link->lock)
+{
+	struct connection *before = link->current;
+	int64_t now_ms = clock_now_ms();
+
+	if (link->state == LINK_UP)
+		link->up_ms = now_ms - link->since_ms;
+	if (link->state == LINK_DOWN)
+		link->down_ms += now_ms - link->since_ms;
+	link->state = state;
+	link->since_ms = now_ms;
+	link->current = current;
+	return before;
 }
 
 /* When `hold` ends for this outage. */
@@ -132,8 +144,8 @@ link_borrow_next(struct link *link, struct loan *loan)
 	bool ended;
 
 	mutex_lock(&link->lock);
-	while (link->state != LINK_STOPPED &&
-	       link->borrowed == link->view.generation)
+	while (
+	    link->state != LINK_STOPPED && link->borrowed == link->generation)
 		condition_wait(
 		    &link->changed, &link->lock, CONDITION_NO_DEADLINE);
 	ended = link->state == LINK_STOPPED;
@@ -151,43 +163,25 @@ link_return(struct loan *loan)
 }
 
 static bool
-is_old(const struct link *link, int64_t now_ms) NEEDS(link->lock)
-{
-	return now_ms - link->up_since_ms > link->proof_ms;
-}
-
-/* At its end also by a byte that the reader has not come to yet. */
-static bool
-was_proven(const struct link *link, int64_t now_ms) NEEDS(link->lock)
+has_unread_byte(int fd)
 {
 	char byte;
 
-	return link->heard || is_old(link, now_ms) ||
-	       recv(link->current->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
 }
 
-/* Ends the current generation's time as the current one; returns it, to be
- * shut down and released once the lock is free. */
+/* Ends the current generation; returns its connection, to be retired. */
 static struct connection *
 take_down(struct link *link, const char *reason) NEEDS(link->lock)
 {
-	int64_t now_ms = clock_now_ms();
-	struct connection *ended = link->current;
-	struct link_loss *loss = &link->view.loss;
+	struct connection *ended = enter(link, LINK_DOWN, NULL);
 
-	*loss = (struct link_loss){ .generation = ended->generation,
-		.up_ms = now_ms - link->up_since_ms,
-		.proven = was_proven(link, now_ms) };
-	set_reason(loss->reason, reason);
-	set_reason(link->view.last_error, reason);
-	if (loss->proven) {
-		link->view.outages++;
-		link->view.outage_dials = 0;
-		link->outage_since_ms = now_ms;
+	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
+	link->proven = link->proven || has_unread_byte(ended->fd);
+	if (link->proven) {
+		link->outages++;
+		link->outage_since_ms = link->since_ms;
 	}
-	link->down_since_ms = now_ms;
-	link->current = NULL;
-	link->state = LINK_DOWN;
 	return ended;
 }
 
@@ -200,13 +194,19 @@ retire(struct connection *ended)
 	release(ended);
 }
 
+static bool
+is_current(const struct link *link, uint64_t generation) NEEDS(link->lock)
+{
+	return link->state == LINK_UP && link->generation == generation;
+}
+
 void
 link_fail(struct link *link, uint64_t generation, const char *reason)
 {
 	struct connection *ended = NULL;
 
 	mutex_lock(&link->lock);
-	if (link->current && link->current->generation == generation)
+	if (is_current(link, generation))
 		ended = take_down(link, reason);
 	mutex_unlock(&link->lock);
 	retire(ended);
@@ -214,7 +214,7 @@ link_fail(struct link *link, uint64_t generation, const char *reason)
 		doorbell_ring(&link->bell);
 }
 
-/* What the reader has not had by now, it does not get any more. */
+/* The reader gets nothing more: what it has not had by now is released. */
 void
 link_stop(struct link *link)
 {
@@ -222,11 +222,9 @@ link_stop(struct link *link)
 	size_t count = 0;
 
 	mutex_lock(&link->lock);
-	ended = link->current;
-	link->current = NULL;
-	while (link->borrowed < link->view.generation)
+	ended = enter(link, LINK_STOPPED, NULL);
+	while (link->borrowed < link->generation)
 		unread[count++] = find(link, ++link->borrowed);
-	link->state = LINK_STOPPED;
 	condition_wake_all(&link->changed);
 	mutex_unlock(&link->lock);
 	retire(ended);
@@ -236,11 +234,11 @@ link_stop(struct link *link)
 }
 
 void
-link_heard(struct link *link, uint64_t generation)
+link_prove(struct link *link, uint64_t generation)
 {
 	mutex_lock(&link->lock);
-	if (link->current && link->current->generation == generation)
-		link->heard = true;
+	if (is_current(link, generation))
+		link->proven = true;
 	mutex_unlock(&link->lock);
 }
 
@@ -256,17 +254,24 @@ link_set_hold(struct link *link, int64_t hold_ms)
 void
 link_look(struct link *link, struct link_view *view)
 {
-	int64_t now_ms = clock_now_ms();
+	int64_t now_ms;
 
 	mutex_lock(&link->lock);
-	*view = link->view;
-	view->state = link->state;
+	now_ms = clock_now_ms();
+	*view = (struct link_view){ .state = link->state,
+		.generation = link->generation,
+		.proven = link->proven,
+		.up_ms = link->up_ms,
+		.last_outage_ms = link->last_outage_ms,
+		.down_ms = link->down_ms,
+		.outages = link->outages,
+		.dials = link->dials };
+	memcpy(view->last_error, link->last_error, sizeof(view->last_error));
 	if (link->state == LINK_UP) {
-		view->proven = link->heard || is_old(link, now_ms);
-		view->up_ms = now_ms - link->up_since_ms;
+		view->up_ms = now_ms - link->since_ms;
 	} else if (link->state == LINK_DOWN) {
-		view->down_ms += now_ms - link->down_since_ms;
-		view->outage_age_ms = now_ms - link->outage_since_ms;
+		view->outage_ms = now_ms - link->outage_since_ms;
+		view->down_ms += now_ms - link->since_ms;
 	}
 	mutex_unlock(&link->lock);
 }
@@ -275,8 +280,7 @@ void
 link_dialled(struct link *link)
 {
 	mutex_lock(&link->lock);
-	link->view.dials++;
-	link->view.outage_dials++;
+	link->dials++;
 	mutex_unlock(&link->lock);
 }
 
@@ -284,19 +288,11 @@ void
 link_dial_failed(struct link *link, const char *reason)
 {
 	mutex_lock(&link->lock);
-	set_reason(link->view.last_error, reason);
+	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
 	mutex_unlock(&link->lock);
 }
 
-void
-link_set_proof(struct link *link, int64_t proof_ms)
-{
-	mutex_lock(&link->lock);
-	link->proof_ms = proof_ms;
-	mutex_unlock(&link->lock);
-}
-
-/* A place for a new connection, with its two holders; NULL: there is none. */
+/* A place for a new connection, with its two holders; NULL if all are taken. */
 static struct connection *
 find_place(struct link *link, int fd)
 {
@@ -315,18 +311,13 @@ find_place(struct link *link, int fd)
 static void
 bring_up(struct link *link, struct connection *connection) NEEDS(link->lock)
 {
-	int64_t now_ms = clock_now_ms();
-
-	connection->generation = ++link->view.generation;
+	assert(!link->current);
+	connection->generation = ++link->generation;
 	atomic_store(&connection->open, true);
-	link->current = connection;
-	link->state = LINK_UP;
-	link->heard = false;
-	link->up_since_ms = now_ms;
-	link->view.down_ms += now_ms - link->down_since_ms;
-	link->view.outage_ms = now_ms - link->outage_since_ms;
-	if (link->view.outages > 0)
-		link->view.last_outage_ms = link->view.outage_ms;
+	link->proven = false;
+	enter(link, LINK_UP, connection);
+	if (link->outages > 0)
+		link->last_outage_ms = link->since_ms - link->outage_since_ms;
 }
 
 static uint64_t
@@ -346,15 +337,14 @@ link_install(struct link *link, int fd)
 	if (!connection)
 		return refuse(fd, EBUSY);
 	mutex_lock(&link->lock);
-	assert(!link->current);
-	if (link->state != LINK_STOPPED) {
+	if (link->state == LINK_DOWN) {
 		bring_up(link, connection);
 		generation = connection->generation;
 	}
 	mutex_unlock(&link->lock);
 	if (generation == 0)
 		return refuse(fd, EPIPE);
-	/* With the lock free: whoever wakes needs it. */
+	/* With the lock free: the threads that wake need it. */
 	condition_wake_all(&link->changed);
 	return generation;
 }

@@ -1,12 +1,11 @@
-/* A lookup has two holders, the caller and the thread; the last one to let go
- * frees it. The thread writes the answer before it sets `done`; the caller reads
- * it after it saw that. Nothing else is shared. */
+/* A lookup has two holders, the caller and its thread; the last one to release
+ * it frees it. The thread writes the answer before it rings the bell; the caller
+ * reads it once the bell has rung. Nothing else is shared. */
 #include "reconnect/resolve.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,16 +14,15 @@
 
 struct lookup {
 	atomic_uint holders;
-	atomic_bool done;
 	struct doorbell bell;
-	int error; /* of getaddrinfo() */
+	int problem; /* of getaddrinfo() */
 	struct addrinfo *found;
 	char host[256];
 	char port[6];
 };
 
 static void
-let_go(struct lookup *lookup)
+release(struct lookup *lookup)
 {
 	if (atomic_fetch_sub(&lookup->holders, 1) > 1)
 		return;
@@ -50,19 +48,32 @@ run(void *argument)
 {
 	struct lookup *lookup = argument;
 
-	lookup->error = look_up(lookup->host, lookup->port, 0, &lookup->found);
-	atomic_store(&lookup->done, true);
+	lookup->problem =
+	    look_up(lookup->host, lookup->port, 0, &lookup->found);
 	doorbell_ring(&lookup->bell);
-	let_go(lookup);
+	release(lookup);
 	return NULL;
 }
 
+static int
+run_detached(struct lookup *lookup)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+	int error;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	error = pthread_create(&thread, &attributes, run, lookup);
+	pthread_attr_destroy(&attributes);
+	return error;
+}
+
+/* Returns NULL with errno if the system is out of something. */
 static struct lookup *
 start(const char *host, const char *port)
 {
 	struct lookup *lookup = calloc(1, sizeof(*lookup));
-	pthread_attr_t attributes;
-	pthread_t thread;
 	int error;
 
 	if (!lookup)
@@ -70,18 +81,16 @@ start(const char *host, const char *port)
 	atomic_init(&lookup->holders, 2);
 	snprintf(lookup->host, sizeof(lookup->host), "%s", host);
 	snprintf(lookup->port, sizeof(lookup->port), "%s", port);
-	if (doorbell_init(&lookup->bell) < 0)
-		goto no_bell;
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	error = pthread_create(&thread, &attributes, run, lookup);
-	pthread_attr_destroy(&attributes);
-	if (error == 0)
-		return lookup;
-	errno = error;
-	doorbell_destroy(&lookup->bell);
-no_bell:
+	if (doorbell_init(&lookup->bell) < 0) {
+		error = errno;
+	} else {
+		error = run_detached(lookup);
+		if (error == 0)
+			return lookup;
+		doorbell_destroy(&lookup->bell);
+	}
 	free(lookup);
+	errno = error;
 	return NULL;
 }
 
@@ -89,29 +98,30 @@ void
 resolver_abandon(struct resolver *resolver)
 {
 	if (resolver->pending)
-		let_go(resolver->pending);
+		release(resolver->pending);
 	resolver->pending = NULL;
 }
 
-/* Takes the finished lookup's answer over. */
+/* Takes over the answer of a lookup that has ended. */
 static int
-collect(struct resolver *resolver, struct addrinfo **found, const char **why)
+collect(struct resolver *resolver, struct addrinfo **found, struct error *error)
 {
 	struct lookup *lookup = resolver->pending;
-	int error = lookup->error;
+	int problem;
 
+	doorbell_answer(&lookup->bell);
+	problem = lookup->problem;
 	*found = lookup->found;
 	lookup->found = NULL;
-	*why = error ? gai_strerror(error) : NULL;
 	resolver_abandon(resolver);
 	errno = EHOSTUNREACH;
-	return error ? -1 : 0;
+	return problem ? error_set(error, "%s", gai_strerror(problem)) : 0;
 }
 
 int
 resolve(struct resolver *resolver, const char *host, const char *port,
     int interrupt_fd, int64_t deadline_ms, struct addrinfo **found,
-    const char **why)
+    struct error *error)
 {
 	struct lookup *lookup = resolver->pending;
 
@@ -123,17 +133,11 @@ resolve(struct resolver *resolver, const char *host, const char *port,
 		resolver_abandon(resolver);
 	if (!resolver->pending)
 		resolver->pending = start(host, port);
-	lookup = resolver->pending;
-	if (!lookup) {
-		*why = "no thread to look the name up";
-		return -1;
-	}
-	while (!atomic_load(&lookup->done)) {
-		if (wait_readable(
-			lookup->bell.fds[0], interrupt_fd, deadline_ms) < 0) {
-			*why = "the name was not resolved in time";
-			return -1;
-		}
-	}
-	return collect(resolver, found, why);
+	if (!resolver->pending)
+		return error_set(error, "no thread to look the name up: %s",
+		    strerror(errno));
+	if (wait_readable(
+		resolver->pending->bell.fds[0], interrupt_fd, deadline_ms) < 0)
+		return error_set(error, "the name was not resolved in time");
+	return collect(resolver, found, error);
 }

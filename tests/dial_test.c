@@ -22,7 +22,9 @@
 #include "tests/support/settable_user.h"
 #include "tests/support/suite.h"
 
-static struct dial attempt;
+static struct endpoint endpoint;
+static struct dial attempt = { .endpoint = &endpoint };
+static struct error error;
 static struct resolver resolver;
 static int way_out[2];
 static unsigned descriptors_before;
@@ -52,7 +54,7 @@ set_up(void)
 {
 	scratch_enter();
 	ck_assert_int_eq(pipe(way_out), 0);
-	attempt = (struct dial){ .interrupt_fd = way_out[0] };
+	attempt.interrupt_fd = way_out[0];
 	descriptors_before = open_descriptors();
 }
 
@@ -62,39 +64,38 @@ tear_down(void)
 {
 	lookups_answer();
 	resolver_abandon(&resolver);
-	while (open_descriptors() != descriptors_before)
+	while (open_descriptors() != descriptors_before || lookups_kept() > 0)
 		sched_yield();
 	scratch_leave();
 }
 
 static int
-dial_to(const char *endpoint)
+dial_to(const char *text)
 {
-	struct error why;
-
-	ck_assert_int_eq(endpoint_parse(&attempt.endpoint, endpoint, &why), 0);
+	ck_assert_int_eq(endpoint_parse(&endpoint, text, &error), 0);
 	errno = 0;
-	return dial(&attempt, &resolver);
+	error.text[0] = '\0';
+	return dial(&attempt, &resolver, &error);
 }
 
 static int
 dial_port(const char *host, const char *port)
 {
-	char endpoint[64];
+	char text[64];
 
-	snprintf(endpoint, sizeof(endpoint), "tcp:%s:%s", host, port);
-	return dial_to(endpoint);
+	snprintf(text, sizeof(text), "tcp:%s:%s", host, port);
+	return dial_to(text);
 }
 
 static void
-expect_failure(int fd, int error)
+expect_failure(int fd, int expected)
 {
 	int seen = errno;
 
 	ck_assert_int_eq(fd, -1);
-	ck_assert_msg(seen == error, "%s instead of %s (%s)", strerror(seen),
-	    strerror(error), attempt.why);
-	ck_assert_uint_gt(strlen(attempt.why), 0);
+	ck_assert_msg(seen == expected, "%s instead of %s (%s)", strerror(seen),
+	    strerror(expected), error.text);
+	ck_assert_uint_gt(strlen(error.text), 0);
 }
 
 /* Bytes go both ways through fd and what the listener accepted. */
@@ -124,15 +125,24 @@ TEST(a_path_is_dialled)
 	close(listener);
 }
 
-TEST(a_missing_path_is_told)
+/* Missing; bound but not listened on; left by a dead process; no socket. */
+TEST(a_path_that_is_no_daemons_is_an_error_at_once, .count = 4)
 {
-	expect_failure(dial_to("unix:sock"), ENOENT);
-	ck_assert_str_eq(attempt.why, strerror(ENOENT));
+	int fd = _i == 0   ? -1
+		 : _i == 3 ? open("sock", O_CREAT | O_WRONLY, 0600)
+			   : bound_unix("sock");
+
+	if (_i == 2)
+		close(fd);
+	expect_failure(dial_to("unix:sock"), _i ? ECONNREFUSED : ENOENT);
+	ck_assert_str_eq(error.text, strerror(_i ? ECONNREFUSED : ENOENT));
 	ck_assert_uint_eq(atomic_load(&tries), 1);
+	if (_i % 2)
+		close(fd);
 }
 
 /* A daemon that opens its socket to others by a chmod() after bind(). */
-TEST(a_path_that_is_forbidden_is_tried_again_within_patience)
+TEST(a_path_that_is_forbidden_is_retried_within_the_window)
 {
 	int listener = listening_unix("sock", 5);
 
@@ -140,7 +150,7 @@ TEST(a_path_that_is_forbidden_is_tried_again_within_patience)
 	if (geteuid() == 0) /* to whom nothing is forbidden */
 		ck_assert_int_eq(seteuid(65534), 0);
 	expect_failure(dial_to("unix:sock"), EACCES);
-	attempt.patience_ms = 20;
+	attempt.retry_window_ms = 20;
 	expect_failure(dial_to("unix:sock"), EACCES);
 	ck_assert_uint_ge(atomic_load(&tries), 3);
 	if (getuid() == 0)
@@ -148,35 +158,11 @@ TEST(a_path_that_is_forbidden_is_tried_again_within_patience)
 	close(listener);
 }
 
-TEST(a_path_that_is_not_listened_on_is_told)
-{
-	int bound = bound_unix("sock");
-
-	expect_failure(dial_to("unix:sock"), ECONNREFUSED);
-	ck_assert_uint_eq(atomic_load(&tries), 1);
-	close(bound);
-}
-
-TEST(a_stale_file_is_told)
-{
-	close(bound_unix("sock"));
-	expect_failure(dial_to("unix:sock"), ECONNREFUSED);
-}
-
-TEST(what_is_no_socket_is_told)
-{
-	int file = open("sock", O_CREAT | O_WRONLY, 0600);
-
-	ck_assert_int_ge(file, 0);
-	close(file);
-	expect_failure(dial_to("unix:sock"), ECONNREFUSED);
-}
-
-TEST(patience_ends)
+TEST(retries_end_with_the_window)
 {
 	int64_t began_ms = clock_now_ms();
 
-	attempt.patience_ms = 20;
+	attempt.retry_window_ms = 20;
 	expect_failure(dial_to("unix:sock"), ENOENT);
 	ck_assert_int_ge(clock_now_ms(), began_ms + 20);
 	ck_assert_uint_gt(atomic_load(&tries), 1);
@@ -204,12 +190,12 @@ start_slowly(void *argument)
 	return NULL;
 }
 
-TEST(patience_lasts_from_no_path_over_bind_to_listen)
+TEST(a_path_is_retried_from_no_file_over_bind_to_listen)
 {
 	pthread_t thread;
 	int listener, fd;
 
-	attempt.patience_ms = 60 * 60 * 1000;
+	attempt.retry_window_ms = 60 * 60 * 1000;
 	ck_assert_int_eq(
 	    pthread_create(&thread, NULL, start_slowly, &listener), 0);
 	fd = dial_to("unix:sock");
@@ -228,26 +214,24 @@ interrupt(void *argument)
 	return NULL;
 }
 
-TEST(patience_is_interrupted)
+TEST(retries_are_interrupted)
 {
 	pthread_t thread;
 
-	attempt.patience_ms = 60 * 60 * 1000;
+	attempt.retry_window_ms = 60 * 60 * 1000;
 	ck_assert_int_eq(pthread_create(&thread, NULL, interrupt, NULL), 0);
 	expect_failure(dial_to("unix:sock"), EINTR);
 	pthread_join(thread, NULL);
 }
 
-/* A blocking connect() would hang here for ever. */
 static void
-expect_refusal(int fd, int listener, int error, const char *why)
+expect_refusal(int fd, int listener, const char *why)
 {
 	int peer = accept(listener, NULL, NULL);
 	char byte;
 
-	expect_failure(fd, error);
-	ck_assert(attempt.distrusted);
-	ck_assert_str_eq(attempt.why, why);
+	expect_failure(fd, EPERM);
+	ck_assert_str_eq(error.text, why);
 	ck_assert_int_eq(read(peer, &byte, 1), 0);
 	close(peer);
 }
@@ -259,24 +243,23 @@ TEST(a_strangers_daemon_in_a_shared_folder_is_not_spoken_to)
 	atomic_store(&user_at_the_other_end, STRANGER);
 	expect_connection(dial_to("unix:sock"), listener);
 	ck_assert_int_eq(chmod(".", 01777), 0);
-	expect_refusal(dial_to("unix:sock"), listener, EPERM, STRANGER_REFUSED);
+	expect_refusal(dial_to("unix:sock"), listener, STRANGER_REFUSED);
 	attempt.user = STRANGER;
-	attempt.distrusted = false;
 	expect_connection(dial_to("unix:sock"), listener);
 	atomic_store(&user_at_the_other_end, (uid_t)-1);
-	expect_refusal(
-	    dial_to("unix:sock"), listener, EPERM, strerror(ENOTCONN));
+	expect_refusal(dial_to("unix:sock"), listener, strerror(ENOTCONN));
 	close(listener);
 }
 
+/* A blocking connect() would hang here for ever. */
 TEST(a_frozen_daemons_full_backlog_is_an_error_at_once)
 {
 	int listener = listening_unix("sock", 0), fds[16];
 	size_t count = fill_backlog(listener, fds, 16);
 
-	attempt.patience_ms = 60 * 60 * 1000;
+	attempt.retry_window_ms = 60 * 60 * 1000;
 	ck_assert_int_eq(dial_to("unix:sock"), -1);
-	ck_assert_ptr_nonnull(strstr(attempt.why, "backlog"));
+	ck_assert_ptr_nonnull(strstr(error.text, "backlog"));
 	ck_assert_uint_eq(atomic_load(&tries), 1);
 	close_all(fds, count);
 	close(listener);
@@ -319,19 +302,19 @@ TEST(a_port_is_dialled_by_name)
 	close(listener);
 }
 
-TEST(a_port_nobody_listens_on_is_told)
+TEST(a_port_nobody_listens_on_is_named)
 {
 	char port[6];
 
 	free_port(port);
 	expect_failure(dial_port("127.0.0.1", port), ECONNREFUSED);
-	ck_assert_str_eq(attempt.why, strerror(ECONNREFUSED));
+	ck_assert_str_eq(error.text, strerror(ECONNREFUSED));
 }
 
-TEST(a_missing_host_is_told)
+TEST(a_missing_host_is_named)
 {
 	ck_assert_int_eq(dial_port("missing.test", "7000"), -1);
-	ck_assert_str_eq(attempt.why, gai_strerror(EAI_NONAME));
+	ck_assert_str_eq(error.text, gai_strerror(EAI_NONAME));
 	ck_assert_uint_eq(atomic_load(&tries), 0);
 }
 
@@ -345,7 +328,6 @@ TEST(every_address_of_a_name_is_tried)
 	close(listener);
 }
 
-/* The kernel may give a dial the very port that it dials. */
 /* A host at 127.0.0.2 that says nothing, at the port of 127.0.0.1. */
 struct silent_host {
 	int listener, fds[16];
@@ -402,6 +384,7 @@ TEST(an_interrupt_is_not_followed_by_the_next_address)
 	close(listener);
 }
 
+/* The kernel may give a dial the very port that it dials. */
 TEST(a_connection_to_oneself_is_refused)
 {
 	char port[6];
@@ -413,20 +396,6 @@ TEST(a_connection_to_oneself_is_refused)
 }
 
 /* With a full backlog, Linux drops the SYN as a silent host would. */
-TEST(a_silent_host_is_interrupted, .seconds = 30)
-{
-	char port[6];
-	int listener = listening_tcp(AF_INET, 0, port), fds[16];
-	size_t count = fill_backlog(listener, fds, 16);
-	pthread_t thread;
-
-	ck_assert_int_eq(pthread_create(&thread, NULL, interrupt, NULL), 0);
-	expect_failure(dial_port("127.0.0.1", port), EINTR);
-	pthread_join(thread, NULL);
-	close_all(fds, count);
-	close(listener);
-}
-
 TEST(a_silent_host_is_given_up_at_the_limit, .seconds = 30)
 {
 	char port[6];
@@ -435,34 +404,16 @@ TEST(a_silent_host_is_given_up_at_the_limit, .seconds = 30)
 	int64_t began_ms = clock_now_ms();
 
 	expect_failure(dial_port("127.0.0.1", port), ETIMEDOUT);
-	ck_assert_int_ge(clock_now_ms(), began_ms + DIAL_LIMIT_MS);
+	ck_assert_int_ge(clock_now_ms(), began_ms + 5000);
+	ck_assert_int_lt(clock_now_ms(), began_ms + 10000);
 	close_all(fds, count);
 	close(listener);
-}
-
-static void *
-interrupt_lookup(void *argument)
-{
-	(void)argument;
-	lookups_await_question(1);
-	ck_assert_int_eq(write(way_out[1], "", 1), 1);
-	return NULL;
-}
-
-TEST(a_name_server_that_says_nothing_is_interrupted, .seconds = 30)
-{
-	pthread_t thread;
-
-	ck_assert_int_eq(
-	    pthread_create(&thread, NULL, interrupt_lookup, NULL), 0);
-	expect_failure(dial_port("hangs.test", "7000"), EINTR);
-	pthread_join(thread, NULL);
 }
 
 TEST(a_ring_from_before_ends_a_dial_that_would_wait, .seconds = 30)
 {
 	ck_assert_int_eq(write(way_out[1], "", 1), 1);
-	attempt.patience_ms = 60 * 60 * 1000;
+	attempt.retry_window_ms = 60 * 60 * 1000;
 	expect_failure(dial_to("unix:sock"), EINTR);
 	expect_failure(dial_port("hangs.test", "7000"), EINTR);
 }

@@ -1,5 +1,5 @@
-/* What fwd-link does in the program's name at the start of a connection, with
- * a real dialler and a daemon of the test's own. */
+/* What fwd-link asks of the program, and what a reload does, with a real fwd-link
+ * and a daemon of the test's own. */
 #include "forwarder/network.h"
 
 #include <arpa/inet.h>
@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "keepalive/probe.h"
-#include "reconnect/listen.h"
 #include "tests/support/balking.h"
 #include "tests/support/frames.h"
 #include "tests/support/listener.h"
@@ -51,12 +50,12 @@ open_guest(void)
 static void
 set_up(void)
 {
-	char why[NETWORK_WHY_BYTES];
+	struct error error;
 
 	scratch_enter();
 	descriptors_before = open_descriptors();
 	open_guest();
-	ck_assert_int_eq(link_init(&the_link, INT64_MAX), 0);
+	ck_assert_int_eq(link_init(&the_link), 0);
 	config_defaults(&config);
 	set_key(&config, "network", "endpoint", "unix:sock");
 	config.reconnect.min_ms = config.reconnect.max_ms = 20;
@@ -67,7 +66,7 @@ set_up(void)
 		.monitor = &monitor,
 		.guest = &guest,
 		.settings = &settings };
-	ck_assert_int_eq(network_open(&network, &config, why), 0);
+	ck_assert_int_eq(network_open(&network, &config, &error), 0);
 }
 
 static void
@@ -120,7 +119,7 @@ TEST(nothing_follows_a_cut_announcement, .count = 2)
 
 	balk(&sends, BALKING_ANY, _i ? 0 : 1, EPIPE);
 	atomic_store(&sends.cut, cut);
-	ck_assert_int_eq(network_start(&network, &config), 0);
+	ck_assert_int_eq(network_start(&network), 0);
 	peer = next_connection();
 	while (view.state != LINK_UP)
 		link_look(&the_link, &view);
@@ -138,65 +137,10 @@ TEST(the_announcement_is_the_first_frame)
 {
 	int peer;
 
-	ck_assert_int_eq(network_start(&network, &config), 0);
+	ck_assert_int_eq(network_start(&network), 0);
 	peer = next_connection();
 	expect_announcement(peer);
 	close(peer);
-}
-
-static void
-report(const struct link_event *event)
-{
-	const struct dialler_hooks *hooks = &network.dialler.hooks;
-
-	hooks->event(hooks->context, event);
-}
-
-static struct link_event
-unproven(bool again, bool settled)
-{
-	return (struct link_event){ .kind = LINK_EVENT_UNPROVEN,
-		.again = again,
-		.settled = settled,
-		.reason = "peer closed" };
-}
-
-/* The first of an outage was told as up. */
-TEST(a_daemon_that_accepts_and_closes_is_one_warning_an_outage)
-{
-	const struct link_event first = unproven(false, false),
-				more = unproven(true, false),
-				settled = unproven(true, true);
-
-	ck_assert_int_eq(network_start(&network, &config), 0);
-	report(&first);
-	report(&more);
-	report(&settled);
-	ck_assert_uint_eq(
-	    log_count("warn link: closed before any sign of life"), 1);
-	ck_assert_uint_eq(
-	    log_count("debug link: closed before any sign of life"), 1);
-	ck_assert_uint_eq(
-	    log_count("info link: closed before any sign of life"), 1);
-}
-
-TEST(a_long_outage_is_a_warning_with_the_last_error_and_a_hint)
-{
-	const struct link_event event = { .kind = LINK_EVENT_LONG_OUTAGE,
-		.outage_ms = 10000,
-		.dials = 9,
-		.reason = "No such file or directory",
-		.error = ENOENT };
-
-	ck_assert_int_eq(network_start(&network, &config), 0);
-	report(&event);
-	ck_assert_uint_eq(
-	    log_count("warn link: still down endpoint=unix:sock"), 1);
-	ck_assert_uint_eq(
-	    log_count("error=\"No such file or directory\" hint=\"no "
-		      "such file: is the daemon running, is the "
-		      "path right?\""),
-	    1);
 }
 
 TEST(a_new_connection_gets_the_limit_of_a_write)
@@ -206,7 +150,7 @@ TEST(a_new_connection_gets_the_limit_of_a_write)
 	struct loan loan;
 	int client;
 
-	ck_assert_int_eq(network_start(&network, &config), 0);
+	ck_assert_int_eq(network_start(&network), 0);
 	client = next_connection();
 	ck_assert_int_eq(
 	    link_borrow(&the_link, &loan, LINK_WHILE_HELD), LINK_READY);
@@ -217,7 +161,57 @@ TEST(a_new_connection_gets_the_limit_of_a_write)
 	close(client);
 }
 
-/* ---- who may connect ---- */
+/* ---- reloads ---- */
+
+/* Returns 0 once fwd-link has taken the settings, or -1: refused. */
+static int
+reload(const char *endpoint, const char *allow, struct error *error)
+{
+	struct config before = config;
+	bool taken = false;
+
+	set_key(&config, "network", "endpoint", endpoint);
+	set_key(&config, "network", "allow", allow);
+	if (network_reopen(&network, &before, &config, error) < 0) {
+		config = before;
+		return -1;
+	}
+	network_publish(&network, &config);
+	while (!taken) {
+		sched_yield();
+		mutex_lock(&network.lock);
+		taken = network.mine.version == settings.version;
+		mutex_unlock(&network.lock);
+	}
+	return 0;
+}
+
+static void
+expect_reload(const char *endpoint, const char *allow)
+{
+	struct error error;
+
+	ck_assert_int_eq(reload(endpoint, allow, &error), 0);
+}
+
+TEST(fwd_link_gets_every_setting, .count = 2)
+{
+	const struct fwd_link_settings *given = &network.fwd_link.settings;
+
+	config.reconnect.min_ms = 7;
+	config.reconnect.max_ms = 77;
+	config.reconnect.jitter_percent = 17;
+	config.reconnect.watch = _i;
+	config.network.user = 4711;
+	settings_publish(&settings, &config);
+	ck_assert_int_eq(network_start(&network), 0);
+	ck_assert_int_eq(given->min_ms, 7);
+	ck_assert_int_eq(given->max_ms, 77);
+	ck_assert_uint_eq(given->jitter_percent, 17);
+	ck_assert_int_eq(given->watch, _i);
+	ck_assert_uint_eq(given->user, 4711);
+	ck_assert_str_eq(given->endpoint.path, "sock");
+}
 
 static bool
 admits(const char *address)
@@ -230,32 +224,17 @@ admits(const char *address)
 		client = (const struct sockaddr *)&in6;
 	else
 		ck_assert_int_eq(inet_pton(AF_INET, address, &in.sin_addr), 1);
-	return network.dialler.hooks.admit(&network, client);
+	return !network.fwd_link.hooks.refusal(&network, client);
 }
 
-static void
-configure(const char *endpoint, const char *allow)
-{
-	struct config before = config;
-	char why[NETWORK_WHY_BYTES];
-
-	set_key(&config, "network", "endpoint", endpoint);
-	set_key(&config, "network", "allow", allow);
-	ck_assert_int_eq(network_reopen(&network, &before, &config, why), 0);
-	settings_publish(&settings, &config);
-	network_wake(&network, &config);
-}
-
-/* A reload replaces the list first; the old listener, which anybody can reach,
- * is still there. */
 TEST(without_a_list_only_this_host_may_connect)
 {
-	ck_assert_int_eq(network_start(&network, &config), 0);
-	configure("unix:sock", "10.0.0.0/8, fd00::/8");
+	ck_assert_int_eq(network_start(&network), 0);
+	expect_reload("unix:sock", "10.0.0.0/8, fd00::/8");
 	ck_assert(admits("10.1.2.3"));
 	ck_assert(admits("fd00::1"));
 	ck_assert(!admits("127.0.0.1"));
-	configure("unix:sock", "");
+	expect_reload("unix:sock", "");
 	ck_assert(!admits("10.1.2.3"));
 	ck_assert(!admits("fd00::1"));
 	ck_assert(admits("127.0.0.1"));
@@ -264,40 +243,10 @@ TEST(without_a_list_only_this_host_may_connect)
 	ck_assert(!admits("::2"));
 }
 
-TEST(a_strangers_daemon_is_told_once_with_what_to_do)
-{
-	struct config before = config;
-	char why[NETWORK_WHY_BYTES];
-	struct link_view view = { 0 };
-	int peer;
-
-	ck_assert_int_eq(listen(listener, 1000), 0);
-	ck_assert_int_eq(chmod(".", 01777), 0);
-	atomic_store(&user_at_the_other_end, STRANGER);
-	ck_assert_int_eq(network_start(&network, &config), 0);
-	while (view.dials < 4)
-		link_look(&the_link, &view);
-	ck_assert_str_eq(view.last_error, STRANGER_REFUSED);
-	ck_assert_uint_eq(log_count("warn"), 1);
-	ck_assert_uint_eq(
-	    log_count("warn link: daemon refused endpoint=unix:sock "
-		      "reason=\"" STRANGER_REFUSED "\" hint=\"others may "
-		      "write to its folder: use a private one, or set "
-		      "network.user\"\n"),
-	    1);
-	config.network.user = STRANGER;
-	ck_assert_int_eq(network_reopen(&network, &before, &config, why), 0);
-	settings_publish(&settings, &config);
-	network_wake(&network, &config);
-	while (view.state != LINK_UP)
-		link_look(&the_link, &view);
-	peer = next_connection();
-	close(peer);
-}
-
 TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload, .count = 2)
 {
-	char port[6], endpoint[32], warning[96], why[NETWORK_WHY_BYTES];
+	char port[6], endpoint[32], warning[96];
+	struct error error;
 
 	free_port(port);
 	snprintf(endpoint, sizeof(endpoint), "listen-tcp:127.0.0.1:%s", port);
@@ -306,38 +255,79 @@ TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload, .count = 2)
 	if (_i == 0) {
 		set_key(&config, "network", "endpoint", endpoint);
 		settings_publish(&settings, &config);
-		ck_assert_int_eq(network_open(&network, &config, why), 0);
+		ck_assert_int_eq(network_open(&network, &config, &error), 0);
 	}
-	ck_assert_int_eq(network_start(&network, &config), 0);
+	ck_assert_int_eq(network_start(&network), 0);
 	ck_assert_uint_eq(log_count(warning), _i == 0);
-	configure(endpoint, "");
-	configure(endpoint, "127.0.0.1");
+	expect_reload(endpoint, "");
+	expect_reload(endpoint, "127.0.0.1");
 	ck_assert_uint_eq(log_count(warning), 1);
-	configure("listen-unix:door", "");
-	configure("unix:sock", "");
+	expect_reload("listen-unix:door", "");
+	expect_reload("unix:sock", "");
 	ck_assert_uint_eq(log_count(warning), 1);
 }
 
-/* A command that is started would hold the port; a client that went away
- * between poll() and accept() would hold fwd-link. */
-TEST(a_listener_is_closed_on_exec_and_never_blocks, .count = 2)
+/* Closing our own listener first could leave us with none. */
+TEST(a_reload_that_cannot_listen_changes_nothing_and_says_what_to_do)
 {
-	char port[6], text[32], why[NETWORK_WHY_BYTES];
-	struct endpoint endpoint;
-	struct unix_file file;
-	struct error fault;
-	int fd;
+	char port[6], near[32], all[32], other[32];
+	int taken = listening_tcp(AF_INET, 5, port);
+	struct error error;
 
-	ck_assert_int_eq(network_start(&network, &config), 0);
+	ck_assert_int_eq(network_start(&network), 0);
+	snprintf(other, sizeof(other), "listen-tcp:127.0.0.1:%s", port);
 	free_port(port);
-	snprintf(text, sizeof(text), "listen-tcp:127.0.0.1:%s", port);
+	snprintf(near, sizeof(near), "listen-tcp:127.0.0.1:%s", port);
+	snprintf(all, sizeof(all), "listen-tcp:0.0.0.0:%s", port);
+	expect_reload(near, "");
+	ck_assert_int_eq(reload(other, "", &error), -1);
+	ck_assert_ptr_null(strstr(error.text, "restart"));
+	ck_assert_int_eq(reload(all, "10.0.0.0/8", &error), -1);
+	ck_assert_ptr_nonnull(strstr(error.text, "restart"));
+	ck_assert(admits("127.0.0.1"));
+	ck_assert_str_eq(network.fwd_link.settings.endpoint.text, near);
+	close(taken);
+}
+
+/* fwd-link may be too late for some of them. */
+TEST(of_reloads_in_quick_succession_the_last_listener_stays)
+{
+	struct sockaddr_un door = { .sun_family = AF_UNIX,
+		.sun_path = "door1" };
+	struct config before = config;
+	struct error error;
+	int client = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	ck_assert_int_eq(network_start(&network), 0);
+	for (int i = 0; i < 40; i++) {
+		before = config;
+		set_key(&config, "network", "endpoint",
+		    i % 2 ? "listen-unix:door1" : "listen-unix:door0");
+		ck_assert_int_eq(
+		    network_reopen(&network, &before, &config, &error), 0);
+		network_publish(&network, &config);
+	}
+	ck_assert_int_ne(access("door0", F_OK), 0);
 	ck_assert_int_eq(
-	    endpoint_parse(&endpoint, _i ? text : "listen-unix:./door", &fault),
-	    0);
-	fd = listen_open(&endpoint, &file, why, sizeof(why));
-	ck_assert_msg(fd >= 0, "%s", why);
-	ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
-	ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
-	unix_file_remove(&file);
-	close(fd);
+	    connect(client, (struct sockaddr *)&door, sizeof(door)), 0);
+	expect_announcement(client);
+	close(client);
+}
+
+TEST(a_daemon_of_a_stranger_is_refused_until_a_reload_names_it)
+{
+	struct link_view view = { 0 };
+
+	ck_assert_int_eq(listen(listener, 1000), 0);
+	ck_assert_int_eq(chmod(".", 01777), 0);
+	atomic_store(&user_at_the_other_end, STRANGER);
+	ck_assert_int_eq(network_start(&network), 0);
+	while (view.dials < 4)
+		link_look(&the_link, &view);
+	ck_assert_str_eq(view.last_error, STRANGER_REFUSED);
+	ck_assert_uint_eq(log_count("warn link: daemon refused"), 1);
+	config.network.user = STRANGER;
+	network_publish(&network, &config);
+	while (view.state != LINK_UP)
+		link_look(&the_link, &view);
 }

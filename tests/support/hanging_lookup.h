@@ -18,6 +18,7 @@ static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	unsigned asked; /* lookups of hangs.test in all */
+	unsigned kept;  /* answers that were not given to freeaddrinfo() */
 	bool answer;
 } lookups = { .lock = PTHREAD_MUTEX_INITIALIZER,
 	.changed = PTHREAD_COND_INITIALIZER };
@@ -62,9 +63,20 @@ lookups_hang(void)
 	pthread_mutex_unlock(&lookups.lock);
 }
 
-int
-getaddrinfo(const char *restrict host, const char *restrict port,
-    const struct addrinfo *restrict hints, struct addrinfo **restrict found)
+static inline unsigned
+lookups_kept(void)
+{
+	unsigned kept;
+
+	pthread_mutex_lock(&lookups.lock);
+	kept = lookups.kept;
+	pthread_mutex_unlock(&lookups.lock);
+	return kept;
+}
+
+static inline int
+lookups_find(const char *host, const char *port, const struct addrinfo *hints,
+    struct addrinfo **found)
 {
 	int (*real)(const char *, const char *, const struct addrinfo *,
 	    struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
@@ -79,6 +91,29 @@ getaddrinfo(const char *restrict host, const char *restrict port,
 		return real(host, port, hints, found);
 	lookups_hang();
 	return real("127.0.0.1", port, hints, found);
+}
+
+int
+getaddrinfo(const char *restrict host, const char *restrict port,
+    const struct addrinfo *restrict hints, struct addrinfo **restrict found)
+{
+	int problem = lookups_find(host, port, hints, found);
+
+	pthread_mutex_lock(&lookups.lock);
+	lookups.kept += problem == 0;
+	pthread_mutex_unlock(&lookups.lock);
+	return problem;
+}
+
+void
+freeaddrinfo(struct addrinfo *found)
+{
+	void (*real)(struct addrinfo *) = dlsym(RTLD_NEXT, "freeaddrinfo");
+
+	real(found);
+	pthread_mutex_lock(&lookups.lock);
+	lookups.kept--;
+	pthread_mutex_unlock(&lookups.lock);
 }
 
 #endif

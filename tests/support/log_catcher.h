@@ -14,6 +14,7 @@ static struct {
 	pthread_mutex_t lock;
 	char text[64 * 1024]; /* the oldest; what doesn't fit is lost */
 	size_t length;
+	unsigned limited; /* lines that log_limited() was asked for */
 } caught_log = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 __attribute__((format(printf, 3, 0))) static void
@@ -57,6 +58,7 @@ log_limited(struct log_limit *limit, enum log_level level,
 	va_list arguments;
 
 	(void)limit;
+	caught_log.limited++;
 	va_start(arguments, format);
 	log_catch(level, subsystem, format, arguments);
 	va_end(arguments);

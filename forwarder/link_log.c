@@ -1,0 +1,243 @@
+#include "forwarder/link_log.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/text.h"
+
+/* These can come in floods. */
+static struct log_limit lost_limit = { .burst = 20 };
+static struct log_limit up_limit = { .burst = 20 };
+static struct log_limit unproven_limit = { .burst = 20 };
+static struct log_limit refused_limit = { .burst = 5 };
+
+/* Logged once until something else happens. */
+enum {
+	DISTRUSTED = 1,    /* until a connection or new settings */
+	UNWATCHED = 2,     /* until a proven connection is lost, likewise */
+	NOT_ACCEPTING = 4, /* until a client was accepted, likewise */
+};
+
+static bool
+is_first(struct link_log *log, unsigned what)
+{
+	bool first = !(log->logged & what);
+
+	log->logged |= what;
+	return first;
+}
+
+static void
+log_up(struct link_log *log)
+{
+	char outage[TEXT_DURATION_BYTES];
+
+	log_limited(&up_limit, LOG_LEVEL_INFO, LOG_LINK,
+	    "up endpoint=%s generation=%llu outage=%s dials=%u",
+	    log->endpoint.text, (unsigned long long)log->up.generation,
+	    text_duration(outage, log->up.outage_ms), log->up.dials);
+}
+
+static void
+on_up(struct link_log *log, const struct link_event *event)
+{
+	log->up = *event;
+	log->logged &= ~(unsigned)(DISTRUSTED | NOT_ACCEPTING);
+	if (log->state == LINK_LOG_STEADY)
+		log_up(log);
+	else
+		log_line(LOG_LEVEL_DEBUG, LOG_LINK,
+		    "connected endpoint=%s generation=%llu", log->endpoint.text,
+		    (unsigned long long)event->generation);
+}
+
+static void
+on_settled(struct link_log *log)
+{
+	if (log->state != LINK_LOG_FLAPPING)
+		return;
+	log->state = LINK_LOG_FLAPPING_UP;
+	log_up(log);
+}
+
+static void
+on_lost(struct link_log *log, const struct link_event *event)
+{
+	char up[TEXT_DURATION_BYTES];
+
+	log->state = LINK_LOG_STEADY;
+	log->logged &= ~(unsigned)UNWATCHED;
+	log_limited(&lost_limit, LOG_LEVEL_WARN, LOG_LINK,
+	    "lost reason=\"%s\" generation=%llu up=%s", event->reason,
+	    (unsigned long long)event->generation,
+	    text_duration(up, event->up_ms));
+}
+
+/* A daemon that accepts and then dies. */
+static void
+on_unproven(struct link_log *log, const struct link_event *event)
+{
+	static const enum log_level levels[] = {
+		[LINK_LOG_STEADY] = LOG_LEVEL_WARN,
+		[LINK_LOG_FLAPPING] = LOG_LEVEL_DEBUG,
+		[LINK_LOG_FLAPPING_UP] = LOG_LEVEL_INFO,
+	};
+
+	log_limited(&unproven_limit, levels[log->state], LOG_LINK,
+	    "closed before any sign of life reason=\"%s\" generation=%llu",
+	    event->reason, (unsigned long long)event->generation);
+	log->state = LINK_LOG_FLAPPING;
+}
+
+/* Failed dials are expected, so they are debug lines; but a person who has just
+ * started the forwarder wants to know what it waits for. */
+static void
+on_dial_failed(struct link_log *log, const struct link_event *event)
+{
+	bool first = event->generation == 0 && event->dials == 1;
+
+	log->error = event->error;
+	if (event->error == EPERM && log->endpoint.kind == ENDPOINT_UNIX &&
+	    is_first(log, DISTRUSTED))
+		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
+		    "daemon refused endpoint=%s reason=\"%s\" "
+		    "hint=\"others may write to its folder: use a private "
+		    "one, or set network.user\"",
+		    log->endpoint.text, event->reason);
+	log_line(first ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, LOG_LINK,
+	    "%s endpoint=%s error=\"%s\"",
+	    first ? "waiting for the daemon" : "dial failed",
+	    log->endpoint.text, event->reason);
+}
+
+/* What a person may look at when dials go on failing. */
+static const char *
+hint(int error)
+{
+	switch (error) {
+	case ENOENT:
+		return "no such file: is the daemon running, is the path "
+		       "right?";
+	case ECONNREFUSED:
+		return "nobody listens there, or it is no socket: is the "
+		       "daemon running?";
+	case EACCES:
+		return "may this user connect to that socket?";
+	case EPERM:
+		return "others may write to its folder: use a private one, or "
+		       "set network.user";
+	case EAGAIN:
+		return "is the daemon frozen?";
+	case ETIMEDOUT:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+		return "is the host up, and its name right?";
+	default:
+		return "is the daemon running, is the endpoint right?";
+	}
+}
+
+static void
+on_long_outage(const struct link_log *log, const struct link_event *event)
+{
+	char outage[TEXT_DURATION_BYTES];
+
+	text_duration(outage, event->outage_ms);
+	if (log->endpoint.listens)
+		log_line(LOG_LEVEL_WARN, LOG_LINK,
+		    "still down endpoint=%s outage=%s hint=\"nobody has "
+		    "connected: is the other side running?\"",
+		    log->endpoint.text, outage);
+	else
+		log_line(LOG_LEVEL_WARN, LOG_LINK,
+		    "still down endpoint=%s outage=%s dials=%u error=\"%s\" "
+		    "hint=\"%s\"",
+		    log->endpoint.text, outage, event->dials, event->reason,
+		    hint(log->error));
+}
+
+static void
+on_unwatched(struct link_log *log, int error)
+{
+	const char *advice = file_watch_advice(error);
+
+	if (is_first(log, UNWATCHED))
+		log_line(LOG_LEVEL_WARN, LOG_LINK,
+		    "can't watch for the daemon's socket, relying on backoff "
+		    "alone endpoint=%s error=\"%s\"%s%s%s",
+		    log->endpoint.text, strerror(error), *advice ? " (" : "",
+		    advice, *advice ? ")" : "");
+}
+
+static void
+on_accept_failed(struct link_log *log, int error)
+{
+	if (is_first(log, NOT_ACCEPTING))
+		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
+		    "can't accept a client endpoint=%s error=\"%s\"",
+		    log->endpoint.text, strerror(error));
+}
+
+static void
+on_client_refused(struct link_log *log, const struct link_event *event)
+{
+	const struct sockaddr *client = event->client;
+	const void *address =
+	    client->sa_family == AF_INET6
+		? (const void *)&((const struct sockaddr_in6 *)client)
+		      ->sin6_addr
+		: (const void *)&((const struct sockaddr_in *)client)->sin_addr;
+	char text[INET6_ADDRSTRLEN];
+
+	log->logged &= ~(unsigned)NOT_ACCEPTING;
+	log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
+	    "client refused address=%s reason=\"%s\"",
+	    inet_ntop(client->sa_family, address, text, sizeof(text)) ? text
+								      : "?",
+	    event->reason);
+}
+
+void
+link_log_configure(struct link_log *log, const struct endpoint *endpoint)
+{
+	log->endpoint = *endpoint;
+	log->logged = 0;
+}
+
+void
+link_log_event(struct link_log *log, const struct link_event *event)
+{
+	switch (event->kind) {
+	case LINK_EVENT_DIAL_FAILED:
+		on_dial_failed(log, event);
+		break;
+	case LINK_EVENT_UP:
+		on_up(log, event);
+		break;
+	case LINK_EVENT_SETTLED:
+		on_settled(log);
+		break;
+	case LINK_EVENT_LOST:
+		log->error = 0;
+		if (event->proven)
+			on_lost(log, event);
+		else
+			on_unproven(log, event);
+		break;
+	case LINK_EVENT_LONG_OUTAGE:
+		on_long_outage(log, event);
+		break;
+	case LINK_EVENT_UNWATCHED:
+		on_unwatched(log, event->error);
+		break;
+	case LINK_EVENT_ACCEPT_FAILED:
+		on_accept_failed(log, event->error);
+		break;
+	case LINK_EVENT_CLIENT_REFUSED:
+		on_client_refused(log, event);
+		break;
+	}
+}

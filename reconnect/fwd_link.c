@@ -1,0 +1,489 @@
+/* Theory of operation
+ *
+ * The thread sleeps in poll(). After each wake it takes new settings, tells the
+ * machine (reconnect.h) what has become of the link, the host and the path,
+ * steps it to the present time, and does what it asks for.
+ *
+ * What wakes it: orders (a stop, new settings), in any state, even in a dial;
+ * the watch, while the path is watched; a client; a deadline; and, while up, the
+ * link's bell. While down nothing listens to that bell: it rings as often as the
+ * guest pleases, which must not delay a dial.
+ *
+ * Only this thread installs connections; any thread may end one. */
+#include "reconnect/fwd_link.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/sync.h"
+#include "base/wait.h"
+#include "reconnect/dial.h"
+
+/* The longest sleep while a dial is to come: the clock stands still during a
+ * suspend, and nothing else says that the host woke up. */
+#define NAP_MS 1000
+
+/* The two clocks behind clock_suspended_ms() are read one after the other. */
+#define SUSPEND_NOTICED_MS 100
+
+static void
+report(struct fwd_link *fwd, const struct link_event *event)
+{
+	fwd->hooks.event(fwd->hooks.context, event);
+}
+
+static unsigned
+step(struct fwd_link *fwd, enum reconnect_event event)
+{
+	return reconnect_step(&fwd->machine, event, clock_now_ms());
+}
+
+static struct link_view
+look(struct fwd_link *fwd)
+{
+	struct link_view view;
+
+	link_look(fwd->link, &view);
+	return view;
+}
+
+static void
+dial_failed(struct fwd_link *fwd, int error, const char *reason)
+{
+	link_dial_failed(fwd->link, reason);
+	step(fwd, RECONNECT_DIAL_FAILED);
+	report(fwd, &(struct link_event){ .kind = LINK_EVENT_DIAL_FAILED,
+			.generation = look(fwd).generation,
+			.dials = fwd->machine.dials,
+			.reason = reason,
+			.error = error });
+}
+
+static void
+connected(struct fwd_link *fwd, int fd)
+{
+	struct link_view before;
+	uint64_t generation;
+
+	fwd->hooks.on_connected(fwd->hooks.context, fd);
+	before = look(fwd);
+	generation = link_install(fwd->link, fd);
+	if (generation == 0 && errno == EBUSY)
+		dial_failed(fwd, EBUSY,
+		    "connections end faster than the guest takes their frames");
+	if (generation == 0)
+		return;
+	step(fwd, RECONNECT_CONNECTED);
+	report(fwd, &(struct link_event){ .kind = LINK_EVENT_UP,
+			.generation = generation,
+			.outage_ms = before.outage_ms,
+			.dials = fwd->machine.dials });
+}
+
+static void
+make_dial(struct fwd_link *fwd)
+{
+	struct dial attempt = { .endpoint = &fwd->settings.endpoint,
+		.interrupt_fd = fwd->orders.fds[0],
+		.retry_window_ms = fwd->machine.retry_window_ms,
+		.user = fwd->settings.user };
+	struct error error;
+	int fd;
+
+	link_dialled(fwd->link);
+	fd = dial(&attempt, &fwd->resolver, &error);
+	if (fd >= 0)
+		connected(fwd, fd);
+	else if (errno == EINTR)
+		step(fwd, RECONNECT_INTERRUPTED);
+	else
+		dial_failed(fwd, errno, error.text);
+}
+
+static void
+report_long_outage(struct fwd_link *fwd, const struct link_view *view)
+{
+	report(fwd, &(struct link_event){ .kind = LINK_EVENT_LONG_OUTAGE,
+			.generation = view->generation,
+			.outage_ms = view->outage_ms,
+			.dials = fwd->machine.dials,
+			.reason = view->last_error });
+}
+
+/* Does what the machine asked for. */
+static void
+act(struct fwd_link *fwd, unsigned actions)
+{
+	struct link_view view = look(fwd);
+
+	if (actions & RECONNECT_REPORT_LONG_OUTAGE)
+		report_long_outage(fwd, &view);
+	if (actions & RECONNECT_PROVE)
+		link_prove(fwd->link, view.generation);
+	if (actions & RECONNECT_REPORT_SETTLED)
+		report(fwd, &(struct link_event){ .kind = LINK_EVENT_SETTLED,
+				.generation = view.generation });
+	if (actions & RECONNECT_DIAL)
+		make_dial(fwd);
+}
+
+/* Tells the machine what other threads did to the link. False: stopped it. */
+static bool
+follow_link(struct fwd_link *fwd)
+{
+	struct link_view view = look(fwd);
+	bool up = reconnect_is_up(&fwd->machine);
+
+	if (view.state == LINK_STOPPED)
+		return false;
+	if (up && view.proven)
+		act(fwd, step(fwd, RECONNECT_PROOF));
+	if (!up || view.state == LINK_UP)
+		return true;
+	step(fwd, RECONNECT_LOST);
+	report(fwd, &(struct link_event){ .kind = LINK_EVENT_LOST,
+			.generation = view.generation,
+			.proven = view.proven,
+			.up_ms = view.up_ms,
+			.reason = view.last_error });
+	return true;
+}
+
+/* ---- the watch ---- */
+
+static void
+stop_watching(struct fwd_link *fwd)
+{
+	if (fwd->watching)
+		file_watch_stop(&fwd->watch);
+	fwd->watching = false;
+}
+
+/* Watches the path in the states that want it. Where the system refused, it is
+ * asked again at each wake; until then the backoff bounds how long the path goes
+ * unseen. */
+static void
+keep_watch(struct fwd_link *fwd)
+{
+	const struct endpoint *endpoint = &fwd->settings.endpoint;
+	bool refused = fwd->watching && fwd->watch.error;
+
+	if (!fwd->settings.watch || endpoint->listens ||
+	    endpoint->kind != ENDPOINT_UNIX ||
+	    fwd->machine.state == RECONNECT_PROVEN) {
+		stop_watching(fwd);
+		return;
+	}
+	if (fwd->watching && !refused)
+		return;
+	fwd->watching = true;
+	if (file_watch_path(&fwd->watch, endpoint->path) < 0)
+		report(fwd, &(struct link_event){ .kind = LINK_EVENT_UNWATCHED,
+				.generation = look(fwd).generation,
+				.error = errno });
+	else if (refused && access(endpoint->path, F_OK) == 0)
+		step(fwd, RECONNECT_APPEARED);
+}
+
+/* ---- clients ---- */
+
+/* Ends the connection before this one, if that hasn't happened. */
+static void
+serve_client(struct fwd_link *fwd, int fd)
+{
+	link_fail(
+	    fwd->link, look(fwd).generation, "another client took its place");
+	if (!follow_link(fwd)) {
+		close(fd);
+		return;
+	}
+	link_dialled(fwd->link);
+	listener_pause(&fwd->listener, clock_now_ms(), RECONNECT_SPACING_MS);
+	connected(fwd, fd);
+}
+
+static void
+refuse_client(struct fwd_link *fwd, int fd,
+    const struct sockaddr_storage *client, const char *reason)
+{
+	close(fd);
+	report(fwd, &(struct link_event){ .kind = LINK_EVENT_CLIENT_REFUSED,
+			.generation = look(fwd).generation,
+			.reason = reason,
+			.client = (const struct sockaddr *)client });
+}
+
+static const char *
+refusal(struct fwd_link *fwd, const struct sockaddr_storage *client)
+{
+	return fwd->hooks.refusal(
+	    fwd->hooks.context, (const struct sockaddr *)client);
+}
+
+/* The newest client is served, unless the present one has to be asked: that one
+ * may be half open, and would never say so. */
+static void
+take_client(struct fwd_link *fwd)
+{
+	int64_t now_ms = clock_now_ms(); /* before an answer can come */
+	struct sockaddr_storage client;
+	int fd = listener_accept(&fwd->listener, &client, now_ms);
+	const char *reason;
+	struct link_view view;
+
+	if (fd < 0 && errno != EAGAIN)
+		report(
+		    fwd, &(struct link_event){ .kind = LINK_EVENT_ACCEPT_FAILED,
+			     .generation = look(fwd).generation,
+			     .error = errno });
+	if (fd < 0)
+		return;
+	reason = refusal(fwd, &client);
+	if (reason) {
+		refuse_client(fwd, fd, &client, reason);
+		return;
+	}
+	view = look(fwd);
+	if (view.state == LINK_UP &&
+	    fwd->hooks.ask(fwd->hooks.context, view.generation))
+		listener_hold(&fwd->listener, fd, &client, now_ms);
+	else
+		serve_client(fwd, fd);
+}
+
+/* Until the verdict the present generation goes on. */
+static void
+judge(struct fwd_link *fwd)
+{
+	const struct fwd_link_hooks *hooks = &fwd->hooks;
+	struct listener *listener = &fwd->listener;
+	uint64_t generation = look(fwd).generation;
+
+	if (!reconnect_is_up(&fwd->machine)) {
+		serve_client(fwd, listener_release(listener));
+		return;
+	}
+	switch (listener_judge(listener, clock_now_ms(),
+	    hooks->alive(hooks->context, generation, listener->since_ms))) {
+	case LISTENER_WAIT:
+		break;
+	case LISTENER_ASK:
+		hooks->ask(hooks->context, generation);
+		break;
+	case LISTENER_REFUSE:
+		refuse_client(fwd, listener_release(listener),
+		    &listener->candidate, "the present one answers");
+		break;
+	case LISTENER_ADMIT:
+		serve_client(fwd, listener_release(listener));
+		break;
+	}
+}
+
+/* ---- settings ---- */
+
+static struct reconnect_settings
+timing(const struct fwd_link_settings *settings)
+{
+	return (struct reconnect_settings){ .min_ms = settings->min_ms,
+		.max_ms = settings->max_ms,
+		.jitter_percent = settings->jitter_percent,
+		.listens = settings->endpoint.listens };
+}
+
+/* Why the peer at the other end of fd may not stay; NULL: it may. */
+static const char *
+objection(struct fwd_link *fwd, int fd, struct error *error)
+{
+	const struct endpoint *endpoint = &fwd->settings.endpoint;
+	struct sockaddr_storage client = { 0 };
+	socklen_t length = sizeof(client);
+
+	if (!endpoint->listens)
+		return endpoint->kind != ENDPOINT_UNIX ||
+			       dial_trusts(endpoint->path, fd,
+				   fwd->settings.user, error)
+			   ? NULL
+			   : error->text;
+	/* One that is gone has no name; another thread will notice. */
+	if (getpeername(fd, (struct sockaddr *)&client, &length) < 0)
+		return NULL;
+	return refusal(fwd, &client) ? "the client is not in allow any more"
+				     : NULL;
+}
+
+/* Other settings may have other ideas of who may be connected. */
+static void
+check_peer(struct fwd_link *fwd)
+{
+	struct error error;
+	const char *reason;
+	struct loan loan;
+
+	if (link_borrow(fwd->link, &loan, LINK_NO_WAIT) != LINK_READY)
+		return;
+	reason = objection(fwd, loan.fd, &error);
+	if (reason)
+		link_fail(fwd->link, loan.generation, reason);
+	link_return(&loan);
+}
+
+static void
+take_settings(struct fwd_link *fwd)
+{
+	struct fwd_link_settings next;
+	bool moved;
+
+	doorbell_answer(&fwd->orders);
+	if (!fwd->hooks.configure(fwd->hooks.context, &next))
+		return;
+	moved = !endpoint_equals(&fwd->settings.endpoint, &next.endpoint);
+	fwd->settings = next;
+	listener_drop(&fwd->listener); /* it may be judged otherwise now */
+	if (moved || next.listen_fd >= 0)
+		listener_replace(&fwd->listener, next.listen_fd);
+	fwd->machine.settings = timing(&next);
+	step(fwd, moved ? RECONNECT_MOVED : RECONNECT_RELOADED);
+	if (moved) {
+		stop_watching(fwd);
+		link_fail(fwd->link, look(fwd).generation,
+		    "the network endpoint was changed");
+	} else {
+		check_peer(fwd);
+	}
+}
+
+/* ---- the loop ---- */
+
+static void
+notice_suspend(struct fwd_link *fwd)
+{
+	int64_t suspended_ms = clock_suspended_ms();
+
+	if (suspended_ms - fwd->suspended_ms <= SUSPEND_NOTICED_MS)
+		return;
+	fwd->suspended_ms = suspended_ms;
+	step(fwd, RECONNECT_RESUMED);
+}
+
+/* Also has the generation watched over. */
+static int64_t
+deadline_ms(struct fwd_link *fwd, int64_t now_ms)
+{
+	int64_t due_ms = reconnect_wake_ms(&fwd->machine);
+
+	if (reconnect_is_up(&fwd->machine))
+		return earlier(due_ms, fwd->hooks.tend(fwd->hooks.context,
+					   look(fwd).generation, now_ms));
+	return fwd->machine.state == RECONNECT_WAITING
+		   ? earlier(due_ms, now_ms + NAP_MS)
+		   : due_ms;
+}
+
+static void
+sleep_until(struct fwd_link *fwd, int64_t due_ms)
+{
+	const struct listener *listener = &fwd->listener;
+	int64_t now_ms = clock_now_ms();
+	bool accepts = listener_accepts(listener, now_ms);
+	bool up = reconnect_is_up(&fwd->machine);
+	struct pollfd fds[] = {
+		{ .fd = fwd->orders.fds[0], .events = POLLIN },
+		{ .fd = file_watch_fd(&fwd->watch), .events = POLLIN },
+		{ .fd = fwd->path_bell.fds[0], .events = POLLIN },
+		{ .fd = accepts ? listener->fd : -1, .events = POLLIN },
+		{ .fd = up ? fwd->link->bell.fds[0] : -1, .events = POLLIN },
+	};
+	int ready;
+
+	due_ms = earlier(due_ms, listener_wake_ms(listener, now_ms));
+	ready = poll(fds, 5, wait_timeout(due_ms));
+	if (ready < 0 && errno != EINTR)
+		wait_pause(WAIT_ERROR_MS);
+	if (ready <= 0)
+		return;
+	if (fds[1].revents || fds[2].revents) {
+		doorbell_answer(&fwd->path_bell);
+		if (file_watch_appeared(&fwd->watch))
+			step(fwd, RECONNECT_APPEARED);
+	}
+	if (fds[3].revents)
+		take_client(fwd);
+}
+
+static void *
+run(void *argument)
+{
+	struct fwd_link *fwd = argument;
+
+	thread_name("fwd-link");
+	for (;;) {
+		unsigned actions;
+
+		doorbell_answer(&fwd->link->bell);
+		take_settings(fwd);
+		notice_suspend(fwd);
+		if (!follow_link(fwd))
+			return NULL;
+		if (fwd->listener.state == LISTENER_JUDGING)
+			judge(fwd);
+		actions = step(fwd, RECONNECT_TICK);
+		keep_watch(fwd);
+		act(fwd, actions);
+		if (!(actions & RECONNECT_DIAL))
+			sleep_until(fwd, deadline_ms(fwd, clock_now_ms()));
+	}
+}
+
+int
+fwd_link_start(struct fwd_link *fwd, struct link *link,
+    const struct fwd_link_settings *settings,
+    const struct fwd_link_hooks *hooks)
+{
+	struct reconnect_settings times = timing(settings);
+	int64_t now_ms = clock_now_ms();
+	uint32_t random = ((uint32_t)now_ms ^ (uint32_t)getpid() * 2654435761u);
+	int error;
+
+	*fwd = (struct fwd_link){ .link = link,
+		.hooks = *hooks,
+		.settings = *settings,
+		.suspended_ms = clock_suspended_ms() };
+	reconnect_init(&fwd->machine, &times, random | 1, now_ms);
+	if (doorbell_init(&fwd->path_bell) < 0)
+		return -1;
+	if (doorbell_init(&fwd->orders) < 0) {
+		doorbell_destroy(&fwd->path_bell);
+		return -1;
+	}
+	file_watch_init(&fwd->watch, &fwd->path_bell);
+	listener_replace(&fwd->listener, settings->listen_fd);
+	error = pthread_create(&fwd->thread, NULL, run, fwd);
+	if (error == 0)
+		return 0;
+	doorbell_destroy(&fwd->path_bell);
+	doorbell_destroy(&fwd->orders);
+	errno = error;
+	return -1;
+}
+
+void
+fwd_link_wake(struct fwd_link *fwd)
+{
+	doorbell_ring(&fwd->orders);
+}
+
+void
+fwd_link_join(struct fwd_link *fwd)
+{
+	doorbell_ring(&fwd->orders);
+	pthread_join(fwd->thread, NULL);
+	doorbell_destroy(&fwd->orders);
+	resolver_abandon(&fwd->resolver);
+	listener_replace(&fwd->listener, -1);
+	file_watch_destroy(&fwd->watch);
+	doorbell_destroy(&fwd->path_bell);
+}

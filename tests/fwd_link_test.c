@@ -1,0 +1,1130 @@
+/* The thread around the machine of reconnect_test.c: sockets, watch, bells. */
+#include "reconnect/fwd_link.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/wait.h"
+#include "tests/support/hanging_lookup.h"
+#include "tests/support/listener.h"
+#include "tests/support/settable_clock.h"
+#include "tests/support/settable_user.h"
+#include "tests/support/suite.h"
+
+/* So long that only something else than the backoff can end a wait. */
+#define LONG_MS (10 * 60 * 1000)
+
+static struct link shared;
+static struct fwd_link fwd;
+static unsigned descriptors_before;
+
+/* ---- what it reports, to be read one after the other ---- */
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct link_event events[1000];
+	char reasons[1000][LINK_REASON_BYTES];
+	struct sockaddr clients[1000];
+	size_t written, read;
+} record = { .lock = PTHREAD_MUTEX_INITIALIZER,
+	.more = PTHREAD_COND_INITIALIZER };
+
+static void
+on_event(void *context, const struct link_event *event)
+{
+	size_t i;
+
+	ck_assert_ptr_eq(context, &record);
+	pthread_mutex_lock(&record.lock);
+	i = record.written++;
+	ck_assert_uint_lt(i, 1000);
+	record.events[i] = *event;
+	snprintf(record.reasons[i], LINK_REASON_BYTES, "%s",
+	    event->reason ? event->reason : "");
+	record.events[i].reason = record.reasons[i];
+	if (event->client)
+		record.clients[i] = *event->client;
+	record.events[i].client = &record.clients[i];
+	pthread_cond_signal(&record.more);
+	pthread_mutex_unlock(&record.lock);
+}
+
+static struct link_event
+next_event(void)
+{
+	struct link_event event;
+
+	pthread_mutex_lock(&record.lock);
+	while (record.read == record.written)
+		pthread_cond_wait(&record.more, &record.lock);
+	event = record.events[record.read++];
+	pthread_mutex_unlock(&record.lock);
+	return event;
+}
+
+/* The next event of that kind; only failed dials and connections that settle
+ * may come before it. */
+static struct link_event
+expect(enum link_event_kind kind)
+{
+	struct link_event event = next_event();
+
+	while (event.kind != kind && (event.kind == LINK_EVENT_DIAL_FAILED ||
+					 event.kind == LINK_EVENT_SETTLED))
+		event = next_event();
+	ck_assert_int_eq(event.kind, kind);
+	return event;
+}
+
+static struct link_event
+expect_up(uint64_t generation)
+{
+	struct link_event event = expect(LINK_EVENT_UP);
+
+	ck_assert_uint_eq(event.generation, generation);
+	ck_assert_uint_ge(event.dials, 1);
+	ck_assert_int_ge(event.outage_ms, 0);
+	return event;
+}
+
+enum { UNPROVEN, PROVEN };
+
+static void
+expect_lost(uint64_t generation, bool proven, const char *reason)
+{
+	struct link_event event = expect(LINK_EVENT_LOST);
+
+	ck_assert_uint_eq(event.generation, generation);
+	ck_assert_int_eq(event.proven, proven);
+	ck_assert_str_eq(event.reason, reason);
+	ck_assert_int_ge(event.up_ms, 0);
+}
+
+static void
+expect_refused(const char *reason)
+{
+	struct link_event event = expect(LINK_EVENT_CLIENT_REFUSED);
+
+	ck_assert_str_eq(event.reason, reason);
+	ck_assert_int_eq(event.client->sa_family, AF_UNIX);
+}
+
+static void
+expect_nothing_more(void)
+{
+	pthread_mutex_lock(&record.lock);
+	ck_assert_uint_eq(record.read, record.written);
+	pthread_mutex_unlock(&record.lock);
+}
+
+/* ---- hooks ---- */
+
+static struct fwd_link_settings settings; /* for the next reload() */
+static struct fwd_link_settings published;
+static atomic_bool is_published;
+static atomic_uint tended, asks;
+static atomic_bool answers, ends_when_asked, closed_to_all;
+
+static bool
+configure(void *context, struct fwd_link_settings *next)
+{
+	ck_assert_ptr_eq(context, &record);
+	if (!atomic_load(&is_published))
+		return false;
+	*next = published;
+	atomic_store(&is_published, false);
+	return true;
+}
+
+/* Returns once they were taken. */
+static void
+reload(void)
+{
+	published = settings;
+	settings.listen_fd = -1;
+	atomic_store(&is_published, true);
+	fwd_link_wake(&fwd);
+	while (atomic_load(&is_published))
+		sched_yield();
+}
+
+/* Says hello, and sees to it that no other thread could have before. */
+static void
+say_hello(void *context, int fd)
+{
+	struct link_view view;
+
+	ck_assert_ptr_eq(context, &record);
+	ck_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	ck_assert_int_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+	link_look(&shared, &view);
+	ck_assert_int_ne(view.state, LINK_UP);
+	(void)!send(fd, "hello", 5, MSG_NOSIGNAL);
+}
+
+static void
+say_nothing(void *context, int fd)
+{
+	(void)context;
+	(void)fd;
+}
+
+static void
+say_hello_after_the_stop(void *context, int fd)
+{
+	link_stop(&shared);
+	say_hello(context, fd);
+}
+
+static int64_t
+tend(void *context, uint64_t generation, int64_t now_ms)
+{
+	ck_assert_ptr_eq(context, &record);
+	ck_assert_uint_ge(generation, 1);
+	ck_assert_int_le(now_ms, clock_now_ms());
+	atomic_fetch_add(&tended, 1);
+	return INT64_MAX;
+}
+
+static const char *
+refusal(void *context, const struct sockaddr *client)
+{
+	ck_assert_ptr_eq(context, &record);
+	ck_assert_int_eq(client->sa_family, AF_UNIX);
+	return closed_to_all ? "closed" : NULL;
+}
+
+static const char *
+stop_at_the_second(void *context, const struct sockaddr *client)
+{
+	struct link_view view;
+
+	link_look(&shared, &view);
+	if (view.state == LINK_UP)
+		link_stop(&shared);
+	return refusal(context, client);
+}
+
+static bool
+never_ask(void *context, uint64_t generation)
+{
+	(void)context;
+	(void)generation;
+	return false;
+}
+
+static bool
+ask(void *context, uint64_t generation)
+{
+	ck_assert_ptr_eq(context, &record);
+	ck_assert_uint_ge(generation, 1);
+	if (ends_when_asked)
+		link_fail(&shared, generation, "it ended");
+	atomic_fetch_add(&asks, 1);
+	return true;
+}
+
+static bool
+is_alive(void *context, uint64_t generation, int64_t since_ms)
+{
+	ck_assert_ptr_eq(context, &record);
+	ck_assert_uint_ge(generation, 1);
+	ck_assert_int_le(since_ms, clock_now_ms());
+	return atomic_load(&answers);
+}
+
+static struct fwd_link_hooks hooks = { .context = &record,
+	.event = on_event,
+	.configure = configure,
+	.on_connected = say_hello,
+	.tend = tend,
+	.refusal = refusal,
+	.ask = never_ask,
+	.alive = is_alive };
+
+/* ---- the program around it ---- */
+
+/* As fwd-down does: the first byte is proof of life, the end is reported. */
+static void *
+read_always(void *argument)
+{
+	struct loan loan;
+	char bytes[64];
+
+	(void)argument;
+	while (link_borrow_next(&shared, &loan) == LINK_READY) {
+		while (read(loan.fd, bytes, sizeof(bytes)) > 0)
+			link_prove(&shared, loan.generation);
+		link_fail(&shared, loan.generation, "peer closed");
+		link_return(&loan);
+	}
+	return NULL;
+}
+
+static pthread_t reader;
+static bool started;
+
+static void
+aim(const char *endpoint)
+{
+	struct error error;
+
+	ck_assert_int_eq(
+	    endpoint_parse(&settings.endpoint, endpoint, &error), 0);
+}
+
+static void
+set_up(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	scratch_enter();
+	descriptors_before = open_descriptors();
+	settings = (struct fwd_link_settings){ .min_ms = LONG_MS,
+		.max_ms = LONG_MS,
+		.watch = true,
+		.listen_fd = -1 };
+	aim("unix:sock");
+}
+
+static void
+start(void)
+{
+	started = true;
+	ck_assert_int_eq(link_init(&shared), 0);
+	ck_assert_int_eq(fwd_link_start(&fwd, &shared, &settings, &hooks), 0);
+	settings.listen_fd = -1;
+	ck_assert_int_eq(pthread_create(&reader, NULL, read_always, NULL), 0);
+}
+
+/* Whatever it is doing. */
+static void
+stop(void)
+{
+	int64_t stopped_ms = clock_now_ms();
+
+	if (!started)
+		return;
+	started = false;
+	link_stop(&shared);
+	fwd_link_join(&fwd);
+	ck_assert_int_lt(clock_now_ms() - stopped_ms, 1000);
+	pthread_join(reader, NULL);
+	link_destroy(&shared);
+}
+
+static void
+tear_down(void)
+{
+	stop();
+	lookups_answer();
+	while (open_descriptors() != descriptors_before)
+		sched_yield();
+	scratch_leave();
+}
+
+static struct link_view
+look(void)
+{
+	struct link_view view;
+
+	link_look(&shared, &view);
+	return view;
+}
+
+static void
+await_dials(uint64_t dials)
+{
+	while (look().dials < dials)
+		sched_yield();
+}
+
+/* Makes the thread look, while up, and waits until it is about to sleep. */
+static void
+wake_while_up(void)
+{
+	unsigned before = atomic_load(&tended);
+
+	doorbell_ring(&shared.bell);
+	while (atomic_load(&tended) == before)
+		sched_yield();
+}
+
+/* A daemon, at sock unless it says otherwise. */
+struct daemon {
+	const char *path;
+	int listener, peer;
+};
+
+static struct daemon
+daemon_at(const char *path)
+{
+	return (struct daemon){ path, listening_unix(path, 1000), -1 };
+}
+
+static void
+daemon_accept(struct daemon *daemon)
+{
+	char hello[5];
+
+	daemon->peer = accept(daemon->listener, NULL, NULL);
+	ck_assert_int_ge(daemon->peer, 0);
+	ck_assert_int_eq(recv(daemon->peer, hello, 5, MSG_WAITALL), 5);
+	ck_assert_mem_eq(hello, "hello", 5);
+}
+
+static void
+prove(int peer)
+{
+	ck_assert_int_eq(send(peer, "x", 1, MSG_NOSIGNAL), 1);
+	while (!look().proven)
+		sched_yield();
+}
+
+/* Up with that generation, and proven. */
+static void
+daemon_serve(struct daemon *daemon, uint64_t generation)
+{
+	expect_up(generation);
+	daemon_accept(daemon);
+	prove(daemon->peer);
+}
+
+static void
+daemon_hang_up(struct daemon *daemon)
+{
+	close(daemon->peer);
+	daemon->peer = -1;
+}
+
+/* The listener goes first: nothing is dialled into its backlog any more. */
+static void
+daemon_kill(struct daemon *daemon)
+{
+	unlink(daemon->path);
+	close(daemon->listener);
+	if (daemon->peer >= 0)
+		close(daemon->peer);
+}
+
+FIXTURE(set_up, tear_down)
+
+/* ---- dialling and the watch ---- */
+
+TEST(a_daemon_absent_at_the_start_is_dialled_when_it_appears)
+{
+	struct daemon daemon;
+	struct link_event event;
+
+	start();
+	event = next_event();
+	ck_assert_int_eq(event.kind, LINK_EVENT_DIAL_FAILED);
+	ck_assert_uint_eq(event.dials, 1);
+	ck_assert_int_eq(event.error, ENOENT);
+	ck_assert_str_eq(event.reason, strerror(ENOENT));
+	daemon = daemon_at("sock");
+	ck_assert_uint_ge(expect_up(1).dials, 2);
+	daemon_accept(&daemon);
+	ck_assert_uint_eq(look().outages, 0);
+	daemon_kill(&daemon);
+}
+
+/* At once, or late: then the watch finds it. */
+TEST(a_daemon_that_restarts_is_dialled_at_once, .count = 2)
+{
+	struct daemon daemon = daemon_at("sock");
+
+	start();
+	for (uint64_t generation = 1; generation <= 10; generation++) {
+		daemon_serve(&daemon, generation);
+		daemon_kill(&daemon);
+		if (_i == 1)
+			expect_lost(generation, PROVEN, "peer closed");
+		if (_i == 1)
+			expect(LINK_EVENT_DIAL_FAILED);
+		daemon = daemon_at("sock");
+		if (_i == 0)
+			expect_lost(generation, PROVEN, "peer closed");
+	}
+	expect_up(11);
+	ck_assert_uint_eq(look().outages, 10);
+	daemon_kill(&daemon);
+}
+
+TEST(a_daemon_that_hangs_up_and_listens_on_is_dialled_once_after_ten_ms)
+{
+	struct daemon daemon = daemon_at("sock");
+	int64_t began_ms = clock_now_ms();
+
+	start();
+	for (uint64_t generation = 1; generation <= 10; generation++) {
+		daemon_accept(&daemon);
+		ck_assert_uint_eq(expect_up(generation).dials, 1);
+		prove(daemon.peer);
+		daemon_hang_up(&daemon);
+		expect_lost(generation, PROVEN, "peer closed");
+	}
+	ck_assert_int_ge(clock_now_ms() - began_ms, 9 * RECONNECT_SPACING_MS);
+	daemon_kill(&daemon);
+}
+
+/* The backlog takes the dial, dies, and then the next daemon appears. */
+TEST(a_backlog_that_dies_is_no_outage)
+{
+	struct daemon daemon = daemon_at("sock");
+
+	start();
+	daemon_serve(&daemon, 1);
+	daemon_hang_up(&daemon);
+	expect_lost(1, PROVEN, "peer closed");
+	expect_up(2); /* not accepted by the daemon */
+	daemon_kill(&daemon);
+	expect_lost(2, UNPROVEN, "peer closed");
+	daemon = daemon_at("sock");
+	expect_up(3);
+	/* It is silent, and can't be proven by age in this test. */
+	ck_assert_uint_eq(expect(LINK_EVENT_SETTLED).generation, 3);
+	daemon_accept(&daemon);
+	prove(daemon.peer);
+	ck_assert_uint_eq(look().outages, 1);
+	daemon_kill(&daemon);
+	expect_lost(3, PROVEN, "peer closed");
+}
+
+/* The next daemon appears while the dead one's backlog is still open. */
+TEST(a_path_that_appears_before_the_backlog_died_is_not_missed)
+{
+	struct daemon old = daemon_at("sock"), new;
+
+	start();
+	expect_up(1);
+	unlink("sock");
+	new = daemon_at("sock");
+	close(old.listener);
+	expect_lost(1, UNPROVEN, "peer closed");
+	expect_up(2);
+	daemon_accept(&new);
+	daemon_kill(&new);
+}
+
+/* What it has written is still read, and it is proof of life. */
+TEST(a_daemon_that_writes_and_dies_before_it_was_written_to_was_there)
+{
+	struct daemon daemon = daemon_at("sock");
+
+	hooks.on_connected = say_nothing;
+	start();
+	for (uint64_t generation = 1; generation <= 5; generation++) {
+		int peer = accept(daemon.listener, NULL, NULL);
+
+		ck_assert_int_eq(send(peer, "x", 1, MSG_NOSIGNAL), 1);
+		close(peer);
+		expect_up(generation);
+		expect_lost(generation, PROVEN, "peer closed");
+	}
+	daemon_kill(&daemon);
+}
+
+TEST(without_a_watch_the_backoff_finds_the_daemon)
+{
+	struct daemon daemon;
+
+	settings.min_ms = 1;
+	settings.max_ms = 20;
+	settings.watch = false;
+	start();
+	for (int i = 0; i < 5; i++)
+		expect(LINK_EVENT_DIAL_FAILED);
+	ck_assert_int_eq(file_watch_fd(&fwd.watch), -1);
+	daemon = daemon_at("sock");
+	expect_up(1);
+	daemon_kill(&daemon);
+}
+
+/* Bound before the loss and so unseen by the watch, listening after it. */
+TEST(after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while)
+{
+	struct daemon old = daemon_at("sock"), next;
+
+	start();
+	daemon_serve(&old, 1);
+	expect(
+	    LINK_EVENT_SETTLED); /* the machine knows, so nothing is watched */
+	wake_while_up();
+	unlink("sock");
+	next = (struct daemon){ "sock", bound_unix("sock"), -1 };
+	clock_stop(clock_now_ms() + 1000); /* the window stays open */
+	daemon_hang_up(&old);
+	expect_lost(1, PROVEN, "peer closed");
+	await_dials(2);
+	ck_assert_int_eq(listen(next.listener, 5), 0);
+	ck_assert_int_eq(next_event().kind, LINK_EVENT_UP);
+	close(old.listener);
+	daemon_kill(&next);
+}
+
+/* As main() does, which has files of its own to watch. */
+static struct file_watch others;
+static atomic_bool over;
+
+static void *
+read_others_events(void *unused)
+{
+	while (!atomic_load(&over))
+		(void)file_watch_deleted(&others);
+	return unused;
+}
+
+TEST(a_path_whose_event_another_thread_read_is_dialled_at_once)
+{
+	struct doorbell bell;
+	struct daemon daemon;
+	pthread_t thread;
+
+	ck_assert_int_eq(doorbell_init(&bell), 0);
+	file_watch_init(&others, &bell);
+	ck_assert_int_eq(file_watch_file(&others, "."), 0);
+	ck_assert_int_eq(
+	    pthread_create(&thread, NULL, read_others_events, NULL), 0);
+	start();
+	for (unsigned generation = 1; generation <= 20; generation++) {
+		expect(LINK_EVENT_DIAL_FAILED);
+		daemon = daemon_at("sock");
+		daemon_serve(&daemon, generation);
+		daemon_kill(&daemon);
+		expect_lost(generation, PROVEN, "peer closed");
+	}
+	atomic_store(&over, true);
+	pthread_join(thread, NULL);
+	file_watch_destroy(&others);
+	doorbell_destroy(&bell);
+}
+
+static void
+limit_descriptors(rlim_t number)
+{
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = number;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* What came while nothing was watched is found, too. */
+TEST(a_watch_that_was_refused_is_reported_and_armed_later)
+{
+	struct daemon daemon;
+
+	aim("tcp:127.0.0.1:1");
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	ck_assert_int_eq(file_watch_fd(&fwd.watch), -1);
+	daemon = daemon_at("sock");
+	limit_descriptors(3);
+	aim("unix:sock");
+	reload();
+	ck_assert_int_eq(expect(LINK_EVENT_UNWATCHED).error, EMFILE);
+	expect(LINK_EVENT_DIAL_FAILED);
+	limit_descriptors(1000);
+	while (next_event().kind != LINK_EVENT_UP)
+		;
+	daemon_kill(&daemon);
+}
+
+/* ---- reloads ---- */
+
+TEST(another_endpoint_ends_the_generation_and_is_dialled_at_once, .count = 2)
+{
+	struct daemon first = daemon_at("sock"), second = daemon_at("other");
+
+	start();
+	expect_up(1);
+	daemon_accept(&first);
+	if (_i == PROVEN)
+		prove(first.peer);
+	aim("unix:other");
+	reload();
+	expect_lost(1, _i == PROVEN, "the network endpoint was changed");
+	expect_up(2);
+	daemon_accept(&second);
+	daemon_kill(&first);
+	daemon_kill(&second);
+}
+
+TEST(another_endpoint_is_dialled_at_once_from_the_backoff_and_watched)
+{
+	struct daemon second;
+
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	aim("unix:other");
+	reload();
+	expect(LINK_EVENT_DIAL_FAILED);
+	second = daemon_at("other");
+	expect_up(1);
+	daemon_kill(&second);
+}
+
+/* Neither a port nor an address is overlooked. */
+TEST(another_port_is_another_endpoint)
+{
+	char first_port[6], second_port[6], text[32];
+	int first = listening_tcp(AF_INET, 5, first_port);
+	int second = listening_tcp(AF_INET, 5, second_port);
+
+	snprintf(text, sizeof(text), "tcp:127.0.0.1:%s", first_port);
+	aim(text);
+	start();
+	expect_up(1);
+	snprintf(text, sizeof(text), "tcp:127.0.0.1:%s", second_port);
+	aim(text);
+	reload();
+	expect_lost(1, UNPROVEN, "the network endpoint was changed");
+	expect_up(2);
+	close(first);
+	close(second);
+}
+
+/* And the time after which a generation is proven is the new one. */
+TEST(other_settings_leave_the_connection_alone)
+{
+	struct daemon daemon = daemon_at("sock");
+
+	start();
+	expect_up(1);
+	daemon_accept(&daemon);
+	settings.min_ms = 1;
+	settings.max_ms = 20;
+	reload();
+	while (!look().proven)
+		sched_yield();
+	daemon_hang_up(&daemon);
+	expect_lost(1, PROVEN, "peer closed");
+	daemon_kill(&daemon);
+}
+
+TEST(a_daemon_that_may_not_answer_any_more_is_dropped_by_a_reload)
+{
+	struct daemon daemon = daemon_at("sock");
+
+	settings.min_ms = settings.max_ms = 10;
+	settings.user = STRANGER;
+	ck_assert_int_eq(chmod(".", 01777), 0);
+	atomic_store(&user_at_the_other_end, STRANGER);
+	start();
+	daemon_serve(&daemon, 1);
+	reload();
+	wake_while_up();
+	ck_assert_int_eq(look().state, LINK_UP);
+	settings.user = 0;
+	reload();
+	expect_lost(1, PROVEN, STRANGER_REFUSED);
+	ck_assert_int_eq(expect(LINK_EVENT_DIAL_FAILED).error, EPERM);
+	ck_assert_str_eq(
+	    expect(LINK_EVENT_DIAL_FAILED).reason, STRANGER_REFUSED);
+	atomic_store(&user_at_the_other_end, 0);
+	expect_up(2);
+	daemon_kill(&daemon);
+}
+
+/* ---- stopping and interrupting ---- */
+
+TEST(it_stops_at_once_before_it_began_or_in_the_backoff, .count = 2)
+{
+	start();
+	if (_i == 1)
+		expect(LINK_EVENT_DIAL_FAILED);
+}
+
+TEST(it_stops_while_up_and_quiet)
+{
+	struct daemon daemon = daemon_at("sock");
+
+	start();
+	expect_up(1);
+	stop();
+	daemon_kill(&daemon);
+}
+
+TEST(it_stops_while_a_name_server_is_silent)
+{
+	aim("tcp:hangs.test:7000");
+	start();
+	lookups_await_question(1);
+}
+
+/* The link's bell rings with whatever the guest teaches; the second try of a
+ * SYN that found no room, a second later, has to find the same dial. */
+TEST(only_a_stop_or_a_reload_interrupts_a_dial, .count = 2)
+{
+	char port[6], endpoint[32];
+	int listener = listening_tcp(AF_INET, 0, port), fds[16];
+	size_t count = fill_backlog(listener, fds, 16);
+
+	snprintf(endpoint, sizeof(endpoint), "tcp:127.0.0.1:%s", port);
+	aim(endpoint);
+	start();
+	await_dials(1);
+	for (int i = 0; i < 1000; i++) {
+		doorbell_ring(&shared.bell);
+		sched_yield();
+	}
+	if (_i == 0) {
+		ck_assert_int_eq(listen(listener, 16), 0);
+		ck_assert_uint_eq(expect_up(1).dials, 1);
+	} else {
+		reload(); /* which is no failed dial */
+		await_dials(2);
+		stop();
+		expect_nothing_more();
+	}
+	close_all(fds, count);
+	close(listener);
+}
+
+TEST(a_connection_that_comes_after_the_stop_is_not_reported)
+{
+	struct daemon daemon = daemon_at("sock");
+
+	hooks.on_connected = say_hello_after_the_stop;
+	start();
+	daemon_accept(&daemon);
+	stop();
+	expect_nothing_more();
+	daemon_kill(&daemon);
+}
+
+/* ---- clients ---- */
+
+static int
+call(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX,
+		.sun_path = "sock" };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	ck_assert_int_eq(
+	    connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static void
+listen_at_sock(void)
+{
+	unlink("sock");
+	aim("listen-unix:sock");
+	settings.listen_fd = listening_unix("sock", 20);
+	fcntl(settings.listen_fd, F_SETFL, O_NONBLOCK);
+}
+
+static void
+expect_hung_up(int fd)
+{
+	char byte;
+
+	ck_assert_int_eq(read(fd, &byte, 1), 0);
+	close(fd);
+}
+
+#define CLIENTS 20
+
+TEST(the_newest_client_is_served_but_no_two_within_ten_milliseconds)
+{
+	int64_t began_ms = clock_now_ms();
+	int clients[CLIENTS];
+
+	listen_at_sock();
+	for (int i = 0; i < CLIENTS; i++)
+		clients[i] = call();
+	start();
+	expect_up(1);
+	for (uint64_t generation = 2; generation <= CLIENTS; generation++) {
+		expect_lost(
+		    generation - 1, UNPROVEN, "another client took its place");
+		expect_up(generation);
+	}
+	ck_assert_int_ge(
+	    clock_now_ms() - began_ms, (CLIENTS - 1) * RECONNECT_SPACING_MS);
+	close_all(clients, CLIENTS);
+}
+
+/* It looked for the end of a generation that the stop had ended unreported. */
+TEST(a_client_that_comes_as_it_stops_is_turned_away)
+{
+	int first, second;
+	char byte;
+
+	listen_at_sock();
+	hooks.refusal = stop_at_the_second;
+	start();
+	first = call();
+	expect_up(1);
+	second = call();
+	ck_assert_int_eq(read(second, &byte, 1), 0);
+	stop();
+	expect_nothing_more();
+	close(first);
+	close(second);
+}
+
+TEST(a_client_that_cannot_be_accepted_is_reported_and_accepted_later)
+{
+	int client;
+
+	listen_at_sock();
+	start();
+	client = call();
+	expect_up(1);
+	close(client);
+	expect(LINK_EVENT_LOST);
+	client = dup(0); /* the lowest that is free */
+	close(client);
+	limit_descriptors((rlim_t)client + 1);
+	client = call();
+	ck_assert_int_eq(expect(LINK_EVENT_ACCEPT_FAILED).error, EMFILE);
+	limit_descriptors(1000);
+	expect_up(2);
+	close(client);
+}
+
+TEST(a_listener_is_replaced_while_its_client_stays)
+{
+	int first, second;
+
+	listen_at_sock();
+	start();
+	first = call();
+	expect_up(1);
+	listen_at_sock();
+	reload();
+	prove(first);
+	second = call();
+	expect_lost(1, PROVEN, "another client took its place");
+	expect_up(2);
+	close(first);
+	close(second);
+}
+
+TEST(a_client_that_may_not_connect_is_refused_now_and_after_a_reload)
+{
+	int client;
+
+	listen_at_sock();
+	start();
+	client = call();
+	expect_up(1);
+	atomic_store(&closed_to_all, true);
+	expect_hung_up(call());
+	expect_refused("closed");
+	prove(client);
+	reload();
+	expect_lost(1, PROVEN, "the client is not in allow any more");
+	close(client);
+}
+
+/* ---- where the present client is asked before another takes its place ---- */
+
+static int
+first_of_those_asked(bool that_answers)
+{
+	int first;
+
+	hooks.ask = ask;
+	atomic_store(&answers, that_answers);
+	listen_at_sock();
+	start();
+	first = call();
+	expect_up(1);
+	return first;
+}
+
+TEST(a_client_that_answers_keeps_its_place)
+{
+	int first = first_of_those_asked(true);
+
+	for (unsigned count = 1; count <= 3; count++) {
+		int other = call();
+
+		expect_refused("the present one answers");
+		expect_hung_up(other);
+		ck_assert_uint_eq(atomic_load(&asks), count);
+	}
+	prove(first);
+	close(first);
+	expect_lost(1, PROVEN, "peer closed");
+}
+
+TEST(a_client_that_answers_nothing_for_a_second_loses_its_place)
+{
+	int64_t began_ms = clock_now_ms();
+	int first = first_of_those_asked(false), second = call();
+	char hello[5];
+
+	expect_lost(1, UNPROVEN, "another client took its place");
+	expect_up(2);
+	ck_assert_int_ge(clock_now_ms() - began_ms, 1000);
+	ck_assert_uint_ge(atomic_load(&asks), LISTENER_ASKS);
+	ck_assert_int_eq(recv(second, hello, 5, MSG_WAITALL), 5);
+	close(first);
+	close(second);
+}
+
+TEST(a_client_need_not_wait_for_one_that_is_gone)
+{
+	int first, second;
+
+	atomic_store(&ends_when_asked, true);
+	first = first_of_those_asked(false);
+	second = call();
+	expect_lost(1, UNPROVEN, "it ended");
+	expect_up(2);
+	ck_assert_uint_eq(atomic_load(&asks), 1);
+	close(first);
+	close(second);
+}
+
+/* Who may connect may have changed: the client has to connect again. */
+TEST(a_candidate_is_dropped_by_a_reload_and_by_the_stop)
+{
+	int first = first_of_those_asked(false), second = call();
+
+	while (atomic_load(&asks) == 0)
+		sched_yield();
+	reload();
+	expect_hung_up(second);
+	atomic_store(&asks, 0);
+	second = call();
+	while (atomic_load(&asks) == 0)
+		sched_yield();
+	stop();
+	expect_hung_up(second);
+	close(first);
+}
+
+/* ---- time ---- */
+
+/* The number behind `field:` in the status of the thread that has that name; -1
+ * where the system has no such files. */
+static long
+status_of_thread(const char *name, const char *field)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+	long value = -1;
+
+	while (tasks && (task = readdir(tasks))) {
+		char path[300], line[128], its_name[32] = "";
+		FILE *status;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status",
+		    task->d_name);
+		status = fopen(path, "r");
+		while (status && fgets(line, sizeof(line), status)) {
+			sscanf(line, "Name: %31s", its_name);
+			if (!strcmp(its_name, name) &&
+			    !strncmp(line, field, strlen(field)))
+				value = strtol(strchr(line, ':') + 1, NULL, 10);
+		}
+		if (status)
+			fclose(status);
+	}
+	if (tasks)
+		closedir(tasks);
+	return value;
+}
+
+/* Proven by its age: the daemon has not even accepted. */
+TEST(up_and_proven_it_never_wakes)
+{
+	static const char field[] = "voluntary_ctxt_switches";
+	struct daemon daemon = daemon_at("sock");
+	long before;
+
+	settings.min_ms = 1;
+	settings.max_ms = 20;
+	start();
+	expect_up(1);
+	while (!look().proven)
+		sched_yield();
+	poll(NULL, 0, 100); /* on its way to sleep */
+	ck_assert_int_eq(file_watch_fd(&fwd.watch), -1);
+	before = status_of_thread("fwd-link", field);
+	poll(NULL, 0, 1000);
+	ck_assert_int_eq(status_of_thread("fwd-link", field), before);
+	daemon_kill(&daemon);
+}
+
+/* Neither backoff nor watch would find the daemon; and once is enough. */
+TEST(when_the_host_wakes_up_the_daemon_is_dialled_at_once)
+{
+	struct daemon daemon;
+
+	settings.watch = false;
+	start();
+	expect(LINK_EVENT_DIAL_FAILED);
+	clock_sleep(60000);
+	ck_assert_uint_eq(expect(LINK_EVENT_DIAL_FAILED).dials, 2);
+	daemon = daemon_at("sock");
+	clock_sleep(60000);
+	ck_assert_uint_eq(expect_up(1).dials, 3);
+	daemon_kill(&daemon);
+}
+
+TEST(a_long_outage_is_reported_with_its_last_error, .count = 2)
+{
+	struct link_event event;
+
+	if (_i == 1)
+		listen_at_sock();
+	start();
+	if (_i == 0)
+		expect(LINK_EVENT_DIAL_FAILED);
+	clock_skip(RECONNECT_LONG_OUTAGE_MS);
+	reload(); /* as if it had slept so long */
+	event = expect(LINK_EVENT_LONG_OUTAGE);
+	ck_assert_str_eq(event.reason, _i == 0 ? strerror(ENOENT) : "");
+	ck_assert_int_ge(event.outage_ms, RECONNECT_LONG_OUTAGE_MS);
+	ck_assert_uint_eq(event.dials, _i == 0);
+}
+
+/* ---- many forwarders on a host ---- */
+
+static _Atomic pid_t pretended;
+
+/* Another process each time. */
+pid_t
+getpid(void)
+{
+	pid_t pid = atomic_load(&pretended);
+	pid_t (*real)(void) = dlsym(RTLD_NEXT, "getpid");
+
+	return pid ? pid : real();
+}
+
+TEST(forwarders_that_start_in_the_same_millisecond_have_other_jitter)
+{
+	uint32_t random[16];
+
+	clock_stop(1000000);
+	for (int i = 0; i < LENGTH(random); i++) {
+		listen_at_sock(); /* takes no jitter */
+		atomic_store(&pretended, 1000 + i);
+		start();
+		stop();
+		atomic_store(&pretended, 0);
+		random[i] = fwd.machine.random;
+		for (int j = 0; j < i; j++)
+			ck_assert_uint_ne(random[i], random[j]);
+	}
+}
