@@ -10,8 +10,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -412,50 +410,6 @@ TEST(hold_zero_drops_at_once_and_counts)
 	network_gets(1, 60, 20);
 	expect_count(&copy.up.frames, 1);
 	ck_assert_uint_eq(counter_read(&copy.up.outage), 20);
-}
-
-TEST(hold_is_counted_from_the_beginning_of_the_outage)
-{
-	int64_t began_ms;
-
-	install();
-	network_sends(1, 60, 0); /* proves life: what follows is an outage */
-	guest_gets(1, 60, 0);
-	link_set_hold(&the_link, 200);
-	began_ms = clock_now_ms();
-	close_peer();
-	await_down(1);
-	guest_sends(1, 60, 1);
-	expect_count(&copy.up.outage, 1);
-	ck_assert_int_ge(clock_now_ms() - began_ms, 200);
-	/* From now on nothing waits; ten holds would be two seconds. */
-	began_ms = clock_now_ms();
-	for (uint32_t i = 2; i <= 11; i++) {
-		guest_sends(1, 60, i);
-		expect_count(&copy.up.outage, i);
-	}
-	ck_assert_int_lt(clock_now_ms() - began_ms, 1000);
-	/* A new connection, and the next outage has its own time. */
-	install();
-	guest_sends(1, 60, 4);
-	network_gets(1, 60, 4);
-	network_sends(1, 60, 5);
-	guest_gets(1, 60, 5);
-	link_set_hold(&the_link, HOUR_MS);
-	close_peer();
-	await_down(2);
-	guest_sends(1, 60, 6);
-	install();
-	network_gets(1, 60, 6);
-	ck_assert_uint_eq(counter_read(&copy.up.outage), 11);
-}
-
-/* A reload while it waits. */
-TEST(a_shorter_hold_is_heard_by_who_waits_already)
-{
-	guest_sends(1, 60, 1);
-	link_set_hold(&the_link, 0);
-	expect_count(&copy.up.outage, 1);
 }
 
 /* ---- breaks ---- */
@@ -945,21 +899,6 @@ appear(uint32_t number)
 	network_gets(1, 60, number);
 }
 
-TEST(a_guest_on_a_path_comes_and_goes)
-{
-	install();
-	for (uint32_t i = 0; i < 10; i++) {
-		appear(i);
-		network_sends(1, 60, 100 + i);
-		guest_gets(1, 60, 100 + i);
-		close(guest_end);
-		guest_end = -1;
-		network_sends(1, 60, 200 + i);
-		expect_count(&copy.down.guest_absent, i + 1);
-	}
-	ck_assert(!atomic_load(&copy.guest_gone));
-}
-
 /* Each send to it fails, each connect() to it succeeds. */
 TEST(a_guest_that_shut_its_receiving_down_costs_the_frames_only)
 {
@@ -1110,62 +1049,4 @@ TEST(a_guests_socket_that_was_told_not_to_block_is_waited_for, .count = 2)
 	guest_sends(1, 60, 2);
 	network_gets(1, 60, 2);
 	ck_assert(!atomic_load(&copy.guest_gone));
-}
-
-/* ---- memory ---- */
-
-static atomic_uint given_back;
-
-int
-madvise(void *memory, size_t bytes, int advice)
-{
-	int (*real)(void *, size_t, int) = dlsym(RTLD_NEXT, "madvise");
-
-	atomic_fetch_add(&given_back, 1);
-	return real(memory, bytes, advice);
-}
-
-static void
-await_taken(void)
-{
-	int bytes = 1;
-
-	while (bytes > 0) {
-		ck_assert_int_eq(ioctl(guest.fd, FIONREAD, &bytes), 0);
-		sched_yield();
-	}
-}
-
-/* In an outage the first frame is in hand, so the others make one batch. */
-static void
-long_frame_comes_into_slot(uint32_t slot)
-{
-	guest_sends(1, 60, 0);
-	await_taken();
-	guest_sends(slot, 60, 1);
-	guest_sends(1, 65000, 1 + slot);
-	install();
-	network_gets(slot + 1, 60, 0);
-	network_gets(1, 65000, 1 + slot);
-	/* Until short ones are expected again, and many slots are offered. */
-	for (uint32_t i = 0; i < 60; i++) {
-		guest_sends(1, 60, i);
-		network_gets(1, 60, i);
-	}
-}
-
-/* Eight long frames take too little memory, nine slots too much. A frame can
- * still miss its slot: recvmmsg() may take the second frame with the first. */
-TEST(long_frames_in_many_slots_give_their_memory_back)
-{
-	uint32_t rounds = 0;
-
-	while (atomic_load(&given_back) == 0) {
-		if (rounds > 0) {
-			close_peer();
-			await_down(rounds);
-		}
-		long_frame_comes_into_slot(rounds++ % 9);
-	}
-	ck_assert_uint_gt(rounds, 8);
 }

@@ -498,18 +498,6 @@ TEST(a_guest_with_the_longest_path_is_answered_and_found_again)
 	answers_reach(fd);
 }
 
-/* Connected to each other they hold by bytes, not ten frames. */
-TEST(the_guests_queue_is_longer_than_a_strangers)
-{
-	socklen_t length;
-	struct sockaddr_un ours = address_of("ours", &length);
-	int fd = learned("vm");
-
-	ck_assert_int_eq(connect(fd, (struct sockaddr *)&ours, length), 0);
-	for (int i = 0; i < 60; i++)
-		ck_assert_int_eq(answer(), TAKEN);
-}
-
 TEST(an_abstract_name_is_a_guest_without_a_file)
 {
 	int fd;
@@ -930,17 +918,6 @@ TEST(a_stranger_who_takes_a_live_guests_path_changes_nothing)
 	ck_assert(!gets(other));
 }
 
-TEST(in_a_private_folder_anybodys_guest_is_answered)
-{
-	int fd;
-
-	if (geteuid() != 0)
-		return;
-	fd = strangers_guest_at("vm");
-	say_and_hear(fd);
-	answers_reach(fd);
-}
-
 /* ---- its threads ---- */
 
 static atomic_bool over;
@@ -1045,30 +1022,4 @@ TEST(the_guests_mac_is_the_source_of_its_latest_frame_if_a_guest_can_have_it)
 	guest_learn_mac(&guest, frame);
 	ck_assert(guest_get_mac(&guest, mac));
 	ck_assert_mem_eq(mac, frames_guest_mac, 6);
-}
-
-static void *
-learn_for_ever(void *argument)
-{
-	while (!atomic_load(&over)) {
-		atomic_store(&guest.mac, 0);
-		learn_source(0x02, 9);
-	}
-	return argument;
-}
-
-/* All zeros is what a probe would have gone out with. */
-TEST(a_mac_that_is_being_learned_is_whole_or_unknown)
-{
-	pthread_t thread;
-	uint8_t mac[6];
-
-	atomic_store(&over, false);
-	ck_assert_int_eq(
-	    pthread_create(&thread, NULL, learn_for_ever, NULL), 0);
-	for (int i = 0; i < 2000000; i++)
-		if (guest_get_mac(&guest, mac))
-			ck_assert(mac[0] == 2 && mac[5] == 9);
-	atomic_store(&over, true);
-	ck_assert_int_eq(pthread_join(thread, NULL), 0);
 }
