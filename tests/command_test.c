@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "tests/support/suite.h"
@@ -21,7 +22,6 @@
 static char own_path[PATH_MAX];
 static struct command command;
 static int ends[2]; /* the forwarder's, the command's */
-static char *argv[16];
 
 /* Of the started process: what it was given. */
 struct told {
@@ -29,34 +29,26 @@ struct told {
 	bool blocked[32], ignored[32];
 };
 
-static void
-look_around(struct told *told)
+/* Run as the command: writes that to a file. */
+static int
+write_told(const char *to)
 {
-	sigset_t mask;
+	struct told told = { 0 };
 	struct sigaction action;
+	sigset_t mask;
+	FILE *file;
 
 	sigprocmask(SIG_BLOCK, NULL, &mask);
 	for (int i = 0; i < DESCRIPTORS; i++)
-		told->inherited[i] = is_open(i);
+		told.inherited[i] = is_open(i);
 	for (int i = 1; i < 32; i++) {
-		told->blocked[i] = sigismember(&mask, i) == 1;
-		told->ignored[i] = sigaction(i, NULL, &action) == 0 &&
-				   action.sa_handler == SIG_IGN;
+		told.blocked[i] = sigismember(&mask, i) == 1;
+		told.ignored[i] = sigaction(i, NULL, &action) == 0 &&
+				  action.sa_handler == SIG_IGN;
 	}
-}
-
-static int
-tell(const char *to)
-{
-	struct told told = { 0 };
-	FILE *file;
-
-	look_around(&told);
 	file = fopen(to, "w");
-	return file && fwrite(&told, sizeof(told), 1, file) == 1 &&
-		       fclose(file) == 0
-		   ? 0
-		   : 1;
+	return !file || fwrite(&told, sizeof(told), 1, file) != 1 ||
+	       fclose(file) != 0;
 }
 
 static void
@@ -77,24 +69,21 @@ tear_down(void)
 /* Whoever starts the tests in the background may ignore SIGINT, or with nohup
  * SIGHUP, and a program that is started keeps ignoring them. */
 static void
-run(void)
+run(char **words)
 {
 	signal(SIGINT, SIG_DFL);
 	signal(SIGHUP, SIG_DFL);
-	ck_assert_int_eq(command_start(&command, argv, ends[1]), 0);
+	ck_assert_int_eq(command_start(&command, words, ends[1]), 0);
 	ck_assert_int_gt(command.pid, 0);
 }
 
 static void
 run_shell(const char *script)
 {
-	static char copy[256];
+	char copy[64];
 
 	snprintf(copy, sizeof(copy), "%s", script);
-	argv[0] = strdup("sh");
-	argv[1] = strdup("-c");
-	argv[2] = copy;
-	run();
+	run((char *[]){ (char[]){ "sh" }, (char[]){ "-c" }, copy, NULL });
 }
 
 /* Waits for the end without taking it away. */
@@ -115,54 +104,46 @@ FIXTURE(set_up, tear_down)
 
 TEST(the_number_stands_wherever_the_place_was)
 {
+	char given[] = "{fd}", script[] = "printf '%s\\n' \"$@\" {fd} >out";
 	char lines[1024] = "", expected[1024];
 	int fd = ends[1];
 	FILE *file;
 
-	argv[0] = strdup("sh");
-	argv[1] = strdup("-c");
-	argv[2] = strdup("printf '%s\\n' \"$@\" {fd} >out");
-	argv[3] = strdup("sh");
-	argv[4] = strdup("{fd}");
-	argv[5] = strdup("dgram,local.str={fd},x={fd}");
-	argv[6] = strdup("{fd}{fd}{fd}");
-	argv[7] = strdup("{{fd}}");
-	argv[8] = strdup("{fd {f} fd} { }");
-	argv[9] = strdup("");
-	run();
+	run((char *[]){ (char[]){ "sh" }, (char[]){ "-c" }, script,
+	    (char[]){ "sh" }, given, (char[]){ "dgram,local.str={fd},x={fd}" },
+	    (char[]){ "{fd}{fd}{fd}" }, (char[]){ "{{fd}}" },
+	    (char[]){ "{fd {f} fd} { }" }, (char[]){ "" }, NULL });
 	ck_assert_int_eq(status(), 0);
 	snprintf(expected, sizeof(expected),
 	    "%d\ndgram,local.str=%d,x=%d\n%d%d%d\n{%d}\n{fd {f} fd} { "
 	    "}\n\n%d\n",
 	    fd, fd, fd, fd, fd, fd, fd, fd);
 	file = fopen("out", "r");
-	ck_assert_ptr_nonnull(file);
 	ck_assert_uint_gt(fread(lines, 1, sizeof(lines) - 1, file), 0);
 	fclose(file);
 	ck_assert_str_eq(lines, expected);
-	/* The caller's own are as they were. */
-	ck_assert_str_eq(argv[4], "{fd}");
+	ck_assert_str_eq(given, "{fd}"); /* the caller's own is as it was */
 }
 
-static const int statuses[] = { 0, 1, 7, 69, 255 };
+static const struct {
+	const char *script;
+	int signal, status;
+} ends_of[] = {
+	{ "exit 0", 0, 0 },
+	{ "exit 1", 0, 1 },
+	{ "exit 69", 0, 69 },
+	{ "exit 255", 0, 255 },
+	{ "read -r never <fifo", SIGTERM, 128 + SIGTERM },
+	{ "read -r never <fifo", SIGKILL, 128 + SIGKILL },
+};
 
-TEST(its_exit_status_is_handed_on, .count = LENGTH(statuses))
-{
-	char script[32];
-
-	snprintf(script, sizeof(script), "exit %d", statuses[_i]);
-	run_shell(script);
-	ck_assert_int_eq(status(), statuses[_i]);
-}
-
-static const int killers[] = { SIGTERM, SIGKILL, SIGINT, SIGHUP };
-
-TEST(a_signal_that_ended_it_is_128_and_the_signal, .count = LENGTH(killers))
+TEST(its_status_is_what_a_shell_would_say, .count = LENGTH(ends_of))
 {
 	ck_assert_int_eq(mkfifo("fifo", 0600), 0);
-	run_shell("read -r never <fifo");
-	command_signal(&command, killers[_i]);
-	ck_assert_int_eq(status(), 128 + killers[_i]);
+	run_shell(ends_of[_i].script);
+	if (ends_of[_i].signal)
+		command_signal(&command, ends_of[_i].signal);
+	ck_assert_int_eq(status(), ends_of[_i].status);
 }
 
 TEST(it_hasnt_ended_before_it_has)
@@ -176,34 +157,24 @@ TEST(it_hasnt_ended_before_it_has)
 	close(open("fifo", O_WRONLY));
 	ck_assert_int_eq(status(), 3);
 	ck_assert(!command_ended(&command, &answer));
+	command_signal(&command, SIGKILL); /* pid 0 would be this whole group */
 }
 
-TEST(without_a_command_nothing_ends_and_nothing_is_signalled)
+/* A program that isn't there, or can't be run. */
+TEST(a_command_that_cannot_start_is_told_and_leaves_nothing, .count = 2)
 {
-	int answer;
+	char program[] = "./letter";
 
-	command_signal(&command, SIGKILL); /* pid 0: this whole group */
-	ck_assert(!command_ended(&command, &answer));
-	close(ends[1]);
-}
-
-TEST(a_program_that_isnt_there_is_told)
-{
-	argv[0] = strdup("no-such-program-anywhere");
-	ck_assert_int_eq(command_start(&command, argv, ends[1]), -1);
-	ck_assert_int_eq(errno, ENOENT);
+	if (_i == 1)
+		close(open(program, O_CREAT | O_WRONLY, 0644));
+	ck_assert_int_eq(
+	    command_start(&command, (char *[]){ program, NULL }, ends[1]), -1);
+	ck_assert_int_eq(errno, _i == 0 ? ENOENT : EACCES);
+	ck_assert_int_eq(command_failure_status(errno), _i == 0 ? 127 : 126);
+	ck_assert_int_eq(command_failure_status(EAGAIN), EX_OSERR);
 	ck_assert_int_eq(command.pid, 0);
 	ck_assert(!is_open(ends[1]));
 	ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
-}
-
-TEST(a_file_that_cant_be_run_is_told)
-{
-	close(open("letter", O_CREAT | O_WRONLY, 0644));
-	argv[0] = strdup("./letter");
-	ck_assert_int_eq(command_start(&command, argv, ends[1]), -1);
-	ck_assert_int_eq(errno, EACCES);
-	ck_assert(!is_open(ends[1]));
 }
 
 static void
@@ -211,10 +182,8 @@ run_teller(struct told *told)
 {
 	FILE *file;
 
-	argv[0] = own_path;
-	argv[1] = strdup("tell");
-	argv[2] = strdup("told");
-	run();
+	run((char *[]){
+	    own_path, (char[]){ "tell" }, (char[]){ "told" }, NULL });
 	ck_assert_int_eq(status(), 0);
 	file = fopen("told", "r");
 	ck_assert_ptr_nonnull(file);
@@ -277,6 +246,6 @@ int
 suite_program(int count, char **arguments)
 {
 	if (count == 3 && strcmp(arguments[1], "tell") == 0)
-		return tell(arguments[2]);
+		return write_told(arguments[2]);
 	return realpath(arguments[0], own_path) ? -1 : 1;
 }
