@@ -84,8 +84,7 @@ reopen(struct daemon *daemon, const struct config *next, struct error *error)
 	bool moves = strcmp(next->control.socket, now->control.socket) != 0;
 	struct control control;
 
-	if (moves && control_open(&control, next->control.socket, error->text,
-			 sizeof(error->text)) < 0)
+	if (moves && control_open(&control, next->control.socket, error) < 0)
 		return -1;
 	if (network_reopen(&daemon->network, now, next, error) < 0) {
 		if (moves)
@@ -224,8 +223,7 @@ bind_network_again(struct daemon *daemon, struct error *error)
 static int
 bind_control_again(struct daemon *daemon, struct error *error)
 {
-	return control_bind_again(
-	    &daemon->control, error->text, sizeof(error->text));
+	return control_bind_again(&daemon->control, error);
 }
 
 static int
@@ -387,8 +385,8 @@ open_control(struct daemon *daemon)
 {
 	struct error error;
 
-	return control_open(&daemon->control, daemon->config.control.socket,
-		   error.text, sizeof(error.text)) < 0
+	return control_open(
+		   &daemon->control, daemon->config.control.socket, &error) < 0
 		   ? refuse(LOG_CONTROL, "can't open ", error.text)
 		   : 0;
 }

@@ -20,7 +20,7 @@
 #include "status/rates.h"
 
 /* A busy forwarder answers in microseconds; this is for one that is stopped. */
-#define REPLY_MS 2000
+#define REPLY_SECONDS 2
 #define WATCH_MS 1000
 /* A client that the system keeps from sending its line for CONTROL_CLIENT_MS
  * loses its turn without an answer, and asks again. */
@@ -44,12 +44,12 @@ struct view {
 
 static volatile sig_atomic_t drawn;
 
-/* A full backlog blocks connect() on Linux; SO_SNDTIMEO bounds that. Returns
- * -1 with errno. */
+/* A full backlog blocks connect() on Linux; SO_SNDTIMEO bounds that. Fails with
+ * errno. */
 static int
 dial(const char *path)
 {
-	struct timeval limit = { .tv_sec = REPLY_MS / 1000 };
+	struct timeval limit = { .tv_sec = REPLY_SECONDS };
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd;
 
@@ -62,6 +62,7 @@ dial(const char *path)
 	if (fd < 0)
 		return -1;
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		return fd;
 	if (errno == EAGAIN)
@@ -69,42 +70,28 @@ dial(const char *path)
 	return socket_give_up(fd);
 }
 
-/* Reads until the connection ends. Returns 0 if anything came, or -1 with
- * errno. */
-static int
-read_reply(int fd, char reply[STATUS_BYTES], int64_t deadline_ms)
-{
-	size_t length = 0;
-	ssize_t n;
-
-	do {
-		n = wait_readable(fd, -1, deadline_ms);
-		if (n == 0)
-			n = recv(
-			    fd, reply + length, STATUS_BYTES - 1 - length, 0);
-		if (n > 0)
-			length += (size_t)n;
-	} while (n > 0);
-	if (n == 0)
-		errno = ECONNRESET;
-	reply[length] = '\0';
-	return length > 0 ? 0 : -1;
-}
-
+/* Returns 0 if anything came before the connection ended, or -1 with errno. */
 static int
 ask_once(struct view *v)
 {
-	int64_t deadline_ms = clock_now_ms() + REPLY_MS;
+	int fd = dial(v->path);
 	char line[32];
-	int result, fd = dial(v->path);
+	ssize_t n;
 
 	if (fd < 0)
 		return -1;
 	snprintf(line, sizeof(line), "status %s\n", v->form);
-	(void)!send(fd, line, strlen(line), 0); /* recv() tells what failed */
-	result = read_reply(fd, v->reply, deadline_ms);
+	(void)!send(fd, line, strlen(line), 0); /* recv() says what failed */
+	do
+		n = recv(fd, v->reply, sizeof(v->reply) - 1, MSG_WAITALL);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		errno = n == 0            ? ECONNRESET
+			: errno == EAGAIN ? ETIMEDOUT
+					  : errno;
+	v->reply[n > 0 ? n : 0] = '\0';
 	socket_give_up(fd);
-	return result;
+	return n > 0 ? 0 : -1;
 }
 
 /* Whether the reply is whole; removes the empty line at its end. */

@@ -28,42 +28,28 @@ release_client(struct control *c)
 	c->deadline_ms = INT64_MAX;
 }
 
-static int
-listen_at(struct unix_file *file, const char *path, char *why, size_t size)
-{
-	struct error error;
-	int fd = unix_bind(file, SOCK_STREAM, path, 0600, &error);
-
-	if (fd >= 0)
-		fcntl(fd, F_SETFL, O_NONBLOCK);
-	else
-		snprintf(why, size, "%s", error.text);
-	return fd;
-}
-
 int
-control_open(struct control *c, const char *path, char *why, size_t size)
+control_open(struct control *c, const char *path, struct error *error)
 {
 	*c = (struct control){
 		.fd = -1, .client = -1, .deadline_ms = INT64_MAX
 	};
 	if (path[0] == '\0')
 		return 0;
-	c->fd = listen_at(&c->file, path, why, size);
-	return c->fd < 0 ? -1 : 0;
+	c->fd = unix_bind(&c->file, SOCK_STREAM, path, 0600, error);
+	return c->fd < 0 ? -1 : fcntl(c->fd, F_SETFL, O_NONBLOCK);
 }
 
 int
-control_bind_again(struct control *c, char *why, size_t size)
+control_bind_again(struct control *c, struct error *error)
 {
-	struct unix_file file;
-	int fd = listen_at(&file, c->file.path, why, size);
+	struct control again;
 
-	if (fd < 0)
+	if (control_open(&again, c->file.path, error) < 0)
 		return -1;
 	close(c->fd);
-	c->fd = fd;
-	c->file = file;
+	c->fd = again.fd;
+	c->file = again.file;
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #ifndef STATUS_CONTROL_H
 #define STATUS_CONTROL_H
 
+#include "base/error.h"
 #include "base/unix_bind.h"
 #include "status/status.h"
 #include <poll.h>
@@ -28,13 +29,13 @@ struct control {
 	void (*render)(struct text *, const struct status *);
 };
 
-/* Listens at `path`, or is closed if that is empty. Returns 0, or -1 with the
- * reason; then it is closed, too. Closed, it can be served. */
-int control_open(struct control *c, const char *path, char *why, size_t size);
+/* Listens at `path`, or is closed if that is empty. Returns 0, or -1; then it
+ * is closed, too. A closed one can be served and closed. */
+int control_open(struct control *c, const char *path, struct error *error);
 
 /* Listens at the same path with a new socket, after its file was removed. The
- * client stays. Returns 0, or -1 with the reason: nothing has changed. */
-int control_bind_again(struct control *c, char *why, size_t size);
+ * client stays. Returns 0, or -1: then nothing has changed. */
+int control_bind_again(struct control *c, struct error *error);
 
 /* Removes the socket if it's still ours. */
 void control_close(struct control *c);

@@ -1,6 +1,6 @@
 #include "status/rates.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void
@@ -17,13 +17,24 @@ rates_answer(struct text *t, const struct status *s)
 const char *
 rates_parse(struct rates_sample *sample, const char *answer)
 {
-	const char *end = strchr(answer, '\n');
-	int n = sscanf(answer, "%15s%llu%llu%llu%llu%llu%llu%llu%llu%llu",
-	    sample->state, &sample->outages, &sample->pid, &sample->uptime_ms,
-	    &sample->up[0], &sample->up[1], &sample->up[2], &sample->down[0],
-	    &sample->down[1], &sample->down[2]);
+	status_number *const numbers[] = { &sample->outages, &sample->pid,
+		&sample->uptime_ms, sample->up, sample->up + 1, sample->up + 2,
+		sample->down, sample->down + 1, sample->down + 2 };
+	size_t n = strcspn(answer, " ");
+	char *end;
 
-	return n == 10 && end != NULL ? end + 1 : NULL;
+	if (n >= sizeof(sample->state))
+		return NULL;
+	memcpy(sample->state, answer, n);
+	sample->state[n] = '\0';
+	answer += n;
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		*numbers[i] = strtoull(answer, &end, 10);
+		if (end == answer)
+			return NULL;
+		answer = end;
+	}
+	return *answer == '\n' ? answer + 1 : NULL;
 }
 
 static status_number
