@@ -77,20 +77,6 @@ doubt(void *context)
 	mutex_unlock(&monitor->lock);
 }
 
-/* Another gateway starts the search afresh. The same one again keeps what was
- * found: a peer that is dead already could not teach it a second time. */
-static void
-set_gateway(struct monitor *monitor, const struct config_gateway *gateway)
-    NEEDS(monitor->lock)
-{
-	struct learned *learned = &monitor->learned;
-
-	if (learned->configured != gateway->given ||
-	    (gateway->given &&
-		memcmp(learned->gateway, gateway->address, 4) != 0))
-		learn_init(learned, gateway->given ? gateway->address : NULL);
-}
-
 /* True: the settings are new. */
 static bool
 refresh(struct monitor *monitor)
@@ -103,7 +89,9 @@ refresh(struct monitor *monitor)
 	    config->keepalive.count);
 	mutex_lock(&monitor->lock);
 	monitor->by_arp = wanted_mode(config) == KEEPALIVE_ARP;
-	set_gateway(monitor, &config->keepalive.gateway);
+	learn_configure(&monitor->learned,
+	    config->keepalive.gateway.given ? config->keepalive.gateway.address
+					    : NULL);
 	update(monitor);
 	mutex_unlock(&monitor->lock);
 	return true;
@@ -206,58 +194,44 @@ send_frame(const struct loan *loan, const uint8_t *frame)
 }
 
 static void
-expect(struct open_probe *open, enum probe_kind answer, uint64_t generation)
-{
-	open->answer = answer;
-	open->generation = generation;
-	open->sent_us = clock_now_us();
-}
-
-static void
-compose_ping(struct monitor *monitor, uint64_t generation, const uint8_t *guest,
+compose_ping(struct open_probe *open, uint64_t generation, const uint8_t *guest,
     uint8_t frame[PROBE_BYTES])
 {
-	struct open_probe *open = &monitor->open;
-
-	mutex_lock(&monitor->lock);
 	if (open->answer != PROBE_PONG || open->generation != generation)
 		open->first = open->last + 1;
 	open->last++;
-	expect(open, PROBE_PONG, generation);
+	open->answer = PROBE_PONG;
 	probe_between_forwarders(frame, PROBE_PING, guest, open->last);
-	mutex_unlock(&monitor->lock);
 }
 
 static void
-compose_arp(struct monitor *monitor, uint64_t generation, const uint8_t *guest,
-    uint8_t frame[PROBE_BYTES])
+compose_arp(struct open_probe *open, const struct learned *learned,
+    const uint8_t *guest, uint8_t frame[PROBE_BYTES])
 {
-	struct open_probe *open = &monitor->open;
-	const struct learned *learned = &monitor->learned;
-
-	mutex_lock(&monitor->lock);
-	memcpy(open->target.guest, guest, sizeof(open->target.guest));
-	memcpy(open->target.gateway, learned->gateway,
-	    sizeof(open->target.gateway));
-	expect(open, PROBE_ARP_ANSWER, generation);
+	memcpy(open->target.guest, guest, MAC_BYTES);
+	memcpy(open->target.gateway, learned->gateway, IPV4_BYTES);
+	open->answer = PROBE_ARP_ANSWER;
 	probe_arp_request(
 	    frame, guest, learned->gateway, learn_gateway_mac(learned));
-	mutex_unlock(&monitor->lock);
 }
 
+/* In mode arp the guest's MAC is known. False: the probe couldn't be sent. */
 static bool
 probe(
     struct monitor *monitor, enum keepalive_mode mode, const struct loan *loan)
 {
+	struct open_probe *open = &monitor->open;
 	uint8_t frame[PROBE_BYTES], mac[6];
 	const uint8_t *guest = guest_mac(monitor, mac);
 
+	mutex_lock(&monitor->lock);
 	if (mode == KEEPALIVE_PEER)
-		compose_ping(monitor, loan->generation, guest, frame);
-	else if (mode == KEEPALIVE_ARP && guest != NULL)
-		compose_arp(monitor, loan->generation, guest, frame);
+		compose_ping(open, loan->generation, guest, frame);
 	else
-		return false;
+		compose_arp(open, &monitor->learned, guest, frame);
+	open->generation = loan->generation;
+	open->sent_us = clock_now_us();
+	mutex_unlock(&monitor->lock);
 	if (!send_frame(loan, frame))
 		return false;
 	counter_add(&monitor->probes, 1);
@@ -300,26 +274,20 @@ stays_silent(const struct monitor *monitor, int fd, int64_t since_ms)
 	       last_byte_ms(monitor) == since_ms;
 }
 
-/* In this order: an answer is not seen without its byte (keepalive.h), and what
- * fwd-down read before the poll is seen in `heard`. */
-static struct keepalive_seen
-look(const struct monitor *monitor, int fd)
-{
-	uint64_t answered = atomic_load(&monitor->answered_generation);
-	bool silent = is_silent(fd, 0);
-	int64_t heard = atomic_load(&monitor->heard);
-
-	return (struct keepalive_seen){ .answered_generation = answered,
-		.reader_waiting = silent && (heard & 1),
-		.last_byte_ms = heard / 2 };
-}
-
 static void
 act(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 {
 	struct keepalive *machine = &monitor->machine;
-	struct keepalive_seen seen = look(monitor, loan->fd);
+	struct keepalive_seen seen;
+	int64_t heard;
 
+	/* In this order: no answer is seen without its byte (keepalive.h), nor
+	 * taken for silence what fwd-down read before the poll. */
+	seen.answered_generation = atomic_load(&monitor->answered_generation);
+	seen.reader_waiting = is_silent(loan->fd, 0);
+	heard = atomic_load(&monitor->heard);
+	seen.reader_waiting = seen.reader_waiting && (heard & 1);
+	seen.last_byte_ms = heard / 2;
 	switch (keepalive_check(machine, now_ms, &seen)) {
 	case KEEPALIVE_WAIT:
 		break;

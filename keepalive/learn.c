@@ -10,8 +10,11 @@
 #include "keepalive/learn.h"
 
 void
-learn_init(struct learned *l, const uint8_t *gateway)
+learn_configure(struct learned *l, const uint8_t *gateway)
 {
+	if (l->configured == (gateway != NULL) &&
+	    (gateway == NULL || memcmp(l->gateway, gateway, IPV4_BYTES) == 0))
+		return;
 	*l = (struct learned){ .configured = gateway != NULL };
 	if (gateway != NULL) {
 		memcpy(l->gateway, gateway, IPV4_BYTES);

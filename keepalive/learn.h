@@ -9,14 +9,11 @@
  *	               there was one, where the guest sends for it
  *
  *	state              event                                  next
- *	NOTHING            a gateway: 2 or 3                      ADDRESS, or
- *	                                                          ALL: its MAC
- *	                                                          was seen before
- *	ADDRESS            its MAC                                ALL
- *	ADDRESS, ALL       a lease names another gateway          as at first
- *	any but NOTHING    learn_doubt()                          DOUBT
+ *	NOTHING, DOUBT     another gateway: 2 or 3                ADDRESS
+ *	ADDRESS, ALL       another gateway: 2                     ADDRESS
+ *	ADDRESS            its MAC, maybe seen before             ALL
  *	DOUBT              ARP from the gateway's address         ALL
- *	DOUBT              another gateway: 2 or 3                as at first
+ *	any but NOTHING    learn_doubt()                          DOUBT
  *
  * With a configured gateway it begins in ADDRESS, and no other is accepted. */
 #ifndef KEEPALIVE_LEARN_H
@@ -49,11 +46,13 @@ struct learned {
 	unsigned next_neighbour;
 };
 
-/* Knows nothing, except the gateway if one is configured (else NULL). */
-void learn_init(struct learned *l, const uint8_t *gateway);
+/* Starts afresh with this gateway, or without one (NULL). The same one again
+ * keeps what was found: a dead peer could not teach it a second time. A struct
+ * of zeros has none. */
+void learn_configure(struct learned *l, const uint8_t *gateway);
 
 /* What is known may be wrong: another guest came, or a probe wasn't answered.
- * The address serves on until there is new evidence. */
+ */
 void learn_doubt(struct learned *l);
 
 /* Where to send the question for the gateway. NULL: to everybody. */

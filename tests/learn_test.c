@@ -142,7 +142,7 @@ acknowledged(const uint8_t *client, const uint8_t *options, size_t bytes)
 static void
 forget(void)
 {
-	learn_init(&l, NULL);
+	l = (struct learned){ .state = LEARN_NOTHING };
 }
 
 FIXTURE(forget, NULL)
@@ -347,7 +347,7 @@ TEST(a_lease_outranks_what_the_guest_sends_through_until_in_doubt)
 
 TEST(a_configured_gateway_stays)
 {
-	learn_init(&l, second);
+	learn_configure(&l, second);
 	acknowledged(guest, ack, sizeof(ack));
 	answered_to(guest, gateway, router);
 	guest_sends(router, far_away);
@@ -360,7 +360,7 @@ TEST(a_configured_gateway_stays)
 
 TEST(a_gateway_that_changes_its_mac_is_followed)
 {
-	learn_init(&l, gateway);
+	learn_configure(&l, gateway);
 	answered_to(guest, gateway, router);
 	expect(gateway, router);
 	arp(1, everybody, server, gateway, nobody, gateway);
@@ -371,14 +371,14 @@ TEST(a_gateway_that_changes_its_mac_is_followed)
 
 TEST(until_the_gateway_speaks_its_mac_is_where_the_guest_sends_for_it)
 {
-	learn_init(&l, gateway);
+	learn_configure(&l, gateway);
 	guest_asks(router, gateway);
 	expect(gateway, router);
 }
 
 TEST(a_gateway_mac_no_host_can_have_is_ignored)
 {
-	learn_init(&l, gateway);
+	learn_configure(&l, gateway);
 	answered_to(guest, gateway, everybody);
 	answered_to(guest, gateway, nobody);
 	expect(gateway, NULL);
@@ -390,7 +390,7 @@ TEST(a_gateway_in_doubt_is_asked_for_by_broadcast_until_it_answers)
 
 	learn_doubt(&l);
 	expect(NULL, NULL); /* nothing was known */
-	learn_init(&l, gateway);
+	learn_configure(&l, gateway);
 	answered_to(guest, gateway, router);
 	learn_doubt(&l);
 	ck_assert_int_eq(l.state, LEARN_DOUBT);
@@ -401,9 +401,10 @@ TEST(a_gateway_in_doubt_is_asked_for_by_broadcast_until_it_answers)
 
 TEST(vlan_tagged_arp_teaches_nothing)
 {
-	learn_init(&l, gateway);
+	learn_configure(&l, gateway);
 	arp(2, guest, router, gateway, guest, guest_ip);
-	learn_init(&l, gateway);
+	forget();
+	learn_configure(&l, gateway);
 	memmove(frame + 16, frame + 12, 60);
 	frame[12] = 0x81;
 	frame[13] = 0;

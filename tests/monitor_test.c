@@ -312,6 +312,17 @@ TEST(the_guests_frames_are_looked_at_until_all_is_known)
 	ck_assert(monitor_wants_guest(&monitor));
 }
 
+TEST(the_configuration_at_the_start_holds_before_the_first_connection)
+{
+	config.keepalive.mode = KEEPALIVE_ARP;
+	set_key(&config, "keepalive", "gateway", gateway);
+	settings_publish(&settings, &config);
+	monitor_init(&monitor, &the_link, &guest, &settings);
+	ck_assert(monitor_wants_guest(&monitor));
+	guest_speaks();
+	ck_assert_str_eq(mode(), "arp");
+}
+
 /* The prober sleeps until its bell rings. */
 TEST(the_guests_first_frame_wakes_the_prober)
 {
@@ -799,12 +810,16 @@ TEST(a_byte_in_the_last_moment_saves_the_peer, .count = 2)
 
 TEST(the_rest_of_a_cut_probe_follows_before_anything_else)
 {
+	uint8_t ping[PROBE_BYTES], expected[PROBE_BYTES];
+
 	watch_by(KEEPALIVE_PEER);
 	balk(&sends, loan.fd, 0, 0);
 	atomic_store(&sends.cut, 20);
 	pass(5 * SECOND_MS);
 	ck_assert_uint_eq(atomic_load(&sends.cut), 0);
-	ck_assert(sent_any()); /* whole, and nothing behind it */
+	ck_assert(sent(ping)); /* whole, and nothing behind it */
+	probe_between_forwarders(expected, PROBE_PING, frames_guest_mac, 1);
+	ck_assert_mem_eq(ping, expected, PROBE_BYTES);
 	ck_assert(!sent_any());
 	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
 }

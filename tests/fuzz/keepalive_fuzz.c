@@ -69,9 +69,9 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint8_t gateway[4] = { 192, 168, 105, 1 };
-	struct learned l;
+	struct learned l = { .state = LEARN_NOTHING };
 
-	learn_init(&l, size % 2 ? gateway : NULL);
+	learn_configure(&l, size % 2 ? gateway : NULL);
 	while (size >= 3) {
 		size_t length = (size_t)(data[1] << 8 | data[2]);
 		unsigned who = data[0];
