@@ -4,7 +4,6 @@ are the threads that share them, and the kernel between."""
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 from typing import Callable
@@ -12,7 +11,7 @@ from typing import Callable
 from forwarder import Forwarder
 from harness import (Case, above, expect, expect_equal, needs, wait_for)
 from peers import (Bridge, Child, Connection, FakeDaemon, FakeGuest,
-                   bound_guest, frame, guest_on_path, guest_pair, number_of,
+                   bound_guest, frame, guest_pair, number_of,
                    numbers, swallow)
 
 
@@ -108,27 +107,6 @@ def restarted_guest_is_relearned_without_traffic(case: Case):
     case.path("newest.sock").rename(bridge.guest.path)
     bridge.guest.close()
     expect_relearned(bridge, connection, "other.sock")
-
-
-@needs()
-def guest_on_another_path_follows_a_killed_one_once_traffic_is_refused(
-        case: Case):
-    """The dead one's file is still there, so only a refused send tells."""
-    bridge = Bridge(case)
-    connection = bridge.accept()
-    process = case.own(Child(live_as_guest, case.path("killed.sock"),
-                             bridge.guest_path))
-    connection.expect(70)
-    bridge.until("guest.peer", str(case.path("killed.sock")))
-    process.kill()
-    connection.send(1)
-    expect_relearned(bridge, connection, "next.sock")
-
-
-def live_as_guest(tell: Callable, path: Path, forwarder_path: Path) -> None:
-    guest = guest_on_path(path, forwarder_path)
-    guest.send(70)
-    signal.pause()
 
 
 @needs()

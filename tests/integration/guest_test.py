@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 from daemons import Iperf3Server, L2Daemon
 from forwarder import Forwarder, ask_status
-from harness import (FORWARDER, Case, Process, catches, expect,
-                     expect_equal, needs, process_exists, wait_for)
+from harness import (FORWARDER, Case, Process, expect, expect_equal, needs,
+                     wait_for)
 from vm import Guest, received_bytes
 
 # Seconds from a kill to the new start: at once as a supervisor does it, or up
@@ -139,32 +137,3 @@ def wrapper_gives_its_guest_a_network_and_returns_its_exit_status(case: Case):
     guest.power_off()
     expect_equal("exit status", guest.process.wait(), 0)
     expect(not control.exists(), "expected no control socket")
-
-
-def start_wrapped_machine(case: Case) -> tuple[Forwarder, int]:
-    """A forwarder with a QEMU that never boots, and the process id of this."""
-    pid_file = case.path("machine.pid")
-    forwarder = Forwarder(case, f"unix:{case.path('nobody.sock')}", "", after=[
-        "--", "qemu-system-x86_64", "-accel", "tcg", "-machine", "none",
-        "-nodefaults", "-no-user-config", "-display", "none",
-        "-pidfile", pid_file, "-netdev", FD_NETDEV])
-    wait_for("QEMU to be up",
-             lambda: pid_file.exists() and pid_file.read_text().strip())
-    machine = int(pid_file.read_text())
-    wait_for("QEMU to handle SIGTERM", lambda: catches(machine, signal.SIGTERM))
-    return forwarder, machine
-
-
-@needs("guest")
-def wrapper_returns_the_signal_its_guest_died_of(case: Case):
-    forwarder, machine = start_wrapped_machine(case)
-    os.kill(machine, signal.SIGKILL)
-    expect_equal("exit status", forwarder.process.wait(), 128 + signal.SIGKILL)
-
-
-@needs("guest")
-def wrapper_passes_a_signal_on_and_leaves_nothing_behind(case: Case):
-    forwarder, machine = start_wrapped_machine(case)
-    expect_equal("exit status", forwarder.process.terminate(), 0)
-    expect(not process_exists(machine), "expected QEMU to have ended")
-    expect(not forwarder.control.exists(), "expected no control socket")

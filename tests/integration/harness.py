@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -275,13 +274,6 @@ def process_exists(pid: int) -> bool:
     """Not counting one that is dead and only waits to be reaped."""
     stat = stat_of(pid)
     return bool(stat) and stat[0] != "Z"
-
-
-def catches(pid: int, number: int) -> bool:
-    """Whether the process has a handler for the signal."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    mask = int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE).group(1), 16)
-    return bool(mask >> (number - 1) & 1)
 
 
 def is_listening(path: Path, pid: int) -> bool:

@@ -88,18 +88,8 @@ def hostile_length_ends_the_connection_with_one_warning_that_names_it(
 
 
 @needs()
-def frames_that_come_one_byte_at_a_time_are_whole_at_the_guest(case: Case):
-    bridge = Bridge(case, daemon=FakeDaemon().start())
-    connection = bridge.meet()
-    connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for byte in framed(frame(1), frame(2, 100)) + header(0) + framed(frame(3)):
-        connection.send_bytes(bytes([byte]))
-    bridge.guest.expect(1, 2, 3)
-
-
-@needs()
 def frames_cut_at_any_place_are_whole_at_the_guest(case: Case):
-    bridge = Bridge(case)
+    bridge = Bridge(case, ["guest.stall=1s"])
     connection = bridge.meet()
     dice = random.Random(1)
     stream = b"".join(framed(frame(number, dice.choice(SIZES)))
@@ -284,18 +274,6 @@ def peer_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds_at_most(
 
 
 @needs()
-def peer_that_only_accepts_and_closes_is_not_left_in_the_log_as_up(case: Case):
-    bridge = Bridge(case)
-    accepted_within(bridge.daemon, 1, b"")
-    bridge.until("network.state", "down")
-    bridge.until_line("warn link: closed before any sign of life")
-    for start in ("info link: up", "warn "):
-        expect_equal(f"lines {start}", len(bridge.lines(start)), 1)
-    for key in ("outages", "last_outage_ms"):
-        expect_equal(key, bridge.value(f"network.{key}"), 0)
-
-
-@needs()
 def peer_that_greets_and_dies_is_not_dialled_more_than_every_ten_milliseconds(
         case: Case):
     bridge = Bridge(case, ["log.level=info"])
@@ -304,23 +282,6 @@ def peer_that_greets_and_dies_is_not_dialled_more_than_every_ten_milliseconds(
     expect(count <= 202, f"expected at most 200 dials, found {count}")
     lines = bridge.lines("")
     expect(len(lines) < 100, f"expected few lines, found {len(lines)}")
-
-
-@needs()
-def path_that_changes_all_the_time_is_not_dialled_all_the_time(case: Case):
-    """A datagram socket: a dial fails at once, and isn't repeated."""
-    case.own(bound_guest(case.path("net.sock")))
-    bridge = Bridge(case, ["log.level=info"], daemon_runs=False)
-    bridge.until_line("info link: waiting for the daemon")
-    before = bridge.value("network.dials")
-    started = time.monotonic()
-    while time.monotonic() - started < 1:
-        bridge.daemon.path.chmod(0o700)
-        bridge.daemon.path.chmod(0o600)
-    dials = bridge.value("network.dials") - before
-    seconds = time.monotonic() - started
-    expect(dials <= 110 * seconds + 5,
-           f"expected a dial every 10 ms, found {dials} in {seconds:.2f} s")
 
 
 @needs()
@@ -427,7 +388,7 @@ def descriptor_that_was_closed_is_never_written_to_under_another_owner(
         connection.close()
         for stranger in [ask(bridge.control) for _ in range(3)]:
             answer = read_all(stranger)
-            expect(answer == b""  # it asked too late, and lost its turn
+            expect(not answer  # it asked too late, and lost its turn
                    or answer.startswith(b'{"version":') and answer.isascii(),
                    f"expected nothing but the status, found {answer!r}")
         connection = bridge.accept()
@@ -437,15 +398,21 @@ def ask(path: Path) -> socket.socket:
     asker = socket.socket(socket.AF_UNIX)
     asker.settimeout(10)
     asker.connect(str(path))
-    asker.sendall(b"status json\n")
+    try:
+        asker.sendall(b"status json\n")
+    except BrokenPipeError:
+        pass
     return asker
 
 
 def read_all(stream: socket.socket) -> bytes:
     answer = b""
     with stream:
-        while more := stream.recv(65536):
-            answer += more
+        try:
+            while more := stream.recv(65536):
+                answer += more
+        except ConnectionResetError:
+            pass
     return answer
 
 

@@ -423,18 +423,3 @@ def tcp_dial_completes_whatever_the_guest_teaches(case: Case):
     daemon.listen(16)
     bridge.until("network.state", "up")
     expect_equal("dials", bridge.value("network.dials"), before + 1)
-
-
-@needs()
-def silent_daemon_after_one_that_died_is_told_as_up(case: Case):
-    """The first dial met a backlog that died; the new daemon says nothing."""
-    bridge = Bridge(case, ["reconnect.max=1m"])
-    bridge.meet().close()
-    bridge.until("network.generation", 2)  # in the backlog
-    bridge.daemon.stop()
-    bridge.until_line("warn link: closed before any sign of life")
-    bridge.daemon.start()
-    bridge.until("network.generation", 3)
-    bridge.until("network.last_outage_ms", above(0))
-    up = bridge.until_line("info link: up", "generation=3", count=3)
-    expect("outage=0ms" not in up, f"expected the whole outage, found {up!r}")

@@ -71,24 +71,6 @@ def commands_descriptor_is_a_connected_datagram_socket_that_carries_frames(
 
 
 @needs()
-def command_has_its_descriptor_usual_signals_and_standard_input(case: Case):
-    """Above all with SIGPIPE, which the forwarder ignores."""
-    done = run_wrapped("sh", "-c", "ls /proc/$$/fd; cat /proc/self/status; :",
-                       "{fd}")
-    words = done.stdout.split("Name:")[0].split()
-    expect_equal("descriptors beside 0, 1 and 2",
-                 len(set(words) - {"0", "1", "2"}), 1)
-    for line in done.stdout.splitlines():
-        if line.startswith(("SigBlk", "SigIgn")):
-            mask = int(line.split()[1], 16) & ((1 << 31) - 1)
-            expect_equal(f"signals in {line.split()[0]}", mask, 0)
-    done = subprocess.run([FORWARDER, "-n", "unix:/nobody", "--",
-                           *shell("tr a-z A-Z")], input="question",
-                          capture_output=True, text=True, timeout=SECONDS)
-    expect_equal("answer", done.stdout, "QUESTION")
-
-
-@needs()
 def signals_that_were_ignored_at_start_stay_so_for_the_command(case: Case):
     done = subprocess.run(
         ["sh", "-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh", FORWARDER,
