@@ -5,14 +5,13 @@ an option is for the suites config, options, endpoint and unix_bind."""
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import signal
 import socket
 from pathlib import Path
 
-from forwarder import Forwarder, expect_refused, run_forwarder
+from forwarder import expect_refused, run_forwarder
 from harness import Case, expect, expect_equal, needs
 from peers import MAC, Bridge, guest_on_path, run_as_nobody
 
@@ -71,19 +70,6 @@ def check_says_what_would_run_and_starts_nothing(case: Case):
                  run_forwarder("-c", wrong).stderr)
 
 
-@needs()
-def start_reads_its_configuration_from_a_pipe(case: Case):
-    reader, writer = os.pipe()
-    os.write(writer, b"[network]\nendpoint = unix:/piped\n")
-    os.close(writer)
-    try:
-        done = run_forwarder("--check", "-c", f"/dev/fd/{reader}",
-                             pass_fds=[reader])
-        expect("endpoint     = unix:/piped\n" in done.stdout, done)
-    finally:
-        os.close(reader)
-
-
 # --- the command line, and what the system refuses ----------------------------
 
 @needs()
@@ -95,16 +81,6 @@ def wrong_command_line_is_one_line_and_64(case: Case):
                       ["-g", "fd:3", *nobody, "--", "sh", "{fd}"]):
         expect_refused(run_forwarder(*arguments), EX_USAGE,
                        'see "forwarder --help"')
-
-
-@needs()
-def help_and_version_are_given_on_standard_output(case: Case):
-    for word, start in (("--help", "Keeps a virtual machine"),
-                        ("--version", "forwarder ")):
-        done = run_forwarder(word)
-        expect_equal("exit status", done.returncode, 0)
-        expect(done.stdout.startswith(start) and not done.stderr, done.stdout)
-        expect("socket_vmnet" not in done.stdout, "not of another system")
 
 
 @needs()
@@ -215,23 +191,6 @@ def each_event_is_one_line_with_time_level_subsystem_and_name(case: Case):
 
 
 @needs()
-def journal_gets_priorities_instead_of_times(case: Case):
-    reader, writer = os.pipe()
-    about = os.fstat(writer)
-    with os.fdopen(reader) as journal:
-        forwarder = Forwarder(case, "unix:/nobody",
-                              f"unixgram:{case.path('guest.sock')}",
-                              before=["sh", "-c", f'exec "$@" 2>&{writer}', "-"],
-                              pass_fds=[writer], env={
-            **os.environ, "JOURNAL_STREAM": f"{about.st_dev}:{about.st_ino}"})
-        os.close(writer)
-        forwarder.stop()
-        for line in journal:
-            expect(re.match(r"<[3467]>(error|warn|info|debug) \w+: ", line),
-                   line)
-
-
-@needs()
 def peers_path_cannot_forge_a_key_in_the_log(case: Case):
     bridge = Bridge(case)
     forger = case.own(guest_on_path(
@@ -299,22 +258,3 @@ def status_ends_with_69_when_nobody_answers(case: Case):
         done = run_forwarder("status", path, *form)
         expect_refused(done, EX_UNAVAILABLE, path, "No such file")
         expect_equal("standard output", done.stdout, "")
-
-
-@needs()
-def control_socket_is_the_owners_alone_and_stands_nonsense(case: Case):
-    bridge = Bridge(case)
-    expect_equal("mode", oct(bridge.control.stat().st_mode & 0o777), "0o600")
-    bridge.meet()
-    # Requests that make no sense end nothing.
-    for request in (b"nonsense\n", b"x" * 100000, b"\0\xff\n", b""):
-        with socket.socket(socket.AF_UNIX) as asker:
-            asker.settimeout(10)
-            asker.connect(str(bridge.control))
-            try:
-                asker.sendall(request)
-                asker.shutdown(socket.SHUT_WR)
-                asker.recv(1000)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
-        bridge.status()

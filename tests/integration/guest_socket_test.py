@@ -41,15 +41,6 @@ def send_numbered(tell: Callable, connection: Connection, count: int) -> None:
 
 
 @needs()
-def guest_that_is_slower_than_the_network_but_within_stall_loses_nothing(
-        case: Case):
-    bridge = Bridge(case, ["guest.stall=1s"])
-    case.own(Child(send_numbered, bridge.meet(), 2000))
-    bridge.guest.expect(*range(1, 2001))
-    expect_equal("drops", set(bridge.value("down.drops").values()), {0})
-
-
-@needs()
 def frames_for_a_guest_that_never_came_or_left_are_counted(case: Case):
     bridge = Bridge(case)
     connection = bridge.accept()

@@ -40,14 +40,7 @@ def expect_equal(what: str, found: object, expected: object) -> None:
 
 def wait_for(what: str, probe: Callable[[], Value], seconds: float = 10) -> Value:
     """Asks until the answer is true and returns it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        expect(time.monotonic() < deadline,
-               f"expected {what} within {seconds} s")
-        time.sleep(POLL_SECONDS)
+    return wait_until(what, probe, bool, seconds)
 
 
 def wait_until(what: str, probe: Callable[[], Value], wanted: object,

@@ -228,12 +228,16 @@ def first_frame_is_through_as_soon_as_the_daemon_listens(case: Case):
 def daemon_absent_at_start_is_reached_without_waiting_out_a_backoff(
         case: Case):
     """However its socket comes: bound in a folder that was there, or wasn't;
-    bound elsewhere, listening already, then renamed."""
-    for name, path in (("bound", "net.sock"), ("moved", "net.sock"),
-                       ("folders", "later/still/net.sock")):
+    bound elsewhere, listening already, then renamed. Or, where no path is
+    watched, after a backoff."""
+    late = ["reconnect.min=10m", "reconnect.max=10m"]
+    for name, path, options in (
+            ("bound", "net.sock", late), ("moved", "net.sock", late),
+            ("folders", "later/still/net.sock", late),
+            ("unwatched", "net.sock", ["reconnect.watch=no"])):
         corner = case.corner(name)
-        bridge = Bridge(corner, ["reconnect.min=10m", "reconnect.max=10m"],
-                        FakeDaemon(corner.path(path)), daemon_runs=False)
+        bridge = Bridge(corner, options, FakeDaemon(corner.path(path)),
+                        daemon_runs=False)
         bridge.until_line("info link: waiting")
         bridge.daemon.path.parent.mkdir(parents=True, exist_ok=True)
         if name == "moved":
@@ -243,14 +247,6 @@ def daemon_absent_at_start_is_reached_without_waiting_out_a_backoff(
         else:
             bridge.daemon.start()
         bridge.meet()
-
-
-@needs()
-def daemon_is_found_by_backoff_alone_without_a_watch(case: Case):
-    bridge = Bridge(case, ["reconnect.watch=no"], daemon_runs=False)
-    bridge.until_line("debug link: dial failed")
-    bridge.daemon.start()
-    bridge.meet()
 
 
 @needs()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daemons import Iperf3Server, Passt
 from forwarder import Forwarder
-from harness import Case, needs, wait_for
+from harness import Case, above, needs, wait_for
 from vm import Guest, received_bytes
 
 
@@ -16,16 +16,22 @@ def expect_transfer(guest: Guest) -> None:
         assert received_bytes(report) > 0, report
 
 
-@needs("guest", "passt", "namespaces", "iperf3", limit=120)
-def guest_makes_new_connections_after_passt_was_killed(case: Case):
+@needs("guest", "passt", "namespaces", "iperf3", limit=180)
+def guest_is_probed_for_and_makes_new_connections_after_passt_was_killed(case: Case):
     passt = case.own(Passt(case.folder))
     passt.start()
     case.own(Iperf3Server(case.folder, passt.namespace, "127.0.0.1"))
     forwarder = Forwarder(case, f"unix:{passt.socket}",
-                          f"unixgram:{case.path('guest.sock')}")
+                          f"unixgram:{case.path('guest.sock')}",
+                          ["keepalive.mode=arp", "keepalive.interval=500ms",
+                           "keepalive.count=20"])
     guest = case.own(Guest(case.folder, Guest.on_path(case.folder), "dhcp"))
     wait_for("an address from passt's DHCP server",
              lambda: Passt.ADDRESS in guest.run("ip address show dev eth0"), 20)
+    # DHCP told the gateway, nobody configured it; and passt goes on knowing
+    # the guest, although our probes were the last frames it saw.
+    forwarder.until("keepalive.replies", above(2), 30)
+    forwarder.until("keepalive.mode", "arp")
     expect_transfer(guest)
 
     passt.kill()
@@ -38,3 +44,4 @@ def guest_makes_new_connections_after_passt_was_killed(case: Case):
     forwarder.until("network.state", "up")
     expect_transfer(guest)
     forwarder.until("network.outages", 2)
+    forwarder.until("keepalive.deaths", 0)

@@ -4,25 +4,19 @@ the suites probe, learn and monitor."""
 
 from __future__ import annotations
 
-import signal
 import socket
-import sys
 import time
-from typing import Callable
 
-from daemons import Passt
-from harness import Case, Process, above, expect, expect_equal, needs, wait_for
-from peers import (BROADCAST, IPV4, MAC, Bridge, Connection, FakeDaemon,
-                   FakeGuest, WithGuest, frame, raw_frame)
+from harness import Case, above, expect, expect_equal, needs, wait_for
+from peers import (BROADCAST, MAC, Bridge, Connection, FakeDaemon, frame,
+                   raw_frame)
 from probes import (ARP, NOBODY_YET, OTHER_MAC, OURS, PING, PONG, ROUTER_MAC,
                     answer_a_ping, arp_answer, arp_question,
-                    between_forwarders, datagram, dhcp_acknowledgement,
-                    dhcp_from_guest, is_of_kind, is_probe_for, is_type, meet,
+                    between_forwarders, is_of_kind, is_probe_for, is_type, meet,
                     next_numbered, next_where, packet, ping, pong, sequence_of,
-                    tcp_call, what_comes)
+                    what_comes)
 
 GUEST, GATEWAY = "192.0.2.2", "192.0.2.1"
-OTHER_GATEWAY = "192.0.2.254"
 OFTEN = ["keepalive.interval=200ms", "keepalive.count=100"]
 BY_ARP = ["keepalive.mode=arp", *OFTEN]
 KNOWN = [*BY_ARP, f"keepalive.gateway={GATEWAY}"]
@@ -133,18 +127,6 @@ def gateway_is_asked_for_at_large_again_once_the_guest_was_restarted(
 # --- who the gateway is -------------------------------------------------------
 
 @needs()
-def gateway_is_learned_from_a_dhcp_acknowledgement_passing_by(case: Case):
-    bridge = Bridge(case, BY_ARP)
-    connection = meet(bridge)
-    expect_equal("mode", bridge.value("keepalive.mode"), "passive")
-    acknowledgement = dhcp_acknowledgement(GATEWAY, GUEST, OTHER_GATEWAY)
-    connection.send(acknowledgement, LAST)
-    next_probe(connection, OTHER_GATEWAY)
-    bridge.until("keepalive.mode", "arp")
-    bridge.guest.expect(acknowledgement, LAST)
-
-
-@needs()
 def gateway_is_learned_from_what_the_guest_sends_through_it(case: Case):
     """Which is what `auto` needs on TCP, where it is passive until then."""
     bridge = Bridge(case, OFTEN, FakeDaemon().start())
@@ -195,79 +177,3 @@ def ping_and_pong_are_as_documented_and_never_reach_the_guest(case: Case):
     foreign = raw_frame(b"something else".ljust(46, b"\0"), OURS, OTHER_MAC)
     connection.send(ping(78), pong(3), foreign, LAST)
     bridge.guest.expect(foreign, LAST)
-
-
-# --- a real gateway -----------------------------------------------------------
-
-# Answers a datagram when it is signalled to.
-LATE_ANSWER = """
-import signal, socket
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-server.bind(("127.0.0.1", 7777))
-print("bound", flush=True)
-data, client = server.recvfrom(100)
-print("asked", flush=True)
-signal.sigwait([signal.SIGUSR1])
-server.sendto(data, client)
-"""
-
-
-def is_dhcp(one: bytes) -> bool:
-    return one[34:38] == bytes([0, 67, 0, 68])
-
-
-def is_ipv4(protocol: int) -> Callable[[bytes], bool]:
-    return lambda one: is_type(IPV4, one) and one[23] == protocol
-
-
-def receive(guest: FakeGuest, wanted: Callable[[bytes], bool]) -> bytes:
-    """The next such frame; those before it are lost."""
-    while not wanted(one := guest.next()):
-        pass
-    return one
-
-
-@needs("passt", "namespaces")
-def passt_answers_the_probes_and_goes_on_knowing_the_guest(case: Case):
-    passt = case.own(Passt(case.folder))
-    passt.start()
-    server = case.own(Process(passt.namespace.enter(
-        sys.executable, "-c", LATE_ANSWER), case.path("server.log")))
-    forwarder = WithGuest(case, f"unix:{passt.socket}", [
-        "keepalive.mode=arp", "keepalive.interval=200ms", "keepalive.count=2"])
-    guest = forwarder.guest
-
-    def server_says(word: str) -> None:
-        wait_for(f"the server to say {word}",
-                 lambda: word in server.log.read_text())
-
-    # DHCP tells the gateway: nobody configured it.
-    for message in (1, 3):
-        guest.send(dhcp_from_guest(message))
-        receive(guest, is_dhcp)
-    guest.send(arp_question((MAC, Passt.ADDRESS), Passt.GATEWAY))
-    answer = receive(guest, lambda one: is_type(ARP, one))
-    expect_equal("whom it is for", answer[32:42],
-                 MAC + socket.inet_aton(Passt.ADDRESS))
-    gateway_mac = answer[22:28]
-    server_says("bound")
-    guest.send(raw_frame(datagram((Passt.ADDRESS, 40000),
-                                  (Passt.GATEWAY, 7777), b"late"),
-                         target=gateway_mac))
-    server_says("asked")
-
-    # Ours are the last frames passt has seen when it has one for the guest.
-    replies = forwarder.value("keepalive.replies")
-    forwarder.until("keepalive.replies", above(replies + 2))
-    server.signal(signal.SIGUSR1)
-    late = receive(guest, is_ipv4(17))
-    expect_equal("to whose MAC it goes", late[:6], MAC)
-    expect_equal("what it says", late[42:46], b"late")
-    guest.send(raw_frame(tcp_call((Passt.ADDRESS, 40000), (Passt.GATEWAY, 9)),
-                         target=gateway_mac))
-    receive(guest, is_ipv4(6))
-    now = forwarder.value("keepalive")
-    expect(now["armed"] and now["mode"] == "arp" and now["deaths"] == 0,
-           f"expected a live gateway, found {now}")
-    expect_equal("generation", forwarder.value("network.generation"), 1)

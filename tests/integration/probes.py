@@ -92,45 +92,6 @@ def packet(protocol: int, source: str, target: str, body: bytes) -> bytes:
     return head(checksum(head(0))) + body
 
 
-def datagram(source: tuple[str, int], target: tuple[str, int], body: bytes
-             ) -> bytes:
-    """Without a checksum, which UDP allows."""
-    head = struct.pack("!HHHH", source[1], target[1], 8 + len(body), 0)
-    return packet(17, source[0], target[0], head + body)
-
-
-def tcp_call(source: tuple[str, int], target: tuple[str, int]) -> bytes:
-    """The packet that opens a connection."""
-    def head(check: int) -> bytes:
-        return struct.pack("!HHIIBBHHH", source[1], target[1], 1, 0, 5 << 4, 2,
-                           65535, check, 0)
-    pseudo = struct.pack("!4s4sBBH", socket.inet_aton(source[0]),
-                         socket.inet_aton(target[0]), 0, 6, 20)
-    return packet(6, source[0], target[0], head(checksum(pseudo + head(0))))
-
-
-def dhcp(operation: int, kind: int, mine: str = "0.0.0.0",
-         options: bytes = b"", mac: bytes = MAC) -> bytes:
-    """The message alone. Operation 1 asks, 2 answers."""
-    fixed = struct.pack("!BBBBIHH4s4s4s4s16s", operation, 1, 6, 0, 7, 0, 0x8000,
-                        bytes(4), socket.inet_aton(mine), bytes(4), bytes(4),
-                        mac)
-    return (fixed.ljust(236, b"\0") + bytes([99, 130, 83, 99, 53, 1, kind])
-            + options + b"\xff")
-
-
-def dhcp_from_guest(kind: int, options: bytes = b"") -> bytes:
-    return raw_frame(datagram(("0.0.0.0", 68), ("255.255.255.255", 67),
-                              dhcp(1, kind, options=options)))
-
-
-def dhcp_acknowledgement(server: str, mine: str, router: str) -> bytes:
-    options = bytes([3, 4]) + socket.inet_aton(router)
-    return raw_frame(datagram((server, 67), (mine, 68),
-                              dhcp(2, 5, mine, options)), source=ROUTER_MAC,
-                     target=MAC)
-
-
 # --- a peer's end of a connection ---------------------------------------------
 
 def next_where(connection: Connection, wanted: Callable[[bytes], bool]

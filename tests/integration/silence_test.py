@@ -258,26 +258,6 @@ SHARPEST = ["keepalive.interval=1s", "keepalive.count=1"]
 SHARP_PEER = ["keepalive.mode=peer", *SHARPEST]
 
 
-@needs()
-def host_that_slept_asks_once_more_before_it_gives_up(case: Case):
-    """Peer and forwarder sleep, in the middle of a probe."""
-    bridge = Bridge(case, SHARP_PEER)
-    daemon = case.own(Child(echo_daemon, bridge.daemon))
-    bridge.until("keepalive.armed", True)
-    daemon.signal(signal.SIGSTOP)
-    asked = bridge.value("keepalive.probes")
-    bridge.until("keepalive.probes", asked + 1)
-    bridge.signal(signal.SIGSTOP)
-    time.sleep(2)
-    bridge.signal(signal.SIGCONT)
-    bridge.until("keepalive.probes", asked + 2, 0.5)
-    daemon.signal(signal.SIGCONT)
-    bridge.until("keepalive.idle_ms", lambda ms: ms < 500)
-    expect_equal("deaths", bridge.value("keepalive.deaths"), 0)
-    expect_echo(bridge, 1)
-    expect_equal("generation", bridge.value("network.generation"), 1)
-
-
 class Scene:
     """A live peer that a hasty forwarder would take for dead."""
 

@@ -94,7 +94,9 @@ def socket_whose_folder_is_removed_or_moved_comes_back_with_it(case: Case):
     folder.mkdir()
     server.signal(signal.SIGHUP)
     until_told(server, 2)
-    server.exchange(server.call(), 1)
+    client = server.call()
+    server.until("network.generation", 2)
+    server.exchange(client, 1)
 
 
 # --- the guest's --------------------------------------------------------------
