@@ -165,22 +165,21 @@ guest_serve(struct guest *guest, const struct pollfd fds[GUEST_DESCRIPTORS])
 		guest->ops->serve(guest, fds);
 }
 
-int
+void
 guest_set_mode(struct guest *guest, mode_t mode)
 {
+	int result;
+
 	if (guest->file.path[0] == '\0' || mode == guest->mode)
-		return 0;
-	if (unix_file_set_mode(&guest->file, mode) == 0) {
+		return;
+	result = unix_file_set_mode(&guest->file, mode);
+	if (result < 0)
+		log_line(LOG_LEVEL_WARN, LOG_GUEST,
+		    "can't change the mode of our socket path=%s error=\"%s\"",
+		    guest->file.path, strerror(errno));
+	/* If the file is gone, the next one is bound with the new mode. */
+	if (result == 0 || !unix_file_stands(&guest->file))
 		guest->mode = mode;
-		return 0;
-	}
-	/* The next socket is bound with the new mode. */
-	if (!unix_file_stands(&guest->file))
-		guest->mode = mode;
-	log_line(LOG_LEVEL_WARN, LOG_GUEST,
-	    "can't change the mode of our socket path=%s error=\"%s\"",
-	    guest->file.path, strerror(errno));
-	return -1;
 }
 
 int

@@ -115,9 +115,9 @@ int guest_watch(struct guest *guest, struct pollfd fds[GUEST_DESCRIPTORS]);
 void guest_serve(
     struct guest *guest, const struct pollfd fds[GUEST_DESCRIPTORS]);
 
-/* Changes the permission bits of our socket's file, if it is still ours.
- * Returns 0, or -1 after a warning. */
-int guest_set_mode(struct guest *guest, mode_t mode);
+/* Changes the permission bits of our socket's file, if it is still ours; or logs
+ * why not. */
+void guest_set_mode(struct guest *guest, mode_t mode);
 
 /* Our socket's file was removed: binds a new socket to its path. A guest that
  * is connected to the old one stays, until another one comes through the new

@@ -719,19 +719,6 @@ TEST(what_cant_be_a_frame_is_dropped_and_counted)
 	ck_assert_mem_eq(mac, frames_guest_mac, 6);
 }
 
-TEST(a_datagram_longer_than_any_frame_is_oversize)
-{
-	static uint8_t longer[FRAME_LIMIT_BYTES + 1];
-
-	set_max_frame(FRAME_LIMIT_BYTES);
-	install();
-	ck_assert_int_eq(send(guest_end, longer, sizeof(longer), 0),
-	    (ssize_t)sizeof(longer));
-	guest_sends(1, FRAME_LIMIT_BYTES, 1);
-	network_gets(1, FRAME_LIMIT_BYTES, 1);
-	ck_assert_uint_eq(counter_read(&copy.up.oversize), 1);
-}
-
 /* ---- a guest that is slow, or not there ---- */
 
 #define FLOOD 20000
