@@ -1,15 +1,20 @@
 #include "base/wait.h"
 
-#include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/sync.h"
 #include "tests/support/suite.h"
 
 #define FAR_AWAY_MS (60 * 60 * 1000)
@@ -40,21 +45,17 @@ say(int fd)
 
 FIXTURE(set_up, tear_down)
 
-TEST(what_is_ready_ends_the_wait)
+TEST(what_is_ready_or_hung_up_ends_the_wait)
 {
 	int64_t deadline_ms = clock_now_ms() + FAR_AWAY_MS;
 
 	ck_assert_int_eq(wait_writable(data[0], way_out[0], deadline_ms), 0);
 	say(data[1]);
 	ck_assert_int_eq(wait_readable(data[0], way_out[0], deadline_ms), 0);
-}
-
-TEST(a_hang_up_ends_the_wait)
-{
+	ck_assert_int_eq(wait_readable(data[0], way_out[0], 0), 0);
+	ck_assert_int_eq(read(data[0], &(char){ 0 }, 1), 1);
 	shutdown(data[1], SHUT_RDWR);
-	ck_assert_int_eq(
-	    wait_readable(data[0], way_out[0], clock_now_ms() + FAR_AWAY_MS),
-	    0);
+	ck_assert_int_eq(wait_readable(data[0], way_out[0], deadline_ms), 0);
 }
 
 TEST(the_way_out_goes_before_everything_and_keeps_its_bytes)
@@ -70,34 +71,22 @@ TEST(the_way_out_goes_before_everything_and_keeps_its_bytes)
 		ck_assert_int_eq(errno, EINTR);
 		ck_assert_int_eq(wait_readable(-1, way_out[0], 0), -1);
 		ck_assert_int_eq(errno, EINTR);
+		ck_assert_int_eq(wait_moment(way_out[0], 1), -1);
+		ck_assert_int_eq(errno, EINTR);
 	}
 	ck_assert_int_eq(read(way_out[0], bytes, 2), 1);
+	ck_assert_int_eq(wait_moment(way_out[0], 1), 0);
 }
 
-TEST(the_deadline_ends_the_wait_and_not_before_its_time)
+/* With a descriptor, without one, and in the past. */
+TEST(the_deadline_ends_the_wait_and_not_before_its_time, .count = 3)
 {
-	int64_t deadline_ms = clock_now_ms() + 20;
+	int64_t deadline_ms = _i == 2 ? 0 : clock_now_ms() + 20;
 
-	ck_assert_int_eq(wait_readable(data[0], way_out[0], deadline_ms), -1);
+	ck_assert_int_eq(
+	    wait_readable(_i ? data[0] : -1, way_out[0], deadline_ms), -1);
 	ck_assert_int_eq(errno, ETIMEDOUT);
 	ck_assert_int_ge(clock_now_ms(), deadline_ms);
-}
-
-TEST(no_descriptor_just_waits)
-{
-	int64_t deadline_ms = clock_now_ms() + 20;
-
-	ck_assert_int_eq(wait_readable(-1, way_out[0], deadline_ms), -1);
-	ck_assert_int_eq(errno, ETIMEDOUT);
-	ck_assert_int_ge(clock_now_ms(), deadline_ms);
-}
-
-TEST(a_deadline_in_the_past_still_sees_what_is_ready)
-{
-	ck_assert_int_eq(wait_readable(data[0], way_out[0], 0), -1);
-	ck_assert_int_eq(errno, ETIMEDOUT);
-	say(data[1]);
-	ck_assert_int_eq(wait_readable(data[0], way_out[0], 0), 0);
 }
 
 static volatile sig_atomic_t signals;
@@ -154,4 +143,65 @@ TEST(an_error_of_poll_is_returned_slowly)
 	ck_assert_int_eq(result, -1);
 	ck_assert_int_eq(error, EINVAL);
 	ck_assert_int_ge(clock_now_ms() - before_ms, WAIT_ERROR_MS);
+}
+
+TEST(rings_add_up_to_one_and_keep_errno)
+{
+	struct doorbell bell;
+	struct pollfd rung;
+
+	ck_assert_int_eq(doorbell_init(&bell), 0);
+	rung = (struct pollfd){ .fd = bell.fds[0], .events = POLLIN };
+	ck_assert_int_eq(poll(&rung, 1, 0), 0);
+	doorbell_answer(&bell);
+	errno = ENOTTY;
+	for (int i = 0; i < 100000; i++) /* more than a pipe takes */
+		doorbell_ring(&bell);
+	ck_assert_int_eq(errno, ENOTTY);
+	ck_assert_int_eq(poll(&rung, 1, 0), 1);
+	doorbell_answer(&bell);
+	ck_assert_int_eq(poll(&rung, 1, 0), 0);
+	for (int i = 0; i < 2; i++)
+		ck_assert(fcntl(bell.fds[i], F_GETFD) & FD_CLOEXEC);
+	doorbell_destroy(&bell);
+}
+
+/* With a clock of the wrong kind the deadline would have passed long ago. */
+TEST(a_condition_waits_until_its_deadline)
+{
+	int64_t deadline_ms = clock_now_ms() + 50;
+	struct mutex mutex;
+	struct condition never;
+	int wakeups = 0;
+
+	mutex_init(&mutex);
+	condition_init(&never);
+	mutex_lock(&mutex);
+	while (clock_now_ms() < deadline_ms && wakeups++ < 10)
+		condition_wait(&never, &mutex, deadline_ms);
+	mutex_unlock(&mutex);
+	ck_assert_int_lt(wakeups, 10);
+	condition_destroy(&never);
+	mutex_destroy(&mutex);
+}
+
+static time_t suspended_s; /* what only CLOCK_BOOTTIME counts */
+
+int
+clock_gettime(clockid_t id, struct timespec *now)
+{
+	int result = (int)syscall(SYS_clock_gettime, id, now);
+
+	if (id == CLOCK_BOOTTIME)
+		now->tv_sec += suspended_s;
+	return result;
+}
+
+TEST(a_suspend_is_what_one_clock_counts_and_the_other_does_not)
+{
+	int64_t before_ms = clock_suspended_ms(), now_ms = clock_now_ms();
+
+	suspended_s = 3600;
+	ck_assert_int_le(llabs(clock_suspended_ms() - before_ms - 3600000), 50);
+	ck_assert_int_lt(clock_now_ms() - now_ms, 1800000);
 }
