@@ -26,9 +26,10 @@ fill(struct network *network, struct fwd_link_settings *settings, int listen_fd)
 
 	*settings =
 	    (struct fwd_link_settings){ .endpoint = config->network.endpoint,
-		    .min_ms = config->reconnect.min_ms,
-		    .max_ms = config->reconnect.max_ms,
-		    .jitter_percent = config->reconnect.jitter_percent,
+		    .timing = { .min_ms = config->reconnect.min_ms,
+			.max_ms = config->reconnect.max_ms,
+			.jitter_percent = config->reconnect.jitter_percent,
+			.listens = config->network.endpoint.listens },
 		    .watch = config->reconnect.watch,
 		    .user = config->network.user, /* -1: none, in both */
 		    .listen_fd = listen_fd };

@@ -29,25 +29,41 @@
 /* The two clocks behind clock_suspended_ms() are read one after the other. */
 #define SUSPEND_NOTICED_MS 100
 
-static void
-report(struct fwd_link *fwd, const struct link_event *event)
-{
-	fwd->hooks.event(fwd->hooks.context, event);
-}
-
-static unsigned
+static enum reconnect_action
 step(struct fwd_link *fwd, enum reconnect_event event)
 {
 	return reconnect_step(&fwd->machine, event, clock_now_ms());
 }
 
-static struct link_view
+static const struct link_view *
 look(struct fwd_link *fwd)
 {
-	struct link_view view;
+	link_look(fwd->link, &fwd->view);
+	return &fwd->view;
+}
 
-	link_look(fwd->link, &view);
-	return view;
+/* What there is to say of the link now. */
+static struct link_event
+describe(struct fwd_link *fwd, enum link_event_kind kind)
+{
+	const struct link_view *view = look(fwd);
+
+	return (struct link_event){ .kind = kind,
+		.generation = view->generation,
+		.outage_ms = view->outage_ms,
+		.up_ms = view->up_ms,
+		.dials = fwd->machine.dials,
+		.proven = view->proven,
+		.reason = view->last_error };
+}
+
+static void
+report(struct fwd_link *fwd, enum link_event_kind kind, int error)
+{
+	struct link_event event = describe(fwd, kind);
+
+	event.error = error;
+	fwd->hooks.event(fwd->hooks.context, &event);
 }
 
 static void
@@ -55,32 +71,25 @@ dial_failed(struct fwd_link *fwd, int error, const char *reason)
 {
 	link_dial_failed(fwd->link, reason);
 	step(fwd, RECONNECT_DIAL_FAILED);
-	report(fwd, &(struct link_event){ .kind = LINK_EVENT_DIAL_FAILED,
-			.generation = look(fwd).generation,
-			.dials = fwd->machine.dials,
-			.reason = reason,
-			.error = error });
+	report(fwd, LINK_EVENT_DIAL_FAILED, error);
 }
 
 static void
 connected(struct fwd_link *fwd, int fd)
 {
-	struct link_view before;
-	uint64_t generation;
+	struct link_event event;
 
 	fwd->hooks.on_connected(fwd->hooks.context, fd);
-	before = look(fwd);
-	generation = link_install(fwd->link, fd);
-	if (generation == 0 && errno == EBUSY)
+	event = describe(fwd, LINK_EVENT_UP);
+	event.generation = link_install(fwd->link, fd);
+	if (event.generation > 0) {
+		step(fwd, RECONNECT_CONNECTED);
+		event.dials = fwd->machine.dials;
+		fwd->hooks.event(fwd->hooks.context, &event);
+	} else if (errno == EBUSY) {
 		dial_failed(fwd, EBUSY,
 		    "connections end faster than the guest takes their frames");
-	if (generation == 0)
-		return;
-	step(fwd, RECONNECT_CONNECTED);
-	report(fwd, &(struct link_event){ .kind = LINK_EVENT_UP,
-			.generation = generation,
-			.outage_ms = before.outage_ms,
-			.dials = fwd->machine.dials });
+	}
 }
 
 static void
@@ -103,52 +112,45 @@ make_dial(struct fwd_link *fwd)
 		dial_failed(fwd, errno, error.text);
 }
 
+/* Does what the machine asks for. */
 static void
-report_long_outage(struct fwd_link *fwd, const struct link_view *view)
+act(struct fwd_link *fwd, enum reconnect_action action)
 {
-	report(fwd, &(struct link_event){ .kind = LINK_EVENT_LONG_OUTAGE,
-			.generation = view->generation,
-			.outage_ms = view->outage_ms,
-			.dials = fwd->machine.dials,
-			.reason = view->last_error });
-}
-
-/* Does what the machine asked for. */
-static void
-act(struct fwd_link *fwd, unsigned actions)
-{
-	struct link_view view = look(fwd);
-
-	if (actions & RECONNECT_REPORT_LONG_OUTAGE)
-		report_long_outage(fwd, &view);
-	if (actions & RECONNECT_PROVE)
-		link_prove(fwd->link, view.generation);
-	if (actions & RECONNECT_REPORT_SETTLED)
-		report(fwd, &(struct link_event){ .kind = LINK_EVENT_SETTLED,
-				.generation = view.generation });
-	if (actions & RECONNECT_DIAL)
+	switch (action) {
+	case RECONNECT_NOTHING:
+		break;
+	case RECONNECT_DIAL:
 		make_dial(fwd);
+		break;
+	case RECONNECT_PROVE:
+		link_prove(fwd->link, look(fwd)->generation);
+		break;
+	case RECONNECT_REPORT_SETTLED:
+		report(fwd, LINK_EVENT_SETTLED, 0);
+		break;
+	case RECONNECT_REPORT_LONG_OUTAGE:
+		report(fwd, LINK_EVENT_LONG_OUTAGE, 0);
+		break;
+	}
 }
 
-/* Tells the machine what other threads did to the link. False: stopped it. */
+/* Tells the machine what has become of the link. False: it was stopped. */
 static bool
 follow_link(struct fwd_link *fwd)
 {
-	struct link_view view = look(fwd);
-	bool up = reconnect_is_up(&fwd->machine);
+	const struct link_view *view = look(fwd);
+	bool lost = view->state == LINK_DOWN;
 
-	if (view.state == LINK_STOPPED)
+	if (view->state == LINK_STOPPED)
 		return false;
-	if (up && view.proven)
-		act(fwd, step(fwd, RECONNECT_PROOF));
-	if (!up || view.state == LINK_UP)
+	if (!reconnect_is_up(&fwd->machine))
 		return true;
-	step(fwd, RECONNECT_LOST);
-	report(fwd, &(struct link_event){ .kind = LINK_EVENT_LOST,
-			.generation = view.generation,
-			.proven = view.proven,
-			.up_ms = view.up_ms,
-			.reason = view.last_error });
+	if (view->proven)
+		act(fwd, step(fwd, RECONNECT_PROOF));
+	if (lost) {
+		step(fwd, RECONNECT_LOST);
+		report(fwd, LINK_EVENT_LOST, 0);
+	}
 	return true;
 }
 
@@ -181,9 +183,7 @@ keep_watch(struct fwd_link *fwd)
 		return;
 	fwd->watching = true;
 	if (file_watch_path(&fwd->watch, endpoint->path) < 0)
-		report(fwd, &(struct link_event){ .kind = LINK_EVENT_UNWATCHED,
-				.generation = look(fwd).generation,
-				.error = errno });
+		report(fwd, LINK_EVENT_UNWATCHED, errno);
 	else if (refused && access(endpoint->path, F_OK) == 0)
 		step(fwd, RECONNECT_APPEARED);
 }
@@ -195,7 +195,7 @@ static void
 serve_client(struct fwd_link *fwd, int fd)
 {
 	link_fail(
-	    fwd->link, look(fwd).generation, "another client took its place");
+	    fwd->link, look(fwd)->generation, "another client took its place");
 	if (!follow_link(fwd)) {
 		close(fd);
 		return;
@@ -209,11 +209,12 @@ static void
 refuse_client(struct fwd_link *fwd, int fd,
     const struct sockaddr_storage *client, const char *reason)
 {
+	struct link_event event = describe(fwd, LINK_EVENT_CLIENT_REFUSED);
+
 	close(fd);
-	report(fwd, &(struct link_event){ .kind = LINK_EVENT_CLIENT_REFUSED,
-			.generation = look(fwd).generation,
-			.reason = reason,
-			.client = (const struct sockaddr *)client });
+	event.reason = reason;
+	event.client = (const struct sockaddr *)client;
+	fwd->hooks.event(fwd->hooks.context, &event);
 }
 
 static const char *
@@ -226,32 +227,35 @@ refusal(struct fwd_link *fwd, const struct sockaddr_storage *client)
 /* The newest client is served, unless the present one has to be asked: that one
  * may be half open, and would never say so. */
 static void
-take_client(struct fwd_link *fwd)
+admit_client(
+    struct fwd_link *fwd, int fd, const struct sockaddr_storage *client)
 {
 	int64_t now_ms = clock_now_ms(); /* before an answer can come */
-	struct sockaddr_storage client;
-	int fd = listener_accept(&fwd->listener, &client, now_ms);
-	const char *reason;
-	struct link_view view;
 
-	if (fd < 0 && errno != EAGAIN)
-		report(
-		    fwd, &(struct link_event){ .kind = LINK_EVENT_ACCEPT_FAILED,
-			     .generation = look(fwd).generation,
-			     .error = errno });
-	if (fd < 0)
-		return;
-	reason = refusal(fwd, &client);
-	if (reason) {
-		refuse_client(fwd, fd, &client, reason);
-		return;
-	}
-	view = look(fwd);
-	if (view.state == LINK_UP &&
-	    fwd->hooks.ask(fwd->hooks.context, view.generation))
-		listener_hold(&fwd->listener, fd, &client, now_ms);
+	if (look(fwd)->state == LINK_UP &&
+	    fwd->hooks.ask(fwd->hooks.context, fwd->view.generation))
+		listener_hold(&fwd->listener, fd, client, now_ms);
 	else
 		serve_client(fwd, fd);
+}
+
+static void
+take_client(struct fwd_link *fwd)
+{
+	struct sockaddr_storage client;
+	int fd = listener_accept(&fwd->listener, &client, clock_now_ms());
+	const char *reason;
+
+	if (fd < 0) {
+		if (errno != EAGAIN)
+			report(fwd, LINK_EVENT_ACCEPT_FAILED, errno);
+		return;
+	}
+	reason = refusal(fwd, &client);
+	if (reason)
+		refuse_client(fwd, fd, &client, reason);
+	else
+		admit_client(fwd, fd, &client);
 }
 
 /* Until the verdict the present generation goes on. */
@@ -260,7 +264,7 @@ judge(struct fwd_link *fwd)
 {
 	const struct fwd_link_hooks *hooks = &fwd->hooks;
 	struct listener *listener = &fwd->listener;
-	uint64_t generation = look(fwd).generation;
+	uint64_t generation = look(fwd)->generation;
 
 	if (!reconnect_is_up(&fwd->machine)) {
 		serve_client(fwd, listener_release(listener));
@@ -285,49 +289,39 @@ judge(struct fwd_link *fwd)
 
 /* ---- settings ---- */
 
-static struct reconnect_settings
-timing(const struct fwd_link_settings *settings)
-{
-	return (struct reconnect_settings){ .min_ms = settings->min_ms,
-		.max_ms = settings->max_ms,
-		.jitter_percent = settings->jitter_percent,
-		.listens = settings->endpoint.listens };
-}
-
-/* Why the peer at the other end of fd may not stay; NULL: it may. */
+/* Why the client at the other end may not stay; NULL: it may. */
 static const char *
-objection(struct fwd_link *fwd, int fd, struct error *error)
+client_objection(struct fwd_link *fwd, int fd)
 {
-	const struct endpoint *endpoint = &fwd->settings.endpoint;
 	struct sockaddr_storage client = { 0 };
 	socklen_t length = sizeof(client);
 
-	if (!endpoint->listens)
-		return endpoint->kind != ENDPOINT_UNIX ||
-			       dial_trusts(endpoint->path, fd,
-				   fwd->settings.user, error)
-			   ? NULL
-			   : error->text;
 	/* One that is gone has no name; another thread will notice. */
-	if (getpeername(fd, (struct sockaddr *)&client, &length) < 0)
-		return NULL;
-	return refusal(fwd, &client) ? "the client is not in allow any more"
-				     : NULL;
+	return getpeername(fd, (struct sockaddr *)&client, &length) == 0 &&
+		       refusal(fwd, &client)
+		   ? "the client is not in allow any more"
+		   : NULL;
 }
 
 /* Other settings may have other ideas of who may be connected. */
 static void
 check_peer(struct fwd_link *fwd)
 {
+	const struct endpoint *endpoint = &fwd->settings.endpoint;
+	const char *objection = NULL;
 	struct error error;
-	const char *reason;
 	struct loan loan;
 
 	if (link_borrow(fwd->link, &loan, LINK_NO_WAIT) != LINK_READY)
 		return;
-	reason = objection(fwd, loan.fd, &error);
-	if (reason)
-		link_fail(fwd->link, loan.generation, reason);
+	if (endpoint->listens)
+		objection = client_objection(fwd, loan.fd);
+	else if (endpoint->kind == ENDPOINT_UNIX &&
+		 !dial_trusts(
+		     endpoint->path, loan.fd, fwd->settings.user, &error))
+		objection = error.text;
+	if (objection)
+		link_fail(fwd->link, loan.generation, objection);
 	link_return(&loan);
 }
 
@@ -345,11 +339,11 @@ take_settings(struct fwd_link *fwd)
 	listener_drop(&fwd->listener); /* it may be judged otherwise now */
 	if (moved || next.listen_fd >= 0)
 		listener_replace(&fwd->listener, next.listen_fd);
-	fwd->machine.settings = timing(&next);
+	fwd->machine.settings = next.timing;
 	step(fwd, moved ? RECONNECT_MOVED : RECONNECT_RELOADED);
 	if (moved) {
 		stop_watching(fwd);
-		link_fail(fwd->link, look(fwd).generation,
+		link_fail(fwd->link, look(fwd)->generation,
 		    "the network endpoint was changed");
 	} else {
 		check_peer(fwd);
@@ -377,7 +371,7 @@ deadline_ms(struct fwd_link *fwd, int64_t now_ms)
 
 	if (reconnect_is_up(&fwd->machine))
 		return earlier(due_ms, fwd->hooks.tend(fwd->hooks.context,
-					   look(fwd).generation, now_ms));
+					   look(fwd)->generation, now_ms));
 	return fwd->machine.state == RECONNECT_WAITING
 		   ? earlier(due_ms, now_ms + NAP_MS)
 		   : due_ms;
@@ -421,7 +415,7 @@ run(void *argument)
 
 	thread_name("fwd-link");
 	for (;;) {
-		unsigned actions;
+		enum reconnect_action action;
 
 		doorbell_answer(&fwd->link->bell);
 		take_settings(fwd);
@@ -430,10 +424,10 @@ run(void *argument)
 			return NULL;
 		if (fwd->listener.state == LISTENER_JUDGING)
 			judge(fwd);
-		actions = step(fwd, RECONNECT_TICK);
+		action = step(fwd, RECONNECT_TICK);
 		keep_watch(fwd);
-		act(fwd, actions);
-		if (!(actions & RECONNECT_DIAL))
+		act(fwd, action);
+		if (action == RECONNECT_NOTHING)
 			sleep_until(fwd, deadline_ms(fwd, clock_now_ms()));
 	}
 }
@@ -443,7 +437,6 @@ fwd_link_start(struct fwd_link *fwd, struct link *link,
     const struct fwd_link_settings *settings,
     const struct fwd_link_hooks *hooks)
 {
-	struct reconnect_settings times = timing(settings);
 	int64_t now_ms = clock_now_ms();
 	uint32_t random = ((uint32_t)now_ms ^ (uint32_t)getpid() * 2654435761u);
 	int error;
@@ -452,7 +445,7 @@ fwd_link_start(struct fwd_link *fwd, struct link *link,
 		.hooks = *hooks,
 		.settings = *settings,
 		.suspended_ms = clock_suspended_ms() };
-	reconnect_init(&fwd->machine, &times, random | 1, now_ms);
+	reconnect_init(&fwd->machine, &settings->timing, random | 1, now_ms);
 	if (doorbell_init(&fwd->path_bell) < 0)
 		return -1;
 	if (doorbell_init(&fwd->orders) < 0) {

@@ -19,23 +19,23 @@
 #include "reconnect/resolve.h"
 
 enum link_event_kind {
-	LINK_EVENT_DIAL_FAILED,   /* reason, error, dials */
-	LINK_EVENT_UP,            /* outage_ms, dials */
+	LINK_EVENT_DIAL_FAILED, /* reason, error */
+	LINK_EVENT_UP,
 	LINK_EVENT_SETTLED,       /* up for RECONNECT_SETTLE_MS, or proven */
-	LINK_EVENT_LOST,          /* proven, up_ms, reason */
-	LINK_EVENT_LONG_OUTAGE,   /* outage_ms, dials, reason: the last error */
+	LINK_EVENT_LOST,          /* reason; not proven: it was a failed dial */
+	LINK_EVENT_LONG_OUTAGE,   /* reason: the last error */
 	LINK_EVENT_UNWATCHED,     /* error: the path may appear unnoticed */
-	LINK_EVENT_ACCEPT_FAILED, /* error: a client waits and can't come in */
+	LINK_EVENT_ACCEPT_FAILED, /* error: a client waits, can't come in */
 	LINK_EVENT_CLIENT_REFUSED, /* client, reason */
 };
 
 struct link_event {
 	enum link_event_kind kind;
 	uint64_t generation; /* the last one made */
-	int64_t outage_ms;   /* from the start of the outage */
-	int64_t up_ms;
-	unsigned dials; /* made in this outage, this one included */
-	bool proven;    /* false: it was a failed dial, the outage goes on */
+	int64_t outage_ms;   /* its age; UP: how long it was */
+	int64_t up_ms;       /* how long the generation was up */
+	unsigned dials;      /* made in this outage */
+	bool proven;         /* the generation */
 	const char *reason;
 	int error; /* an errno, or 0 */
 	const struct sockaddr *client;
@@ -43,8 +43,7 @@ struct link_event {
 
 struct fwd_link_settings {
 	struct endpoint endpoint;
-	int64_t min_ms, max_ms; /* see reconnect.h */
-	unsigned jitter_percent;
+	struct reconnect_settings timing;
 	bool watch;
 	uid_t user; /* whose daemon may answer besides root's and ours */
 	/* From listener_open(), if the endpoint listens; fwd-link closes it.
@@ -83,6 +82,7 @@ struct fwd_link {
 
 	/* The thread's own. */
 	struct fwd_link_settings settings;
+	struct link_view view; /* as it last looked */
 	struct reconnect machine;
 	struct listener listener;
 	struct resolver resolver;

@@ -110,13 +110,13 @@ on_moved(struct reconnect *machine, int64_t now_ms)
 	machine->long_outage_ms = now_ms + RECONNECT_LONG_OUTAGE_MS;
 }
 
-static unsigned
+static enum reconnect_action
 on_proof(struct reconnect *machine, int64_t now_ms)
 {
 	bool fresh = machine->state == RECONNECT_FRESH;
 
 	enter(machine, RECONNECT_PROVEN, now_ms);
-	return fresh ? RECONNECT_REPORT_SETTLED : 0;
+	return fresh ? RECONNECT_REPORT_SETTLED : RECONNECT_NOTHING;
 }
 
 static int64_t
@@ -131,21 +131,21 @@ settled_ms(const struct reconnect *machine)
 	return machine->connected_ms + RECONNECT_SETTLE_MS;
 }
 
-static unsigned
+static enum reconnect_action
 tick_up(struct reconnect *machine, int64_t now_ms)
 {
 	if (machine->state == RECONNECT_PROVEN)
-		return 0;
+		return RECONNECT_NOTHING;
 	if (now_ms >= old_ms(machine))
-		return RECONNECT_PROVE | on_proof(machine, now_ms);
+		return RECONNECT_PROVE;
 	if (machine->state == RECONNECT_UNPROVEN ||
 	    now_ms < settled_ms(machine))
-		return 0;
+		return RECONNECT_NOTHING;
 	enter(machine, RECONNECT_UNPROVEN, now_ms);
 	return RECONNECT_REPORT_SETTLED;
 }
 
-static unsigned
+static enum reconnect_action
 tick_down(struct reconnect *machine, int64_t now_ms)
 {
 	if (now_ms >= machine->long_outage_ms) {
@@ -153,12 +153,12 @@ tick_down(struct reconnect *machine, int64_t now_ms)
 		return RECONNECT_REPORT_LONG_OUTAGE;
 	}
 	if (machine->state != RECONNECT_WAITING || now_ms < machine->due_ms)
-		return 0;
+		return RECONNECT_NOTHING;
 	enter(machine, RECONNECT_DIALLING, now_ms);
 	return RECONNECT_DIAL;
 }
 
-unsigned
+enum reconnect_action
 reconnect_step(
     struct reconnect *machine, enum reconnect_event event, int64_t now_ms)
 {
@@ -194,7 +194,7 @@ reconnect_step(
 		on_moved(machine, now_ms);
 		break;
 	}
-	return 0;
+	return RECONNECT_NOTHING;
 }
 
 void

@@ -17,8 +17,9 @@
  *   DIALLING             INTERRUPTED      WAITING   the dial is still due
  *   DIALLING, LISTENING  CONNECTED        FRESH
  *   FRESH                TICK, settled    UNPROVEN  SETTLED
- *   FRESH, UNPROVEN      TICK, max old    PROVEN    PROVE (SETTLED if FRESH)
- *   FRESH, UNPROVEN      PROOF            PROVEN    (SETTLED if FRESH)
+ *   FRESH                PROOF            PROVEN    SETTLED
+ *   UNPROVEN             PROOF            PROVEN
+ *   FRESH, UNPROVEN      TICK, max old    same      PROVE, so that PROOF follows
  *   FRESH, UNPROVEN      APPEARED         same      if lost, is dialled at once
  *   FRESH, UNPROVEN      LOST             WAITING   backs off: a failed dial
  *   PROVEN               LOST             WAITING   a new outage, due at once
@@ -81,12 +82,13 @@ enum reconnect_event {
 	RECONNECT_MOVED,       /* the same, with another endpoint */
 };
 
-/* What the caller has to do, in this order. */
+/* What the caller has to do. */
 enum reconnect_action {
-	RECONNECT_REPORT_LONG_OUTAGE = 1,
-	RECONNECT_REPORT_SETTLED = 2,
-	RECONNECT_PROVE = 4, /* by its age: link_prove() */
-	RECONNECT_DIAL = 8,  /* and tell how it ended */
+	RECONNECT_NOTHING,
+	RECONNECT_DIAL,  /* and say how it ended */
+	RECONNECT_PROVE, /* by its age: link_prove(); PROOF follows */
+	RECONNECT_REPORT_SETTLED,
+	RECONNECT_REPORT_LONG_OUTAGE,
 };
 
 struct reconnect_settings {
@@ -113,8 +115,9 @@ struct reconnect {
 void reconnect_init(struct reconnect *machine,
     const struct reconnect_settings *settings, uint32_t random, int64_t now_ms);
 
-/* Returns the actions. Times are clock_now_ms() milliseconds. */
-unsigned reconnect_step(
+/* Returns what to do. Times are clock_now_ms() milliseconds. A TICK that returns
+ * something to do may be followed by another one at once. */
+enum reconnect_action reconnect_step(
     struct reconnect *machine, enum reconnect_event event, int64_t now_ms);
 
 /* When the next TICK will do something, or NEVER. */

@@ -283,6 +283,7 @@ aim(const char *endpoint)
 
 	ck_assert_int_eq(
 	    endpoint_parse(&settings.endpoint, endpoint, &error), 0);
+	settings.timing.listens = settings.endpoint.listens;
 }
 
 static void
@@ -291,8 +292,8 @@ set_up(void)
 	signal(SIGPIPE, SIG_IGN);
 	scratch_enter();
 	descriptors_before = open_descriptors();
-	settings = (struct fwd_link_settings){ .min_ms = LONG_MS,
-		.max_ms = LONG_MS,
+	settings = (struct fwd_link_settings){ .timing = { LONG_MS, LONG_MS, 0,
+						   false },
 		.watch = true,
 		.listen_fd = -1 };
 	aim("unix:sock");
@@ -540,8 +541,8 @@ TEST(without_a_watch_the_backoff_finds_the_daemon)
 {
 	struct daemon daemon;
 
-	settings.min_ms = 1;
-	settings.max_ms = 20;
+	settings.timing.min_ms = 1;
+	settings.timing.max_ms = 20;
 	settings.watch = false;
 	start();
 	for (int i = 0; i < 5; i++)
@@ -704,8 +705,8 @@ TEST(other_settings_leave_the_connection_alone)
 	start();
 	expect_up(1);
 	daemon_accept(&daemon);
-	settings.min_ms = 1;
-	settings.max_ms = 20;
+	settings.timing.min_ms = 1;
+	settings.timing.max_ms = 20;
 	reload();
 	while (!look().proven)
 		sched_yield();
@@ -718,7 +719,7 @@ TEST(a_daemon_that_may_not_answer_any_more_is_dropped_by_a_reload)
 {
 	struct daemon daemon = daemon_at("sock");
 
-	settings.min_ms = settings.max_ms = 10;
+	settings.timing.min_ms = settings.timing.max_ms = 10;
 	settings.user = STRANGER;
 	ck_assert_int_eq(chmod(".", 01777), 0);
 	atomic_store(&user_at_the_other_end, STRANGER);
@@ -1051,8 +1052,8 @@ TEST(up_and_proven_it_never_wakes)
 	struct daemon daemon = daemon_at("sock");
 	long before;
 
-	settings.min_ms = 1;
-	settings.max_ms = 20;
+	settings.timing.min_ms = 1;
+	settings.timing.max_ms = 20;
 	start();
 	expect_up(1);
 	while (!look().proven)

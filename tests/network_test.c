@@ -205,9 +205,9 @@ TEST(fwd_link_gets_every_setting, .count = 2)
 	config.network.user = 4711;
 	settings_publish(&settings, &config);
 	ck_assert_int_eq(network_start(&network), 0);
-	ck_assert_int_eq(given->min_ms, 7);
-	ck_assert_int_eq(given->max_ms, 77);
-	ck_assert_uint_eq(given->jitter_percent, 17);
+	ck_assert_int_eq(given->timing.min_ms, 7);
+	ck_assert_int_eq(given->timing.max_ms, 77);
+	ck_assert_uint_eq(given->timing.jitter_percent, 17);
 	ck_assert_int_eq(given->watch, _i);
 	ck_assert_uint_eq(given->user, 4711);
 	ck_assert_str_eq(given->endpoint.path, "sock");
