@@ -92,27 +92,6 @@ on_unproven(struct link_log *log, const struct link_event *event)
 	log->state = LINK_LOG_FLAPPING;
 }
 
-/* Failed dials are expected, so they are debug lines; but a person who has just
- * started the forwarder wants to know what it waits for. */
-static void
-on_dial_failed(struct link_log *log, const struct link_event *event)
-{
-	bool first = event->generation == 0 && event->dials == 1;
-
-	log->error = event->error;
-	if (event->error == EPERM && log->endpoint.kind == ENDPOINT_UNIX &&
-	    is_first(log, DISTRUSTED))
-		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
-		    "daemon refused endpoint=%s reason=\"%s\" "
-		    "hint=\"others may write to its folder: use a private "
-		    "one, or set network.user\"",
-		    log->endpoint.text, event->reason);
-	log_line(first ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, LOG_LINK,
-	    "%s endpoint=%s error=\"%s\"",
-	    first ? "waiting for the daemon" : "dial failed",
-	    log->endpoint.text, event->reason);
-}
-
 /* What a person may look at when dials go on failing. */
 static const char *
 hint(int error)
@@ -138,6 +117,26 @@ hint(int error)
 	default:
 		return "is the daemon running, is the endpoint right?";
 	}
+}
+
+/* Failed dials are expected, so they are debug lines; but a person who has just
+ * started the forwarder wants to know what it waits for. */
+static void
+on_dial_failed(struct link_log *log, const struct link_event *event)
+{
+	bool first = event->generation == 0 && event->dials == 1;
+
+	log->error = event->error;
+	if (event->error == EPERM && log->endpoint.kind == ENDPOINT_UNIX &&
+	    is_first(log, DISTRUSTED))
+		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
+		    "daemon refused endpoint=%s reason=\"%s\" "
+		    "hint=\"%s\"",
+		    log->endpoint.text, event->reason, hint(EPERM));
+	log_line(first ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, LOG_LINK,
+	    "%s endpoint=%s error=\"%s\"",
+	    first ? "waiting for the daemon" : "dial failed",
+	    log->endpoint.text, event->reason);
 }
 
 static void

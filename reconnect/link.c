@@ -18,7 +18,8 @@
  * A generation that ends without proof of life was a failed dial: the outage
  * before it goes on.
  *
- * Only fwd-link installs, so only it takes a place in connections[].
+ * Generations take the places in connections[] in turn. One whose place is still
+ * open is refused (EBUSY): the reader is that far behind.
  *
  * Lock order: link.lock only, held across no system call that blocks. Decisions
  * are made under the lock; shutdown(), close() and the bell come after it. */
@@ -32,6 +33,14 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/socket.h"
+
+/* The connections take turns. */
+static struct connection *
+place_of(struct link *link, uint64_t generation)
+{
+	return &link->connections[generation % LINK_CONNECTIONS];
+}
 
 static void
 release(struct connection *connection)
@@ -127,17 +136,6 @@ link_borrow(struct link *link, struct loan *loan, enum link_wait wait)
 	return answer;
 }
 
-/* The open connection of a generation that the reader has not had. */
-static struct connection *
-find(struct link *link, uint64_t generation) NEEDS(link->lock)
-{
-	struct connection *found = link->connections;
-
-	while (!atomic_load(&found->open) || found->generation != generation)
-		found++;
-	return found;
-}
-
 enum link_answer
 link_borrow_next(struct link *link, struct loan *loan)
 {
@@ -150,7 +148,7 @@ link_borrow_next(struct link *link, struct loan *loan)
 		    &link->changed, &link->lock, CONDITION_NO_DEADLINE);
 	ended = link->state == LINK_STOPPED;
 	if (!ended)
-		*loan = lend(find(link, ++link->borrowed));
+		*loan = lend(place_of(link, ++link->borrowed));
 	mutex_unlock(&link->lock);
 	return ended ? LINK_ENDED : LINK_READY;
 }
@@ -224,7 +222,7 @@ link_stop(struct link *link)
 	mutex_lock(&link->lock);
 	ended = enter(link, LINK_STOPPED, NULL);
 	while (link->borrowed < link->generation)
-		unread[count++] = find(link, ++link->borrowed);
+		unread[count++] = place_of(link, ++link->borrowed);
 	condition_wake_all(&link->changed);
 	mutex_unlock(&link->lock);
 	retire(ended);
@@ -292,59 +290,41 @@ link_dial_failed(struct link *link, const char *reason)
 	mutex_unlock(&link->lock);
 }
 
-/* A place for a new connection, with its two holders; NULL if all are taken. */
-static struct connection *
-find_place(struct link *link, int fd)
+/* The connection's first two holders are the link and the reader. */
+static uint64_t
+bring_up(struct link *link, int fd) NEEDS(link->lock)
 {
-	for (size_t i = 0; i < LINK_CONNECTIONS; i++) {
-		struct connection *place = &link->connections[i];
+	uint64_t generation = ++link->generation;
+	struct connection *connection = place_of(link, generation);
 
-		if (atomic_load(&place->open))
-			continue;
-		place->fd = fd;
-		atomic_store(&place->holders, 2);
-		return place;
-	}
-	return NULL;
-}
-
-static void
-bring_up(struct link *link, struct connection *connection) NEEDS(link->lock)
-{
 	assert(!link->current);
-	connection->generation = ++link->generation;
+	connection->fd = fd;
+	connection->generation = generation;
+	atomic_store(&connection->holders, 2);
 	atomic_store(&connection->open, true);
 	link->proven = false;
 	enter(link, LINK_UP, connection);
 	if (link->outages > 0)
 		link->last_outage_ms = link->since_ms - link->outage_since_ms;
-}
-
-static uint64_t
-refuse(int fd, int error)
-{
-	close(fd);
-	errno = error;
-	return 0;
+	return generation;
 }
 
 uint64_t
 link_install(struct link *link, int fd)
 {
-	struct connection *connection = find_place(link, fd);
 	uint64_t generation = 0;
 
-	if (!connection)
-		return refuse(fd, EBUSY);
 	mutex_lock(&link->lock);
-	if (link->state == LINK_DOWN) {
-		bring_up(link, connection);
-		generation = connection->generation;
-	}
+	if (link->state == LINK_STOPPED)
+		errno = EPIPE;
+	else if (atomic_load(&place_of(link, link->generation + 1)->open))
+		errno = EBUSY;
+	else
+		generation = bring_up(link, fd);
 	mutex_unlock(&link->lock);
 	if (generation == 0)
-		return refuse(fd, EPIPE);
-	/* With the lock free: the threads that wake need it. */
-	condition_wake_all(&link->changed);
+		socket_give_up(fd);
+	else /* with the lock free: the threads that wake need it */
+		condition_wake_all(&link->changed);
 	return generation;
 }

@@ -27,7 +27,7 @@ struct connection {
 	int fd;
 	uint64_t generation;
 	atomic_uint holders;
-	atomic_bool open; /* false: the next generation may use this place */
+	atomic_bool open; /* false: another generation may use this place */
 	/* The writer's token. fwd-up waits for it, and may block in a write
 	 * while holding it; any other thread with a frame to send only tries.
 	 * Not part of the lock order: nothing else is locked under it. */
@@ -131,7 +131,7 @@ void link_dial_failed(struct link *link, const char *reason);
 
 /* For fwd-link alone, while down: a connection was made. Takes over the
  * descriptor. Returns the generation, or 0 with the descriptor closed: EPIPE if
- * the link was stopped, EBUSY if LINK_CONNECTIONS are still being read. */
+ * the link was stopped, EBUSY if the one LINK_CONNECTIONS before is still in use. */
 uint64_t link_install(struct link *link, int fd);
 
 #endif

@@ -55,42 +55,27 @@ run(void *argument)
 	return NULL;
 }
 
-static int
-run_detached(struct lookup *lookup)
-{
-	pthread_attr_t attributes;
-	pthread_t thread;
-	int error;
-
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	error = pthread_create(&thread, &attributes, run, lookup);
-	pthread_attr_destroy(&attributes);
-	return error;
-}
-
 /* Returns NULL with errno if the system is out of something. */
 static struct lookup *
 start(const char *host, const char *port)
 {
 	struct lookup *lookup = calloc(1, sizeof(*lookup));
-	int error;
+	pthread_t thread;
 
 	if (!lookup)
 		return NULL;
 	atomic_init(&lookup->holders, 2);
 	snprintf(lookup->host, sizeof(lookup->host), "%s", host);
 	snprintf(lookup->port, sizeof(lookup->port), "%s", port);
-	if (doorbell_init(&lookup->bell) < 0) {
-		error = errno;
-	} else {
-		error = run_detached(lookup);
-		if (error == 0)
+	if (doorbell_init(&lookup->bell) == 0) {
+		errno = pthread_create(&thread, NULL, run, lookup);
+		if (errno == 0) {
+			pthread_detach(thread);
 			return lookup;
+		}
 		doorbell_destroy(&lookup->bell);
 	}
 	free(lookup);
-	errno = error;
 	return NULL;
 }
 
