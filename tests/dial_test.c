@@ -318,16 +318,6 @@ TEST(a_missing_host_is_named)
 	ck_assert_uint_eq(atomic_load(&tries), 0);
 }
 
-/* "localhost" often means ::1 and 127.0.0.1, and the daemon has one of them. */
-TEST(every_address_of_a_name_is_tried)
-{
-	char port[6];
-	int listener = listening_tcp(AF_INET, 5, port);
-
-	expect_connection(dial_port("localhost", port), listener);
-	close(listener);
-}
-
 /* A host at 127.0.0.2 that says nothing, at the port of 127.0.0.1. */
 struct silent_host {
 	int listener, fds[16];

@@ -123,3 +123,20 @@ TEST(a_path_or_host_fits_to_the_last_byte, .count = LENGTH(lengths))
 	ck_assert_int_eq(endpoint_parse(&endpoint, text, &why), -1);
 	ck_assert_ptr_nonnull(strstr(why.text, lengths[_i].about));
 }
+
+/* The text doesn't count: localhost is 127.0.0.1 to a listener. */
+TEST(endpoints_are_equal_if_they_name_the_same_thing)
+{
+	static const char *const texts[] = { "unix:/a", "unix:/b",
+		"listen-unix:/a", "tcp:a:1", "tcp:b:1", "tcp:a:2",
+		"listen-tcp:127.0.0.1:1", "listen-tcp:localhost:1" };
+	struct endpoint other;
+
+	for (int i = 0; i < LENGTH(texts); i++)
+		for (int j = 0; j < LENGTH(texts); j++) {
+			endpoint_parse(&endpoint, texts[i], &why);
+			endpoint_parse(&other, texts[j], &why);
+			ck_assert_int_eq(endpoint_equals(&endpoint, &other),
+			    i == j || i + j == 13);
+		}
+}

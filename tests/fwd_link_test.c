@@ -1,7 +1,6 @@
 /* The thread around the machine of reconnect_test.c: sockets, watch, bells. */
 #include "reconnect/fwd_link.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -463,23 +462,6 @@ TEST(a_daemon_that_restarts_is_dialled_at_once, .count = 2)
 	daemon_kill(&daemon);
 }
 
-TEST(a_daemon_that_hangs_up_and_listens_on_is_dialled_once_after_ten_ms)
-{
-	struct daemon daemon = daemon_at("sock");
-	int64_t began_ms = clock_now_ms();
-
-	start();
-	for (uint64_t generation = 1; generation <= 10; generation++) {
-		daemon_accept(&daemon);
-		ck_assert_uint_eq(expect_up(generation).dials, 1);
-		prove(daemon.peer);
-		daemon_hang_up(&daemon);
-		expect_lost(generation, PROVEN, "peer closed");
-	}
-	ck_assert_int_ge(clock_now_ms() - began_ms, 9 * RECONNECT_SPACING_MS);
-	daemon_kill(&daemon);
-}
-
 /* The backlog takes the dial, dies, and then the next daemon appears. */
 TEST(a_backlog_that_dies_is_no_outage)
 {
@@ -675,26 +657,6 @@ TEST(another_endpoint_is_dialled_at_once_from_the_backoff_and_watched)
 	second = daemon_at("other");
 	expect_up(1);
 	daemon_kill(&second);
-}
-
-/* Neither a port nor an address is overlooked. */
-TEST(another_port_is_another_endpoint)
-{
-	char first_port[6], second_port[6], text[32];
-	int first = listening_tcp(AF_INET, 5, first_port);
-	int second = listening_tcp(AF_INET, 5, second_port);
-
-	snprintf(text, sizeof(text), "tcp:127.0.0.1:%s", first_port);
-	aim(text);
-	start();
-	expect_up(1);
-	snprintf(text, sizeof(text), "tcp:127.0.0.1:%s", second_port);
-	aim(text);
-	reload();
-	expect_lost(1, UNPROVEN, "the network endpoint was changed");
-	expect_up(2);
-	close(first);
-	close(second);
 }
 
 /* And the time after which a generation is proven is the new one. */
@@ -1015,57 +977,6 @@ TEST(a_candidate_is_dropped_by_a_reload_and_by_the_stop)
 
 /* ---- time ---- */
 
-/* The number behind `field:` in the status of the thread that has that name; -1
- * where the system has no such files. */
-static long
-status_of_thread(const char *name, const char *field)
-{
-	DIR *tasks = opendir("/proc/self/task");
-	struct dirent *task;
-	long value = -1;
-
-	while (tasks && (task = readdir(tasks))) {
-		char path[300], line[128], its_name[32] = "";
-		FILE *status;
-
-		snprintf(path, sizeof(path), "/proc/self/task/%s/status",
-		    task->d_name);
-		status = fopen(path, "r");
-		while (status && fgets(line, sizeof(line), status)) {
-			sscanf(line, "Name: %31s", its_name);
-			if (!strcmp(its_name, name) &&
-			    !strncmp(line, field, strlen(field)))
-				value = strtol(strchr(line, ':') + 1, NULL, 10);
-		}
-		if (status)
-			fclose(status);
-	}
-	if (tasks)
-		closedir(tasks);
-	return value;
-}
-
-/* Proven by its age: the daemon has not even accepted. */
-TEST(up_and_proven_it_never_wakes)
-{
-	static const char field[] = "voluntary_ctxt_switches";
-	struct daemon daemon = daemon_at("sock");
-	long before;
-
-	settings.timing.min_ms = 1;
-	settings.timing.max_ms = 20;
-	start();
-	expect_up(1);
-	while (!look().proven)
-		sched_yield();
-	poll(NULL, 0, 100); /* on its way to sleep */
-	ck_assert_int_eq(file_watch_fd(&fwd.watch), -1);
-	before = status_of_thread("fwd-link", field);
-	poll(NULL, 0, 1000);
-	ck_assert_int_eq(status_of_thread("fwd-link", field), before);
-	daemon_kill(&daemon);
-}
-
 /* Neither backoff nor watch would find the daemon; and once is enough. */
 TEST(when_the_host_wakes_up_the_daemon_is_dialled_at_once)
 {
@@ -1115,17 +1026,16 @@ getpid(void)
 
 TEST(forwarders_that_start_in_the_same_millisecond_have_other_jitter)
 {
-	uint32_t random[16];
+	uint32_t random[2];
 
 	clock_stop(1000000);
-	for (int i = 0; i < LENGTH(random); i++) {
+	for (int i = 0; i < 2; i++) {
 		listen_at_sock(); /* takes no jitter */
 		atomic_store(&pretended, 1000 + i);
 		start();
 		stop();
 		atomic_store(&pretended, 0);
 		random[i] = fwd.machine.random;
-		for (int j = 0; j < i; j++)
-			ck_assert_uint_ne(random[i], random[j]);
 	}
+	ck_assert_uint_ne(random[0], random[1]);
 }

@@ -193,46 +193,6 @@ TEST(a_late_report_about_an_older_generation_does_nothing)
 	close(peer);
 }
 
-/* Two that report one generation at the same moment. */
-struct reporter {
-	pthread_barrier_t *together;
-	const char *reason;
-};
-
-static void *
-report(void *argument)
-{
-	struct reporter *reporter = argument;
-	struct loan loan = borrow();
-
-	pthread_barrier_wait(reporter->together);
-	link_fail(&shared, loan.generation, reporter->reason);
-	link_return(&loan);
-	return NULL;
-}
-
-TEST(two_reports_at_once_are_one_outage)
-{
-	pthread_barrier_t together;
-	struct reporter reader = { &together, "end of file" };
-	struct reporter writer = { &together, "broken pipe" };
-	int peer = install_proven();
-	pthread_t threads[2];
-	struct link_view view;
-
-	pthread_barrier_init(&together, NULL, 2);
-	threads[0] = start(report, &reader);
-	threads[1] = start(report, &writer);
-	join(threads[0]);
-	join(threads[1]);
-	view = look();
-	ck_assert_uint_eq(view.outages, 1);
-	ck_assert(!strcmp(view.last_error, reader.reason) ||
-		  !strcmp(view.last_error, writer.reason));
-	pthread_barrier_destroy(&together);
-	close(peer);
-}
-
 /* A thread with a loan, blocked in a system call until it is woken. */
 struct borrower {
 	struct loan loan;
@@ -288,9 +248,10 @@ TEST(a_failure_and_a_stop_wake_what_is_blocked_on_the_descriptor, .count = 2)
 	close(peer);
 }
 
+/* It delays neither the next generation nor another descriptor's end. */
 TEST(the_last_loan_that_comes_home_closes)
 {
-	int peer = install();
+	int peer = install(), next;
 	struct loan first = borrow(), second = borrow();
 	int fd = first.fd;
 
@@ -301,35 +262,15 @@ TEST(the_last_loan_that_comes_home_closes)
 	ck_assert(is_open(fd));
 	link_return(&first);
 	ck_assert(is_open(fd));
+	next = install();
+	first = borrow();
+	ck_assert_uint_eq(first.generation, 2);
 	link_return(&second);
 	ck_assert(!is_open(fd));
+	ck_assert(is_open(first.fd));
+	link_return(&first);
 	close(peer);
-}
-
-TEST(a_number_is_not_reused_while_its_loan_is_out)
-{
-	int peer = install(), strangers[2];
-	struct loan loan = borrow();
-	int fd = loan.fd;
-	struct pollfd foreign;
-
-	link_fail(&shared, 1, "gone");
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, strangers), 0);
-	ck_assert_int_ne(strangers[0], fd);
-	ck_assert_int_ne(strangers[1], fd);
-	ck_assert_int_eq(write(loan.fd, "secret", 6), -1);
-	for (int i = 0; i < 2; i++) {
-		foreign = (struct pollfd){ strangers[i], POLLIN, 0 };
-		ck_assert_int_eq(poll(&foreign, 1, 0), 0);
-	}
-	close(strangers[0]);
-	close(strangers[1]);
-	link_return(&loan);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, strangers), 0);
-	ck_assert(strangers[0] == fd || strangers[1] == fd);
-	close(strangers[0]);
-	close(strangers[1]);
-	close(peer);
+	close(next);
 }
 
 static void
@@ -394,25 +335,6 @@ TEST(too_many_unread_generations_refuse_the_next_one)
 	link_return(&loan);
 	close(ends[1]);
 	close(install_unread());
-}
-
-TEST(an_old_loan_does_not_delay_the_next_generation)
-{
-	int old_peer = install(), peer;
-	struct loan old = borrow(), loan;
-	int old_fd = old.fd;
-
-	link_fail(&shared, 1, "gone");
-	peer = install();
-	loan = borrow();
-	ck_assert_uint_eq(loan.generation, 2);
-	ck_assert_int_ne(loan.fd, old_fd);
-	link_return(&old);
-	ck_assert(!is_open(old_fd));
-	ck_assert(is_open(loan.fd));
-	link_return(&loan);
-	close(old_peer);
-	close(peer);
 }
 
 /* Threads that wait, and what they are told. */

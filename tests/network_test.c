@@ -8,7 +8,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -18,7 +17,6 @@
 #include "tests/support/listener.h"
 #include "tests/support/log_catcher.h"
 #include "tests/support/set_key.h"
-#include "tests/support/settable_user.h"
 #include "tests/support/suite.h"
 
 static struct network network;
@@ -312,22 +310,4 @@ TEST(of_reloads_in_quick_succession_the_last_listener_stays)
 	    connect(client, (struct sockaddr *)&door, sizeof(door)), 0);
 	expect_announcement(client);
 	close(client);
-}
-
-TEST(a_daemon_of_a_stranger_is_refused_until_a_reload_names_it)
-{
-	struct link_view view = { 0 };
-
-	ck_assert_int_eq(listen(listener, 1000), 0);
-	ck_assert_int_eq(chmod(".", 01777), 0);
-	atomic_store(&user_at_the_other_end, STRANGER);
-	ck_assert_int_eq(network_start(&network), 0);
-	while (view.dials < 4)
-		link_look(&the_link, &view);
-	ck_assert_str_eq(view.last_error, STRANGER_REFUSED);
-	ck_assert_uint_eq(log_count("warn link: daemon refused"), 1);
-	config.network.user = STRANGER;
-	network_publish(&network, &config);
-	while (view.state != LINK_UP)
-		link_look(&the_link, &view);
 }
