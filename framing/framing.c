@@ -2,30 +2,11 @@
 
 #include <string.h>
 
-void
-frame_put_header(uint8_t header[FRAME_HEADER_BYTES], uint32_t length)
-{
-	header[0] = (uint8_t)(length >> 24);
-	header[1] = (uint8_t)(length >> 16);
-	header[2] = (uint8_t)(length >> 8);
-	header[3] = (uint8_t)length;
-}
-
 static uint32_t
 get_header(const uint8_t *header)
 {
 	return (uint32_t)header[0] << 24 | (uint32_t)header[1] << 16 |
 	       (uint32_t)header[2] << 8 | header[3];
-}
-
-enum frame_verdict
-frame_judge(uint64_t length, uint32_t max_frame)
-{
-	if (length == 0)
-		return FRAME_EMPTY;
-	if (length < FRAME_MIN_BYTES)
-		return FRAME_RUNT;
-	return length <= max_frame ? FRAME_GOOD : FRAME_OVERSIZE;
 }
 
 /* Bytes of the parcel at `start`; of the largest one, until its header is

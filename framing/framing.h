@@ -17,7 +17,14 @@
  * announces more (net/net.h, NET_BUFSIZE is 4096 + 65536). */
 #define FRAME_LIMIT_BYTES 69632u
 
-void frame_put_header(uint8_t header[FRAME_HEADER_BYTES], uint32_t length);
+static inline void
+frame_put_header(uint8_t header[FRAME_HEADER_BYTES], uint32_t length)
+{
+	header[0] = (uint8_t)(length >> 24);
+	header[1] = (uint8_t)(length >> 16);
+	header[2] = (uint8_t)(length >> 8);
+	header[3] = (uint8_t)length;
+}
 
 /* What is wrong with a frame of this length, in both directions. */
 enum frame_verdict {
@@ -26,7 +33,15 @@ enum frame_verdict {
 	FRAME_RUNT,     /* 1 to 13 bytes */
 	FRAME_OVERSIZE, /* more than max_frame */
 };
-enum frame_verdict frame_judge(uint64_t length, uint32_t max_frame);
+static inline enum frame_verdict
+frame_judge(uint64_t length, uint32_t max_frame)
+{
+	if (length == 0)
+		return FRAME_EMPTY;
+	if (length < FRAME_MIN_BYTES)
+		return FRAME_RUNT;
+	return length <= max_frame ? FRAME_GOOD : FRAME_OVERSIZE;
+}
 
 /* A parcel: a header and its frame in one piece of memory. A stream is given
  * all of it, a datagram socket what is behind the header. */
