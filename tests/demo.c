@@ -4,23 +4,22 @@
  *      guest (two threads)  --- numbered frames -->  forwarder  -->  daemon
  *            counts         <-- the same, back ----             <--  counts
  *
- * The daemon is a process of its own and dies of SIGKILL. What it has read, and
- * what it has sent back, it notes frame by frame in memory that it shares with
- * this program, so its last note outlives it. A frame that the guest sent and
- * no daemon noted is lost. What it may have been lost in is told apart thus:
+ * The daemon is a process of its own and dies of SIGKILL. It notes each frame
+ * that it has read or sent back in memory shared with this program, so its
+ * notes outlive it. A frame that the guest sent and no daemon noted is lost,
+ * in one of two places:
  *
- *      sent by the guest, not counted as written by the forwarder: lost by it
+ *      not counted as written by the forwarder: lost by it
  *      written, not noted: it was inside a daemon when that was killed
  *
  * The first must be none. The second must lie between the last frame of one
  * daemon and the first of the next, and be no more than a socket holds.
  *
- * It ends with status 0 only if every promise was kept. */
+ * The exit status is 0 only if every promise was kept. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -31,7 +30,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -47,11 +45,10 @@ static const int away_ms[KILLS] = { 0, 50, 150, 400, 800 };
 #define TICK_MS 1
 #define FRAMES_A_TICK 10
 #define FRAME_BYTES 1514u
-#define FRAME_TYPE 0x88b6 /* for local experiments; nobody else sends it */
+#define HEAD_BYTES 14
 #define MAX_FRAMES (1u << 20)
-#define BUFFER_BYTES (256u * 1024)
 #define MS INT64_C(1000000)
-#define PATIENCE_MS 5000 /* with anything that should take milliseconds */
+#define WAIT_MS 5000 /* for anything that should take milliseconds */
 
 /* One daemon, from its start to its end. What it read is first to next - 1,
  * what it sent back first to returned - 1. */
@@ -64,21 +61,20 @@ struct life {
 static struct life *lives; /* shared with the daemons; KILLS + 1 */
 static int life;           /* the present one */
 
-static struct {
-	char folder[64];
-	char guest[96], vm[96], network[96], control[96], log[96];
-} path;
+/* Sockets and the log, in a folder of their own: the current one. */
+static char folder[64];
+static const char *const files[] = { "guest.sock", "vm.sock", "daemon.sock",
+	"control.sock", "log" };
 
+static char *program; /* absolute */
 static pid_t forwarder = -1, network_daemon = -1;
 static int vm_socket = -1;
-static bool terminal;
 static volatile sig_atomic_t interrupted;
 
-/* The guest's two threads write, the others read. */
+/* Written by the guest's two threads. */
 static _Atomic uint64_t sent, back, back_again, back_disordered, back_damaged;
-static _Atomic int64_t waited_ns; /* the guest was held back for so long */
 static atomic_bool sending = true;
-static uint8_t seen[MAX_FRAMES]; /* came back; its thread's, until it ended */
+static _Atomic uint8_t seen[MAX_FRAMES]; /* came back */
 
 static int64_t
 now_ns(void)
@@ -100,15 +96,13 @@ sleep_until(int64_t when_ns)
 		nanosleep(&left, NULL);
 }
 
-/* Ending. */
+/* ---- ending ---- */
 
 static void
-end_daemon(void)
+kill_daemon(void)
 {
-	if (network_daemon <= 0)
-		return;
-	kill(network_daemon, SIGKILL);
-	waitpid(network_daemon, NULL, 0);
+	if (network_daemon > 0 && kill(network_daemon, SIGKILL) == 0)
+		waitpid(network_daemon, NULL, 0);
 	network_daemon = -1;
 }
 
@@ -132,53 +126,32 @@ end_forwarder(void)
 }
 
 static void
-show_cursor(void)
-{
-	if (terminal)
-		fputs("\033[?25h", stdout);
-	fflush(stdout);
-}
-
-static void
 leave_nothing(void)
 {
-	const char *files[] = { path.guest, path.vm, path.network, path.control,
-		path.log };
-
-	end_daemon();
+	kill_daemon();
 	end_forwarder();
 	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
 		unlink(files[i]);
-	rmdir(path.folder);
-	show_cursor();
-}
-
-static void
-print_log(void)
-{
-	char line[1024];
-	FILE *log = fopen(path.log, "r");
-
-	while (log && fgets(line, sizeof(line), log))
-		fprintf(stderr, "  forwarder: %s", line);
-	if (log)
-		fclose(log);
+	rmdir(folder);
+	fflush(stdout);
 }
 
 static __attribute__((noreturn, format(printf, 1, 2))) void
 give_up(const char *format, ...)
 {
+	char line[1024];
+	FILE *log = fopen("log", "r");
 	va_list arguments;
 
-	show_cursor();
 	fprintf(stderr, "demo: ");
 	va_start(arguments, format);
 	vfprintf(stderr, format, arguments);
 	va_end(arguments);
 	fprintf(stderr, "\n");
-	print_log();
+	while (log && fgets(line, sizeof(line), log))
+		fprintf(stderr, "  forwarder: %s", line);
 	leave_nothing();
-	_exit(1);
+	_exit(interrupted ? 128 + interrupted : 1);
 }
 
 static void
@@ -189,61 +162,43 @@ on_signal(int number)
 
 /* Call between any two waits. */
 static void
-stop_if_asked(void)
+check_all_is_well(void)
 {
-	int number = interrupted;
-
-	if (!number)
-		return;
-	leave_nothing();
-	fprintf(stderr, "demo: interrupted\n");
-	_exit(128 + number);
-}
-
-static void
-check_forwarder_lives(void)
-{
-	if (forwarder > 0 && waitpid(forwarder, NULL, WNOHANG) == forwarder) {
+	if (forwarder > 0 && waitpid(forwarder, NULL, WNOHANG) == forwarder)
 		forwarder = -1;
-		stop_if_asked(); /* Ctrl-C ends it as well */
+	if (interrupted)
+		give_up("interrupted");
+	if (forwarder < 0)
 		give_up("the forwarder has ended");
-	}
 }
 
-/* A numbered frame: destination, source, type, number, and a pattern. */
+/* ---- a numbered frame: head, number, and a pattern ---- */
+
+static const uint8_t head[HEAD_BYTES] = { 0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0,
+	1, 0x88, 0xb6 };
 
 static void
 make_frame(uint8_t frame[FRAME_BYTES], uint64_t number)
 {
-	static const uint8_t head[] = { 0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0,
-		1, FRAME_TYPE >> 8, FRAME_TYPE & 0xff };
-
-	memcpy(frame, head, sizeof(head));
-	memcpy(frame + 14, &number, sizeof(number));
-	memset(frame + 22, (int)(number & 0xff), FRAME_BYTES - 22);
-}
-
-static bool
-is_ours(const uint8_t *frame, size_t length)
-{
-	return length >= 22 && frame[12] == FRAME_TYPE >> 8 &&
-	       frame[13] == (FRAME_TYPE & 0xff);
+	memset(frame, (int)(number & 0xff), FRAME_BYTES);
+	memcpy(frame, head, HEAD_BYTES);
+	memcpy(frame + HEAD_BYTES, &number, sizeof(number));
 }
 
 /* False: it isn't what was sent. */
 static bool
 read_number(const uint8_t *frame, size_t length, uint64_t *number)
 {
-	memcpy(number, frame + 14, sizeof(*number));
-	if (length != FRAME_BYTES || *number >= MAX_FRAMES)
+	static _Thread_local uint8_t expected[FRAME_BYTES];
+
+	if (length != FRAME_BYTES)
 		return false;
-	for (size_t i = 22; i < length; i++)
-		if (frame[i] != (*number & 0xff))
-			return false;
-	return true;
+	memcpy(number, frame + HEAD_BYTES, sizeof(*number));
+	make_frame(expected, *number);
+	return *number < MAX_FRAMES && memcmp(frame, expected, length) == 0;
 }
 
-/* The daemon. Only calls that are safe after fork() from threads. */
+/* ---- the daemon: only calls that are safe after fork() from threads ---- */
 
 static struct sockaddr_un
 address_of(const char *name)
@@ -275,88 +230,66 @@ note_read(struct life *l, const uint8_t *frame, size_t length)
 	l->next = number + 1;
 }
 
-static bool
-send_all(int fd, const uint8_t *bytes, size_t count)
+/* Notes the whole frames of the buffer. Returns how many bytes they are. */
+static size_t
+note_frames(struct life *l, const uint8_t *bytes, size_t count)
 {
-	while (count > 0) {
-		ssize_t n = send(fd, bytes, count, 0);
-
-		if (n < 0)
-			return false;
-		bytes += n;
-		count -= (size_t)n;
-	}
-	return true;
-}
-
-/* Notes the whole frames of the buffer and sends them back, as they are.
- * Returns how many bytes that was, or -1: the connection is broken. */
-static ssize_t
-serve_frames(struct life *l, int fd, const uint8_t *bytes, size_t count)
-{
-	size_t at = 0, from = 0;
+	size_t at = 0, length;
 	uint32_t header;
 
 	while (count - at >= FRAME_HEADER_BYTES) {
-		const uint8_t *frame = bytes + at + FRAME_HEADER_BYTES;
-		size_t length;
-
 		memcpy(&header, bytes + at, FRAME_HEADER_BYTES);
 		length = ntohl(header);
 		if (count - at < FRAME_HEADER_BYTES + length)
 			break;
-		if (is_ours(frame, length)) {
-			note_read(l, frame, length);
-		} else { /* the forwarder's announcement of the guest */
-			if (!send_all(fd, bytes + from, at - from))
-				return -1;
-			from = at + FRAME_HEADER_BYTES + length;
-		}
+		note_read(l, bytes + at + FRAME_HEADER_BYTES, length);
 		at += FRAME_HEADER_BYTES + length;
 	}
-	if (!send_all(fd, bytes + from, at - from))
-		return -1;
-	l->returned = l->next;
-	return (ssize_t)at;
+	return at;
 }
 
+/* Sends back what it reads, in whole frames, until the connection ends. */
 static void
 serve_connection(struct life *l, int fd)
 {
-	static uint8_t buffer[BUFFER_BYTES];
-	size_t held = 0;
+	static uint8_t buffer[256 * 1024];
+	size_t held = 0, whole;
 	ssize_t n;
 
 	while ((n = recv(fd, buffer + held, sizeof(buffer) - held, 0)) > 0) {
 		held += (size_t)n;
-		n = serve_frames(l, fd, buffer, held);
-		if (n < 0)
-			break;
-		held -= (size_t)n;
-		memmove(buffer, buffer + n, held);
+		whole = note_frames(l, buffer, held);
+		for (size_t at = 0; at < whole; at += (size_t)n) {
+			n = send(fd, buffer + at, whole - at, 0);
+			if (n < 0)
+				return;
+		}
+		l->returned = l->next;
+		held -= whole;
+		memmove(buffer, buffer + whole, held);
 	}
-	close(fd);
 }
 
 static __attribute__((noreturn)) void
-daemon_runs(struct life *l)
+run_daemon(struct life *l)
 {
-	struct sockaddr_un address = address_of(path.network);
+	struct sockaddr_un address = address_of("daemon.sock");
 	int listener = socket(AF_UNIX, SOCK_STREAM, 0), fd;
 
 	close(vm_socket);
 	signal(SIGINT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
 	signal(SIGHUP, SIG_DFL);
-	signal(SIGPIPE, SIG_IGN);
-	unlink(path.network);
+	unlink("daemon.sock");
 	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0)
 		_exit(1);
 	l->listen_ns = now_ns(); /* before: what it takes counts, too */
 	if (listen(listener, 8) < 0)
 		_exit(1);
-	while ((fd = accept(listener, NULL, NULL)) >= 0)
+	while ((fd = accept(listener, NULL, NULL)) >= 0) {
 		serve_connection(l, fd);
+		close(fd);
+	}
 	_exit(1);
 }
 
@@ -365,12 +298,12 @@ start_daemon(void)
 {
 	network_daemon = fork();
 	if (network_daemon == 0)
-		daemon_runs(&lives[life]);
+		run_daemon(&lives[life]);
 	if (network_daemon < 0)
 		give_up("fork: %s", strerror(errno));
 }
 
-/* The guest. */
+/* ---- the guest ---- */
 
 static bool
 send_frame(uint64_t number)
@@ -380,26 +313,23 @@ send_frame(uint64_t number)
 	make_frame(frame, number);
 	while (send(vm_socket, frame, sizeof(frame), 0) < 0) {
 		if (errno != ENOBUFS && errno != EINTR)
-			return false; /* the forwarder is gone: main() tells */
+			return false; /* the forwarder is gone: main() reports */
 		sleep_until(now_ns() + TICK_MS * MS); /* macOS: queue full */
 	}
 	sent++;
 	return true;
 }
 
-/* Steadily; what it was held back for it doesn't make up for. */
+/* Steadily; ticks during which it was held back are not made up for. */
 static void *
 guest_sends(void *unused)
 {
-	int64_t next_ns = now_ns(), began_ns;
+	int64_t next_ns = now_ns();
 
 	while (sending && sent + FRAMES_A_TICK < MAX_FRAMES) {
-		began_ns = now_ns();
 		for (int i = 0; i < FRAMES_A_TICK; i++)
 			if (!send_frame(sent))
 				return unused;
-		if (now_ns() - began_ns > 10 * MS)
-			waited_ns += now_ns() - began_ns;
 		next_ns += TICK_MS * MS;
 		if (next_ns < now_ns() - 20 * MS)
 			next_ns = now_ns();
@@ -416,8 +346,7 @@ guest_reads(void *unused)
 	ssize_t length;
 
 	while ((length = recv(vm_socket, frame, sizeof(frame), 0)) > 0) {
-		if (!is_ours(frame, (size_t)length) ||
-		    !read_number(frame, (size_t)length, &number)) {
+		if (!read_number(frame, (size_t)length, &number)) {
 			back_damaged++;
 			continue;
 		}
@@ -432,88 +361,69 @@ guest_reads(void *unused)
 	return unused;
 }
 
-static void
-open_guest(void)
-{
-	struct sockaddr_un own = address_of(path.vm);
-	struct sockaddr_un peer = address_of(path.guest);
-
-	vm_socket = socket(AF_UNIX, SOCK_DGRAM, 0);
-	fcntl(vm_socket, F_SETFD, FD_CLOEXEC);
-	if (vm_socket < 0 ||
-	    bind(vm_socket, (struct sockaddr *)&own, sizeof(own)) < 0 ||
-	    connect(vm_socket, (struct sockaddr *)&peer, sizeof(peer)) < 0)
-		give_up("the guest's socket: %s", strerror(errno));
-}
-
-static void
-start_thread(void *(*run)(void *))
-{
-	pthread_t thread;
-
-	if (pthread_create(&thread, NULL, run, NULL) != 0)
-		give_up("can't start a thread");
-	pthread_detach(thread);
-}
-
-/* The signals of main() reach main() only. */
+/* main()'s signals reach main() only. */
 static void
 start_guest(void)
 {
-	sigset_t mine;
+	struct sockaddr_un own = address_of("vm.sock");
+	struct sockaddr_un peer = address_of("guest.sock");
+	pthread_t threads[2];
+	sigset_t all, before;
 
-	sigemptyset(&mine);
-	sigaddset(&mine, SIGINT);
-	sigaddset(&mine, SIGTERM);
-	sigaddset(&mine, SIGHUP);
-	open_guest();
-	pthread_sigmask(SIG_BLOCK, &mine, NULL);
-	start_thread(guest_reads);
-	start_thread(guest_sends);
-	pthread_sigmask(SIG_UNBLOCK, &mine, NULL);
+	vm_socket = socket(AF_UNIX, SOCK_DGRAM, 0);
+	fcntl(vm_socket, F_SETFD, FD_CLOEXEC);
+	if (bind(vm_socket, (struct sockaddr *)&own, sizeof(own)) < 0 ||
+	    connect(vm_socket, (struct sockaddr *)&peer, sizeof(peer)) < 0)
+		give_up("the guest's socket: %s", strerror(errno));
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	if (pthread_create(&threads[0], NULL, guest_reads, NULL) != 0 ||
+	    pthread_create(&threads[1], NULL, guest_sends, NULL) != 0)
+		give_up("can't start a thread");
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* The forwarder. */
+/* ---- the forwarder ---- */
 
-/* With the default stall of 100 ms a busy machine that doesn't let our guest
- * read for so long would lose frames, as configured; that isn't the subject. */
+/* With the default stall of 100 ms a busy machine that keeps our guest from
+ * reading for so long would lose frames, as configured; that isn't the subject
+ * here. Nor is the announcement, a frame that the guest didn't send. */
 static void
-start_forwarder(char *program)
+start_forwarder(void)
 {
-	char guest[112], network[112], control[128];
-	char *argv[] = { program, (char[]){ "-g" }, guest, (char[]){ "-n" },
-		network, (char[]){ "-o" }, control, (char[]){ "-o" },
-		(char[]){ "guest.stall=1s" }, NULL };
-	int log = open(
-	    path.log, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+	static const char options[] =
+	    "-g unixgram:guest.sock "
+	    "-n unix:daemon.sock "
+	    "-o control.socket=control.sock "
+	    "-o guest.stall=1s -o network.announce=no";
+	char words[sizeof(options)], *argv[12] = { program };
+	int count = 1;
+	int log = open("log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 
-	snprintf(guest, sizeof(guest), "unixgram:%s", path.guest);
-	snprintf(network, sizeof(network), "unix:%s", path.network);
-	snprintf(control, sizeof(control), "control.socket=%s", path.control);
-	printf("$");
-	for (int i = 0; argv[i]; i++)
-		printf(" %s", argv[i]);
-	printf("\n\n");
+	printf("$ cd %s; %s %s\n\n", folder, program, options);
 	fflush(stdout);
+	strcpy(words, options);
+	for (char *at = strtok(words, " "); at; at = strtok(NULL, " "))
+		argv[count++] = at;
 	forwarder = fork();
 	if (forwarder == 0) {
 		dup2(log, STDERR_FILENO);
-		execvp(program, argv);
+		execv(program, argv);
 		dprintf(log, "%s: %s\n", program, strerror(errno));
 		_exit(127);
 	}
 	close(log);
 }
 
-/* Some of what it says on its control socket. */
+/* Some of what `forwarder status` says. */
 struct answer {
 	char state[16];
-	uint64_t outages, dials, written, dropped;
+	uint64_t outages, written, dropped;
 };
 
-/* The number of a member of the JSON object that follows `section`. */
+/* A member of the JSON object that follows `section`. */
 static uint64_t
-number(const char *json, const char *section, const char *member)
+number_in(const char *json, const char *section, const char *member)
 {
 	const char *at = strstr(json, section);
 
@@ -522,53 +432,43 @@ number(const char *json, const char *section, const char *member)
 	return at ? strtoull(at + 1, NULL, 10) : UINT64_MAX;
 }
 
-static void
-parse(struct answer *answer, const char *json)
+/* False: it doesn't answer yet. */
+static bool
+ask(struct answer *answer)
 {
 	static const char *const up[] = { "outage", "oversize", "runt", "empty",
 		"guest_restarted" };
 	static const char *const down[] = { "guest_slow", "guest_absent",
 		"runt", "empty", "oversize" };
-	const char *state = strstr(json, "\"state\":");
+	struct sockaddr_un address = address_of("control.sock");
+	struct timeval limit = { .tv_sec = 2 };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	char json[16384];
+	const char *state;
+	ssize_t n = 0;
 
-	answer->state[0] = '\0';
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+	    send(fd, "status json\n", 12, 0) == 12)
+		n = recv(fd, json, sizeof(json) - 1, MSG_WAITALL);
+	close(fd);
+	if (n <= 0)
+		return false;
+	json[n] = '\0';
+	*answer = (struct answer){
+		.outages = number_in(json, "network", "outages"),
+		.written = number_in(json, "guest_to_network", "frames"),
+	};
+	state = strstr(json, "\"state\":");
 	if (state)
 		sscanf(state, "\"state\":\"%15[a-z]", answer->state);
-	answer->outages = number(json, "network", "outages");
-	answer->dials = number(json, "network", "dials");
-	answer->written = number(json, "guest_to_network", "frames");
-	answer->dropped = 0;
 	for (int i = 0; i < 5; i++)
-		answer->dropped += number(json, "guest_to_network", up[i]) +
-				   number(json, "network_to_guest", down[i]);
+		answer->dropped += number_in(json, "guest_to_network", up[i]) +
+				   number_in(json, "network_to_guest", down[i]);
+	return true;
 }
 
-/* False: it doesn't answer yet. */
-static bool
-ask(struct answer *answer)
-{
-	struct sockaddr_un address = address_of(path.control);
-	struct timeval patience = { .tv_sec = 2 };
-	char json[16384];
-	size_t length = 0;
-	ssize_t n = 0;
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
-	    send(fd, "status json\n", 12, MSG_NOSIGNAL) == 12)
-		do {
-			n = recv(
-			    fd, json + length, sizeof(json) - length - 1, 0);
-			length += n > 0 ? (size_t)n : 0;
-		} while (n > 0 && length < sizeof(json) - 1);
-	close(fd);
-	json[length] = '\0';
-	parse(answer, json);
-	return length > 0;
-}
-
-/* What is shown. */
+/* ---- what is shown ---- */
 
 /* 1,234,567 */
 static const char *
@@ -614,95 +514,32 @@ read_by_daemons(void)
 	return count;
 }
 
-static int kills;
-
-/* One row of the table. */
-static void
-print_kill(int number)
-{
-	printf("  %4d %6d ms", number + 1, away_ms[number]);
-	if (number + 1 > life || !lives[number + 1].frame_ns)
-		printf(" %19s\033[K\n", "...");
-	else
-		printf(" %16.2f ms %11s frames\033[K\n",
-		    recovery_ms(number + 1), grouped(gap_after(number)));
-}
-
-static void
-tell_kill(int number)
-{
-	printf("  killed; away for %d ms; listen() to first frame %.2f ms; "
-	       "unread inside it: %s frames\n",
-	    away_ms[number], recovery_ms(number + 1),
-	    grouped(gap_after(number)));
-	fflush(stdout);
-}
-
-static void
-print_table(const struct answer *s, uint64_t rate)
-{
-	const char *end = "\033[K";
-
-	printf("  guest      sent %s (%s/s), held back %.1f s%s\n",
-	    grouped(sent), grouped(rate), (double)waited_ns / 1e9, end);
-	printf("  forwarder  link %s, %" PRIu64 " outages, %" PRIu64
-	       " dials%s\n",
-	    s->state, s->outages, s->dials, end);
-	printf("  daemon     read %s; back at the guest %s%s\n",
-	    grouped(read_by_daemons()), grouped(back), end);
-	printf("%s\n  kill  away for   listen() to frame   unread inside"
-	       "%s\n",
-	    end, end);
-	for (int i = 0; i < KILLS; i++)
-		if (i < kills)
-			print_kill(i);
-		else
-			printf("%s\n", end);
-}
-
-static void
-print_row(const struct answer *s, uint64_t rate)
-{
-	static int rows;
-
-	if (rows++ == 0)
-		printf("  link   outages     frames/s         sent  read by "
-		       "daemon  back at guest\n");
-	printf("  %-6s %7" PRIu64 " %12s %12s %15s %14s\n", s->state,
-	    s->outages, grouped(rate), grouped(sent),
-	    grouped(read_by_daemons()), grouped(back));
-}
-
-/* Five times a second in place, or once a second as a line. */
+/* A line each second. */
 static void
 show(void)
 {
 	static int64_t last_ns;
 	static uint64_t last_sent;
-	static bool drawn;
 	int64_t now = now_ns();
-	uint64_t rate;
 	struct answer s;
 
-	if (now - last_ns < (terminal ? 200 : 1000) * MS || !ask(&s))
+	if (now - last_ns < 1000 * MS || !ask(&s))
 		return;
-	rate = (uint64_t)((double)(sent - last_sent) * 1e9 /
-			  (double)(now - last_ns));
-	if (terminal && drawn)
-		printf("\033[%dA", 5 + KILLS);
-	else if (terminal)
-		printf("\033[?25l"); /* no cursor */
-	if (terminal)
-		print_table(&s, last_ns ? rate : 0);
-	else if (last_ns)
-		print_row(&s, rate);
-	drawn = true;
+	if (last_ns == 0)
+		printf("  link   outages     frames/s         sent  read by "
+		       "daemon  back at guest\n");
+	else
+		printf("  %-6s %7" PRIu64 " %12s %12s %15s %14s\n", s.state,
+		    s.outages,
+		    grouped((uint64_t)((double)(sent - last_sent) * 1e9 /
+				       (double)(now - last_ns))),
+		    grouped(sent), grouped(read_by_daemons()), grouped(back));
 	last_ns = now;
 	last_sent = sent;
 	fflush(stdout);
 }
 
-/* The course of events. */
+/* ---- the course of events ---- */
 
 static void
 pass(int ms)
@@ -712,8 +549,7 @@ pass(int ms)
 	do {
 		next_ns = now_ns() + 20 * MS;
 		sleep_until(next_ns < until_ns ? next_ns : until_ns);
-		stop_if_asked();
-		check_forwarder_lives();
+		check_all_is_well();
 		show();
 	} while (now_ns() < until_ns);
 }
@@ -742,59 +578,55 @@ all_is_back(void)
 static bool
 wait_for(bool (*happened)(void))
 {
-	int64_t deadline_ns = now_ns() + PATIENCE_MS * MS;
+	int64_t deadline_ns = now_ns() + WAIT_MS * MS;
 
-	while (!happened()) {
-		if (now_ns() > deadline_ns)
-			return false;
+	while (!happened() && now_ns() < deadline_ns)
 		pass(5);
-	}
-	return true;
+	return happened();
 }
 
 static void
-kill_and_restart(void)
+kill_and_restart(int number)
 {
-	kill(network_daemon, SIGKILL);
-	waitpid(network_daemon, NULL, 0);
-	network_daemon = -1;
-	kills++;
-	if (away_ms[kills - 1] > 0)
-		pass(away_ms[kills - 1]);
+	kill_daemon();
+	if (away_ms[number] > 0)
+		pass(away_ms[number]);
 	life++;
 	start_daemon();
 	if (!wait_for(has_frames))
-		give_up("no frame came to the daemon within %d ms of its "
+		give_up("no frame reached the daemon within %d ms of its "
 			"restart",
-		    PATIENCE_MS);
-	if (!terminal)
-		tell_kill(kills - 1);
+		    WAIT_MS);
+	printf("  killed; away for %d ms; listen() to first frame %.2f ms; "
+	       "unread inside it: %s frames\n",
+	    away_ms[number], recovery_ms(life), grouped(gap_after(number)));
+	fflush(stdout);
 }
 
 static void
-play(char *program)
+play(void)
 {
-	start_forwarder(program);
+	start_forwarder();
 	if (!wait_for(is_serving))
 		give_up("the forwarder doesn't answer");
 	start_daemon();
 	start_guest();
 	if (!wait_for(has_frames))
-		give_up("no frame came to the daemon");
+		give_up("no frame reached the daemon");
 	for (int i = 0; i < KILLS; i++) {
 		pass(LIFE_MS);
-		kill_and_restart();
+		kill_and_restart(i);
 	}
 	pass(LIFE_MS);
 	sending = false;
 	wait_for(all_is_back);
-	pass(terminal ? 200 : 100);
+	pass(100);
 }
 
-/* The verdict. */
+/* ---- the verdict ---- */
 
 struct sums {
-	uint64_t read, inside, largest_gap;
+	uint64_t inside, largest_gap;
 	uint64_t again, skipped, damaged;
 	uint64_t back_missing; /* sent back completely, never arrived */
 	double recovery[KILLS];
@@ -828,17 +660,6 @@ sum_life(struct sums *sums, int i)
 	sums->recovery[i] = recovery_ms(i + 1);
 }
 
-static bool failed;
-
-static void
-promise(bool kept, const char *broken, uint64_t number)
-{
-	if (kept)
-		return;
-	failed = true;
-	printf("BROKEN: %s: %s\n", broken, grouped(number));
-}
-
 /* What can be inside a daemon: what it has read and not noted, what is in its
  * socket, and what is in a connection that it never accepted; each of them as
  * much as a socket holds. */
@@ -854,109 +675,100 @@ most_inside(void)
 	return 3 * (uint64_t)bytes / FRAME_BYTES;
 }
 
-static void
-check_promises(const struct sums *sums, const struct answer *s)
+static bool
+keeps_promises(const struct sums *sums, const struct answer *s, int status)
 {
-	uint64_t written = s->written;
+	uint64_t gap = sums->largest_gap;
+	const struct {
+		const char *broken;
+		uint64_t number; /* 0: kept */
+	} promises[] = {
+		{ "frames the forwarder didn't write", sent - s->written },
+		{ "frames the forwarder dropped", s->dropped },
+		{ "frames lost while a daemon lived", sums->skipped },
+		{ "frames lost before the first or after the last one read",
+		    sent - read_by_daemons() - sums->inside },
+		{ "frames lost at one kill, more than its socket holds",
+		    gap > most_inside() ? gap : 0 },
+		{ "frames twice, or out of order, at a daemon", sums->again },
+		{ "frames twice, or out of order, at the guest",
+		    back_again + back_disordered },
+		{ "frames lost on the way back", sums->back_missing },
+		{ "damaged frames", sums->damaged + back_damaged },
+		{ "outages more or less than kills", s->outages - KILLS },
+		{ "exit status of the forwarder", (uint64_t)status },
+	};
+	bool kept = true;
 
-	promise(written == sent, "frames the forwarder didn't write",
-	    sent - written);
-	promise(s->dropped == 0, "frames the forwarder dropped", s->dropped);
-	promise(sums->skipped == 0, "frames lost while a daemon lived",
-	    sums->skipped);
-	promise(sums->read + sums->inside == sent,
-	    "frames lost before the first or after the last one read",
-	    sent - sums->read - sums->inside);
-	promise(sums->largest_gap <= most_inside(),
-	    "frames lost at one kill, more than its socket holds",
-	    sums->largest_gap);
-	promise(sums->again == 0, "frames twice, or out of order, at a daemon",
-	    sums->again);
-	promise(back_again + back_disordered == 0,
-	    "frames twice, or out of order, at the guest",
-	    back_again + back_disordered);
-	promise(sums->back_missing == 0, "frames lost on the way back",
-	    sums->back_missing);
-	promise(sums->damaged + back_damaged == 0, "damaged frames",
-	    sums->damaged + back_damaged);
-	promise(s->outages == KILLS, "outages, not one a kill", s->outages);
+	for (size_t i = 0; i < sizeof(promises) / sizeof(*promises); i++)
+		if (promises[i].number != 0) {
+			kept = false;
+			printf("BROKEN: %s: %" PRId64 "\n", promises[i].broken,
+			    (int64_t)promises[i].number);
+		}
+	return kept;
 }
 
-static void
+static bool
 judge(void)
 {
-	struct sums sums = { .read = read_by_daemons() };
+	struct sums sums = { 0 };
 	struct answer s = { 0 };
-	int status;
+	bool kept;
 
 	ask(&s);
 	for (int i = 0; i <= KILLS; i++)
 		sum_life(&sums, i);
 	qsort(sums.recovery, KILLS, sizeof(double), compare);
-	status = end_forwarder();
-	check_promises(&sums, &s);
-	promise(status == 0, "exit status of the forwarder", (uint64_t)status);
+	kept = keeps_promises(&sums, &s, end_forwarder());
 	printf("\n%d kills: %s frames sent, %s lost (%s of them unread inside "
 	       "a killed daemon); %s came back, %s lost on the way; %s twice "
 	       "or out of order; listen() to first frame: median %.2f ms, "
 	       "worst %.2f ms\n",
-	    KILLS, grouped(sent), grouped(sent - sums.read),
+	    KILLS, grouped(sent), grouped(sent - read_by_daemons()),
 	    grouped(sums.inside), grouped(back), grouped(sums.back_missing),
 	    grouped(sums.again + back_again + back_disordered),
 	    sums.recovery[KILLS / 2], sums.recovery[KILLS - 1]);
+	return kept;
 }
 
 static void
-name_paths(void)
-{
-	const char *where = getenv("TMPDIR");
-
-	/* Short: a socket's path has about 100 bytes at most. */
-	if (!where || strlen(where) > 32)
-		where = "/tmp";
-	snprintf(path.folder, sizeof(path.folder), "%s/forwarder-demo-XXXXXX",
-	    where);
-	if (!mkdtemp(path.folder))
-		give_up("%s: %s", path.folder, strerror(errno));
-	snprintf(path.guest, sizeof(path.guest), "%s/guest.sock", path.folder);
-	snprintf(path.vm, sizeof(path.vm), "%s/vm.sock", path.folder);
-	snprintf(
-	    path.network, sizeof(path.network), "%s/daemon.sock", path.folder);
-	snprintf(
-	    path.control, sizeof(path.control), "%s/control.sock", path.folder);
-	snprintf(path.log, sizeof(path.log), "%s/log", path.folder);
-}
-
-static void
-prepare(void)
+prepare(const char *name)
 {
 	struct sigaction action = { .sa_handler = on_signal };
+	const char *where = getenv("TMPDIR");
 
+	program = realpath(name, NULL);
 	lives = mmap(NULL, sizeof(*lives) * (KILLS + 1), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANON, -1, 0);
-	if (lives == MAP_FAILED)
-		give_up("mmap: %s", strerror(errno));
+	snprintf(folder, sizeof(folder), "%s/forwarder-demo-XXXXXX",
+	    where && strlen(where) < 32 ? where : "/tmp");
+	if (!program || lives == MAP_FAILED || !mkdtemp(folder) ||
+	    chdir(folder) < 0) {
+		fprintf(stderr, "demo: %s: %s\n", name, strerror(errno));
+		exit(1);
+	}
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	terminal = isatty(STDOUT_FILENO);
-	name_paths();
 }
 
 int
 main(int argc, char **argv)
 {
+	bool kept;
+
 	if (argc != 2) {
 		fprintf(stderr, "usage: demo FORWARDER\n");
 		return 64;
 	}
-	prepare();
+	prepare(argv[1]);
 	printf("A guest sends %d frames a second. A daemon sends each one back,"
 	       " and is killed %d times.\n",
 	    FRAMES_A_TICK * 1000 / TICK_MS, KILLS);
-	play(argv[1]);
-	judge();
+	play();
+	kept = judge();
 	leave_nothing();
-	_exit(failed ? 1 : 0); /* the guest's threads are still blocked */
+	return kept ? 0 : 1;
 }
