@@ -85,10 +85,10 @@ ask_once(struct view *v)
 	do
 		n = recv(fd, v->reply, sizeof(v->reply) - 1, MSG_WAITALL);
 	while (n < 0 && errno == EINTR);
-	if (n <= 0)
-		errno = n == 0            ? ECONNRESET
-			: errno == EAGAIN ? ETIMEDOUT
-					  : errno;
+	if (n == 0)
+		errno = ECONNRESET;
+	else if (n < 0 && errno == EAGAIN)
+		errno = ETIMEDOUT;
 	v->reply[n > 0 ? n : 0] = '\0';
 	socket_give_up(fd);
 	return n > 0 ? 0 : -1;
@@ -135,9 +135,9 @@ ask(struct view *v, struct error *error)
 		    v->path, strerror(errno), advice(errno));
 	if (!is_answer(v))
 		return error_set(error,
-		    "no forwarder answers at %s: the reply is of another "
-		    "program or another version (is this its [control] "
-		    "socket? after an update restart it)",
+		    "no forwarder answers at %s: the reply is not of this "
+		    "version (after an update restart the forwarder, or name "
+		    "its [control] socket)",
 		    v->path);
 	return 0;
 }

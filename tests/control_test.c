@@ -466,7 +466,8 @@ TEST(a_stopped_forwarder_is_waited_for_two_seconds, .count = 2)
 		poll(&p, 1, -1);
 		ask(accept(control.fd, NULL, NULL), "{\"version\":");
 	}
-	assert_exit(69, _i == 0 ? "it is stopped or stuck" : "another program");
+	assert_exit(
+	    69, _i == 0 ? "it is stopped or stuck" : "not of this version");
 	took_ms = clock_now_ms() - start_ms;
 	ck_assert_int_ge(took_ms, 1900);
 	ck_assert_int_lt(took_ms, 4000);
@@ -495,10 +496,10 @@ TEST(another_program_is_not_believed, .count = LENGTH(strange))
 {
 	start("json", false, -1);
 	answer("status json\n", strange[_i]);
-	assert_exit(69, "of another program or another version");
+	assert_exit(69, "the reply is not of this version");
 	start("text", true, -1);
 	answer(WATCH, "no numbers\n\n");
-	assert_exit(69, "of another program or another version");
+	assert_exit(69, "the reply is not of this version");
 }
 
 TEST(a_lost_turn_is_tried_again_twice)
@@ -641,6 +642,7 @@ TEST(a_watch_that_is_suspended_gives_the_terminal_back_meanwhile)
 	ck_assert_int_eq(exit_code(), 0);
 }
 
+#ifndef __SANITIZE_THREAD__ /* it holds signals back while write() blocks */
 TEST(a_watch_on_a_terminal_that_nobody_reads_can_be_ended)
 {
 	int slave, master = watch_on_terminal("vt100", &slave);
@@ -657,6 +659,7 @@ TEST(a_watch_on_a_terminal_that_nobody_reads_can_be_ended)
 	kill(command.pid, SIGTERM);
 	ck_assert_int_eq(exit_code(), 0);
 }
+#endif
 
 static const char *const plain_terminals[] = { "dumb", "" };
 
