@@ -24,9 +24,11 @@ def start_daemon(case: Case) -> L2Daemon:
 
 def start_forwarder(case: Case, daemon: L2Daemon) -> Forwarder:
     """An emulated guest is slower than its network, which has nobody else to
-    serve: it may be held back all the time instead of losing frames."""
+    serve: it may be held back all the time instead of losing frames. Its daemon
+    may be slow to start on a busy machine."""
     return Forwarder(case, f"unix:{daemon.socket}",
-                     f"unixgram:{case.path('guest.sock')}", ["guest.stall=1s"])
+                     f"unixgram:{case.path('guest.sock')}",
+                     ["guest.stall=1s", "network.hold=1m"])
 
 
 def start_guest(case: Case, name: str = "guest") -> Guest:

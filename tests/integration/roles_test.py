@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Callable, Optional, Sequence
 
 from forwarder import expect_refused, run_forwarder
-from harness import (NEEDS, ROOT, Case, Failure, Process, expect, expect_equal,
-                     lacks_program, needs, wait_for)
+from harness import (NEEDS, ROOT, Case, Failure, Process, above, expect,
+                     expect_equal, lacks_program, needs, wait_for)
 from peers import (NOBODY, Bridge, Child, Connection, FakeDaemon, WithGuest,
                    descriptors, frame, framed, header, is_announcement,
                    numbers)
@@ -144,6 +144,7 @@ def new_client_takes_the_place_of_one_that_is_silent(case: Case):
         gone = server.call()
         server.exchange(gone, 1)
         fall_silent(gone.socket)
+        server.until("keepalive.idle_ms", above(50))  # all it said is heard
         if mode == "passive":
             server.guest.send(2)
         called = time.monotonic()

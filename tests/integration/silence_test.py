@@ -240,10 +240,11 @@ def connection_that_a_firewall_forgot_is_replaced_by_a_new_one(case: Case):
     hosts.switch.forget(old)
     lasts = [last_byte_time(one) for one in hosts.both]
     died = wait_for_time_of(hosts.near, LOST)
-    expect_about("flow forgotten, near side", died - lasts[0], LIMIT)
+    # An interval later if a busy machine was late with a probe.
+    expect_about("flow forgotten, near side", died - lasts[0], LIMIT, 0.4)
     # The far side finds it itself, unless the new connection is first.
     died = wait_for_time_of(hosts.far, LOST)
-    expect(died - lasts[1] <= 1.05 * LIMIT, "expected the far side in time")
+    expect(died - lasts[1] <= 1.4 * LIMIT, "expected the far side in time")
     hosts.expect_ping()
     new = flow_of(hosts.near_host)
     expect(new != old, "expected another connection")
