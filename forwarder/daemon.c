@@ -10,8 +10,9 @@
  * Shared: the link, the guest, the network and the keepalive, each with a lock
  * of its own; counters are atomics with one writer each. Each thread works from
  * a copy of the settings (settings.h).
- * Lock order: no thread ever holds two of them. The locks inside file_watch.c and
- * the log are taken last, and nothing else under them. */
+ * Lock order: the network's, then the settings'; otherwise no thread holds two.
+ * The locks inside file_watch.c and the log are taken last, and nothing else
+ * under them. */
 #include "forwarder/daemon.h"
 
 #include <errno.h>
@@ -269,12 +270,6 @@ look_at_sockets(struct daemon *daemon, int *fd)
 	return next_ms;
 }
 
-static int
-shorter(int a, int b)
-{
-	return a < 0 || (b >= 0 && b < a) ? b : a;
-}
-
 enum {
 	POLL_SIGNALS,
 	POLL_ENDED,
@@ -299,11 +294,13 @@ serve_once(struct daemon *daemon)
 		[POLL_SOCKETS] = { .fd = sockets_fd, .events = POLLIN },
 		[POLL_CONTROL] = control_poll(&daemon->control),
 	};
-	int timeout = wait_timeout(daemon->control.deadline_ms);
+	int timeout = wait_timeout(look_ms < daemon->control.deadline_ms
+				       ? look_ms
+				       : daemon->control.deadline_ms);
+	int guest_ms = guest_watch(&daemon->guest, fds + POLL_GUEST);
 
-	timeout = shorter(timeout, wait_timeout(look_ms));
-	timeout =
-	    shorter(timeout, guest_watch(&daemon->guest, fds + POLL_GUEST));
+	if (timeout < 0 || (guest_ms >= 0 && guest_ms < timeout))
+		timeout = guest_ms;
 	if (poll(fds, POLL_COUNT, timeout) < 0) {
 		on_poll_error(daemon);
 		return;
@@ -323,7 +320,7 @@ serve_once(struct daemon *daemon)
 static int
 refuse(enum log_subsystem subsystem, const char *what, const char *why)
 {
-	log_line(LOG_LEVEL_ERROR, subsystem, "%s%s", what, why);
+	log_line(LOG_LEVEL_ERROR, subsystem, "%s %s", what, why);
 	return -1;
 }
 
@@ -332,7 +329,7 @@ open_signals(struct daemon *daemon)
 {
 	daemon->signals = signals_open(daemon->options->command != NULL);
 	return daemon->signals < 0
-		   ? refuse(LOG_SERVICE, "no pipe: ", strerror(errno))
+		   ? refuse(LOG_SERVICE, "no pipe:", strerror(errno))
 		   : 0;
 }
 
@@ -346,7 +343,7 @@ make_pair(struct daemon *daemon, int *command_fd)
 	if (!daemon->options->command)
 		return 0;
 	if (command_pair(ends) < 0)
-		return refuse(LOG_SERVICE, "no socket pair: ", strerror(errno));
+		return refuse(LOG_SERVICE, "no socket pair:", strerror(errno));
 	*endpoint = (struct guest_endpoint){ .kind = GUEST_FD, .fd = ends[0] };
 	snprintf(endpoint->text, sizeof(endpoint->text), "fd:%d", ends[0]);
 	*command_fd = ends[1];
@@ -354,41 +351,26 @@ make_pair(struct daemon *daemon, int *command_fd)
 }
 
 static int
-open_guest(struct daemon *daemon)
+open_sockets(struct daemon *daemon)
 {
-	const struct guest_endpoint *endpoint = &daemon->config.guest.endpoint;
+	const struct config *config = &daemon->config;
 	const char *initial = config_find("guest", "endpoint")->initial;
-	struct error error;
+	struct error why;
 
-	if (guest_open(&daemon->guest, endpoint, daemon->config.guest.mode,
-		&error) == 0)
-		return 0;
-	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "can't open %s%s", error.text,
-	    strcmp(endpoint->text, initial) == 0
-		? "; give another with -g unixgram:PATH"
-		: "");
-	return -1;
-}
-
-static int
-open_network(struct daemon *daemon)
-{
-	struct error error;
-
-	return network_open(&daemon->network, &daemon->config, &error) < 0
-		   ? refuse(LOG_LINK, "can't open ", error.text)
-		   : 0;
-}
-
-static int
-open_control(struct daemon *daemon)
-{
-	struct error error;
-
-	return control_open(
-		   &daemon->control, daemon->config.control.socket, &error) < 0
-		   ? refuse(LOG_CONTROL, "can't open ", error.text)
-		   : 0;
+	if (guest_open(&daemon->guest, &config->guest.endpoint,
+		config->guest.mode, &why) < 0) {
+		log_line(LOG_LEVEL_ERROR, LOG_GUEST, "can't open %s%s",
+		    why.text,
+		    strcmp(config->guest.endpoint.text, initial) == 0
+			? "; give another with -g unixgram:PATH"
+			: "");
+		return -1;
+	}
+	if (network_open(&daemon->network, config, &why) < 0)
+		return refuse(LOG_LINK, "can't open", why.text);
+	if (control_open(&daemon->control, config->control.socket, &why) < 0)
+		return refuse(LOG_CONTROL, "can't open", why.text);
+	return 0;
 }
 
 static void
@@ -419,13 +401,13 @@ start_threads(struct daemon *daemon)
 	wire(daemon);
 	settings_init(&daemon->settings, config);
 	if (doorbell_init(&daemon->ended) < 0 || link_init(&daemon->link) < 0)
-		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
+		return refuse(LOG_SERVICE, "can't start:", strerror(errno));
 	link_set_hold(&daemon->link, config->network.hold_ms);
 	monitor_init(
 	    &daemon->monitor, &daemon->link, &daemon->guest, &daemon->settings);
 	if (start_keepers(daemon) < 0 || network_start(&daemon->network) < 0 ||
 	    copy_start(&daemon->copy) < 0)
-		return refuse(LOG_SERVICE, "can't start: ", strerror(errno));
+		return refuse(LOG_SERVICE, "can't start:", strerror(errno));
 	return 0;
 }
 
@@ -464,8 +446,7 @@ daemon_run(const struct options *options, const struct config *config)
 		.options = options, .config = *config, .status = RUNNING
 	};
 	if (open_signals(&daemon) < 0 || make_pair(&daemon, &command_fd) < 0 ||
-	    open_guest(&daemon) < 0 || open_network(&daemon) < 0 ||
-	    open_control(&daemon) < 0 || start_threads(&daemon) < 0) {
+	    open_sockets(&daemon) < 0 || start_threads(&daemon) < 0) {
 		daemon.status = EX_OSERR;
 	} else {
 		start_command(&daemon, command_fd);
