@@ -395,7 +395,9 @@ TEST(a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned)
 	ck_assert(monitor_wants_guest(&monitor));
 	ck_assert_str_eq(mode(), "arp");
 	configure(KEEPALIVE_AUTO, TCP, "192.168.105.9");
+	mutex_lock(&monitor.lock);
 	ck_assert_uint_eq(monitor.learned.gateway[3], 9);
+	mutex_unlock(&monitor.lock);
 	configure(KEEPALIVE_AUTO, TCP, "");
 	ck_assert_str_eq(mode(), "passive");
 }
