@@ -121,20 +121,30 @@ let_go(struct guest *guest) LOCKED
 		count_queue(guest);
 }
 
-/* Enters ABSENT. */
+/* The only place where the state changes. The watch is on in two of them. */
+static void
+enter(struct guest *guest, enum unixgram_state state) LOCKED
+{
+	struct unixgram *it = &guest->unixgram;
+
+	it->state = state;
+	if (state != UNIXGRAM_WATCHED && state != UNIXGRAM_FILELESS)
+		file_watch_stop(&it->watch);
+	if (state == UNIXGRAM_ABSENT)
+		it->peer_length = 0;
+}
+
+/* Nobody is the guest. */
 static void
 detach(struct guest *guest) LOCKED
 {
 	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
-	struct unixgram *it = &guest->unixgram;
 
 	let_go(guest);
 	/* Fails only where there was nobody to leave (macOS). */
 	(void)connect(guest->fd, &nobody, sizeof(nobody));
 	use_successor(guest);
-	file_watch_stop(&it->watch);
-	it->peer_length = 0;
-	it->state = UNIXGRAM_ABSENT;
+	enter(guest, UNIXGRAM_ABSENT);
 }
 
 /* The file at the path of an address; none if the address is abstract. Returns
@@ -165,10 +175,8 @@ watch_file(struct guest *guest, const struct sockaddr_un *address,
 	struct unixgram *it = &guest->unixgram;
 	int error = 0;
 
-	if (address->sun_path[0] == '\0') {
-		file_watch_stop(&it->watch);
+	if (address->sun_path[0] == '\0')
 		return UNIXGRAM_ABSTRACT;
-	}
 	if (file_watch_file(&it->watch, outcome->path) < 0)
 		error = errno;
 	if (error != ENOENT && error != it->watch_error)
@@ -207,7 +215,7 @@ attach(struct guest *guest, const struct sockaddr_un *address, socklen_t length,
 	it->peer_length = length;
 	it->inode = file.st_ino;
 	it->changed_ns = file_watch_changed_ns(&file);
-	it->state = state;
+	enter(guest, state);
 	outcome->another = it->guests > 0;
 	atomic_store(&guest->present, ++it->guests);
 	doorbell_ring(&it->bell);
@@ -375,8 +383,8 @@ look(struct guest *guest, struct outcome *outcome) LOCKED
 	if (closed || (there == ANOTHER && another_answers(guest, outcome)))
 		replace(guest, "its socket was closed or replaced", outcome);
 	else if (watched)
-		it->state =
-		    there == THE_GUEST ? UNIXGRAM_WATCHED : UNIXGRAM_FILELESS;
+		enter(guest,
+		    there == THE_GUEST ? UNIXGRAM_WATCHED : UNIXGRAM_FILELESS);
 }
 
 /* A frame waits at the successor. Whether its sender can be the next guest; if

@@ -1,5 +1,4 @@
-/* A guest at a path: it is found by what it sends, and found again after each
- * restart.
+/* A guest at a path: found by what it sends, and found again after each restart.
  *
  * While nobody is the guest, the first sender with a name becomes it, and our
  * socket is connected to the sender's. From then on the kernel lets nobody else

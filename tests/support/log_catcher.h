@@ -14,7 +14,7 @@ static struct {
 	pthread_mutex_t lock;
 	char text[64 * 1024]; /* the oldest; what doesn't fit is lost */
 	size_t length;
-	unsigned limited; /* lines that log_limited() was asked for */
+	atomic_uint limited; /* lines that log_limited() was asked for */
 } caught_log = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 __attribute__((format(printf, 3, 0))) static void
