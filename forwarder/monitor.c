@@ -379,22 +379,6 @@ monitor_is_alive(struct monitor *monitor, uint64_t generation, int64_t since_ms)
 	return alive;
 }
 
-void
-monitor_reading(struct monitor *monitor)
-{
-	int64_t heard =
-	    atomic_load_explicit(&monitor->heard, memory_order_relaxed);
-
-	atomic_store_explicit(&monitor->heard, heard | 1, memory_order_release);
-}
-
-void
-monitor_heard(struct monitor *monitor)
-{
-	atomic_store_explicit(
-	    &monitor->heard, clock_now_ms() * 2, memory_order_release);
-}
-
 /* Whom this generation's ARP request asked. NULL: none waits for an answer. */
 static const struct probe_target *
 asked_by_arp(const struct open_probe *open, uint64_t generation)

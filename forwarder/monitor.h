@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/clock.h"
 #include "forwarder/settings.h"
 #include "framing/framing.h"
 #include "guest/guest.h"
@@ -97,8 +98,21 @@ bool monitor_is_alive(
     struct monitor *monitor, uint64_t generation, int64_t since_ms);
 
 /* Before and after each recv(). */
-void monitor_reading(struct monitor *monitor);
-void monitor_heard(struct monitor *monitor);
+static inline void
+monitor_reading(struct monitor *monitor)
+{
+	int64_t heard =
+	    atomic_load_explicit(&monitor->heard, memory_order_relaxed);
+
+	atomic_store_explicit(&monitor->heard, heard | 1, memory_order_release);
+}
+
+static inline void
+monitor_heard(struct monitor *monitor)
+{
+	atomic_store_explicit(
+	    &monitor->heard, clock_now_ms() * 2, memory_order_release);
+}
 
 /* Some compares, for every frame from the network. */
 static inline bool
