@@ -23,14 +23,14 @@
 static struct guest guest;
 static struct batch received, sent;
 static struct error error;
-static int others; /* guests that took the place of one before */
+static atomic_int others; /* guests that took the place of one before */
 static int sockets[16], socket_count; /* of guests, closed in the end */
 static unsigned descriptors_before;
 
 static void
 count_one(void *context)
 {
-	++*(int *)context;
+	++*(atomic_int *)context;
 }
 
 static int
