@@ -37,9 +37,6 @@ class Daemon:
         """SIGKILL, and gone when this returns. Its socket file stays."""
         self.process.kill()
 
-    def freeze(self) -> None:
-        self.process.signal(signal.SIGSTOP)
-
     def close(self) -> None:
         if self.process and self.process.alive():
             self.process.kill()

@@ -84,16 +84,6 @@ def wrong_command_line_is_one_line_and_64(case: Case):
 
 
 @needs()
-def start_without_a_network_or_a_folder_says_what_to_give(case: Case):
-    path = case.path("guest.sock")
-    expect_refused(run_forwarder("-g", f"unixgram:{path}"), EX_CONFIG, "-n",
-                   "unix:")
-    if not Path("/run/forwarder").exists():
-        expect_refused(run_forwarder("-n", "unix:/x"), EX_OSERR,
-                       "-g unixgram:")
-
-
-@needs()
 def what_the_system_refuses_is_one_line_and_nothing_is_left(case: Case):
     bridge = Bridge(case)
     folder, port = case.path("missing"), socket.create_server(("127.0.0.1", 0))

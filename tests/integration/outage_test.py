@@ -228,16 +228,19 @@ def first_frame_is_through_as_soon_as_the_daemon_listens(case: Case):
 def daemon_absent_at_start_is_reached_without_waiting_out_a_backoff(
         case: Case):
     """However its socket comes: bound in a folder that was there, or wasn't;
-    bound elsewhere, listening already, then renamed. Or, where no path is
-    watched, after a backoff."""
+    bound elsewhere, listening already, then renamed; in the place of a dead
+    one's. Or, where no path is watched, after a backoff."""
     late = ["reconnect.min=10m", "reconnect.max=10m"]
     for name, path, options in (
             ("bound", "net.sock", late), ("moved", "net.sock", late),
             ("folders", "later/still/net.sock", late),
-            ("unwatched", "net.sock", ["reconnect.watch=no"])):
+            ("unwatched", "net.sock", ["reconnect.watch=no"]),
+            ("stale", "net.sock", late)):
         corner = case.corner(name)
-        bridge = Bridge(corner, options, FakeDaemon(corner.path(path)),
-                        daemon_runs=False)
+        daemon = FakeDaemon(corner.path(path))
+        if name == "stale":
+            daemon.start().stop()
+        bridge = Bridge(corner, options, daemon, daemon_runs=False)
         bridge.until_line("info link: waiting")
         bridge.daemon.path.parent.mkdir(parents=True, exist_ok=True)
         if name == "moved":
@@ -247,17 +250,6 @@ def daemon_absent_at_start_is_reached_without_waiting_out_a_backoff(
         else:
             bridge.daemon.start()
         bridge.meet()
-
-
-@needs()
-def stale_socket_file_of_a_dead_daemon_is_no_daemon(case: Case):
-    daemon = FakeDaemon(case.path("net.sock")).start()
-    daemon.stop()
-    bridge = Bridge(case, daemon=daemon, daemon_runs=False)
-    wait_for("a refused dial", lambda: any(
-        "refused" in line for line in bridge.lines("debug link: dial failed")))
-    daemon.start()
-    bridge.meet()
 
 
 # --- one outage, one warning --------------------------------------------------

@@ -8,12 +8,11 @@ import socket
 import time
 
 from harness import Case, above, expect, expect_equal, needs, wait_for
-from peers import (BROADCAST, MAC, Bridge, Connection, FakeDaemon, frame,
-                   raw_frame)
+from peers import BROADCAST, MAC, Bridge, Connection, frame, raw_frame
 from probes import (ARP, NOBODY_YET, OTHER_MAC, OURS, PING, PONG, ROUTER_MAC,
                     answer_a_ping, arp_answer, arp_question,
                     between_forwarders, is_of_kind, is_probe_for, is_type, meet,
-                    next_numbered, next_where, packet, ping, pong, sequence_of,
+                    next_numbered, next_where, ping, pong, sequence_of,
                     what_comes)
 
 GUEST, GATEWAY = "192.0.2.2", "192.0.2.1"
@@ -122,24 +121,6 @@ def gateway_is_asked_for_at_large_again_once_the_guest_was_restarted(
         expect(False, "expected one quiet second in ten")
     expect_equal("whom the next probe is for",
                  next_probe(connection)[:6].hex(), BROADCAST.hex())
-
-
-# --- who the gateway is -------------------------------------------------------
-
-@needs()
-def gateway_is_learned_from_what_the_guest_sends_through_it(case: Case):
-    """Which is what `auto` needs on TCP, where it is passive until then."""
-    bridge = Bridge(case, OFTEN, FakeDaemon().start())
-    connection = meet(bridge)
-    expect_equal("mode", bridge.value("keepalive.mode"), "passive")
-    answer = arp_answer((ROUTER_MAC, GATEWAY), (MAC, GUEST))
-    bridge.guest.send(arp_question((MAC, GUEST), GATEWAY))
-    connection.send(answer)
-    bridge.guest.expect(answer)
-    bridge.guest.send(raw_frame(packet(17, GUEST, "198.51.100.9", bytes(20)),
-                                target=ROUTER_MAC))
-    expect_equal("to whom", next_probe(connection)[:6], ROUTER_MAC)
-    bridge.until("keepalive.mode", "arp")
 
 
 # --- between forwarders -------------------------------------------------------

@@ -77,21 +77,6 @@ def is_probe_for(address: str, one: bytes, guest: bytes = MAC) -> bool:
     return one[6:] == arp_question((guest, "0.0.0.0"), address)[6:]
 
 
-def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xffff) + (total >> 16)
-    return ~total & 0xffff
-
-
-def packet(protocol: int, source: str, target: str, body: bytes) -> bytes:
-    def head(check: int) -> bytes:
-        return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64,
-                           protocol, check, socket.inet_aton(source),
-                           socket.inet_aton(target))
-    return head(checksum(head(0))) + body
-
-
 # --- a peer's end of a connection ---------------------------------------------
 
 def next_where(connection: Connection, wanted: Callable[[bytes], bool]

@@ -12,11 +12,10 @@ from typing import Callable, Sequence
 from forwarder import Forwarder, expect_refused
 from harness import (FORWARDER, Case, Namespace, Process, above, expect,
                      expect_equal, needs, wait_for)
-from peers import Child, Connection, FakeDaemon, run_as_nobody, swallow
+from peers import Child, Connection, FakeDaemon, swallow
 from probes import ARP, OTHER_MAC, arp_answer, arp_question, is_type, next_where
 
 GUEST, OTHER = "192.0.2.1", "192.0.2.2"
-TUN = "/dev/net/tun"
 NO_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
 QUESTION = arp_question((OTHER_MAC, OTHER), GUEST)
 
@@ -118,15 +117,6 @@ def device_that_cannot_be_had_is_told_with_the_reason(case: Case):
             host.ip(kind.format(name))
         expect_refused(try_start(case, host, name), 71,
                        "error guest: can't open ", f"tap:{name}", word)
-
-
-@needs("root")
-def nobody_is_told_that_a_device_is_not_permitted(case: Case):
-    """Whichever of the two forbids it: the file, or the kernel."""
-    line = expect_refused(run_as_nobody(
-        case, "-g", "tap:vm0", "-n", f"unix:{case.path('net.sock')}"), 71,
-        "error guest: can't open ", "ermi")
-    expect(TUN in line or "tap:vm0" in line, line)
 
 
 @needs("namespaces", "tun")
