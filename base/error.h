@@ -1,16 +1,16 @@
-/* Why something failed, as one line for a person: what, where, and what to do
- * about it. Whoever fails fills it in; whoever knows the user shows it. */
+/* Why something failed, as one line for the user: what, where, and what to do
+ * about it. The function that fails sets it, and one near main() shows it. */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
 
 #define ERROR_BYTES 512
 
+/* Cut if it is longer; without a line feed at its end. */
 struct error {
-	char text
-	    [ERROR_BYTES]; /* cut if it is longer; no line feed at its end */
+	char text[ERROR_BYTES];
 };
 
-/* Sets the text and keeps errno. Returns -1, what its caller mostly returns. */
+/* Sets the text and keeps errno. Returns -1, for the caller to return. */
 int error_set(struct error *error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

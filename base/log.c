@@ -136,7 +136,7 @@ is_bare(const char *value)
 	return true;
 }
 
-/* What the string is, the format says by the character before it. */
+/* The character before %s in the format says how to escape the string. */
 static void
 add_string(struct text *line, const char *string, char before)
 {
@@ -151,9 +151,9 @@ add_string(struct text *line, const char *string, char before)
 	}
 }
 
-/* Adds the argument of the conversion at `format`, behind its %, and returns
- * what follows: for one that log.h does not name, the end, because the types
- * of the arguments after it are unknown. */
+/* Adds the argument of the conversion at format, after its %, and returns what
+ * follows; for a conversion that log.h doesn't name, the end of the format,
+ * because the types of the arguments after it are unknown. */
 static const char *
 add_argument(struct text *line, const char *format, char before, va_list *from)
 {
@@ -395,9 +395,9 @@ log_line(
 	va_end(arguments);
 }
 
-/* A token bucket kept as the one moment at which it is full again: a line that
- * passes moves it on by a second, and may do so as long as it stays within
- * `burst` seconds from now. One atomic value, so any thread may call. */
+/* A token bucket, kept as the time at which it is full again: each line that
+ * passes moves that time by a second, up to `burst` seconds from now. It is one
+ * atomic value, so any thread may call. */
 bool
 log_limit_pass(struct log_limit *limit, int64_t now_ms, unsigned *suppressed)
 {

@@ -1,5 +1,4 @@
-/* Text put together in a buffer it can't overflow, and what makes foreign
- * bytes harmless in it. Knows nothing of what the text is about. */
+/* Text in a buffer of fixed size, and escapes for bytes from outside. */
 #ifndef BASE_TEXT_H
 #define BASE_TEXT_H
 
@@ -8,27 +7,27 @@
 #include <stdint.h>
 
 struct text {
-	char *bytes;     /* ends in a zero byte at any time */
-	size_t capacity; /* of bytes, that zero included: at least 1 */
+	char *bytes;     /* always ends in a zero byte */
+	size_t capacity; /* with that zero: at least 1 */
 	size_t length;
-	bool cut; /* something didn't fit; nothing was added from there on */
+	bool cut; /* something didn't fit, and nothing is added any more */
 };
 
 /* An empty text in the caller's buffer. */
 struct text text_in(char *bytes, size_t capacity);
 
-/* Each adds all of its argument or, if it doesn't fit, nothing of it. */
+/* Each adds all of its argument or, if that doesn't fit, nothing. */
 void text_add_bytes(struct text *t, const char *bytes, size_t n);
 void text_add(struct text *t, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 #define UTF8_INVALID UINT32_MAX
 
-/* How many bytes the first character of a non-empty string takes, and which
- * one it is: for a byte that starts no character, 1 and UTF8_INVALID. */
+/* Returns the length in bytes of the first character of a non-empty string, and
+ * the character; for a byte that starts none, 1 and UTF8_INVALID. */
 size_t utf8_next(const char *string, uint32_t *character);
 
-/* C0, DEL and C1: what moves a cursor, ends a line, colours a terminal. */
+/* C0, DEL and C1: they end lines and control terminals. */
 bool utf8_is_control(uint32_t character);
 
 /* Adds one character, given as a number and as its bytes, in some notation. */
@@ -39,10 +38,10 @@ typedef void text_escape(
 void text_add_escaped(struct text *t, const char *string, text_escape *escape);
 
 /* For logs and terminals: control characters and bytes that aren't UTF-8
- * become \xNN, all else stays as it is. */
+ * become \xNN. */
 text_escape text_visible;
 
-/* The same between quotes: quotes and backslashes get a backslash as well. */
+/* The same between quotes: quotes and backslashes also get a backslash. */
 text_escape text_quoted;
 
 /* Adds the time of day in UTC, 2026-11-21T01:30:00.123Z. */

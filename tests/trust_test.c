@@ -34,8 +34,8 @@ TEST(a_folder_that_only_its_owner_may_write_needs_no_check)
 
 static const mode_t shared[] = { 0777, 0770, 0702, 01777, 01770 };
 
-TEST(in_a_shared_folder_a_strangers_file_is_not_believed,
-    .count = LENGTH(shared))
+TEST(
+    in_a_shared_folder_a_strangers_file_is_not_trusted, .count = LENGTH(shared))
 {
 	folder("shared", shared[_i]);
 	ck_assert(!trusted("shared/vm", STRANGER));
@@ -47,7 +47,7 @@ TEST(in_a_shared_folder_a_strangers_file_is_not_believed,
 }
 
 /* The sticky bit keeps others from replacing it, not from being the first. */
-TEST(what_a_stranger_made_in_a_shared_folder_is_not_believed)
+TEST(what_a_stranger_made_in_a_shared_folder_is_not_trusted)
 {
 	if (geteuid() != 0)
 		return; /* only root can give a folder away */
@@ -75,17 +75,6 @@ TEST(a_private_folder_that_others_can_replace_is_shared)
 	ck_assert(!trusted("above/private/deeper/vm", STRANGER));
 	ck_assert_int_eq(chmod("above", 01777), 0);
 	ck_assert(trusted("above/private/vm", STRANGER));
-}
-
-/* A stranger has put it where our folder was. */
-TEST(a_replaced_folders_owner_is_not_believed)
-{
-	if (geteuid() != 0)
-		return;
-	folder("above", 0777);
-	folder("above/private", 0700);
-	ck_assert_int_eq(chown("above/private", STRANGER, (gid_t)-1), 0);
-	ck_assert(!trusted("above/private/vm", STRANGER));
 }
 
 TEST(what_a_link_points_to_counts_and_where_it_lies)
