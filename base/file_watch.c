@@ -196,10 +196,8 @@ descend(struct file_watch *watch) NEEDS(shared.lock)
 			break;
 		at = above;
 	}
-	if (watched < 0) {
-		set_target(watch, -1);
-		watch->error = watch->error ? watch->error : ENOENT;
-	}
+	if (watched < 0 && !watch->error)
+		watch->error = ENOENT;
 	watch->in_place = watched == own;
 }
 
