@@ -161,7 +161,9 @@ network_open(
 	if (fd == -2)
 		return -1;
 	mutex_init(&network->lock);
+	mutex_lock(&network->lock);
 	network->listen_fd = fd;
+	mutex_unlock(&network->lock);
 	return 0;
 }
 

@@ -283,7 +283,9 @@ TEST(a_reload_that_cannot_listen_changes_nothing_and_says_what_to_do)
 	ck_assert_int_eq(reload(all, "10.0.0.0/8", &error), -1);
 	ck_assert_ptr_nonnull(strstr(error.text, "restart"));
 	ck_assert(admits("127.0.0.1"));
-	ck_assert_str_eq(network.fwd_link.settings.endpoint.text, near);
+	mutex_lock(&network.lock);
+	ck_assert_str_eq(network.mine.config.network.endpoint.text, near);
+	mutex_unlock(&network.lock);
 	close(taken);
 }
 

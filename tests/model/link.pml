@@ -227,7 +227,7 @@ inline install()
 	fi
 }
 
-proctype dialler()
+proctype fwd_link()
 {
 	byte left;
 	mtype seen;
@@ -309,7 +309,7 @@ init
 		running = BORROWERS + 3;
 		run borrower(0);
 		run borrower(1);
-		run dialler();
+		run fwd_link();
 		run stopper();
 		run stranger()
 	}
