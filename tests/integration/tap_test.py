@@ -78,8 +78,9 @@ def persistent_device_is_taken_over_again_and_again(case: Case):
     """Also by somebody who may make none."""
     host = case.own(Namespace())
     host.ip("tuntap add dev vm0 mode tap")
-    host.ip("link set vm0 up")
     tap = Tap(case, host)
+    expect("UP" not in tap.shown(), "expected it to be left as it was")
+    host.ip("link set vm0 up")
     tap.address()
     tap.expect_both_ways()
     index = tap.shown().split(":")[0]
@@ -128,6 +129,7 @@ def device_that_is_deleted_ends_the_forwarder(case: Case):
             case.own(Child(pour_questions, tap.connection))
         tap.host.ip("link delete vm0")
         expect_equal("exit status", tap.process.wait(2), 69)
+        tap.until_line('error guest: can\'t receive error="No such device"')
         tap.until_line("error guest: gone endpoint=tap:vm0")
 
 
