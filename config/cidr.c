@@ -100,7 +100,7 @@ holds(const struct cidr *network, int family, const uint8_t *address)
 bool
 cidr_list_holds(const struct cidr_list *list, const struct sockaddr *address)
 {
-	struct sockaddr_in in;
+	struct sockaddr_in in = { .sin_family = AF_UNSPEC };
 	struct sockaddr_in6 in6;
 	const uint8_t *bytes = (const uint8_t *)&in.sin_addr;
 	int family = address->sa_family;

@@ -30,19 +30,17 @@ command_pair(int ends[2])
 static char *
 fill_in(const char *text, int fd)
 {
-	size_t room = strlen(text) + 1;
-	char *copy, *end;
+	char *copy = NULL;
+	size_t size;
+	FILE *out = open_memstream(&copy, &size);
 
-	/* A number is at most 11 characters, and takes the place of four. */
-	for (const char *at = text; (at = strstr(at, PLACE)); at += 4)
-		room += 11;
-	copy = end = malloc(room);
-	if (!copy)
+	if (!out)
 		return NULL;
-	for (const char *at; (at = strstr(text, PLACE)); text = at + 4)
-		end += sprintf(end, "%.*s%d", (int)(at - text), text, fd);
-	strcpy(end, text);
-	return copy;
+	for (const char *at; (at = strstr(text, PLACE));
+	     text = at + strlen(PLACE))
+		fprintf(out, "%.*s%d", (int)(at - text), text, fd);
+	fputs(text, out);
+	return fclose(out) == 0 ? copy : NULL;
 }
 
 static void
