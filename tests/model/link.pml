@@ -45,7 +45,7 @@ bool bell = false;
 bool waiting[BORROWERS]; /* on the condition variable */
 byte number[GENERATIONS + 1];
 byte holders[GENERATIONS + 1];
-byte lent = 0; /* the last generation that the reader got or skipped */
+byte borrowed = 0; /* the last generation that the reader got or skipped */
 
 /* Only for assertions. */
 byte loans[GENERATIONS + 1];
@@ -70,7 +70,7 @@ inline close_number(c)
 	}
 }
 
-inline let_go(c)
+inline release(c)
 {
 #ifdef BREAK_COUNT_OF_HOLDERS
 	left = holders[c];
@@ -100,7 +100,7 @@ inline shut_down(c)
 #endif
 }
 
-inline bury(c)
+inline retire(c)
 {
 	if
 	:: c != 0 ->
@@ -108,7 +108,7 @@ inline bury(c)
 #ifdef BREAK_LAST_LOAN_CLOSES
 		close_number(c)
 #else
-		let_go(c)
+		release(c)
 #endif
 	:: else
 	fi
@@ -139,7 +139,7 @@ inline fail(c)
 		fi;
 		assert(outages[c] <= 1)
 	}
-	bury(ended);
+	retire(ended);
 	if
 	:: ended != 0 -> atomic { bell = true; ended = 0 }
 	:: else
@@ -160,9 +160,9 @@ again:	atomic {
 		loan = 0;
 		if
 		:: state == STOPPED -> goto done
-		:: state != STOPPED && me == READER && lent < made_up ->
-			lent++;
-			loan = lent; /* takes over the reader's hold */
+		:: state != STOPPED && me == READER && borrowed < made_up ->
+			borrowed++;
+			loan = borrowed; /* takes over the reader's hold */
 			assert(closed[loan] == 0);
 			loans[loan]++
 		:: state == UP && me != READER ->
@@ -191,7 +191,7 @@ again:	atomic {
 	:: me != READER -> break
 	od;
 	atomic { loans[loan]--; }
-	let_go(loan);
+	release(loan);
 #ifdef BREAK_RETURN_ENDS_THE_LOAN
 	use(loan);
 #endif
@@ -259,19 +259,19 @@ proctype stopper()
 	atomic {
 		ended = current;
 		current = 0;
-		unread = lent;
+		unread = borrowed;
 #ifndef BREAK_STOP_RELEASES
-		lent = made_up;
+		borrowed = made_up;
 #endif
 		state = STOPPED;
 #ifndef BREAK_WAKE
 		wake_all()
 #endif
 	}
-	bury(ended);
+	retire(ended);
 #ifndef BREAK_STOP_RELEASES
 	do
-	:: unread < lent -> unread++; let_go(unread)
+	:: unread < borrowed -> unread++; release(unread)
 	:: else -> break
 	od;
 #endif
