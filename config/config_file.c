@@ -107,7 +107,7 @@ next_line(char *line, int room, void *context)
 	size_t limit = (size_t)room - 1; /* a line feed is put back */
 
 	if (r->pending)
-		problem(r, "neither \"key = value\", [section] nor ; comment");
+		problem(r, "expected \"key = value\", [section] or ; comment");
 	r->pending = false;
 	enum text text = read_text(r, line, limit);
 	if (text == TEXT_END)
@@ -210,6 +210,6 @@ config_read(struct config *config, const char *path, enum config_source source,
 	if (r.file == NULL)
 		return;
 	if (ini_parse_stream(next_line, &r, take_key, &r) < 0)
-		config_problem(problems, "%s: no memory to read it", path);
+		config_problem(problems, "%s: out of memory", path);
 	fclose(r.file);
 }

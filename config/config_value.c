@@ -53,7 +53,7 @@ parse_gateway(const char *text, void *field, struct error *why)
 	gateway->given = inet_pton(AF_INET, text, gateway->address) == 1;
 	return gateway->given || *text == '\0'
 		   ? 0
-		   : error_set(why, "it is written 192.168.5.1");
+		   : error_set(why, "write it as 192.168.5.1");
 }
 
 static int
@@ -238,8 +238,8 @@ check_writable(const char *text, struct error *error)
 	if (good && (*text == '\0' || !isblank(before)))
 		return 0;
 	return error_set(error,
-	    "a value has no blanks around it, no control characters, and no ; "
-	    "or # that begins a word");
+	    "a value can't have blanks around it, control characters, "
+	    "or a word that begins with ; or #");
 }
 
 static int
@@ -275,7 +275,7 @@ set_number(const struct config_key *key, const char *text, void *field,
 		uint32_t word;
 		int64_t whole;
 	} number;
-	int64_t value;
+	int64_t value = 0;
 	int result = types[key->type].units == NULL
 			 ? parse_choice(key, text, &value, error)
 		     : key->type == CONFIG_USER

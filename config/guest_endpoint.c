@@ -70,6 +70,5 @@ guest_endpoint_parse(
 		strcpy(guest->text, text);
 		return 0;
 	}
-	return error_set(
-	    error, "it begins with neither fd:, unixgram: nor tap:");
+	return error_set(error, "it must begin with fd:, unixgram: or tap:");
 }

@@ -73,8 +73,8 @@ static int
 set_path(struct options *options, const char *path, struct error *error)
 {
 	if (options->config_path != NULL)
-		return error_set(error, "-c %s: there is already -c %s", path,
-		    options->config_path);
+		return error_set(error, "-c %s: given twice, first as -c %s",
+		    path, options->config_path);
 	options->config_path = path;
 	return 0;
 }
@@ -85,7 +85,7 @@ set_form(struct options *options, const char *form, struct error *error)
 	if (strcmp(options->form, "text") != 0 &&
 	    strcmp(options->form, form) != 0)
 		return error_set(
-		    error, "--json and --prometheus exclude each other");
+		    error, "give either --json or --prometheus, not both");
 	options->form = form;
 	return 0;
 }
@@ -114,10 +114,11 @@ take_word(struct options *options, const char *word, struct error *error)
 		return 0;
 	}
 	if (strcmp(word, "status") == 0)
-		return error_set(error, "\"status\" comes before its options");
+		return error_set(
+		    error, "write \"status\" first, before its options");
 	return error_set(error, "unexpected argument \"%s\" (%s)", word,
 	    options->mode == OPTIONS_STATUS ? "status takes one socket"
-					    : "a command stands after --");
+					    : "a command goes after --");
 }
 
 static int
@@ -158,15 +159,15 @@ take_command(struct options *options, char **words, struct error *error)
 		if (s->flag == 'g' ||
 		    strncmp(s->text, "guest.endpoint=", 15) == 0)
 			return error_set(error,
-			    "-%c %s: the command after -- is the guest already",
+			    "-%c %s: the command after -- is already the guest",
 			    s->flag, s->text);
 	}
 	options->command = words;
 	for (; *words != NULL; words++)
 		if (strstr(*words, "{fd}") != NULL)
 			return 0;
-	return error_set(error, "nothing in the command says {fd}, where the "
-				"number of its descriptor goes");
+	return error_set(error,
+	    "the command needs {fd} where the number of its socket goes");
 }
 
 /* Says what getopt_long() refused with this letter in `word`. */
@@ -237,7 +238,7 @@ options_parse(
 	if (parse_words(options, argc - status, argv + status, error) < 0)
 		return -1;
 	if (options->socket != NULL && options->config_path != NULL)
-		return error_set(error, "-c and a socket exclude each other");
+		return error_set(error, "give either -c or a socket, not both");
 	/* Nobody means a start with the defaults alone. */
 	if (options->mode == OPTIONS_RUN && options->config_path == NULL &&
 	    options->settings_count == 0 && options->command == NULL)
@@ -257,7 +258,7 @@ set_key(struct config *config, const char *text, const char *where,
 	char *equals = dot ? strchr(dot, '=') : NULL;
 
 	if (equals == NULL) {
-		config_problem(problems, "%s: no memory to read it", where);
+		config_problem(problems, "%s: out of memory", where);
 	} else {
 		*dot = *equals = '\0';
 		config_set(

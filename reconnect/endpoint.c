@@ -81,8 +81,7 @@ parse_host(struct endpoint *endpoint, const char *text, struct error *error)
 		port = strchr(end + 1, ':') ? NULL : end + 1;
 	}
 	if (!port)
-		return error_set(
-		    error, "an IPv6 address is written [::1]:7000");
+		return error_set(error, "write an IPv6 address as [::1]:7000");
 	size_t length = (size_t)(end - text);
 	if (length == 0)
 		return error_set(error, "the host is missing (HOST:PORT)");
@@ -122,7 +121,7 @@ endpoint_parse(struct endpoint *endpoint, const char *text, struct error *error)
 		return 0;
 	}
 	return error_set(error,
-	    "it starts with none of unix: tcp: listen-unix: listen-tcp:");
+	    "it must begin with unix:, tcp:, listen-unix: or listen-tcp:");
 }
 
 bool

@@ -210,8 +210,8 @@ TEST(every_key_refuses_nonsense_and_keeps_what_it_had, .count = CONFIG_KEYS)
 }
 
 #define UNWRITABLE                                                             \
-	"a value has no blanks around it, no control characters, and no ; or " \
-	"# that begins a word"
+	"a value can't have blanks around it, control characters, or a word "  \
+	"that begins with ; or #"
 
 /* A number, or why not. */
 /* clang-format off */
@@ -225,7 +225,7 @@ static const struct {
 	{ "guest.stall", "0", "0" },
 	{ "guest.stall", "1s", "1000" },
 	{ "guest.stall", "1001ms", "\"1001ms\" is out of range (0 to 1s)" },
-	{ "guest.endpoint", "unix:/x", "\"unix:/x\" is not a guest endpoint: it begins with neither fd:, unixgram: nor tap:" },
+	{ "guest.endpoint", "unix:/x", "\"unix:/x\" is not a guest endpoint: it must begin with fd:, unixgram: or tap:" },
 	{ "network.hold", "1h", "3600000" },
 	{ "network.hold", "forever", "-1" },
 	{ "network.hold", "2h", "\"2h\" is out of range (0 to 1h, or forever)" },
@@ -260,7 +260,7 @@ static const struct {
 	{ "keepalive.interval", "5 s", "\"5 s\" is not a duration (examples: 500ms, 5s, 2m)" },
 	{ "keepalive.interval", "", "\"\" is not a duration (examples: 500ms, 5s, 2m)" },
 	{ "keepalive.interval", "forever", "\"forever\" is not a duration (examples: 500ms, 5s, 2m)" },
-	{ "keepalive.gateway", "192.168.5", "\"192.168.5\" is not an IPv4 address: it is written 192.168.5.1" },
+	{ "keepalive.gateway", "192.168.5", "\"192.168.5\" is not an IPv4 address: write it as 192.168.5.1" },
 	{ "keepalive.tcp_idle", "0", "0" },
 	{ "keepalive.tcp_idle", "90s", "90" },
 	{ "keepalive.tcp_idle", "2m", "120" },
@@ -378,7 +378,7 @@ TEST(the_longest_accepted_value_is_printed_as_a_line_that_is_read)
 	ck_assert_str_eq(told, "here: the value is longer than 180 bytes\n");
 }
 
-#define NOTHING "neither \"key = value\", [section] nor ; comment\n"
+#define NOTHING "expected \"key = value\", [section] or ; comment\n"
 #define NO_HEADER "not a section header such as [network]\n"
 #define LONG_NAME                                                              \
 	"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn" \
@@ -637,8 +637,8 @@ static const struct {
 	    "f:2: [network] endpoint: not set: give it here or with -n, for "
 	    "example unix:$XDG_RUNTIME_DIR/passt.sock\n" },
 	{ "[network]\nendpoint=x\n",
-	    "f:2: [network] endpoint: \"x\" is not a network endpoint: it "
-	    "starts with none of unix: tcp: listen-unix: listen-tcp:\n" },
+	    "f:2: [network] endpoint: \"x\" is not a network endpoint: it must "
+	    "begin with unix:, tcp:, listen-unix: or listen-tcp:\n" },
 	{ N "[reconnect]\nmin = 2s\n", "" },
 	{ N "[reconnect]\nmin = 3s\n",
 	    "f:4: [reconnect] min: \"3s\" is more than max (2s)\n" },
@@ -696,8 +696,8 @@ static const struct {
 	{ "tap:a b", "interface names have no '/', ':' or blanks" },
 	{ "tap:a/b", "interface names have no '/', ':' or blanks" },
 	{ "tap:..", "no interface can be named that" },
-	{ "FD:3", "it begins with neither fd:, unixgram: nor tap:" },
-	{ "", "it begins with neither fd:, unixgram: nor tap:" },
+	{ "FD:3", "it must begin with fd:, unixgram: or tap:" },
+	{ "", "it must begin with fd:, unixgram: or tap:" },
 };
 
 TEST(a_guest_endpoint_is_understood_or_told_why_not, .count = LENGTH(guests))

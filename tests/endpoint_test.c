@@ -49,13 +49,13 @@ TEST(a_good_endpoint_is_taken_apart, .count = LENGTH(good))
 static const struct {
 	const char *text, *about;
 } bad[] = {
-	{ "", "none of" },
-	{ "/run/daemon.sock", "none of" },
-	{ "unix", "none of" },
-	{ "UNIX:/run/x", "none of" },
-	{ " unix:/run/x", "none of" },
-	{ "fd:3", "none of" },
-	{ "http://host:80", "none of" },
+	{ "", "must begin" },
+	{ "/run/daemon.sock", "must begin" },
+	{ "unix", "must begin" },
+	{ "UNIX:/run/x", "must begin" },
+	{ " unix:/run/x", "must begin" },
+	{ "fd:3", "must begin" },
+	{ "http://host:80", "must begin" },
 	{ "unix:", "path is missing" },
 	{ "listen-unix:", "path is missing" },
 	{ "tcp:", "port is missing" },

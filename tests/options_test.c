@@ -111,30 +111,30 @@ static const struct {
 	{ "-c", "option \"-c\" needs a value" },
 	{ "-v -o", "option \"-o\" needs a value" },
 	{ "--guest", "option \"--guest\" needs a value" },
-	{ "-c a -c b", "-c b: there is already -c a" },
-	{ "run", "unexpected argument \"run\" (a command stands after --)" },
-	{ "-", "unexpected argument \"-\" (a command stands after --)" },
-	{ "-v status", "\"status\" comes before its options" },
+	{ "-c a -c b", "-c b: given twice, first as -c a" },
+	{ "run", "unexpected argument \"run\" (a command goes after --)" },
+	{ "-", "unexpected argument \"-\" (a command goes after --)" },
+	{ "-v status", "write \"status\" first, before its options" },
 	{ "-o network", "-o network: not SECTION.KEY=VALUE" },
 	{ "-o hold=1s", "-o hold=1s: not SECTION.KEY=VALUE" },
 	{ "-o hold=1.5s", "-o hold=1.5s: not SECTION.KEY=VALUE" },
 	{ "-o network.hold", "-o network.hold: not SECTION.KEY=VALUE" },
 	{ "--option x", "-o x: not SECTION.KEY=VALUE" },
 	{ "--", "no command follows --" },
-	{ "-- qemu fd", "nothing in the command says {fd}, where the number of "
-			"its descriptor goes" },
+	{ "-- qemu fd",
+	    "the command needs {fd} where the number of its socket goes" },
 	{ "-g fd:3 -- qemu {fd}",
-	    "-g fd:3: the command after -- is the guest already" },
+	    "-g fd:3: the command after -- is already the guest" },
 	{ "-o guest.endpoint=fd:3 -- qemu {fd}",
-	    "-o guest.endpoint=fd:3: the command after -- is the guest "
-	    "already" },
-	{ "status -c a s", "-c and a socket exclude each other" },
-	{ "status s -c a", "-c and a socket exclude each other" },
+	    "-o guest.endpoint=fd:3: the command after -- is already the "
+	    "guest" },
+	{ "status -c a s", "give either -c or a socket, not both" },
+	{ "status s -c a", "give either -c or a socket, not both" },
 	{ "status a b", "unexpected argument \"b\" (status takes one socket)" },
 	{ "status a -- b",
 	    "unexpected argument \"b\" (status takes one socket)" },
 	{ "status --json --prometheus",
-	    "--json and --prometheus exclude each other" },
+	    "give either --json or --prometheus, not both" },
 	{ "status -v", "unknown option \"-v\"" },
 	{ "status --check", "unknown option \"--check\"" },
 	{ "status -c", "option \"-c\" needs a value" },
@@ -243,8 +243,8 @@ TEST(each_problem_names_where_it_came_from)
 	configured("-g nowhere -n unix: -o network.hold=x -o network.hodl=1s "
 		   "-o netwrk.hold=1s -o .= -c none.ini",
 	    "none.ini: No such file or directory\n"
-	    "-g nowhere: \"nowhere\" is not a guest endpoint: it begins with "
-	    "neither fd:, unixgram: nor tap:\n"
+	    "-g nowhere: \"nowhere\" is not a guest endpoint: it must begin "
+	    "with fd:, unixgram: or tap:\n"
 	    "-n unix:: \"unix:\" is not a network endpoint: the path is "
 	    "missing\n"
 	    "-o network.hold=x: \"x\" is not a duration (examples: 500ms, 5s, "
