@@ -1,6 +1,5 @@
-"""What is said when something is wrong, and what the process ends with; the
-log; and what `forwarder status` tells. What exactly is wrong with a value or
-an option is for the suites config, options, endpoint and unix_bind."""
+"""Errors at start with their exit status, the log, and `forwarder status`. The
+suites config, options, endpoint and unix_bind test the single errors."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def ask_status(control: Path) -> Optional[dict]:
 
 def run_forwarder(*arguments, program: Path = FORWARDER, **options
                   ) -> subprocess.CompletedProcess:
-    """To its end; for what is expected not to run for long."""
+    """Runs it until it ends: for help, checks, errors and status."""
     return subprocess.run([str(program), *map(str, arguments)],
                           stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=SECONDS, **options)
@@ -39,8 +39,7 @@ def run_forwarder(*arguments, program: Path = FORWARDER, **options
 
 def expect_refused(done: subprocess.CompletedProcess, status: int,
                    *words: object) -> str:
-    """It ended with the status and one line on standard error, which has all
-    the words."""
+    """It ended with this status and one line of error with all the words."""
     expect_equal(f"exit status of {done.args}", done.returncode, status)
     lines = done.stderr.splitlines()
     expect_equal(f"lines of {done.stderr!r}", len(lines), 1)
@@ -50,21 +49,20 @@ def expect_refused(done: subprocess.CompletedProcess, status: int,
 
 
 def lines_of(log: str, start: str) -> list[str]:
-    """What stands behind the time in the lines that begin so."""
+    """The lines that start so, without their time stamps."""
     lines = (line.partition(" ")[2] for line in log.splitlines())
     return [line for line in lines if line.startswith(start)]
 
 
 class Forwarder:
-    """A forwarder with a configuration file, in the case's folder. It answers
-    on its control socket when this returns.
+    """A forwarder with a configuration file in the case's folder. It answers
+    on its control socket when the constructor returns.
 
     options   SECTION.KEY=VALUE
     before    a command line that the forwarder's is appended to
     after     what follows its options
     host      the network namespace it runs in
-    identity  another user: he gets a copy, as he may not look where it was
-              built
+    identity  another user, who may not read the build folder: runs a copy
     """
 
     def __init__(self, case: Case, network: str, guest: str,
@@ -91,7 +89,7 @@ class Forwarder:
         expect(self.process.alive(), f"expected {name} to start")
 
     def configure(self, *options: str) -> None:
-        """Changes its file, and no more. A key without a value goes."""
+        """Only writes the file. A key with an empty value is left out."""
         self.settings.update(option.split("=", 1) for option in options)
         text = ""
         for name in filter(self.settings.get, sorted(self.settings)):
@@ -107,11 +105,11 @@ class Forwarder:
     def pid(self) -> int:
         return self.process.pid
 
-    # --- what it says ---------------------------------------------------------
+    # --- status and log -------------------------------------------------------
 
     def status(self) -> dict:
         answer = ask_status(self.control)
-        expect(answer, "expected the forwarder to tell its status")
+        expect(answer, "expected the forwarder to answer")
         return answer
 
     def value(self, path: str):
@@ -122,8 +120,9 @@ class Forwarder:
         return value
 
     def until(self, path: str, wanted: object, seconds: float = 10):
-        """Until the status says so. A frame is counted a moment after it can
-        be received, so this is also how to expect a value."""
+        """Waits until the status has the wanted value, or one that `wanted`
+        accepts. Use it to check a value, too: a frame is counted a moment
+        after the test can receive it."""
         return wait_until(path, lambda: self.value(path), wanted, seconds)
 
     def until_dropped(self, count: int, reason: str) -> None:
@@ -145,20 +144,21 @@ class Forwarder:
             expect(str(word) in line, f"expected {word!r} in: {line}")
         return line
 
-    # --- what it is told ------------------------------------------------------
+    # --- signals and reloads --------------------------------------------------
 
     def signal(self, number: int) -> None:
         self.process.signal(number)
 
     def reload(self, *options: str) -> None:
-        """Changes its file, and it has read that when this returns."""
+        """Changes the file and waits until the forwarder has read it."""
         self.configure(*options)
         told = len(self.lines("info config: read again"))
         self.signal(SIGHUP)
         self.until_line("info config: read again", count=told + 1)
 
     def refuse_reload(self, *options: str) -> None:
-        """As far as its file is concerned, all is as it was, then."""
+        """A reload that the forwarder must refuse. The next one starts from
+        the settings before it."""
         kept = dict(self.settings)
         told = len(self.lines("error config: nothing was changed"))
         self.configure(*options)
@@ -167,7 +167,7 @@ class Forwarder:
         self.settings = kept
 
     def stop(self, number: int = SIGTERM) -> None:
-        """It has a second, and leaves no socket."""
+        """It must end with status 0 within a second and leave no socket."""
         started = time.monotonic()
         self.process.signal(number)
         expect_equal("exit status", self.process.wait(5), 0)

@@ -1,6 +1,6 @@
-"""The guest's side: a guest that is slow, gone, another one, or never was. How
-a socket is bound and a guest found is for the suites unix_bind and guest; here
-are the threads that share them, and the kernel between."""
+"""Guests that are slow, leave, restart or never come. The suites unix_bind and
+guest test how a socket is bound and a guest is found; these tests add the
+threads that share the guest, and traffic."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def trickle_frames(tell: Callable, connection: Connection) -> None:
 @needs()
 def guest_whose_first_frame_races_with_the_old_ones_end_is_answered(
         case: Case):
-    """Its one frame may come in the moment in which the old one is found
-    dead: it must make it the guest all the same."""
+    """Its first frame may arrive just when the old guest is found dead. The
+    sender must become the guest all the same."""
     bridge = Bridge(case, ["log.level=error"])
     connection = bridge.meet()
     for number in range(30):
@@ -135,7 +135,7 @@ def guest_whose_first_frame_races_with_the_old_ones_end_is_answered(
 
 @needs("namespaces")
 def guest_restarted_where_the_system_gives_no_watch_is_relearned(case: Case):
-    """As the 65th forwarder of a user would be, with 128 instances for him."""
+    """A user has 128 inotify instances: too few for 65 forwarders."""
     bridge = Bridge(case, before=[
         "unshare", "--user", "--map-root-user", "sh", "-c",
         'echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"', "sh"])
@@ -176,7 +176,7 @@ def guest_that_comes_and_goes_without_end_does_not_fill_the_log(case: Case):
 @needs()
 def guest_restarts_in_an_outage_and_what_the_old_one_left_is_counted(
         case: Case):
-    """The forwarder holds one batch in an outage, the others wait."""
+    """In an outage the forwarder holds one batch; the rest stays queued."""
     bridge = Bridge(case, ["network.hold=1m"])
     bridge.lose(bridge.meet())
     bridge.guest.send(*range(30))

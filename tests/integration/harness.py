@@ -109,8 +109,8 @@ class Case:
 
 
 class Corner(Case):
-    """A folder inside a case's for one of several forwarders of a test. What
-    it owns, the case closes."""
+    """A folder in a case's, for one of several forwarders of a test. The case
+    closes what it owns."""
 
     def __init__(self, case: Case, name: str) -> None:
         self.case, self.name = case, name

@@ -1,6 +1,4 @@
-"""The network goes away and comes back; the guest should hardly notice. How
-long frames are held, and what is announced, is also for the suites copy and
-network, without a kernel between."""
+"""The network goes away and comes back; the guest should hardly notice."""
 
 from __future__ import annotations
 
@@ -348,7 +346,7 @@ ANNOUNCEMENT = (b"\xff" * 6 + MAC + bytes.fromhex("8035 0001 0800 06 04 0003")
 @needs()
 def guest_is_announced_first_on_each_new_connection_once_it_is_known(
         case: Case):
-    """By its last address. What a group address sent, or nobody, tells none."""
+    """With its last address. Group addresses and zeros are not learned."""
     bridge = Bridge(case)
     other = bytes.fromhex("52540000cafe")
     announced = ANNOUNCEMENT.replace(MAC, other)

@@ -1,8 +1,7 @@
-"""Stand-ins for both sides of the forwarder, which can do what no decent guest
-or daemon would, and the Bridge that puts a forwarder between the two.
+"""Stand-ins for guest and daemon that can also misbehave, and Bridge, a
+forwarder between the two.
 
-Frames are bytes; where one is sent or expected, a number is the frame that
-frame() makes of it."""
+A frame is bytes. send() and expect() also take a number N for frame(N)."""
 
 from __future__ import annotations
 
@@ -69,7 +68,7 @@ def raw_frame(payload: bytes = b"", ether_type: int = IPV4,
 
 
 def frame(number: int, size: int = 60, source: bytes = MAC) -> bytes:
-    """A frame that tells its number, and whether a byte of it was changed."""
+    """A frame that carries its number and a pattern that shows any change."""
     start = number % 251
     head = raw_frame(struct.pack("!Q", number), source=source)
     return head + PATTERN[start:start + size - len(head)]
@@ -102,7 +101,7 @@ def framed(*frames: bytes) -> bytes:
 
 
 class Deframer:
-    """A stream's bytes to frames, without mercy for a wrong one."""
+    """Takes a stream apart into frames. A wrong length fails the test."""
 
     def __init__(self) -> None:
         self.rest = b""
@@ -127,7 +126,7 @@ def made(one: Frame) -> bytes:
 
 
 def expect_frame(found: bytes, wanted: Frame) -> None:
-    """Of a frame with a number also the rest has to be as it was made."""
+    """A number: also the rest of the frame must be as frame() made it."""
     if isinstance(wanted, int):
         expect_equal("frame", number_of(found), wanted)
     else:
@@ -505,20 +504,20 @@ class Bridge(WithGuest):
         return self.case.own(self.daemon.accept())
 
     def meet(self) -> Connection:
-        """A generation in which both sides know each other, proven to live."""
+        """A new connection, over which a frame has passed each way."""
         connection = self.accept()
         self.exchange(connection, 0)
         return connection
 
     def lose(self, connection: Connection) -> None:
-        """The daemon is gone, and the forwarder knows."""
+        """Stops the daemon and waits until the forwarder has noticed."""
         self.daemon.stop()
         connection.close()
         self.until("network.state", "down")
 
     def come_back(self) -> Connection:
-        """Up for both: the daemon may accept before the forwarder's connect()
-        has returned."""
+        """Starts the daemon and waits until both ends are connected: accept()
+        may return before the forwarder's connect() does."""
         self.daemon.start()
         connection = self.accept()
         self.until("network.state", "up")

@@ -1,6 +1,5 @@
-"""What the forwarder asks a quiet network, in whose name, and what becomes of
-the answers: seen from the other end. What each frame may be and teach is for
-the suites probe, learn and monitor."""
+"""Probes and their answers, seen from the network's end. The suites probe, learn
+and monitor test the single frames and what is learned from them."""
 
 from __future__ import annotations
 

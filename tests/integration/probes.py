@@ -1,5 +1,4 @@
-"""The frames with which a quiet network is asked for a sign of life, the peers
-that answer them, and the ways in which one falls silent."""
+"""Probe frames, peers that answer them, and ways in which a peer falls silent."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""SIGHUP: what a new configuration changes at once, and what a wrong one
-doesn't."""
+"""SIGHUP: what a new configuration changes at once; a wrong one changes
+nothing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""forwarder ... -- COMMAND: the command is the guest, and its end is ours. How
-it is started and what it inherits is also for the suite command."""
+"""forwarder ... -- COMMAND: the command is the guest, and the forwarder ends
+with it. The suite command tests how it is started and what it inherits."""
 
 from __future__ import annotations
 
