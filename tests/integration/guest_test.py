@@ -69,9 +69,9 @@ def guest_reaches_the_daemon_without_a_forwarder(case: Case):
 def guest_keeps_its_tcp_session_while_the_daemon_is_killed_ten_times(
         case: Case):
     daemon = start_daemon(case)
-    for port in (5201, 5202):
-        case.own(Iperf3Server(case.folder, daemon.namespace, daemon.ADDRESS,
-                              port))
+    servers = [case.own(Iperf3Server(case.folder, daemon.namespace,
+                                     daemon.ADDRESS, port))
+               for port in (5201, 5202)]
     forwarder = start_forwarder(case, daemon)
     guest = start_guest(case)
     guest.run(PING)
@@ -79,7 +79,9 @@ def guest_keeps_its_tcp_session_while_the_daemon_is_killed_ten_times(
     client = f"iperf3 --json --client {daemon.ADDRESS} --time 20"
     sessions = [guest.start(f"{client} --port 5201"),
                 guest.start(f"{client} --port 5202 --reverse")]
-    wait_for_frames_after(forwarder, before["generation"] - 1, daemon)
+    for server in servers:
+        wait_for("a session to begin",
+                 lambda: "connected to" in server.log.read_text(), 20)
 
     for delay in RESTART_DELAYS:
         generation = forwarder.value("network.generation")
