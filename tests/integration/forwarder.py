@@ -144,6 +144,12 @@ class Forwarder:
             expect(str(word) in line, f"expected {word!r} in: {line}")
         return line
 
+    def until_lines(self, start: str, count: int) -> None:
+        """Until there are so many, and then no more: the log is written by a
+        thread of its own."""
+        self.until_line(start, count=count)
+        expect_equal(f"lines {start!r}", len(self.lines(start)), count)
+
     # --- signals and reloads --------------------------------------------------
 
     def signal(self, number: int) -> None:

@@ -90,7 +90,7 @@ def host_that_vanished_is_found_by_tcp_and_by_every_kind_of_probe_in_time(
         one.vanish()
     for one in by_probe:
         expect_about(one.name, one.seconds(), LIMIT)
-        expect_equal("lines", len(one.bridge.lines(DEATH)), 1)
+        one.bridge.until_lines(DEATH, 1)
         one.bridge.until("keepalive.deaths", 1)
         one.bridge.until("keepalive.probes", above(COUNT))
     for one in by_tcp:
@@ -311,8 +311,8 @@ class QuietLan(Scene):
         probes = self.bridge.value("keepalive.probes")
         expect(1 <= probes <= 2 + FALSE_ALARM_SECONDS / 60,
                f"expected a probe a minute, found {probes}")
-        expect_equal("lines", len(self.bridge.lines(
-            "info keepalive: the peer has answered no probe")), 1)
+        self.bridge.until_lines(
+            "info keepalive: the peer has answered no probe", 1)
 
 
 class LoadBothWays(Scene):
