@@ -18,8 +18,8 @@
  * A generation that ends without proof of life was a failed dial: the outage
  * before it goes on.
  *
- * Generations take the places in connections[] in turn. One whose place is still
- * open is refused (EBUSY): the reader is that far behind.
+ * A new connection takes any place in connections[] that is free. If they took
+ * turns, a thread that is slow to return an old loan would block a later one.
  *
  * Lock order: link.lock only, held across no system call that blocks. Decisions
  * are made under the lock; shutdown(), close() and the bell come after it. */
@@ -34,13 +34,6 @@
 
 #include "base/clock.h"
 #include "base/socket.h"
-
-/* The connections take turns. */
-static struct connection *
-place_of(struct link *link, uint64_t generation)
-{
-	return &link->connections[generation % LINK_CONNECTIONS];
-}
 
 static void
 release(struct connection *connection)
@@ -136,6 +129,17 @@ link_borrow(struct link *link, struct loan *loan, enum link_wait wait)
 	return answer;
 }
 
+/* The open connection of a generation that the reader has not had. */
+static struct connection *
+find(struct link *link, uint64_t generation) NEEDS(link->lock)
+{
+	struct connection *found = link->connections;
+
+	while (!atomic_load(&found->open) || found->generation != generation)
+		found++;
+	return found;
+}
+
 enum link_answer
 link_borrow_next(struct link *link, struct loan *loan)
 {
@@ -148,7 +152,7 @@ link_borrow_next(struct link *link, struct loan *loan)
 		    &link->changed, &link->lock, CONDITION_NO_DEADLINE);
 	ended = link->state == LINK_STOPPED;
 	if (!ended)
-		*loan = lend(place_of(link, ++link->borrowed));
+		*loan = lend(find(link, ++link->borrowed));
 	mutex_unlock(&link->lock);
 	return ended ? LINK_ENDED : LINK_READY;
 }
@@ -222,7 +226,7 @@ link_stop(struct link *link)
 	mutex_lock(&link->lock);
 	ended = enter(link, LINK_STOPPED, NULL);
 	while (link->borrowed < link->generation)
-		unread[count++] = place_of(link, ++link->borrowed);
+		unread[count++] = find(link, ++link->borrowed);
 	condition_wake_all(&link->changed);
 	mutex_unlock(&link->lock);
 	retire(ended);
@@ -290,37 +294,46 @@ link_dial_failed(struct link *link, const char *reason)
 	mutex_unlock(&link->lock);
 }
 
-/* The connection's first two holders are the link and the reader. */
-static uint64_t
-bring_up(struct link *link, int fd) NEEDS(link->lock)
+/* A place for a new connection; NULL if all are in use. */
+static struct connection *
+find_place(struct link *link) NEEDS(link->lock)
 {
-	uint64_t generation = ++link->generation;
-	struct connection *connection = place_of(link, generation);
+	for (size_t i = 0; i < LINK_CONNECTIONS; i++)
+		if (!atomic_load(&link->connections[i].open))
+			return &link->connections[i];
+	return NULL;
+}
 
+static void
+bring_up(struct link *link, struct connection *place, int fd) NEEDS(link->lock)
+{
 	assert(!link->current);
-	connection->fd = fd;
-	connection->generation = generation;
-	atomic_store(&connection->holders, 2);
-	atomic_store(&connection->open, true);
+	place->fd = fd;
+	place->generation = ++link->generation;
+	atomic_store(&place->holders, 2); /* the link and the reader */
+	atomic_store(&place->open, true);
 	link->proven = false;
-	enter(link, LINK_UP, connection);
+	enter(link, LINK_UP, place);
 	if (link->outages > 0)
 		link->last_outage_ms = link->since_ms - link->outage_since_ms;
-	return generation;
 }
 
 uint64_t
 link_install(struct link *link, int fd)
 {
+	struct connection *place;
 	uint64_t generation = 0;
 
 	mutex_lock(&link->lock);
-	if (link->state == LINK_STOPPED)
+	place = find_place(link);
+	if (link->state == LINK_STOPPED) {
 		errno = EPIPE;
-	else if (atomic_load(&place_of(link, link->generation + 1)->open))
+	} else if (!place) {
 		errno = EBUSY;
-	else
-		generation = bring_up(link, fd);
+	} else {
+		bring_up(link, place, fd);
+		generation = place->generation;
+	}
 	mutex_unlock(&link->lock);
 	if (generation == 0)
 		socket_give_up(fd);

@@ -131,7 +131,7 @@ void link_dial_failed(struct link *link, const char *reason);
 
 /* For fwd-link alone, while down: a connection was made. Takes over the
  * descriptor. Returns the generation, or 0 with the descriptor closed: EPIPE if
- * the link was stopped, EBUSY if the one LINK_CONNECTIONS before is still in use. */
+ * the link was stopped, EBUSY if LINK_CONNECTIONS are still being read. */
 uint64_t link_install(struct link *link, int fd);
 
 #endif

@@ -13,7 +13,7 @@
  *   WAITING              TICK, dial due   DIALLING  DIAL
  *   WAITING, LISTENING   TICK, 10 s down  same      LONG_OUTAGE, once
  *   WAITING              APPEARED         same      the dial is due at once
- *   DIALLING             DIAL_FAILED      WAITING   backs off
+ *   DIALLING, LISTENING  DIAL_FAILED      WAITING   backs off
  *   DIALLING             INTERRUPTED      WAITING   the dial is still due
  *   DIALLING, LISTENING  CONNECTED        FRESH
  *   FRESH                TICK, settled    UNPROVEN  SETTLED
