@@ -56,15 +56,6 @@ def wait_for_frames_after(forwarder: Forwarder, generation: int,
              frames_move)
 
 
-@needs("guest", "namespaces", "tun", limit=120)
-def guest_reaches_the_daemon_without_a_forwarder(case: Case):
-    """Tells a broken test bed from a broken forwarder."""
-    daemon = start_daemon(case)
-    netdev = f"stream,id=n0,server=off,addr.type=unix,addr.path={daemon.socket}"
-    guest = case.own(Guest(case.folder, netdev, L2Daemon.GUEST_ADDRESS))
-    guest.run(PING)
-
-
 @needs("guest", "namespaces", "tun", "iperf3", limit=120)
 def guest_keeps_its_tcp_session_while_the_daemon_is_killed_ten_times(
         case: Case):
