@@ -13,61 +13,56 @@
 #include <unistd.h>
 
 #include "base/file_watch_system.h"
-
-enum {
-	NEWS_CERTAIN = 1, /* the path appeared; the file is deleted */
-	NEWS_LOOK = 2,    /* perhaps */
-};
+#include "base/text.h"
 
 static struct {
 	struct mutex lock; /* taken last: owners may hold locks of theirs */
 	int fd GUARDED;    /* -1: closed */
-	unsigned users GUARDED; /* watches that needed it so far */
-	struct file_watch *first GUARDED;
+	struct file_watch *first GUARDED;        /* of those not destroyed */
 	const struct file_watch *reader GUARDED; /* rings no bell of its own */
 } shared = { .lock = { PTHREAD_MUTEX_INITIALIZER }, .fd = -1 };
 
-/* What an event of its target means to a watch. */
-static unsigned
-judge(const struct file_watch *watch, const char *name, bool deleted)
+/* name: of the entry in the folder that is watched, or NULL. */
+static bool
+concerns(const struct file_watch *watch, int target, const char *name)
     NEEDS(shared.lock)
 {
 	const char *slash = strrchr(watch->path, '/');
 
-	if (watch->kind == FILE_WATCH_FILE)
-		return deleted ? NEWS_CERTAIN : NEWS_LOOK;
-	if (!watch->in_place || !name)
-		return NEWS_LOOK;
-	return strcmp(name, slash ? slash + 1 : watch->path) ? 0 : NEWS_CERTAIN;
+	if (watch->target < 0 || (target >= 0 && target != watch->target))
+		return false;
+	return !watch->in_place || !name ||
+	       strcmp(name, slash ? slash + 1 : watch->path) == 0;
 }
 
 static void
 note_event(int target, const char *name, bool deleted) NEEDS(shared.lock)
 {
-	for (struct file_watch *w = shared.first; w; w = w->next) {
-		unsigned news;
+	enum file_watch_news news =
+	    deleted ? FILE_WATCH_DELETED : FILE_WATCH_CHANGED;
 
-		if (target != -1 && w->target != target)
+	for (struct file_watch *w = shared.first; w; w = w->next) {
+		if (!concerns(w, target, name))
 			continue;
-		news = judge(w, name, deleted);
-		w->news |= news;
-		if (news && w != shared.reader)
+		if (w->news < news)
+			w->news = news;
+		if (w != shared.reader)
 			doorbell_ring(w->bell);
 	}
 }
 
 /* Returns what is new to this watch, which then is not new any more. */
-static unsigned
+static enum file_watch_news
 take_news(struct file_watch *watch) NEEDS(shared.lock)
 {
-	unsigned news;
+	enum file_watch_news news;
 
 	shared.reader = watch;
 	if (shared.fd >= 0)
 		file_watch_system_read(shared.fd, note_event);
 	shared.reader = NULL;
 	news = watch->news;
-	watch->news = 0;
+	watch->news = FILE_WATCH_NOTHING;
 	return news;
 }
 
@@ -89,16 +84,9 @@ set_target(struct file_watch *watch, int target) NEEDS(shared.lock)
 static void
 stop(struct file_watch *watch) NEEDS(shared.lock)
 {
-	struct file_watch **at = &shared.first;
-
-	watch->error = 0;
-	if (watch->kind == FILE_WATCH_OFF)
-		return;
 	set_target(watch, -1);
-	while (*at != watch)
-		at = &(*at)->next;
-	*at = watch->next;
-	watch->kind = FILE_WATCH_OFF;
+	watch->in_place = false;
+	watch->error = 0;
 	take_news(watch); /* or events of before would wake others */
 }
 
@@ -114,18 +102,26 @@ void
 file_watch_init(struct file_watch *watch, struct doorbell *bell)
 {
 	*watch = (struct file_watch){ .bell = bell, .target = -1 };
+	mutex_lock(&shared.lock);
+	watch->next = shared.first;
+	shared.first = watch;
+	mutex_unlock(&shared.lock);
 }
 
 void
 file_watch_destroy(struct file_watch *watch)
 {
+	struct file_watch **at = &shared.first;
+
 	mutex_lock(&shared.lock);
 	stop(watch);
-	if (watch->uses_fd && --shared.users == 0) {
+	while (*at != watch)
+		at = &(*at)->next;
+	*at = watch->next;
+	if (!shared.first && shared.fd >= 0) {
 		close(shared.fd);
 		shared.fd = -1;
 	}
-	watch->uses_fd = false;
 	mutex_unlock(&shared.lock);
 }
 
@@ -135,136 +131,99 @@ file_watch_fd(struct file_watch *watch)
 	int fd;
 
 	mutex_lock(&shared.lock);
-	fd = watch->kind != FILE_WATCH_OFF ? shared.fd : -1;
+	fd = watch->target >= 0 ? shared.fd : -1;
 	mutex_unlock(&shared.lock);
 	return fd;
 }
 
-/* Length of the folder part of the first `length` bytes of path: "/run" for
- * "/run/x", "/" for "/x", 0 for "x". */
-static int
-folder_of(const char *path, int length)
-{
-	while (length > 0 && path[length - 1] != '/')
-		length--;
-	while (length > 1 && path[length - 1] == '/')
-		length--;
-	return length;
-}
-
-/* Watches the folder that is the first `length` bytes of the path. */
-static int
-add_folder(const struct file_watch *watch, int length) NEEDS(shared.lock)
-{
-	char folder[sizeof(watch->path)];
-
-	snprintf(folder, sizeof(folder), "%.*s", length, watch->path);
-	return file_watch_system_folder(shared.fd, length > 0 ? folder : ".");
-}
-
-/* Another folder would be refused for the same reason. */
+/* Watches the lowest folder that can be watched on the way to the path, unless
+ * that is `reached`, where it is put. Returns whether it was another. */
 static bool
-is_shortage(int error)
+watch_lowest(struct file_watch *watch, char *reached) NEEDS(shared.lock)
 {
-	return error == ENOSPC || error == EMFILE || error == ENFILE ||
-	       error == ENOMEM;
-}
-
-/* Watches the lowest folder on the way to the path that can be watched. A lower
- * one may have been made just before the watch on it began: so each time, look
- * again from the bottom, until there is none below the one that is watched. */
-static void
-descend(struct file_watch *watch) NEEDS(shared.lock)
-{
-	int own = folder_of(watch->path, (int)strlen(watch->path));
-	int at = own, watched = -1, target, above;
+	char folder[sizeof(watch->path)], inside[sizeof(folder) + 2];
+	int target;
 
 	watch->error = 0;
-	while (at > watched) {
-		target = add_folder(watch, at);
+	strcpy(folder, watch->path);
+	for (bool own = true; text_climb(folder); own = false) {
+		if (strcmp(folder, reached) == 0)
+			return false;
+		/* "/.": a file there is no folder to watch */
+		snprintf(inside, sizeof(inside), "%s/.", folder);
+		target = file_watch_system_add(shared.fd, inside);
 		if (target >= 0) {
 			set_target(watch, target);
-			watched = at;
-			at = own;
-			watch->error = 0;
-			continue;
+			watch->in_place = own;
+			strcpy(reached, folder);
+			return true;
 		}
 		if (errno != ENOENT && errno != ENOTDIR)
 			watch->error = errno;
-		above = folder_of(watch->path, at);
-		if (is_shortage(errno) || above == at)
-			break;
-		at = above;
 	}
-	if (watched < 0 && !watch->error)
-		watch->error = ENOENT;
-	watch->in_place = watched == own;
+	return false;
 }
 
-/* Lists the watch. Returns 0, or -1 with errno. */
+/* A lower folder may have been made just before the watch on this one began: so
+ * look again from the bottom, until there is none below. */
+static void
+descend(struct file_watch *watch) NEEDS(shared.lock)
+{
+	char reached[sizeof(watch->path)] = "";
+
+	while (watch_lowest(watch, reached))
+		;
+	if (reached[0] == '\0' && watch->error == 0)
+		watch->error = ENOENT;
+}
+
+/* Returns 0, or -1 with errno. */
 static int
-start(struct file_watch *watch, int kind) NEEDS(shared.lock)
+start(struct file_watch *watch) NEEDS(shared.lock)
 {
 	stop(watch);
 	if (shared.fd < 0)
 		shared.fd = file_watch_system_open();
-	if (shared.fd < 0)
-		return -1;
-	shared.users += !watch->uses_fd;
-	watch->uses_fd = true;
-	watch->kind = kind;
-	watch->next = shared.first;
-	shared.first = watch;
-	return 0;
+	return shared.fd < 0 ? -1 : 0;
 }
 
 int
 file_watch_path(struct file_watch *watch, const char *path)
 {
-	int error;
-
 	mutex_lock(&shared.lock);
 	snprintf(watch->path, sizeof(watch->path), "%s", path);
-	if (start(watch, FILE_WATCH_PATH) < 0)
+	if (start(watch) < 0)
 		watch->error = errno;
 	else
 		descend(watch);
-	error = watch->error;
 	mutex_unlock(&shared.lock);
-	errno = error;
-	return error ? -1 : 0;
+	errno = watch->error;
+	return watch->error ? -1 : 0;
 }
 
 int
 file_watch_file(struct file_watch *watch, const char *path)
 {
-	int error = 0;
+	int result;
 
 	mutex_lock(&shared.lock);
-	if (start(watch, FILE_WATCH_FILE) == 0)
-		watch->target = file_watch_system_file(shared.fd, path);
-	if (watch->target < 0) {
-		error = errno;
-		stop(watch);
-	}
+	result = start(watch);
+	if (result == 0)
+		result = watch->target = file_watch_system_add(shared.fd, path);
 	mutex_unlock(&shared.lock);
-	errno = error;
-	return error ? -1 : 0;
+	return result < 0 ? -1 : 0;
 }
 
 bool
 file_watch_appeared(struct file_watch *watch)
 {
-	unsigned news;
-	bool seen;
+	bool seen = false;
 
 	mutex_lock(&shared.lock);
-	news = take_news(watch);
-	if (news & NEWS_LOOK)
+	if (take_news(watch) != FILE_WATCH_NOTHING) {
 		descend(watch);
-	seen =
-	    (news & NEWS_CERTAIN) || ((news & NEWS_LOOK) && watch->in_place &&
-					 access(watch->path, F_OK) == 0);
+		seen = watch->in_place && access(watch->path, F_OK) == 0;
+	}
 	mutex_unlock(&shared.lock);
 	return seen;
 }
@@ -272,10 +231,10 @@ file_watch_appeared(struct file_watch *watch)
 bool
 file_watch_deleted(struct file_watch *watch)
 {
-	unsigned news;
+	enum file_watch_news news;
 
 	mutex_lock(&shared.lock);
 	news = take_news(watch);
 	mutex_unlock(&shared.lock);
-	return news & NEWS_CERTAIN;
+	return news == FILE_WATCH_DELETED;
 }

@@ -17,22 +17,26 @@
 #include "base/sync.h"
 #include "base/wait.h"
 
+enum file_watch_news {
+	FILE_WATCH_NOTHING,
+	FILE_WATCH_CHANGED, /* perhaps what the owner waits for */
+	FILE_WATCH_DELETED,
+};
+
 struct file_watch {
 	struct doorbell *bell;
-	bool uses_fd; /* needed the shared descriptor, and isn't destroyed */
-	int error;    /* why path may appear unnoticed; 0: it can't */
+	int error; /* why path may appear unnoticed; 0: it can't */
 
 	/* Also used by whoever reads the descriptor. */
-	enum { FILE_WATCH_OFF, FILE_WATCH_PATH, FILE_WATCH_FILE } kind GUARDED;
 	int target GUARDED;    /* what the system watches, or -1 */
-	bool in_place GUARDED; /* PATH: the target is the path's own folder */
-	unsigned news GUARDED; /* not yet asked for by the owner */
-	struct file_watch *next GUARDED; /* of those that are not OFF */
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* PATH */
+	bool in_place GUARDED; /* the target is the folder of path */
+	enum file_watch_news news GUARDED; /* not yet asked for by the owner */
+	struct file_watch *next GUARDED;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
 
 /* The bell has to outlive the watch. The shared descriptor is opened when it is
- * first needed, and closed with the last watch that needed it. */
+ * first needed, and closed when the last watch is destroyed. */
 void file_watch_init(struct file_watch *watch, struct doorbell *bell);
 void file_watch_destroy(struct file_watch *watch);
 

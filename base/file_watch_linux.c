@@ -1,20 +1,16 @@
 /* inotify. listen() causes no event: the path appears at bind(), and whoever
  * dials tries again for a while. A full queue is reported with target -1. */
-#include "base/file_watch_system.h"
-
 #include <errno.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
 #include "base/file_watch.h"
+#include "base/file_watch_system.h"
 
-/* IN_MASK_ADD: an inode has one target for all who watch it. IN_ATTRIB: an
- * entry's mode changed (a daemon may open its socket to others after bind()),
- * or the file's link count fell while somebody holds the inode. */
-#define IN_FOLDER                                                              \
-	(IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | \
-	    IN_ONLYDIR | IN_MASK_ADD)
-#define IN_FILE (IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_MASK_ADD)
+/* IN_ATTRIB: an entry's mode changed (a daemon may open its socket to others
+ * after bind()), or the file's link count fell while somebody holds the inode. */
+#define CHANGES                                                                \
+	(IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
 
 int
 file_watch_system_open(void)
@@ -23,15 +19,9 @@ file_watch_system_open(void)
 }
 
 int
-file_watch_system_folder(int fd, const char *folder)
+file_watch_system_add(int fd, const char *path)
 {
-	return inotify_add_watch(fd, folder, IN_FOLDER);
-}
-
-int
-file_watch_system_file(int fd, const char *path)
-{
-	return inotify_add_watch(fd, path, IN_FILE);
+	return inotify_add_watch(fd, path, CHANGES);
 }
 
 void

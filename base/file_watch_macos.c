@@ -1,15 +1,17 @@
 /* kqueue. It reports that a folder changed, not what changed in it: any file at
  * the path counts as having appeared, and the dial finds out. A target is a
  * descriptor; closing it takes its events out of the queue. */
-#include "base/file_watch_system.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/event.h>
 #include <unistd.h>
 
 #include "base/file_watch.h"
+#include "base/file_watch_system.h"
 #include "base/socket.h"
+
+#define CHANGES                                                                \
+	(NOTE_WRITE | NOTE_ATTRIB | NOTE_LINK | NOTE_DELETE | NOTE_RENAME)
 
 int
 file_watch_system_open(void)
@@ -21,31 +23,18 @@ file_watch_system_open(void)
 	return fd;
 }
 
-static int
-watch(int fd, const char *path, unsigned notes)
+int
+file_watch_system_add(int fd, const char *path)
 {
 	struct kevent change;
 	int target = open(path, O_EVTONLY | O_CLOEXEC);
 
 	if (target < 0)
 		return -1;
-	EV_SET(&change, target, EVFILT_VNODE, EV_ADD | EV_CLEAR, notes, 0, 0);
+	EV_SET(&change, target, EVFILT_VNODE, EV_ADD | EV_CLEAR, CHANGES, 0, 0);
 	if (kevent(fd, &change, 1, 0, 0, 0) == 0)
 		return target;
 	return socket_give_up(target);
-}
-
-int
-file_watch_system_folder(int fd, const char *folder)
-{
-	return watch(
-	    fd, folder, NOTE_WRITE | NOTE_DELETE | NOTE_RENAME | NOTE_ATTRIB);
-}
-
-int
-file_watch_system_file(int fd, const char *path)
-{
-	return watch(fd, path, NOTE_DELETE | NOTE_RENAME | NOTE_LINK);
 }
 
 void

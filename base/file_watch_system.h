@@ -7,10 +7,9 @@
 /* Returns a descriptor to poll, or -1 with errno. */
 int file_watch_system_open(void);
 
-/* Watches a folder or a file until file_watch_system_remove(). Returns its
- * target, or -1 with errno. An inode watched twice may have one target. */
-int file_watch_system_folder(int fd, const char *folder);
-int file_watch_system_file(int fd, const char *path);
+/* Watches a file, or a folder and its entries. Returns its target, or -1 with
+ * errno. An inode watched twice may have one target. */
+int file_watch_system_add(int fd, const char *path);
 void file_watch_system_remove(int fd, int target);
 
 /* Takes all events off the descriptor, without waiting. name: the entry that
