@@ -1,16 +1,15 @@
-/* Lines go through a ring to a thread, fwd-log, which alone calls write() and
- * may block there for as long as it likes: on a stopped terminal, on a full
- * pipe. A line that doesn't fit is lost whole, and so are those after it until
- * half of the ring is free; then a line reports how many there were, at the
- * place where they are missing.
+/* A thread, fwd-log, alone calls write() and may block there for as long as it
+ * likes: on a stopped terminal, on a full pipe. Lines gather in one buffer while
+ * it writes those of the other; then it exchanges the two. A line that doesn't
+ * fit is lost whole, and so are those after it until the exchange; the next
+ * buffer begins with a line that reports how many there were.
  *
- *      state     fwd-log                             log_line()
- *      ABSENT    isn't started                       writes the line itself
- *      IDLE      waits for a line                    puts it into the ring
- *      WRITING   has taken a line out of the ring    puts it into the ring */
+ *      state     fwd-log                            log_line()
+ *      ABSENT    isn't started                      writes the line itself
+ *      IDLE      waits for a line                   adds it to the buffer
+ *      WRITING   writes the lines of one buffer     adds it to the other */
 #include "base/log.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -26,7 +25,7 @@
 #include "base/text.h"
 
 /* Some 600 lines: more than the worst second of debug lines. */
-#define RING_BYTES (64 * 1024)
+#define BUFFER_BYTES (64 * 1024)
 /* Room behind a cut message for "...", suppressed=N and name=NAME. */
 #define TAIL_BYTES (40 + LOG_NAME_BYTES)
 /* How long unwritten lines may delay the end of the process. */
@@ -54,16 +53,19 @@ static const char *const subsystems[] = {
 static _Atomic int threshold = LOG_LEVEL_INFO; /* enum log_level */
 static bool to_journal; /* set before the threads start */
 
+static struct buffer {
+	char bytes[BUFFER_BYTES];
+	size_t used; /* whole lines */
+} buffers[2];
+
 static struct {
 	struct mutex lock; /* taken last, and never held across write() */
 	struct condition changed;
 	enum { ABSENT, IDLE, WRITING } state GUARDED;
+	struct buffer *filling GUARDED;
 	unsigned long long lost GUARDED;       /* lines, not yet reported */
-	size_t first GUARDED;                  /* index of the oldest byte */
-	size_t used GUARDED;                   /* bytes: whole lines */
 	char name[8 + LOG_NAME_BYTES] GUARDED; /* " name=NAME", or empty */
-	char ring[RING_BYTES] GUARDED;
-} shared = { .lock = { PTHREAD_MUTEX_INITIALIZER } };
+} shared = { .lock = { PTHREAD_MUTEX_INITIALIZER }, .filling = &buffers[0] };
 
 /* Whether `stream`, as in sd-daemon(3) "device:inode", is standard error. */
 static bool
@@ -124,16 +126,11 @@ add_head(struct text *line, enum log_level level, enum log_subsystem subsystem)
 static bool
 is_bare(const char *value)
 {
-	uint32_t character;
+	char bytes[LOG_LINE_BYTES];
+	struct text quoted = text_in(bytes, sizeof(bytes));
 
-	if (value[strcspn(value, " \"\\=")] != '\0')
-		return false;
-	while (*value != '\0') {
-		value += utf8_next(value, &character);
-		if (character == UTF8_INVALID || utf8_is_control(character))
-			return false;
-	}
-	return true;
+	text_add_escaped(&quoted, value, text_quoted);
+	return strcmp(bytes, value) == 0 && !strpbrk(value, " =");
 }
 
 /* The character before %s in the format says how to escape the string. */
@@ -242,105 +239,95 @@ write_line(const char *line, size_t length)
 }
 
 static void
-append(const struct text *line) NEEDS(shared.lock)
+add_line(const struct text *line) NEEDS(shared.lock)
 {
-	size_t end = (shared.first + shared.used) % RING_BYTES;
-	size_t part = RING_BYTES - end;
+	struct buffer *to = shared.filling;
 
-	if (part > line->length)
-		part = line->length;
-	memcpy(shared.ring + end, line->bytes, part);
-	memcpy(shared.ring, line->bytes + part, line->length - part);
-	shared.used += line->length;
+	if (shared.lost > 0 || line->length > BUFFER_BYTES - to->used) {
+		shared.lost++;
+		return;
+	}
+	memcpy(to->bytes + to->used, line->bytes, line->length);
+	to->used += line->length;
 }
 
-/* At half the ring, so that a slow reader gets lines and not reports. */
 static void
 report_lost(void) NEEDS(shared.lock)
 {
 	char bytes[LOG_LINE_BYTES + 1];
 	struct text line = text_in(bytes, sizeof(bytes));
 
-	if (shared.lost == 0 || shared.used > RING_BYTES / 2)
+	if (shared.lost == 0)
 		return;
 	add_head(&line, LOG_LEVEL_WARN, LOG_SERVICE);
 	text_add(&line, "lost %llu line%s of this log: nobody read it%s\n",
 	    shared.lost, shared.lost == 1 ? "" : "s", shared.name);
-	append(&line);
 	shared.lost = 0;
+	add_line(&line);
 }
 
-static size_t
-remove_line(char line[LOG_LINE_BYTES]) NEEDS(shared.lock)
+/* Returns the buffer that has lines; `empty` takes its place. */
+static struct buffer *
+exchange(struct buffer *empty)
 {
-	size_t length = 0;
-
-	do {
-		assert(length < LOG_LINE_BYTES);
-		line[length] = shared.ring[shared.first];
-		shared.first = (shared.first + 1) % RING_BYTES;
-		shared.used--;
-	} while (line[length++] != '\n');
-	return length;
-}
-
-static size_t
-wait_for_line(char line[LOG_LINE_BYTES])
-{
-	size_t length;
+	struct buffer *full;
 
 	mutex_lock(&shared.lock);
 	shared.state = IDLE;
 	condition_wake_all(&shared.changed);
-	while (shared.used == 0)
+	while (shared.filling->used == 0)
 		condition_wait(
 		    &shared.changed, &shared.lock, CONDITION_NO_DEADLINE);
 	shared.state = WRITING;
-	length = remove_line(line);
+	full = shared.filling;
+	empty->used = 0;
+	shared.filling = empty;
 	report_lost();
 	mutex_unlock(&shared.lock);
-	return length;
+	return full;
 }
 
 static void *
-run(void *unused)
+run(void *second)
 {
-	char line[LOG_LINE_BYTES];
+	struct buffer *buffer = second;
 
-	(void)unused;
 	thread_name("fwd-log");
-	for (;;)
-		write_line(line, wait_for_line(line));
+	for (;;) {
+		const char *end;
+
+		buffer = exchange(buffer);
+		end = buffer->bytes;
+		while (end < buffer->bytes + buffer->used) {
+			const char *line = end;
+
+			end = strchr(line, '\n') + 1;
+			write_line(line, (size_t)(end - line));
+		}
+	}
 	return NULL;
 }
 
-/* With all signals blocked: none is for this thread, and a terminal in the
+/* The thread blocks all signals: none is for it, and a terminal in the
  * background (SIGTTOU) takes its lines without stopping the process. */
-static int
-start_thread(void)
+int
+log_start(void)
 {
 	sigset_t all, before;
 	pthread_t thread;
 	int error;
 
+	condition_init(&shared.changed);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&thread, NULL, run, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return error == 0 ? pthread_detach(thread) : error;
-}
-
-int
-log_start(void)
-{
-	int error;
-
-	condition_init(&shared.changed);
 	mutex_lock(&shared.lock);
-	error = start_thread();
-	if (error == 0)
+	error = pthread_create(&thread, NULL, run, &buffers[1]);
+	if (error == 0) {
 		shared.state = IDLE;
+		error = pthread_detach(thread);
+	}
 	mutex_unlock(&shared.lock);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	errno = error;
 	return error == 0 ? 0 : -1;
 }
@@ -351,48 +338,10 @@ log_finish(void)
 	int64_t deadline_ms = clock_now_ms() + FINISH_MS;
 
 	mutex_lock(&shared.lock);
-	while ((shared.state == WRITING || shared.used > 0) &&
+	while ((shared.state == WRITING || shared.filling->used > 0) &&
 	       clock_now_ms() < deadline_ms)
 		condition_wait(&shared.changed, &shared.lock, deadline_ms);
 	mutex_unlock(&shared.lock);
-}
-
-__attribute__((format(printf, 4, 0))) static void
-emit(enum log_level level, enum log_subsystem subsystem, unsigned suppressed,
-    const char *format, va_list *arguments)
-{
-	char bytes[LOG_LINE_BYTES + 1];
-	struct text line = text_in(bytes, sizeof(bytes));
-	int saved = errno;
-	bool absent;
-
-	mutex_lock(&shared.lock);
-	compose(&line, level, subsystem, suppressed, format, arguments);
-	absent = shared.state == ABSENT;
-	if (!absent) {
-		if (shared.lost > 0 || line.length > RING_BYTES - shared.used)
-			shared.lost++;
-		else
-			append(&line);
-		condition_wake_all(&shared.changed);
-	}
-	mutex_unlock(&shared.lock);
-	if (absent)
-		write_line(line.bytes, line.length);
-	errno = saved;
-}
-
-void
-log_line(
-    enum log_level level, enum log_subsystem subsystem, const char *format, ...)
-{
-	va_list arguments;
-
-	if (level > log_get_level())
-		return;
-	va_start(arguments, format);
-	emit(level, subsystem, 0, format, &arguments);
-	va_end(arguments);
 }
 
 /* A token bucket, kept as the time at which it is full again: each line that
@@ -417,17 +366,51 @@ log_limit_pass(struct log_limit *limit, int64_t now_ms, unsigned *suppressed)
 	return true;
 }
 
+/* limit: NULL if there is none. */
+__attribute__((format(printf, 4, 0))) static void
+emit(struct log_limit *limit, enum log_level level,
+    enum log_subsystem subsystem, const char *format, va_list *arguments)
+{
+	char bytes[LOG_LINE_BYTES + 1];
+	struct text line = text_in(bytes, sizeof(bytes));
+	unsigned suppressed = 0;
+	int saved = errno;
+	bool absent;
+
+	if (level > log_get_level() ||
+	    (limit && !log_limit_pass(limit, clock_now_ms(), &suppressed)))
+		return;
+	mutex_lock(&shared.lock);
+	compose(&line, level, subsystem, suppressed, format, arguments);
+	absent = shared.state == ABSENT;
+	if (!absent) {
+		add_line(&line);
+		condition_wake_all(&shared.changed);
+	}
+	mutex_unlock(&shared.lock);
+	if (absent)
+		write_line(line.bytes, line.length);
+	errno = saved;
+}
+
+void
+log_line(
+    enum log_level level, enum log_subsystem subsystem, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	emit(NULL, level, subsystem, format, &arguments);
+	va_end(arguments);
+}
+
 void
 log_limited(struct log_limit *limit, enum log_level level,
     enum log_subsystem subsystem, const char *format, ...)
 {
-	unsigned suppressed;
 	va_list arguments;
 
-	if (level > log_get_level() ||
-	    !log_limit_pass(limit, clock_now_ms(), &suppressed))
-		return;
 	va_start(arguments, format);
-	emit(level, subsystem, suppressed, format, &arguments);
+	emit(limit, level, subsystem, format, &arguments);
 	va_end(arguments);
 }
