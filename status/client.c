@@ -1,7 +1,6 @@
 #include "status/client.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,9 +25,7 @@
  * loses its turn without an answer, and asks again. */
 #define TRIES 3
 
-/* No cursor and no line wrap while we draw; both back at the end. */
-#define TERMINAL_REDRAW "\033[?25l\033[?7l\033[H\033[J"
-#define TERMINAL_RESTORE "\033[?7h\033[?25h"
+#define TERMINAL_CLEAR "\033[H\033[J"
 
 struct view {
 	const char *path;
@@ -41,8 +38,6 @@ struct view {
 	const char *answer; /* what is for people, in `reply` */
 	struct rates_sample before, now;
 };
-
-static volatile sig_atomic_t drawn;
 
 /* A full backlog blocks connect() on Linux; SO_SNDTIMEO bounds that. Fails with
  * errno. */
@@ -159,10 +154,8 @@ print(const struct view *v, const char *text)
 	static char bytes[5 * STATUS_BYTES];
 	struct text t = text_in(bytes, sizeof(bytes));
 
-	if (v->terminal) {
-		drawn = 1;
-		text_add(&t, TERMINAL_REDRAW);
-	}
+	if (v->terminal)
+		text_add(&t, TERMINAL_CLEAR);
 	text_add_escaped(&t, text, escape);
 	fwrite(bytes, 1, t.length, stdout);
 	return fflush(stdout) == 0 && !ferror(stdout) ? 0 : -1;
@@ -221,34 +214,11 @@ look(struct view *v)
 	return EX_OSERR;
 }
 
-/* Gives the terminal back as the shell wants it, unless that would block. After
- * a suspension the next look draws again. */
 static void
-on_signal(int number)
+on_interrupt(int number)
 {
-	struct pollfd terminal = { .fd = STDOUT_FILENO, .events = POLLOUT };
-	int saved = errno;
-
-	if (drawn && poll(&terminal, 1, 0) == 1)
-		(void)!write(STDOUT_FILENO, TERMINAL_RESTORE,
-		    sizeof(TERMINAL_RESTORE) - 1);
-	if (number != SIGTSTP)
-		_exit(0);
-	raise(SIGSTOP);
-	errno = saved;
-}
-
-static void
-catch_signals(void)
-{
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT,
-		SIGTSTP };
-	struct sigaction action = { .sa_handler = on_signal,
-		.sa_flags = SA_RESTART };
-
-	sigemptyset(&action.sa_mask);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-		sigaction(signals[i], &action, NULL);
+	(void)number;
+	_exit(0);
 }
 
 /* A terminal that says it is dumb, or doesn't say what it is, gets lines. */
@@ -275,7 +245,7 @@ client_status(const char *path, const char *form, bool watch)
 		v.terminal = can_redraw();
 	}
 	if (watch)
-		catch_signals();
+		signal(SIGINT, on_interrupt);
 	for (;;) {
 		int64_t next_ms = clock_now_ms() + WATCH_MS;
 

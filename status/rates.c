@@ -12,6 +12,8 @@ rates_answer(struct text *t, const struct status *s)
 	    status_sum(s, "guest_to_network.drops"), s->network_to_guest.frames,
 	    s->network_to_guest.bytes, status_sum(s, "network_to_guest.drops"));
 	status_section(t, s, "network");
+	status_section(t, s, "guest_to_network.drops");
+	status_section(t, s, "network_to_guest.drops");
 }
 
 const char *

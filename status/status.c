@@ -13,10 +13,8 @@ struct field {
 	const char *path;
 	enum field_type type;
 	size_t offset;
-	const char *metric; /* NULL: none */
+	const char *metric; /* after "forwarder_"; NULL: none */
 	int decimals;       /* 3: milliseconds, shown as seconds */
-	const char *labels; /* besides the name */
-	const char *help;
 };
 
 #define AT(member, type_)                                                      \
@@ -25,79 +23,48 @@ struct field {
 #define TEXT(member) AT(member, TEXT_FIELD)
 #define NUMBER(member) AT(member, NUMBER_FIELD)
 #define BOOL(member) AT(member, BOOL_FIELD)
-#define METRIC(name, decimals_, help_)                                         \
-	.metric = "forwarder_" name, .decimals = decimals_, .help = help_
-#define UP ",direction=\"guest_to_network\""
-#define DOWN ",direction=\"network_to_guest\""
-#define FRAMES METRIC("frames_total", 0, "Frames handed on.")
-#define BYTES METRIC("bytes_total", 0, "Bytes of the frames handed on.")
-#define DROP(direction, reason)                                                \
-	METRIC("drops_total", 0, "Frames dropped, by reason."),                \
-	    .labels = direction ",reason=\"" reason "\""
 
-/* clang-format off */
 static const struct field fields[] = {
 	{ TEXT(version) },
 	{ TEXT(name) },
 	{ NUMBER(pid) },
-	{ NUMBER(uptime_ms), METRIC("uptime_seconds", 3,
-	  "Time since the forwarder started.") },
-
+	{ NUMBER(uptime_ms), "uptime_seconds", 3 },
 	{ TEXT(guest.endpoint) },
 	{ TEXT(guest.peer) },
 	{ TEXT(guest.mac) },
-
 	{ TEXT(network.endpoint) },
-	{ TEXT(network.state), METRIC("up", 0,
-	  "Whether the network connection is up.") },
-	{ NUMBER(network.generation), METRIC("generation", 0,
-	  "Number of the newest network connection.") },
-	{ NUMBER(network.outages), METRIC("outages_total", 0,
-	  "Outages of the network.") },
-	{ NUMBER(network.down_ms), METRIC("down_seconds_total", 3,
-	  "Time without a network connection.") },
-	{ NUMBER(network.last_outage_ms), METRIC("last_outage_seconds", 3,
-	  "Length of the last outage.") },
-	{ NUMBER(network.dials), METRIC("dials_total", 0,
-	  "Attempts to connect to the network.") },
+	{ TEXT(network.state), "up" },
+	{ NUMBER(network.generation), "generation" },
+	{ NUMBER(network.outages), "outages_total" },
+	{ NUMBER(network.down_ms), "down_seconds_total", 3 },
+	{ NUMBER(network.last_outage_ms), "last_outage_seconds", 3 },
+	{ NUMBER(network.dials), "dials_total" },
 	{ TEXT(network.last_error) },
-
-	{ NUMBER(guest_to_network.frames), FRAMES, .labels = UP },
-	{ NUMBER(guest_to_network.bytes), BYTES, .labels = UP },
-	{ NUMBER(guest_to_network.drops.outage), DROP(UP, "outage") },
-	{ NUMBER(guest_to_network.drops.oversize), DROP(UP, "oversize") },
-	{ NUMBER(guest_to_network.drops.runt), DROP(UP, "runt") },
-	{ NUMBER(guest_to_network.drops.empty), DROP(UP, "empty") },
-	{ NUMBER(guest_to_network.drops.guest_restarted), DROP(UP, "guest_restarted") },
-
-	{ NUMBER(network_to_guest.frames), FRAMES, .labels = DOWN },
-	{ NUMBER(network_to_guest.bytes), BYTES, .labels = DOWN },
-	{ NUMBER(network_to_guest.drops.guest_slow), DROP(DOWN, "guest_slow") },
-	{ NUMBER(network_to_guest.drops.guest_absent), DROP(DOWN, "guest_absent") },
-	{ NUMBER(network_to_guest.drops.runt), DROP(DOWN, "runt") },
-	{ NUMBER(network_to_guest.drops.empty), DROP(DOWN, "empty") },
-	{ NUMBER(network_to_guest.drops.truncated), DROP(DOWN, "truncated") },
-	{ NUMBER(network_to_guest.drops.oversize), DROP(DOWN, "oversize") },
-
+	{ NUMBER(guest_to_network.frames), "frames_total" },
+	{ NUMBER(guest_to_network.bytes), "bytes_total" },
+	{ NUMBER(guest_to_network.drops.outage), "drops_total" },
+	{ NUMBER(guest_to_network.drops.oversize), "drops_total" },
+	{ NUMBER(guest_to_network.drops.runt), "drops_total" },
+	{ NUMBER(guest_to_network.drops.empty), "drops_total" },
+	{ NUMBER(guest_to_network.drops.guest_restarted), "drops_total" },
+	{ NUMBER(network_to_guest.frames), "frames_total" },
+	{ NUMBER(network_to_guest.bytes), "bytes_total" },
+	{ NUMBER(network_to_guest.drops.guest_slow), "drops_total" },
+	{ NUMBER(network_to_guest.drops.guest_absent), "drops_total" },
+	{ NUMBER(network_to_guest.drops.runt), "drops_total" },
+	{ NUMBER(network_to_guest.drops.empty), "drops_total" },
+	{ NUMBER(network_to_guest.drops.truncated), "drops_total" },
+	{ NUMBER(network_to_guest.drops.oversize), "drops_total" },
 	{ TEXT(keepalive.mode) },
-	{ BOOL(keepalive.armed), METRIC("keepalive_armed", 0,
-	  "Whether the peer has answered a probe on this connection.") },
-	{ NUMBER(keepalive.idle_ms), METRIC("keepalive_idle_seconds", 3,
-	  "Time since the last byte from the network.") },
-	{ NUMBER(keepalive.probes), METRIC("keepalive_probes_total", 0,
-	  "Probes sent.") },
-	{ NUMBER(keepalive.replies), METRIC("keepalive_replies_total", 0,
-	  "Answers received to probes.") },
-	{ NUMBER(keepalive.answered), METRIC("keepalive_answered_total", 0,
-	  "Probes of the peer answered.") },
-	{ NUMBER(keepalive.deaths), METRIC("keepalive_deaths_total", 0,
-	  "Connections given up because no probe was answered.") },
-	{ NUMBER(keepalive.write_stalls), METRIC("keepalive_write_stalls_total", 0,
-	  "Connections given up because a write made no progress.") },
-	{ NUMBER(keepalive.rtt_us), METRIC("keepalive_rtt_seconds", 6,
-	  "Round trip time of the last probe.") },
+	{ BOOL(keepalive.armed), "keepalive_armed" },
+	{ NUMBER(keepalive.idle_ms), "keepalive_idle_seconds", 3 },
+	{ NUMBER(keepalive.probes), "keepalive_probes_total" },
+	{ NUMBER(keepalive.replies), "keepalive_replies_total" },
+	{ NUMBER(keepalive.answered), "keepalive_answered_total" },
+	{ NUMBER(keepalive.deaths), "keepalive_deaths_total" },
+	{ NUMBER(keepalive.write_stalls), "keepalive_write_stalls_total" },
+	{ NUMBER(keepalive.rtt_us), "keepalive_rtt_seconds", 6 },
 };
-/* clang-format on */
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 static const struct field *const fields_end = fields + LENGTH(fields);
@@ -134,26 +101,37 @@ path_in(const char *path, const char *section)
 								: NULL;
 }
 
-/* Within quotes, as JSON, Prometheus and the log all read it. What is no
- * character for a text becomes U+FFFD. */
+/* For JSON and the log. */
 static void
 escape(struct text *t, uint32_t character, const char *bytes, size_t n)
 {
-	if (character == '\n')
-		text_add(t, "\\n");
-	else if (character == '"' || character == '\\')
+	if (character == '"' || character == '\\')
 		text_add(t, "\\%c", (int)character);
-	else if (character == UTF8_INVALID || utf8_is_control(character))
-		text_add(t, "\xef\xbf\xbd");
+	else if (character == UTF8_INVALID)
+		text_add(t, "\xef\xbf\xbd"); /* U+FFFD */
+	else if (utf8_is_control(character))
+		text_add(t, "\\u%04x", (unsigned)character);
 	else
 		text_add_bytes(t, bytes, n);
 }
 
+/* For Prometheus, which has no escape for other control characters. */
 static void
-add_quoted(struct text *t, const char *string)
+escape_label(struct text *t, uint32_t character, const char *bytes, size_t n)
+{
+	if (character == '\n')
+		text_add(t, "\\n");
+	else if (utf8_is_control(character))
+		escape(t, UTF8_INVALID, bytes, n);
+	else
+		escape(t, character, bytes, n);
+}
+
+static void
+add_quoted(struct text *t, const char *string, text_escape *escape_character)
 {
 	text_add(t, "\"");
-	text_add_escaped(t, string, escape);
+	text_add_escaped(t, string, escape_character);
 	text_add(t, "\"");
 }
 
@@ -161,7 +139,7 @@ static void
 add_value(struct text *t, const struct status *s, const struct field *f)
 {
 	if (f->type == TEXT_FIELD)
-		add_quoted(t, text_of(s, f));
+		add_quoted(t, text_of(s, f), escape);
 	else if (f->type == BOOL_FIELD)
 		text_add(t, "%s", number_of(s, f) ? "true" : "false");
 	else
@@ -218,14 +196,39 @@ add_decimal(struct text *t, status_number number, int decimals)
 		text_add(t, ".%0*llu", decimals, number % one);
 }
 
+static void
+add_label(struct text *t, const char *label, const char *value)
+{
+	text_add(t, "%s=", label);
+	add_quoted(t, value, escape_label);
+}
+
+/* A counter of traffic is named by its path: direction, drops, reason. */
+static void
+add_sample(struct text *t, const struct status *s, const struct field *f)
+{
+	const char *reason = strstr(f->path, ".drops.");
+
+	text_add(t, "forwarder_%s{", f->metric);
+	add_label(t, "name", s->name);
+	if (strstr(f->path, "_to_") != NULL)
+		text_add(t, ",direction=\"%.*s\"", (int)strcspn(f->path, "."),
+		    f->path);
+	if (reason != NULL)
+		text_add(t, ",reason=\"%s\"", reason + strlen(".drops."));
+	text_add(t, "} ");
+	add_decimal(t, number_of(s, f), f->decimals);
+	text_add(t, "\n");
+}
+
 static bool
 same_metric(const struct field *a, const struct field *b)
 {
 	return b->metric != NULL && strcmp(a->metric, b->metric) == 0;
 }
 
-/* The samples of a metric have to stand together below its description, so
- * the first of its fields brings the others along. */
+/* The samples of a metric have to stand together below its type, so the first
+ * of its fields brings the others along. */
 static void
 add_metric(struct text *t, const struct status *s, const struct field *first)
 {
@@ -234,31 +237,21 @@ add_metric(struct text *t, const struct status *s, const struct field *first)
 	for (const struct field *f = fields; f < first; f++)
 		if (same_metric(first, f))
 			return;
-	text_add(t, "# HELP %s %s\n# TYPE %s %s\n", first->metric, first->help,
-	    first->metric, is_counter ? "counter" : "gauge");
-	for (const struct field *f = first; f < fields_end; f++) {
-		if (!same_metric(first, f))
-			continue;
-		text_add(t, "%s{name=", f->metric);
-		add_quoted(t, s->name);
-		text_add(t, "%s} ", f->labels ? f->labels : "");
-		add_decimal(t, number_of(s, f), f->decimals);
-		text_add(t, "\n");
-	}
+	text_add(t, "# TYPE forwarder_%s %s\n", first->metric,
+	    is_counter ? "counter" : "gauge");
+	for (const struct field *f = first; f < fields_end; f++)
+		if (same_metric(first, f))
+			add_sample(t, s, f);
 }
 
 void
 status_prometheus(struct text *t, const struct status *s)
 {
-	text_add(t, "# HELP forwarder_info What runs here.\n"
-		    "# TYPE forwarder_info gauge\nforwarder_info{name=");
-	add_quoted(t, s->name);
-	text_add(t, ",version=");
-	add_quoted(t, s->version);
-	text_add(t, ",guest=");
-	add_quoted(t, s->guest.endpoint);
-	text_add(t, ",network=");
-	add_quoted(t, s->network.endpoint);
+	text_add(t, "# TYPE forwarder_info gauge\nforwarder_info{");
+	add_label(t, "name", s->name);
+	add_label(t, ",version", s->version);
+	add_label(t, ",guest", s->guest.endpoint);
+	add_label(t, ",network", s->network.endpoint);
 	text_add(t, "} 1\n");
 	for (const struct field *f = fields; f < fields_end; f++)
 		if (f->metric != NULL)
