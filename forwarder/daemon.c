@@ -378,7 +378,6 @@ wire(struct daemon *daemon)
 {
 	daemon->network.link = &daemon->link;
 	daemon->network.monitor = &daemon->monitor;
-	daemon->network.guest = &daemon->guest;
 	daemon->network.settings = &daemon->settings;
 	daemon->copy.guest = &daemon->guest;
 	daemon->copy.link = &daemon->link;

@@ -163,41 +163,64 @@ set_options(const struct config *config, int fd)
 		    strerror(errno));
 }
 
-void
-monitor_prepare(struct monitor *monitor, int fd)
-{
-	refresh(monitor);
-	set_options(&monitor->mine.config, fd);
-}
-
-/* Sends a whole frame if nobody else is writing and there is room. */
+/* Sends a frame if there is room for it. Once a part has gone, nothing but the
+ * rest may follow. */
 static bool
-send_frame(const struct loan *loan, const uint8_t *frame)
+send_frame(int fd, const uint8_t *frame, int rest_flags)
 {
 	uint8_t message[FRAME_HEADER_BYTES + PROBE_BYTES];
-	ssize_t sent;
+	ssize_t sent, left;
+
+	frame_put_header(message, PROBE_BYTES);
+	memcpy(message + FRAME_HEADER_BYTES, frame, PROBE_BYTES);
+	sent = send(fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
+	left = (ssize_t)sizeof(message) - sent;
+	if (sent > 0 && left > 0 &&
+	    send(fd, message + sent, (size_t)left, rest_flags | MSG_NOSIGNAL) !=
+		left)
+		shutdown(fd, SHUT_WR);
+	return sent > 0;
+}
+
+/* The rest of a probe may wait as long as any write. */
+static bool
+send_probe(const struct loan *loan, const uint8_t *frame)
+{
+	bool sent;
 
 	if (!mutex_try(&loan->connection->writing))
 		return false;
-	frame_put_header(message, PROBE_BYTES);
-	memcpy(message + FRAME_HEADER_BYTES, frame, PROBE_BYTES);
-	sent = send(
-	    loan->fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
-	/* After a part the rest has to follow before anything else may. Only
-	 * then this can wait, as long as any write. */
-	if (sent > 0 && sent < (ssize_t)sizeof(message) &&
-	    send(loan->fd, message + sent, sizeof(message) - (size_t)sent,
-		MSG_NOSIGNAL) != (ssize_t)sizeof(message) - sent)
-		shutdown(loan->fd, SHUT_RDWR);
+	sent = send_frame(loan->fd, frame, 0);
 	mutex_unlock(&loan->connection->writing);
-	return sent > 0;
+	return sent;
+}
+
+void
+monitor_prepare(struct monitor *monitor, int fd)
+{
+	uint8_t frame[PROBE_BYTES], mac[6];
+
+	refresh(monitor);
+	set_options(&monitor->mine.config, fd);
+	if (monitor->mine.config.network.announce &&
+	    guest_get_mac(monitor->guest, mac)) {
+		probe_announcement(frame, mac);
+		send_frame(fd, frame, MSG_DONTWAIT);
+	}
+}
+
+/* What is waited for on this generation. */
+static enum probe_kind
+awaited(const struct open_probe *open, uint64_t generation)
+{
+	return open->generation == generation ? open->answer : PROBE_NONE;
 }
 
 static void
 compose_ping(struct open_probe *open, uint64_t generation, const uint8_t *guest,
     uint8_t frame[PROBE_BYTES])
 {
-	if (open->answer != PROBE_PONG || open->generation != generation)
+	if (awaited(open, generation) != PROBE_PONG)
 		open->first = open->last + 1;
 	open->last++;
 	open->answer = PROBE_PONG;
@@ -232,7 +255,7 @@ probe(
 	open->generation = loan->generation;
 	open->sent_us = clock_now_us();
 	mutex_unlock(&monitor->lock);
-	if (!send_frame(loan, frame))
+	if (!send_probe(loan, frame))
 		return false;
 	counter_add(&monitor->probes, 1);
 	return true;
@@ -243,11 +266,10 @@ static void
 end_generation(struct monitor *monitor, uint64_t generation)
 {
 	const struct keepalive *machine = &monitor->machine;
-	int64_t after_ms = machine->interval_ms * (machine->count + 1);
 	char reason[LINK_REASON_BYTES], after[TEXT_DURATION_BYTES];
 
 	snprintf(reason, sizeof(reason), "no response after %u probes in %s",
-	    machine->count, text_duration(after, after_ms));
+	    machine->count, text_duration(after, keepalive_limit_ms(machine)));
 	log_line(LOG_LEVEL_INFO, LOG_KEEPALIVE, "%s", reason);
 	counter_add(&monitor->deaths, 1);
 	link_fail(monitor->link, generation, reason);
@@ -265,9 +287,8 @@ is_silent(int fd, int64_t wait_ms)
 static bool
 stays_silent(const struct monitor *monitor, int fd, int64_t since_ms)
 {
-	int64_t limit_ms =
-	    monitor->machine.interval_ms * (monitor->machine.count + 1);
-	int64_t moment_ms = limit_ms / LAST_MOMENT_PART;
+	int64_t moment_ms =
+	    keepalive_limit_ms(&monitor->machine) / LAST_MOMENT_PART;
 
 	return is_silent(fd,
 		   moment_ms < LAST_MOMENT_MS ? moment_ms : LAST_MOMENT_MS) &&
@@ -327,6 +348,18 @@ follow(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 		keepalive_start(machine, generation, now_ms);
 }
 
+/* False: this generation has ended. */
+static bool
+borrow(struct monitor *monitor, uint64_t generation, struct loan *loan)
+{
+	if (link_borrow(monitor->link, loan, LINK_NO_WAIT) != LINK_READY)
+		return false;
+	if (loan->generation == generation)
+		return true;
+	link_return(loan);
+	return false;
+}
+
 int64_t
 monitor_run(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 {
@@ -335,11 +368,10 @@ monitor_run(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 
 	follow(monitor, generation, now_ms);
 	due = keepalive_due(&monitor->machine) <= now_ms;
-	if ((changed || due) &&
-	    link_borrow(monitor->link, &loan, LINK_NO_WAIT) == LINK_READY) {
-		if (changed && loan.generation == generation)
+	if ((changed || due) && borrow(monitor, generation, &loan)) {
+		if (changed)
 			set_options(&monitor->mine.config, loan.fd);
-		if (due && loan.generation == generation)
+		if (due)
 			act(monitor, &loan, now_ms);
 		link_return(&loan);
 	}
@@ -354,9 +386,8 @@ monitor_ask(struct monitor *monitor, uint64_t generation)
 
 	if (config->keepalive.mode != KEEPALIVE_PEER || !is_over_tcp(config))
 		return false;
-	if (link_borrow(monitor->link, &loan, LINK_NO_WAIT) == LINK_READY) {
-		if (loan.generation == generation)
-			probe(monitor, KEEPALIVE_PEER, &loan);
+	if (borrow(monitor, generation, &loan)) {
+		probe(monitor, KEEPALIVE_PEER, &loan);
 		link_return(&loan);
 	}
 	return true;
@@ -366,38 +397,24 @@ bool
 monitor_is_alive(struct monitor *monitor, uint64_t generation, int64_t since_ms)
 {
 	struct loan loan;
-	bool alive = false;
+	bool alive;
 	char byte;
 
 	if (last_byte_ms(monitor) >= since_ms)
 		return true;
-	if (link_borrow(monitor->link, &loan, LINK_NO_WAIT) != LINK_READY)
+	if (!borrow(monitor, generation, &loan))
 		return false;
-	if (loan.generation == generation)
-		alive = recv(loan.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+	alive = recv(loan.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 	link_return(&loan);
 	return alive;
 }
 
-/* Whom this generation's ARP request asked. NULL: none waits for an answer. */
-static const struct probe_target *
-asked_by_arp(const struct open_probe *open, uint64_t generation)
-{
-	return open->answer == PROBE_ARP_ANSWER &&
-		       open->generation == generation
-		   ? &open->target
-		   : NULL;
-}
-
-/* An answer to a probe of this generation, a late one to an earlier PING
- * included. */
+/* An answer to a probe, a late one to an earlier PING included. */
 static bool
-is_reply(const struct open_probe *open, uint64_t generation,
-    enum probe_kind kind, uint64_t sequence)
+is_reply(const struct open_probe *open, enum probe_kind kind, uint64_t sequence)
 {
-	return kind != PROBE_NONE && kind == open->answer &&
-	       open->generation == generation &&
-	       (kind == PROBE_ARP_ANSWER ||
+	return kind == PROBE_ARP_ANSWER ||
+	       (kind == PROBE_PONG &&
 		   sequence - open->first <= open->last - open->first);
 }
 
@@ -426,7 +443,7 @@ answer_ping(struct monitor *monitor, const struct loan *loan,
 	if (!pong_limit_allows(&monitor->pongs, clock_now_ms()))
 		return;
 	probe_between_forwarders(frame, PROBE_PONG, guest, sequence);
-	if (send_frame(loan, frame))
+	if (send_probe(loan, frame))
 		counter_add(&monitor->answered, 1);
 }
 
@@ -436,16 +453,18 @@ monitor_consumes(struct monitor *monitor, const struct loan *loan,
 {
 	const uint8_t *frame = parcel_frame(parcel);
 	uint32_t length = parcel_length(parcel);
-	uint64_t sequence = 0;
-	enum probe_kind kind;
+	struct open_probe *open = &monitor->open;
+	enum probe_kind answer, kind;
+	uint64_t sequence;
 	uint8_t mac[6];
 	const uint8_t *guest = guest_mac(monitor, mac);
 
 	mutex_lock(&monitor->lock);
 	learn_from_network(&monitor->learned, guest, frame, length);
+	answer = awaited(open, loan->generation);
 	kind = probe_recognise(frame, length,
-	    asked_by_arp(&monitor->open, loan->generation), &sequence);
-	if (is_reply(&monitor->open, loan->generation, kind, sequence))
+	    answer == PROBE_ARP_ANSWER ? &open->target : NULL, &sequence);
+	if (kind == answer && is_reply(open, kind, sequence))
 		count_reply(monitor, sequence);
 	update(monitor);
 	mutex_unlock(&monitor->lock);

@@ -78,7 +78,8 @@ void monitor_init(struct monitor *monitor, struct link *link,
 void monitor_report(
     struct monitor *monitor, const struct config *config, struct status *out);
 
-/* A new connection: sets its TCP options and the limit of a write. */
+/* A new connection, not yet installed: sets its TCP options and the limit of a
+ * write, and announces the guest ahead of everything else. */
 void monitor_prepare(struct monitor *monitor, int fd);
 
 /* Decides, probes, reports a death to the link, applies a reload to the present

@@ -2,12 +2,9 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "framing/framing.h"
-#include "keepalive/probe.h"
 
 /* ---- what fwd-link asks for, in its thread ---- */
 
@@ -55,34 +52,12 @@ on_configure(void *context, struct fwd_link_settings *settings)
 	return changed;
 }
 
-/* Tells the switches behind a new connection where the guest is now, ahead of
- * everything else. Nothing may follow half a frame: then nothing more is sent,
- * but what the daemon has written is still read. A connection that takes nothing
- * at all is found to be broken, or full, by fwd-up. */
-static void
-announce(struct network *network, int fd)
-{
-	uint8_t message[FRAME_HEADER_BYTES + PROBE_BYTES];
-	uint8_t mac[6];
-	ssize_t sent;
-
-	if (!network->mine.config.network.announce ||
-	    !guest_get_mac(network->guest, mac))
-		return;
-	frame_put_header(message, PROBE_BYTES);
-	probe_announcement(message + FRAME_HEADER_BYTES, mac);
-	sent = send(fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (sent > 0 && sent < (ssize_t)sizeof(message))
-		shutdown(fd, SHUT_WR);
-}
-
 static void
 on_connected(void *context, int fd)
 {
 	struct network *network = context;
 
 	monitor_prepare(network->monitor, fd);
-	announce(network, fd);
 }
 
 static int64_t

@@ -1,5 +1,5 @@
 /* The network side: what fwd-link needs from the rest of the program. Opens the
- * endpoint, announces the guest on new connections, says who may connect. */
+ * endpoint and says who may connect. */
 #ifndef FORWARDER_NETWORK_H
 #define FORWARDER_NETWORK_H
 
@@ -14,7 +14,6 @@ struct network {
 	struct settings *settings;
 	struct link *link;
 	struct monitor *monitor;
-	struct guest *guest;
 
 	struct mutex lock;     /* new settings and their listener go together */
 	int listen_fd GUARDED; /* not yet fwd-link's; -1: none is waiting */

@@ -105,6 +105,13 @@ void keepalive_start(struct keepalive *ka, uint64_t generation, int64_t now_ms);
 
 void keepalive_stop(struct keepalive *ka);
 
+/* How long a peer may be silent. */
+static inline int64_t
+keepalive_limit_ms(const struct keepalive *ka)
+{
+	return ka->interval_ms * (ka->count + 1);
+}
+
 /* When to check next; after a check, later than that check's now_ms. Checking
  * earlier does no harm. KEEPALIVE_NEVER: there is nothing to wait for. */
 int64_t keepalive_due(const struct keepalive *ka);

@@ -22,13 +22,6 @@ learn_configure(struct learned *l, const uint8_t *gateway)
 	}
 }
 
-void
-learn_doubt(struct learned *l)
-{
-	if (l->state != LEARN_NOTHING)
-		l->state = LEARN_DOUBT;
-}
-
 static struct neighbour *
 find_by_ipv4(struct learned *l, const uint8_t *ipv4)
 {
@@ -108,7 +101,7 @@ learn_from_guest_ipv4(struct learned *l, const uint8_t *frame)
 	const uint8_t *destination = frame + IPV4_DESTINATION;
 	const struct neighbour *at, *through;
 
-	if (l->state == LEARN_ADDRESS || l->state == LEARN_ALL)
+	if (l->configured || l->state == LEARN_ALL)
 		return;
 	if (!wire_is_host_mac(frame) || !wire_is_host_ipv4(destination))
 		return;
@@ -150,8 +143,7 @@ static bool
 is_dhcp_reply(const uint8_t *frame, size_t length, const uint8_t *guest)
 {
 	static const uint8_t ports[] = { 0, 67, 0, 68 };
-	static const uint8_t head[] = { 2, 1,
-		6 }; /* reply, Ethernet, 6 bytes */
+	static const uint8_t head[] = { 2, 1, 6 }; /* reply, 6-byte MAC */
 	static const uint8_t cookie[] = { 99, 130, 83, 99 };
 
 	return length >= DHCP_OPTIONS &&

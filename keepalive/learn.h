@@ -8,12 +8,11 @@
  *	gateway's MAC  the sender of any ARP from the gateway's address; until
  *	               there was one, where the guest sends for it
  *
- *	state              event                                  next
- *	NOTHING, DOUBT     another gateway: 2 or 3                ADDRESS
- *	ADDRESS, ALL       another gateway: 2                     ADDRESS
- *	ADDRESS            its MAC, maybe seen before             ALL
- *	DOUBT              ARP from the gateway's address         ALL
- *	any but NOTHING    learn_doubt()                          DOUBT
+ *	state               event                                 next
+ *	NOTHING, ADDRESS    another gateway: 2 or 3               ADDRESS
+ *	ALL                 another gateway: 2                    ADDRESS
+ *	ADDRESS             its MAC, maybe seen before            ALL
+ *	ALL                 learn_doubt()                         ADDRESS
  *
  * With a configured gateway it begins in ADDRESS, and no other is accepted. */
 #ifndef KEEPALIVE_LEARN_H
@@ -27,9 +26,8 @@
 
 enum learn_state {
 	LEARN_NOTHING,
-	LEARN_ADDRESS, /* the gateway's address */
+	LEARN_ADDRESS, /* the gateway's address; what is more may be wrong */
 	LEARN_ALL,     /* and its MAC */
-	LEARN_DOUBT,   /* an address, but it may be out of date */
 };
 
 struct neighbour {
@@ -52,8 +50,13 @@ struct learned {
 void learn_configure(struct learned *l, const uint8_t *gateway);
 
 /* What is known may be wrong: another guest came, or a probe wasn't answered.
- */
-void learn_doubt(struct learned *l);
+ * The gateway is asked for by broadcast until its MAC is learned again. */
+static inline void
+learn_doubt(struct learned *l)
+{
+	if (l->state == LEARN_ALL)
+		l->state = LEARN_ADDRESS;
+}
 
 /* Where to send the question for the gateway. NULL: to everybody. */
 static inline const uint8_t *

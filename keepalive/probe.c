@@ -6,13 +6,8 @@ enum {
 	PEER_MAGIC = 14,
 	PEER_VERSION = 18,
 	PEER_TYPE = 19,
-	PEER_RESERVED = 20,
 	PEER_SEQUENCE = 22,
-	PEER_END = 30,
-
-	VERSION_1 = 1,
-	TYPE_PING = 1,
-	TYPE_PONG = 2,
+	PEER_VERSION_1 = 1,
 };
 
 /* Locally administered and unicast: 02, then "FWDK", then which. */
@@ -68,8 +63,8 @@ probe_between_forwarders(uint8_t frame[PROBE_BYTES], enum probe_kind kind,
 	start_frame(frame, peer_mac, guest != NULL ? guest : nobody_mac,
 	    ETHERTYPE_OF_PEER);
 	memcpy(frame + PEER_MAGIC, magic, sizeof(magic));
-	frame[PEER_VERSION] = VERSION_1;
-	frame[PEER_TYPE] = kind == PROBE_PING ? TYPE_PING : TYPE_PONG;
+	frame[PEER_VERSION] = PEER_VERSION_1;
+	frame[PEER_TYPE] = (uint8_t)kind;
 	for (int i = 0; i < 8; i++)
 		frame[PEER_SEQUENCE + i] = (uint8_t)(sequence >> (56 - 8 * i));
 }
@@ -87,39 +82,43 @@ is_arp_answer(
 	       wire_is_zero(frame + ARP_TARGET_IPV4, IPV4_BYTES);
 }
 
-/* PING or PONG. */
+/* A PING or PONG is as we would write it, whoever sent it. */
 static bool
-is_peer_frame(const uint8_t *frame, size_t length)
+is_between_forwarders(
+    const uint8_t *frame, enum probe_kind kind, uint64_t sequence)
 {
-	return length == PROBE_BYTES &&
-	       wire_get16(frame + ETHERNET_TYPE) == ETHERTYPE_OF_PEER &&
-	       memcmp(frame, peer_mac, MAC_BYTES) == 0 &&
-	       memcmp(frame + PEER_MAGIC, magic, sizeof(magic)) == 0 &&
-	       frame[PEER_VERSION] == VERSION_1 &&
-	       (frame[PEER_TYPE] == TYPE_PING ||
-		   frame[PEER_TYPE] == TYPE_PONG) &&
-	       wire_is_zero(frame + PEER_RESERVED, 2) &&
-	       wire_is_zero(frame + PEER_END, PROBE_BYTES - PEER_END);
+	uint8_t expected[PROBE_BYTES];
+
+	probe_between_forwarders(
+	    expected, kind, frame + ETHERNET_SOURCE, sequence);
+	return memcmp(frame, expected, PROBE_BYTES) == 0;
 }
 
 enum probe_kind
 probe_recognise(const uint8_t *frame, size_t length,
     const struct probe_target *asked, uint64_t *sequence)
 {
+	*sequence = 0;
 	if (asked != NULL && is_arp_answer(frame, length, asked))
 		return PROBE_ARP_ANSWER;
-	if (!is_peer_frame(frame, length))
+	if (length != PROBE_BYTES)
 		return PROBE_NONE;
-	*sequence = 0;
 	for (int i = 0; i < 8; i++)
 		*sequence = *sequence << 8 | frame[PEER_SEQUENCE + i];
-	return frame[PEER_TYPE] == TYPE_PING ? PROBE_PING : PROBE_PONG;
+	if (is_between_forwarders(frame, PROBE_PING, *sequence))
+		return PROBE_PING;
+	return is_between_forwarders(frame, PROBE_PONG, *sequence) ? PROBE_PONG
+								   : PROBE_NONE;
 }
 
 bool
 pong_limit_allows(struct pong_limit *limit, int64_t now_ms)
 {
-	if (now_ms - limit->second_ms >= 1000)
-		*limit = (struct pong_limit){ .second_ms = now_ms };
-	return limit->sent++ < PONGS_PER_SECOND;
+	int64_t *oldest_ms = &limit->sent_ms[limit->next];
+
+	if (now_ms - *oldest_ms < 1000)
+		return false;
+	*oldest_ms = now_ms;
+	limit->next = (limit->next + 1) % PONGS_PER_SECOND;
+	return true;
 }

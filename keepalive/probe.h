@@ -19,9 +19,9 @@
 
 enum probe_kind {
 	PROBE_NONE,       /* somebody else's frame: forward it */
+	PROBE_PING,       /* 1, as in the frame; answer it with a PONG */
+	PROBE_PONG,       /* 2, as in the frame */
 	PROBE_ARP_ANSWER, /* the gateway's, to our question */
-	PROBE_PING,       /* *sequence is set; answer it with a PONG */
-	PROBE_PONG,       /* *sequence is set to the PING's */
 };
 
 /* Who has `gateway`? RFC 5227's form of the question. In the guest's name: a
@@ -47,7 +47,7 @@ struct probe_target {
 	uint8_t gateway[4];
 };
 
-/* What a frame from the network is. `asked` is NULL unless an ARP request of
+/* What a frame from the network is; *sequence is that of a PING or PONG. `asked` is NULL unless an ARP request of
  * ours waits for its answer; forget it with the first answer, so that no second
  * frame is taken from the guest. RFC 826 makes the replier swap sender and
  * target, so an answer is ours if it goes to 0.0.0.0; Linux, the BSDs, passt
@@ -56,10 +56,10 @@ struct probe_target {
 enum probe_kind probe_recognise(const uint8_t *frame, size_t length,
     const struct probe_target *asked, uint64_t *sequence);
 
-/* Keeps a flood of PINGs from becoming a flood of PONGs. */
+/* Keeps a flood of PINGs from becoming a flood of PONGs. All zero at first. */
 struct pong_limit {
-	int64_t second_ms; /* when the present second began */
-	unsigned sent;     /* in it */
+	int64_t sent_ms[PONGS_PER_SECOND]; /* of the last ones */
+	unsigned next;                     /* the oldest of them */
 };
 
 /* True: send one, it has been counted. */

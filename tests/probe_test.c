@@ -235,14 +235,14 @@ TEST(the_quick_look_lets_all_probes_pass_and_no_tagged_frame, .count = 2)
 	ck_assert_int_eq(kind(tagged, PROBE_BYTES), PROBE_NONE);
 }
 
-TEST(a_flood_of_pings_gets_ten_pongs_a_second)
+TEST(a_flood_of_pings_gets_ten_pongs_in_any_second)
 {
 	struct pong_limit limit = { 0 };
 
-	for (int64_t t = 0; t < 20000; t += 1000) {
+	for (int64_t t = 1900; t < 20000; t += 1000) {
 		for (int i = 0; i < PONGS_PER_SECOND; i++)
-			ck_assert(pong_limit_allows(&limit, t + i));
-		ck_assert(!pong_limit_allows(&limit, t + 10));
+			ck_assert(pong_limit_allows(&limit, t + 20 * i));
+		ck_assert(!pong_limit_allows(&limit, t + 200));
 		ck_assert(!pong_limit_allows(&limit, t + 999));
 	}
 }
