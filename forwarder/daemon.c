@@ -10,7 +10,8 @@
  * Shared: the link, the guest, the network and the keepalive, each with a lock
  * of its own; counters are atomics with one writer each. Each thread works from
  * a copy of the settings (settings.h).
- * Lock order: the network's, then the settings'; otherwise no thread holds two.
+ * Lock order: the network's, then the settings'; the guest's, then the
+ * keepalive's. Otherwise no thread holds two.
  * The locks inside file_watch.c and the log are taken last, and nothing else
  * under them. */
 #include "forwarder/daemon.h"

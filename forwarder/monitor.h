@@ -71,8 +71,8 @@ struct monitor {
 	struct pong_limit pongs;
 };
 
-/* The guest is open, and calls the monitor when another takes its place: what
- * was learned is in doubt then. */
+/* The guest is open. It calls the monitor when another one replaces it: what was
+ * learned is in doubt then. */
 void monitor_init(struct monitor *monitor, struct link *link,
     struct guest *guest, struct settings *settings);
 void monitor_report(

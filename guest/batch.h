@@ -1,11 +1,11 @@
 /* A batch is an array of parcels, each a frame behind its header in one piece
- * of memory. They were received as datagrams into the batch's own slots, or a
- * deframer found them in a stream's buffer; either way they can go out as
- * datagrams or to a stream without a copy.
+ * of memory: a datagram received into one of the batch's slots, or a frame that
+ * a deframer found in a stream's buffer. Either can be sent as a datagram or to
+ * a stream without a copy.
  *
- * A slot holds the longest frame there can be, so one piece of memory is all
- * the kernel has to look at; of an ordinary network's frame it touches one
- * page, and the system gives memory only for pages that are touched. */
+ * A slot holds the longest possible frame, so the kernel gets one piece of memory
+ * for each. An ordinary frame touches one page of it, and the system provides
+ * memory only for pages that are touched. */
 #ifndef GUEST_BATCH_H
 #define GUEST_BATCH_H
 
@@ -31,30 +31,31 @@
 struct batch {
 	struct iovec parcels[BATCH_FRAMES];
 	size_t count;
-	struct sockaddr_un sender; /* of the first frame that was received */
+	struct sockaddr_un sender; /* of the first frame received */
 	socklen_t sender_length;   /* 0: it has no name */
 
 	uint8_t *memory;
 	struct batch_system *system;
-	uint32_t long_slots[BATCH_FRAMES]; /* bytes, where a long frame was */
-	size_t long_bytes;                 /* of those, in all */
+	/* Bytes of the longest frame in each slot, or 0 if that was short. */
+	uint32_t long_slots[BATCH_FRAMES];
+	size_t long_bytes; /* the sum of long_slots */
 };
 
 /* Returns 0, or -1 with errno. */
 int batch_create(struct batch *batch);
 void batch_destroy(struct batch *batch);
 
-/* Waits for the first frame, then takes what else is there, `limit` at most.
- * Returns 0, or -1 with errno: then it has no parcels. */
+/* Waits for a frame, then takes those that are there, `limit` at most. Returns 0,
+ * or -1 with errno and no parcels. */
 int batch_receive(struct batch *batch, int fd, size_t limit);
 
 /* Sends the frames of the parcels from `from` on, one datagram each, without
- * waiting. Returns how many went, or -1 with errno if not even the first did. */
+ * waiting. Returns how many were sent, or -1 with errno if none was. */
 int batch_send(struct batch *batch, int fd, size_t from);
 
-/* For receivers. An empty batch; memory that long frames have touched goes back
- * to the system once it is a good deal. Frames that are all of one length never
- * get there, because the caller takes few long ones at a time. */
+/* For receivers: empties the batch. Returns the slots' memory to the system once
+ * long frames have touched much of it. Frames of one length never touch that
+ * much, because the caller takes few long ones at a time. */
 void batch_clear(struct batch *batch);
 
 /* Where the frame of slot i lies. */
@@ -64,7 +65,7 @@ batch_slot(const struct batch *batch, size_t i)
 	return batch->memory + i * BATCH_STRIDE + BATCH_OFFSET;
 }
 
-/* A frame was received into the slot with the number batch->count. */
+/* A frame was received into slot number batch->count. */
 void batch_add(struct batch *batch, size_t length);
 
 /* What batch_receive() and batch_send() need of the system. */

@@ -1,7 +1,7 @@
 /* The guest's end, for the life of the VM: a descriptor from a VMM or a
  * launcher, a datagram socket at a path, a TAP device. Each kind is a table of
- * operations in a file of its own; guest.c has what they share: who is there,
- * its MAC, what an error means. Passing frames is the copy threads' work. */
+ * operations in a file of its own. guest.c has what they share: whether a guest
+ * is present, its MAC, what an error means. The copy threads pass the frames. */
 #ifndef GUEST_GUEST_H
 #define GUEST_GUEST_H
 
@@ -23,9 +23,9 @@ enum guest_refusal {
 	GUEST_FULL,       /* guest_await_room() */
 	GUEST_NO_BUFFERS, /* in the kernel; nothing tells when it has some */
 	GUEST_TOO_LARGE,  /* this frame, for our socket's buffer */
-	GUEST_REFUSED,    /* this frame: the guest is there, and took none */
+	GUEST_REFUSED,    /* this frame, by a guest that is present */
 	GUEST_ABSENT,
-	GUEST_GONE, /* it was there, and never will be again */
+	GUEST_GONE, /* and can't come back */
 };
 
 /* What main() polls for a guest. */
@@ -39,32 +39,32 @@ struct guest {
 	mode_t mode;              /* of that file; main()'s */
 	_Atomic uint64_t present; /* number of the guest to send to; 0: none */
 	_Atomic uint64_t mac;     /* 0 until learned */
-	counter lost; /* frames, unread when another guest took the place */
+	counter lost; /* frames left unread when another guest replaced it */
 
-	/* Called with no lock held, by the thread that found another guest in
-	 * the place of the one before. NULL: nobody wants to know. */
+	/* Called when a new guest has replaced the old one, with the guest
+	 * locked: it may call guest_get_mac() only. May be NULL. */
 	void (*on_replaced)(void *context);
 	void *context;
 
 	struct unixgram unixgram; /* unixgram.c's */
-	bool drained; /* tap_linux.c's: the last receive took all there was */
+	bool drained; /* tap_linux.c's: the last receive took all frames */
 };
 
-/* What the kinds differ in. */
+/* The operations of one kind of guest. */
 struct guest_ops {
-	const char *name; /* for people, where there is no describe() */
+	const char *name; /* in log and status, if there is no describe() */
 	/* Sets fd, and present if the guest is there from the start. */
 	int (*open)(struct guest *guest, mode_t mode, struct error *error);
-	/* As guest_receive(), but errors come with errno. ESHUTDOWN: there will
-	 * never be frames again. */
+	/* As batch_receive(). ESHUTDOWN: no frame will ever come again. */
 	int (*receive)(struct guest *guest, struct batch *batch, size_t limit);
 	/* As batch_send(). */
 	int (*send)(struct guest *guest, struct batch *batch, size_t from);
 
 	/* The rest may be NULL. */
 	void (*close)(struct guest *guest); /* all but fd */
-	/* Guest `which` refused a send with `error`. Returns GUEST_REFUSED if
-	 * somebody is there now, else GUEST_ABSENT. NULL: it is gone for good. */
+	/* Guest number `which` refused a send with errno `error`. Returns
+	 * GUEST_REFUSED if a guest is present now, else GUEST_ABSENT. NULL: it
+	 * is gone for good. */
 	enum guest_refusal (*refused)(
 	    struct guest *guest, uint64_t which, int error);
 	void (*describe)(struct guest *guest, char *text, size_t room);
@@ -73,7 +73,7 @@ struct guest_ops {
 	int (*bind_again)(struct guest *guest, struct error *error);
 };
 
-/* The send() of sockets that take a frame a datagram. */
+/* send() for datagram sockets. */
 int guest_send_datagrams(struct guest *guest, struct batch *batch, size_t from);
 
 extern const struct guest_ops guest_descriptor, guest_unixgram, guest_tap;
@@ -84,44 +84,44 @@ extern const struct guest_ops guest_descriptor, guest_unixgram, guest_tap;
 int guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
     mode_t mode, struct error *error);
 
-/* Only once no thread uses it; where one may be blocked on it until the process
- * ends, unix_file_remove(&guest->file) is all there is to do. */
+/* Call it only when no thread uses the guest. If one may still be blocked on it,
+ * call unix_file_remove(&guest->file) instead. */
 void guest_close(struct guest *guest);
 
-/* fwd-up: waits for frames, `limit` at most. Returns 0, sometimes without any,
- * or -1 once there will never be any again. */
+/* fwd-up: waits for frames, and takes `limit` at most. Returns 0, maybe without
+ * a frame, or -1: no frame will ever come again. */
 int guest_receive(struct guest *guest, struct batch *batch, size_t limit);
 
-/* fwd-up: the source of a frame of the guest is the guest's MAC. */
+/* fwd-up: learns the guest's MAC from the source of its frame. */
 void guest_learn_mac(struct guest *guest, const uint8_t *frame);
 /* False: the MAC isn't known yet. */
 bool guest_get_mac(const struct guest *guest, uint8_t mac[6]);
 
 /* fwd-down: sends the frames of the parcels from `from` on, without waiting.
- * Returns how many went; 0: *refusal says why not even the first did. A refused
- * frame is tried a second time if somebody is there. */
+ * Returns how many were sent; if 0, sets *refusal. A refused frame is sent a
+ * second time if a guest is present. */
 size_t guest_send(struct guest *guest, struct batch *batch, size_t from,
     enum guest_refusal *refusal);
 
-/* False: there was none until clock_now_ms() reached deadline_ms. */
+/* Waits for room until clock_now_ms() reaches deadline_ms. False: there was
+ * none. */
 bool guest_await_room(const struct guest *guest, int64_t deadline_ms);
 
-/* For people: the guest's path, "" if nobody is there. */
+/* The guest's path, "" if no guest is present. */
 void guest_describe(struct guest *guest, char *text, size_t room);
 
-/* The rest is main()'s. Sets what to poll, for so many milliseconds at most
- * (-1: for ever); call guest_serve() with the outcome. */
+/* The rest is for main(). Fills in the descriptors to poll, and returns the
+ * timeout in ms, or -1. Call guest_serve() after poll(). */
 int guest_watch(struct guest *guest, struct pollfd fds[GUEST_DESCRIPTORS]);
 void guest_serve(
     struct guest *guest, const struct pollfd fds[GUEST_DESCRIPTORS]);
 
-/* Changes the permission bits of our socket's file, if it is still ours; or logs
- * why not. */
+/* Changes the permission bits of our socket's file. Logs why, if it can't. */
 void guest_set_mode(struct guest *guest, mode_t mode);
 
-/* Our socket's file was removed: binds a new socket to its path. A guest that
- * is connected to the old one stays, until another one comes through the new
- * one. Returns 0, or -1 with the reason: nothing has changed. */
+/* Call it when our socket's file was removed: binds a new socket to its path. A
+ * guest that is connected to the old one stays until another guest calls.
+ * Returns 0, or -1 with the reason: nothing has changed. */
 int guest_bind_again(struct guest *guest, struct error *error);
 
 #endif

@@ -18,62 +18,37 @@
 #define LOOK_MS 1000
 /* More than a socket's queue holds, and an end if the guest fills it meanwhile. */
 #define QUEUE_FRAMES 65536
-#define NAME_OFFSET ((socklen_t)offsetof(struct sockaddr_un, sun_path))
-/* A path as text: with a leading @ or a final zero. */
-#define TEXT_BYTES (sizeof(((struct sockaddr_un *)0)->sun_path) + 2)
+#define PATH_OFFSET ((socklen_t)offsetof(struct sockaddr_un, sun_path))
 /* errno for a stranger's file. */
 #define STRANGER EPERM
 
-/* What to say, and to whom, once the lock is given back. */
-struct outcome {
-	const char *what; /* happened to the guest; NULL: nothing */
-	const char *key, *reason;
-	bool another;          /* guest took the place of one before */
-	uid_t stranger;        /* owner of the file at the path; 0: none */
-	int watch_error;       /* why the file can't be watched, if new */
-	char path[TEXT_BYTES]; /* the guest's */
-};
+/* Anybody who may send to us can cause these lines at any rate. */
+static struct log_limit changes = { .burst = 20 };
+static struct log_limit warnings = { .burst = 5 };
 
 /* A path from the kernel may lack its final zero. */
-static void
-put_path(char *path, const struct sockaddr_un *address, socklen_t length)
+static struct unixgram_name
+name_of(const struct sockaddr_un *address, socklen_t length)
 {
-	int bytes = length > NAME_OFFSET ? (int)(length - NAME_OFFSET) : 0;
+	struct unixgram_name name = { .address = *address, .length = length };
+	int bytes = length > PATH_OFFSET ? (int)(length - PATH_OFFSET) : 0;
 	int abstract = bytes > 0 && address->sun_path[0] == '\0';
 
-	snprintf(path, TEXT_BYTES, "%s%.*s", abstract ? "@" : "",
+	snprintf(name.path, sizeof(name.path), "%s%.*s", abstract ? "@" : "",
 	    bytes - abstract, address->sun_path + abstract);
+	return name;
 }
 
-/* Whoever may send to us can cause these at any rate. */
-static void
-publish(const struct guest *guest, const struct outcome *outcome)
+static bool
+is_abstract(const struct unixgram_name *name)
 {
-	static struct log_limit changes = { .burst = 20 };
-	static struct log_limit warnings = { .burst = 5 };
-	const char *advice = file_watch_advice(outcome->watch_error);
+	return name->address.sun_path[0] == '\0';
+}
 
-	if (outcome->another && guest->on_replaced)
-		guest->on_replaced(guest->context);
-	if (outcome->what && outcome->reason)
-		log_limited(&changes, LOG_LEVEL_WARN, LOG_GUEST,
-		    "%s peer=%s %s=\"%s\"", outcome->what, outcome->path,
-		    outcome->key, outcome->reason);
-	else if (outcome->what)
-		log_limited(&changes, LOG_LEVEL_INFO, LOG_GUEST, "%s peer=%s",
-		    outcome->what, outcome->path);
-	if (outcome->stranger)
-		log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,
-		    "not answered: another user's socket in a folder that "
-		    "others may write (let the guest use a private folder) "
-		    "peer=%s uid=%lu",
-		    outcome->path, (unsigned long)outcome->stranger);
-	if (outcome->watch_error)
-		log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,
-		    "can't watch the guest's socket, looking at it once a "
-		    "second instead error=\"%s\"%s%s%s",
-		    strerror(outcome->watch_error), *advice ? " (" : "", advice,
-		    *advice ? ")" : "");
+static int
+connect_to(int fd, const struct unixgram_name *name)
+{
+	return connect(fd, (const void *)&name->address, name->length);
 }
 
 /* Reads and counts what would be thrown away unread. */
@@ -131,7 +106,7 @@ enter(struct guest *guest, enum unixgram_state state) LOCKED
 	if (state != UNIXGRAM_WATCHED && state != UNIXGRAM_FILELESS)
 		file_watch_stop(&it->watch);
 	if (state == UNIXGRAM_ABSENT)
-		it->peer_length = 0;
+		it->peer = (struct unixgram_name){ .length = 0 };
 }
 
 /* Nobody is the guest. */
@@ -147,48 +122,64 @@ detach(struct guest *guest) LOCKED
 	enter(guest, UNIXGRAM_ABSENT);
 }
 
-/* The file at the path of an address; none if the address is abstract. Returns
- * 0, or why it can't be connected to: an errno. */
+/* The file at a path; none for an abstract name. Returns 0, or why it can't be
+ * connected to: an errno. */
 static int
-examine(struct guest *guest, const struct sockaddr_un *address,
-    struct stat *file, struct outcome *outcome) LOCKED
+examine(struct guest *guest, const struct unixgram_name *name,
+    struct stat *file) LOCKED
 {
 	*file = (struct stat){ .st_ino = 0 };
-	if (address->sun_path[0] == '\0')
+	if (is_abstract(name))
 		return 0;
-	if (lstat(outcome->path, file) < 0)
+	if (lstat(name->path, file) < 0)
 		return errno;
-	if (trust_owner(outcome->path, file->st_uid, TRUST_NOBODY_ELSE))
+	if (trust_owner(name->path, file->st_uid, TRUST_NOBODY_ELSE))
 		return 0;
 	if (file->st_ino != guest->unixgram.stranger)
-		outcome->stranger = file->st_uid;
+		log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,
+		    "not answered: another user's socket in a folder that "
+		    "others may write (let the guest use a private folder) "
+		    "peer=%s uid=%lu",
+		    name->path, (unsigned long)file->st_uid);
 	guest->unixgram.stranger = file->st_ino;
 	return STRANGER;
 }
 
-/* Watches the file at the address. The watch is set before the file is examined,
- * so that it reports one that is replaced in between. */
+static void
+warn_unwatched(int error)
+{
+	const char *advice = file_watch_advice(error);
+
+	log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,
+	    "can't watch the guest's socket, looking at it once a second "
+	    "instead error=\"%s\"%s%s%s",
+	    strerror(error), *advice ? " (" : "", advice, *advice ? ")" : "");
+}
+
+/* Watches the file at the path. Call it before the file is examined: then a
+ * file that is replaced in between is reported. */
 static enum unixgram_state
-watch_file(struct guest *guest, const struct sockaddr_un *address,
-    struct outcome *outcome) LOCKED
+watch_file(struct guest *guest, const struct unixgram_name *name) LOCKED
 {
 	struct unixgram *it = &guest->unixgram;
 	int error = 0;
 
-	if (address->sun_path[0] == '\0')
+	if (is_abstract(name))
 		return UNIXGRAM_ABSTRACT;
-	if (file_watch_file(&it->watch, outcome->path) < 0)
+	if (file_watch_file(&it->watch, name->path) < 0)
 		error = errno;
-	if (error != ENOENT && error != it->watch_error)
-		outcome->watch_error = it->watch_error = error;
+	if (error == ENOENT)
+		return UNIXGRAM_UNWATCHED;
+	if (error && error != it->watch_error)
+		warn_unwatched(error);
+	it->watch_error = error;
 	return error ? UNIXGRAM_UNWATCHED : UNIXGRAM_WATCHED;
 }
 
-/* Makes the socket at the address the guest. Returns 0, or an errno: nobody is
+/* Makes the socket of that name the guest. Returns 0, or an errno: nobody is
  * the guest. The file has to be the same before and after connect(). */
 static int
-attach(struct guest *guest, const struct sockaddr_un *address, socklen_t length,
-    struct outcome *outcome) LOCKED
+attach(struct guest *guest, const struct unixgram_name *name) LOCKED
 {
 	struct unixgram *it = &guest->unixgram;
 	enum unixgram_state state;
@@ -198,88 +189,89 @@ attach(struct guest *guest, const struct sockaddr_un *address, socklen_t length,
 
 	let_go(guest);
 	use_successor(guest);
-	state = watch_file(guest, address, outcome);
-	error = examine(guest, address, &file, outcome);
+	state = watch_file(guest, name);
+	error = examine(guest, name, &file);
 	do {
 		before = file.st_ino;
-		if (!error && connect(guest->fd, (const void *)address, length))
+		if (!error && connect_to(guest->fd, name) < 0)
 			error = errno;
 		if (!error)
-			error = examine(guest, address, &file, outcome);
+			error = examine(guest, name, &file);
 	} while (!error && file.st_ino != before);
 	if (error) {
 		detach(guest);
 		return error;
 	}
-	it->peer = *address;
-	it->peer_length = length;
+	it->peer = *name;
 	it->inode = file.st_ino;
 	it->changed_ns = file_watch_changed_ns(&file);
 	enter(guest, state);
-	outcome->another = it->guests > 0;
 	atomic_store(&guest->present, ++it->guests);
+	if (it->guests > 1 && guest->on_replaced)
+		guest->on_replaced(guest->context);
 	doorbell_ring(&it->bell);
 	return 0;
 }
 
 /* The guest is gone for that reason: attaches to what is at its path now. */
 static void
-replace(struct guest *guest, const char *reason, struct outcome *outcome) LOCKED
+replace(struct guest *guest, const char *reason) LOCKED
 {
-	struct sockaddr_un address = guest->unixgram.peer;
-	socklen_t length = guest->unixgram.peer_length;
+	const struct unixgram_name name = guest->unixgram.peer;
 
-	outcome->key = "reason";
-	outcome->reason = reason;
-	outcome->what =
-	    attach(guest, &address, length, outcome) ? "gone" : "restarted";
+	log_limited(&changes, LOG_LEVEL_WARN, LOG_GUEST,
+	    "%s peer=%s reason=\"%s\"",
+	    attach(guest, &name) ? "gone" : "restarted", name.path, reason);
 }
 
 /* A frame from another sender. */
 static void
-adopt(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
+adopt(struct guest *guest, const struct unixgram_name *name) LOCKED
 {
-	struct outcome outcome = { .key = "error" };
-	struct unixgram *it = &guest->unixgram;
+	const struct unixgram_name *peer = &guest->unixgram.peer;
 	struct stat file;
 	int error;
 
-	put_path(outcome.path, sender, length);
-	mutex_lock(&guest->unixgram.lock);
-	if ((it->peer_length != length ||
-		memcmp(&it->peer, sender, length) != 0) &&
-	    examine(guest, sender, &file, &outcome) != STRANGER) {
-		error = attach(guest, sender, length, &outcome);
-		outcome.what = error ? "can't answer" : "found";
-		if (error)
-			outcome.reason = strerror(error);
-		if (error == STRANGER)
-			outcome.what = NULL;
-	}
-	mutex_unlock(&guest->unixgram.lock);
-	publish(guest, &outcome);
+	if ((name->length == peer->length &&
+		memcmp(&name->address, &peer->address, name->length) == 0) ||
+	    examine(guest, name, &file) == STRANGER)
+		return;
+	error = attach(guest, name);
+	if (!error)
+		log_limited(&changes, LOG_LEVEL_INFO, LOG_GUEST,
+		    "found peer=%s", name->path);
+	else if (error != STRANGER)
+		log_limited(&changes, LOG_LEVEL_WARN, LOG_GUEST,
+		    "can't answer peer=%s error=\"%s\"", name->path,
+		    strerror(error));
 }
 
-/* While connected the kernel lets nobody else send; but a send that is refused
- * disconnects, and then another's frame comes in while somebody is `present`. */
+/* The sender of a batch. While our socket is connected the kernel lets nobody
+ * but the guest send; but a refused send disconnects it, and then another's
+ * frame may come in while the guest is still `present`. */
 static void
 hear(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
 {
 	struct unixgram *it = &guest->unixgram;
-	bool named = length > NAME_OFFSET;
+	bool named = length > PATH_OFFSET;
 	bool present = atomic_load(&guest->present) != 0;
+	struct unixgram_name name;
 
 	if ((present || !named) && it->heard_length == length &&
 	    memcmp(&it->heard, sender, length) == 0)
 		return;
 	memcpy(&it->heard, sender, length);
 	it->heard_length = length;
-	if (named)
-		adopt(guest, sender, length);
-	else if (!present)
+	if (named) {
+		name = name_of(sender, length);
+		mutex_lock(&guest->unixgram.lock);
+		adopt(guest, &name);
+		mutex_unlock(&guest->unixgram.lock);
+	} else if (!present) {
 		log_line(LOG_LEVEL_WARN, LOG_GUEST,
 		    "can't answer a guest whose socket has no name "
 		    "(bind it to a path)");
+	}
 }
 
 static int
@@ -299,16 +291,16 @@ unixgram_receive(struct guest *guest, struct batch *batch, size_t limit)
 enum at_path { THE_GUEST, NOTHING, ANOTHER };
 
 /* Which file is at the guest's path. An inode number is given to another file
- * once its own is deleted; then the time differs, or the watch has told. */
+ * once its own is deleted; then the time differs, or the watch has reported it. */
 static enum at_path
-look_at_path(struct guest *guest, const char *path, bool watched) LOCKED
+look_at_path(struct guest *guest, bool watched) LOCKED
 {
 	const struct unixgram *it = &guest->unixgram;
 	struct stat file;
 
 	if (it->state == UNIXGRAM_ABSTRACT)
 		return THE_GUEST;
-	if (lstat(path, &file) < 0)
+	if (lstat(it->peer.path, &file) < 0)
 		return NOTHING;
 	if (file.st_ino == it->inode &&
 	    (watched || file_watch_changed_ns(&file) == it->changed_ns))
@@ -316,97 +308,92 @@ look_at_path(struct guest *guest, const char *path, bool watched) LOCKED
 	return ANOTHER;
 }
 
-/* The same guest answers, and yet refused a frame (it shut its receiving side
- * down): it stays, and so do its frames, as connecting to it again throws none
- * away. */
+/* The same guest still answers, although it refused a frame (it shut down its
+ * receiving side). It stays, and so do its frames: connecting to it again
+ * throws none away. */
 static bool
-still_answers(struct guest *guest, const char *path, int error) LOCKED
+still_answers(struct guest *guest, int error) LOCKED
 {
 	const struct unixgram *it = &guest->unixgram;
 
 	if (it->state == UNIXGRAM_ABSTRACT && error != EPIPE)
 		return false;
-	return look_at_path(guest, path, false) == THE_GUEST &&
-	       connect(guest->fd, (const void *)&it->peer, it->peer_length) ==
-		   0;
+	return look_at_path(guest, false) == THE_GUEST &&
+	       connect_to(guest->fd, &it->peer) == 0;
 }
 
 static enum guest_refusal
 unixgram_refused(struct guest *guest, uint64_t which, int error)
 {
-	struct outcome outcome = { .key = "error", .reason = strerror(error) };
 	struct unixgram *it = &guest->unixgram;
 	bool present;
 
 	mutex_lock(&guest->unixgram.lock);
-	put_path(outcome.path, &it->peer, it->peer_length);
-	if (guest->present == which &&
-	    !still_answers(guest, outcome.path, error)) {
-		replace(guest, "a send was refused", &outcome);
+	if (guest->present == which && !still_answers(guest, error)) {
+		replace(guest, "a send was refused");
 	} else if (guest->present == which && it->refusing != which) {
-		outcome.what = "refuses frames";
+		log_limited(&changes, LOG_LEVEL_WARN, LOG_GUEST,
+		    "refuses frames peer=%s error=\"%s\"", it->peer.path,
+		    strerror(error));
 		it->refusing = which;
 	}
 	present = guest->present != 0;
 	mutex_unlock(&guest->unixgram.lock);
-	publish(guest, &outcome);
 	return present ? GUEST_REFUSED : GUEST_ABSENT;
 }
 
 /* Whether a new guest answers at the path of the present one, which stays
  * connected meanwhile. */
 static bool
-another_answers(struct guest *guest, struct outcome *outcome) LOCKED
+another_answers(struct guest *guest) LOCKED
 {
-	const struct unixgram *it = &guest->unixgram;
+	const struct unixgram_name *peer = &guest->unixgram.peer;
 	struct stat file;
 	int result, fd;
 
-	if (examine(guest, &it->peer, &file, outcome))
+	if (examine(guest, peer, &file))
 		return false;
 	fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-	result = connect(fd, (const void *)&it->peer, it->peer_length);
+	result = connect_to(fd, peer);
 	close(fd);
 	return result == 0;
 }
 
 /* What main() does about the guest's file. */
 static void
-look(struct guest *guest, struct outcome *outcome) LOCKED
+look(struct guest *guest) LOCKED
 {
 	struct unixgram *it = &guest->unixgram;
 	bool deleted = file_watch_deleted(&it->watch);
 	bool watched = it->state != UNIXGRAM_UNWATCHED;
 	bool closed = peer_is_closed(guest->fd, deleted);
-	enum at_path there = look_at_path(guest, outcome->path, watched);
+	enum at_path there = look_at_path(guest, watched);
 
-	if (closed || (there == ANOTHER && another_answers(guest, outcome)))
-		replace(guest, "its socket was closed or replaced", outcome);
+	if (closed || (there == ANOTHER && another_answers(guest)))
+		replace(guest, "its socket was closed or replaced");
 	else if (watched)
 		enter(guest,
 		    there == THE_GUEST ? UNIXGRAM_WATCHED : UNIXGRAM_FILELESS);
 }
 
-/* A frame waits at the successor. Whether its sender can be the next guest; if
- * not, the frame is dropped: a guest that is connected to the old socket could
- * never come back. */
+/* A frame waits at the successor. Returns whether its sender can be the next
+ * guest. If not, the frame is dropped: the guest that is connected to the old
+ * socket could never come back. */
 static bool
-next_guest_calls(struct guest *guest, struct outcome *outcome) LOCKED
+next_guest_calls(struct guest *guest) LOCKED
 {
 	int fd = guest->unixgram.successor;
 	struct sockaddr_un sender = { 0 };
 	socklen_t length = sizeof(sender);
+	struct unixgram_name name;
 	struct stat file;
 	char byte;
 
 	if (recvfrom(fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT,
 		(struct sockaddr *)&sender, &length) < 0)
 		return false;
-	if (length > sizeof(sender))
-		length = sizeof(sender);
-	put_path(outcome->path, &sender, length);
-	if (length > NAME_OFFSET &&
-	    examine(guest, &sender, &file, outcome) == 0)
+	name = name_of(&sender, length);
+	if (length > PATH_OFFSET && examine(guest, &name, &file) == 0)
 		return true;
 	if (recv(fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0)
 		counter_add(&guest->lost, 1);
@@ -434,20 +421,17 @@ unixgram_watch(struct guest *guest, struct pollfd *fds)
 static void
 unixgram_serve(struct guest *guest, const struct pollfd *fds)
 {
-	struct outcome outcome = { .what = NULL };
 	struct unixgram *it = &guest->unixgram;
 
 	doorbell_answer(&it->bell);
 	mutex_lock(&guest->unixgram.lock);
-	put_path(outcome.path, &it->peer, it->peer_length);
 	if (it->state >= UNIXGRAM_WATCHED)
-		look(guest, &outcome);
+		look(guest);
 	/* Nobody is the guest until fwd-up hears who it is. */
 	if (fds[POLL_SUCCESSOR].revents && it->successor >= 0 &&
-	    next_guest_calls(guest, &outcome))
+	    next_guest_calls(guest))
 		detach(guest);
 	mutex_unlock(&guest->unixgram.lock);
-	publish(guest, &outcome);
 }
 
 static int
@@ -495,13 +479,9 @@ unixgram_bind_again(struct guest *guest, struct error *error)
 static void
 unixgram_describe(struct guest *guest, char *text, size_t room)
 {
-	struct unixgram *it = &guest->unixgram;
-	char path[TEXT_BYTES];
-
 	mutex_lock(&guest->unixgram.lock);
-	put_path(path, &it->peer, it->peer_length);
+	snprintf(text, room, "%s", guest->unixgram.peer.path);
 	mutex_unlock(&guest->unixgram.lock);
-	snprintf(text, room, "%s", path);
 }
 
 static void

@@ -12,13 +12,13 @@
  *      FILELESS   is no longer there        every second
  *      UNWATCHED  can't be watched          every second
  *
- * FILELESS: a live guest's file may go (a cleaner of /tmp). The connection goes
- * on working both ways, and could never be made again, so it is kept.
+ * FILELESS: a live guest's file may be removed (a cleaner of /tmp). The
+ * connection still works both ways, and could never be made again: it is kept.
  * UNWATCHED: the system gives a user only so many watches, and none of a file
  * that the user may not read.
  *
- * To attach is to connect to the socket at an address. It leads to one of the
- * last four states, with a new guest; or to ABSENT, if nobody answers there.
+ * Attaching connects our socket to a guest's. It ends in one of the last four
+ * states, with a new guest; or in ABSENT, if nobody answers.
  *
  *      event                           what follows
  *      a frame from another sender     attach to it, unless it is a stranger's
@@ -31,20 +31,22 @@
  *                                      else FILELESS
  *      (UNWATCHED stays UNWATCHED where this table says WATCHED or FILELESS.)
  *
- * A stranger: where others may write the folder, anybody may bind the path of a
- * guest that restarts, so the file's owner decides (trust.h).
+ * Where others may write the folder, anybody may bind the path of a guest that
+ * restarts. So the file's owner decides who is a stranger (trust.h).
  *
- * Attaching throws away what the old guest had queued; it is read and counted
- * first. What the kernel throws away when it refuses a send, nobody can count.
+ * Frames that the old guest had queued are thrown away by attaching; they are
+ * read and counted first. Those that the kernel throws away when it refuses a
+ * send can't be counted.
  *
  * Our own socket's file may be removed, too. Then a new socket, the successor,
- * is bound to the path. The guest that is connected to the old one goes on as
- * before. The successor takes the old one's place when nobody is connected to
- * that, before another guest is, and when a frame arrives at the successor.
+ * is bound to the path. The guest that is connected to the old socket stays.
+ * The successor replaces the old one as soon as nobody is connected to that:
+ * at once, when the guest is found gone, or when a frame of another guest
+ * arrives at the successor.
  *
  * The lock orders the threads that may connect the socket: fwd-up (a new
- * sender), fwd-down (a refused send) and main() (the file). It is held across
- * no call that blocks: connect() of a datagram socket doesn't. */
+ * sender), fwd-down (a refused send) and main() (the file). No call under it
+ * blocks: connect() of a datagram socket doesn't, nor does the log. */
 #ifndef GUEST_UNIXGRAM_H
 #define GUEST_UNIXGRAM_H
 
@@ -66,21 +68,28 @@ enum unixgram_state {
 	UNIXGRAM_UNWATCHED,
 };
 
+/* The name that a socket is bound to. */
+struct unixgram_name {
+	struct sockaddr_un address;
+	socklen_t length;
+	/* As text, with a final zero; an abstract name begins with @. */
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path) + 2];
+};
+
 struct unixgram {
 	struct mutex lock;
 	enum unixgram_state state GUARDED;
-	struct sockaddr_un peer GUARDED; /* the guest's address */
-	socklen_t peer_length GUARDED;   /* 0: ABSENT */
-	ino_t inode GUARDED;             /* of its file */
-	int64_t changed_ns GUARDED;      /* when that file was */
-	struct file_watch watch GUARDED; /* of that file */
-	int watch_error GUARDED;   /* why it couldn't be set, as logged; or 0 */
+	struct unixgram_name peer GUARDED; /* the guest's; empty if ABSENT */
+	ino_t inode GUARDED;               /* of its file */
+	int64_t changed_ns GUARDED;        /* when that file was */
+	struct file_watch watch GUARDED;   /* of that file */
+	int watch_error GUARDED;   /* errno of the last try, logged; or 0 */
 	struct doorbell bell;      /* rings for main(): a new guest, its file */
 	int successor GUARDED;     /* descriptor, or -1 */
-	atomic_bool succeeded;     /* fwd-up was woken in recv() by that */
-	uint64_t guests GUARDED;   /* there were so far; numbers them */
-	ino_t stranger GUARDED;    /* file that was warned of last */
-	uint64_t refusing GUARDED; /* guest that was warned of last */
+	atomic_bool succeeded;     /* a successor was used: it woke recv() */
+	uint64_t guests GUARDED;   /* so far; the number of the last one */
+	ino_t stranger GUARDED;    /* the file that was last warned of */
+	uint64_t refusing GUARDED; /* the guest that was last warned of */
 	struct sockaddr_un heard;  /* fwd-up's own: the last sender */
 	socklen_t heard_length;
 };
