@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 
 const struct cidr_list cidr_loopback = {
@@ -25,16 +26,13 @@ parse_address(struct cidr *network, const char *text)
 static bool
 parse_bits(struct cidr *network, const char *text)
 {
-	unsigned bits = 0;
 	size_t length = strlen(text);
+	unsigned long bits = strtoul(text, NULL, 10);
 
-	if (length == 0 || length > 3 || strspn(text, "0123456789") != length)
+	if (length == 0 || length > 3 || strspn(text, "0123456789") != length ||
+	    bits > network->bits)
 		return false;
-	for (; *text != '\0'; text++)
-		bits = bits * 10 + (unsigned)(*text - '0');
-	if (bits > network->bits)
-		return false;
-	network->bits = bits;
+	network->bits = (unsigned)bits;
 	return true;
 }
 
@@ -59,27 +57,19 @@ int
 cidr_list_parse(struct cidr_list *list, const char *text, struct error *error)
 {
 	static const char blanks[] = " \t";
-	char item[CIDR_TEXT_BYTES];
+	char copy[CIDR_TEXT_BYTES], *rest = copy, *item, *end;
 
 	*list = (struct cidr_list){ .count = 0 };
-	if (strlen(text) >= sizeof(item))
+	if (strlen(text) >= sizeof(copy))
 		return error_set(error, "the list is too long");
-	text += strspn(text, blanks);
-	while (*text != '\0') {
-		size_t length = strcspn(text, ", \t");
-
-		memcpy(item, text, length);
-		item[length] = '\0';
+	strcpy(copy, text);
+	while (*text != '\0' && (item = strsep(&rest, ",")) != NULL) {
+		item += strspn(item, blanks);
+		for (end = item + strlen(item); end > item; *--end = '\0')
+			if (strchr(blanks, end[-1]) == NULL)
+				break;
 		if (parse_network(&list->networks[list->count++], item, error))
 			return -1;
-		text += length + strspn(text + length, blanks);
-		if (*text == '\0')
-			break;
-		if (*text != ',')
-			return error_set(error, "a comma is missing");
-		text += 1 + strspn(text + 1, blanks);
-		if (*text == '\0')
-			return error_set(error, "it ends with a comma");
 	}
 	return 0;
 }

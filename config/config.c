@@ -8,55 +8,39 @@
 #include "config/defaults.h"
 
 /* clang-format off */
-#define FIELD(f) offsetof(struct config, f), sizeof(((struct config *)0)->f)
+#define KEY(section, name, type, field, initial, limits) \
+	{ #section, #name, CONFIG_##type, offsetof(struct config, section.field), \
+	  sizeof(((struct config *)0)->section.field), initial, limits }
 const struct config_key config_keys[] = {
-	{ "guest", "endpoint", CONFIG_GUEST, FIELD(guest.endpoint),
-	  "unixgram:/run/forwarder/guest.sock", NULL },
-	{ "guest", "mode", CONFIG_MODE, FIELD(guest.mode),
-	  "0600", "0 to 0777" },
-	{ "guest", "stall", CONFIG_DURATION, FIELD(guest.stall_ms),
-	  "100ms", "0 to 1s" },
-	{ "network", "endpoint", CONFIG_NETWORK, FIELD(network.endpoint),
-	  defaults_network, NULL },
-	{ "network", "hold", CONFIG_DURATION, FIELD(network.hold_ms),
-	  "2s", "0 to 1h, or forever" },
-	{ "network", "max_frame", CONFIG_BYTES, FIELD(network.max_frame),
-	  "65550", "60 to 69632" },
-	{ "network", "write_batch", CONFIG_BYTES, FIELD(network.write_batch),
-	  "32K", "0 to 1M" },
-	{ "network", "write_stall", CONFIG_DURATION, FIELD(network.write_stall_ms),
-	  "30s", "100ms to 1h, or 0" },
-	{ "network", "announce", CONFIG_YES_NO, FIELD(network.announce),
-	  "yes", NULL },
-	{ "network", "user", CONFIG_USER, FIELD(network.user), "", NULL },
-	{ "network", "allow", CONFIG_CIDRS, FIELD(network.allow), "", NULL },
-	{ "reconnect", "min", CONFIG_DURATION, FIELD(reconnect.min_ms),
-	  "100ms", "1ms to 10m" },
-	{ "reconnect", "max", CONFIG_DURATION, FIELD(reconnect.max_ms),
-	  "2s", "1ms to 10m" },
-	{ "reconnect", "jitter", CONFIG_NUMBER, FIELD(reconnect.jitter_percent),
-	  "25", "0 to 50" },
-	{ "reconnect", "watch", CONFIG_YES_NO, FIELD(reconnect.watch),
-	  "yes", NULL },
-	{ "keepalive", "mode", CONFIG_KEEPALIVE, FIELD(keepalive.mode),
-	  "auto", NULL },
-	{ "keepalive", "interval", CONFIG_DURATION, FIELD(keepalive.interval_ms),
-	  "5s", "100ms to 1h, or 0" },
-	{ "keepalive", "count", CONFIG_NUMBER, FIELD(keepalive.count),
-	  "5", "1 to 100" },
-	{ "keepalive", "gateway", CONFIG_GATEWAY, FIELD(keepalive.gateway),
-	  "", NULL },
-	{ "keepalive", "tcp_idle", CONFIG_SECONDS, FIELD(keepalive.tcp.idle_s),
-	  "15s", "1s to 2h, or 0" },
-	{ "keepalive", "tcp_interval", CONFIG_SECONDS, FIELD(keepalive.tcp.interval_s),
-	  "5s", "1s to 2h" },
-	{ "keepalive", "tcp_count", CONFIG_NUMBER, FIELD(keepalive.tcp.count),
-	  "3", "1 to 100" },
-	{ "log", "level", CONFIG_LOG_LEVEL, FIELD(log.level), "info", NULL },
-	{ "service", "name", CONFIG_NAME, FIELD(service.name), "", NULL },
-	{ "control", "socket", CONFIG_PATH, FIELD(control.socket), "", NULL },
+	KEY(guest, endpoint, GUEST, endpoint,
+	    "unixgram:/run/forwarder/guest.sock", NULL),
+	KEY(guest, mode, MODE, mode, "0600", "0 to 0777"),
+	KEY(guest, stall, DURATION, stall_ms, "100ms", "0 to 1s"),
+	KEY(network, endpoint, NETWORK, endpoint, defaults_network, NULL),
+	KEY(network, hold, DURATION, hold_ms, "2s", "0 to 1h, or forever"),
+	KEY(network, max_frame, BYTES, max_frame, "65550", "60 to 69632"),
+	KEY(network, write_batch, BYTES, write_batch, "32K", "0 to 1M"),
+	KEY(network, write_stall, DURATION, write_stall_ms,
+	    "30s", "100ms to 1h, or 0"),
+	KEY(network, announce, YES_NO, announce, "yes", NULL),
+	KEY(network, user, USER, user, "", NULL),
+	KEY(network, allow, CIDRS, allow, "", NULL),
+	KEY(reconnect, min, DURATION, min_ms, "100ms", "1ms to 10m"),
+	KEY(reconnect, max, DURATION, max_ms, "2s", "1ms to 10m"),
+	KEY(reconnect, jitter, NUMBER, jitter_percent, "25", "0 to 50"),
+	KEY(reconnect, watch, YES_NO, watch, "yes", NULL),
+	KEY(keepalive, mode, KEEPALIVE, mode, "auto", NULL),
+	KEY(keepalive, interval, DURATION, interval_ms,
+	    "5s", "100ms to 1h, or 0"),
+	KEY(keepalive, count, NUMBER, count, "5", "1 to 100"),
+	KEY(keepalive, gateway, GATEWAY, gateway, "", NULL),
+	KEY(keepalive, tcp_idle, SECONDS, tcp.idle_s, "15s", "1s to 2h, or 0"),
+	KEY(keepalive, tcp_interval, SECONDS, tcp.interval_s, "5s", "1s to 2h"),
+	KEY(keepalive, tcp_count, NUMBER, tcp.count, "3", "1 to 100"),
+	KEY(log, level, LOG_LEVEL, level, "info", NULL),
+	KEY(service, name, NAME, name, "", NULL),
+	KEY(control, socket, PATH, socket, "", NULL),
 };
-#undef FIELD
 /* clang-format on */
 
 _Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == CONFIG_KEYS,
@@ -90,81 +74,74 @@ config_find(const char *section, const char *name)
 	return NULL;
 }
 
-bool
-config_has_section(const char *section)
+const char *
+config_section(const char *name)
 {
 	for (int i = 0; i < CONFIG_KEYS; i++)
-		if (strcmp(config_keys[i].section, section) == 0)
-			return true;
-	return false;
+		if (strcmp(config_keys[i].section, name) == 0)
+			return config_keys[i].section;
+	return NULL;
 }
 
-static size_t
-smaller(size_t a, size_t b)
+/* Whether a becomes b by so many inserted, deleted or replaced letters; case
+ * doesn't count. */
+static bool
+is_near(const char *a, const char *b, size_t changes)
 {
-	return a < b ? a : b;
+	while (*a != '\0' &&
+	       tolower((unsigned char)*a) == tolower((unsigned char)*b))
+		a++, b++;
+	if (*a == '\0' && *b == '\0')
+		return true;
+	if (changes-- == 0)
+		return false;
+	return (*a != '\0' && is_near(a + 1, b, changes)) ||
+	       (*b != '\0' && is_near(a, b + 1, changes)) ||
+	       (*a != '\0' && *b != '\0' && is_near(a + 1, b + 1, changes));
 }
 
-/* How many letters to insert, delete or replace; case doesn't count. What is
- * longer than any name is far from all of them. */
-static size_t
-distance(const char *a, const char *b)
+/* The nearest name in the section, or the nearest section if that is NULL. May
+ * have a third of its letters wrong. NULL: there is none. */
+static const char *
+nearest(const char *section, const char *written)
 {
-	size_t cost[32], length = strlen(b);
+	for (size_t changes = 0; changes < 5; changes++)
+		for (int i = 0; i < CONFIG_KEYS; i++) {
+			const struct config_key *k = &config_keys[i];
+			const char *name = section ? k->name : k->section;
 
-	if (length >= 32 || strlen(a) >= 32)
-		return 32;
-	for (size_t j = 0; j <= length; j++)
-		cost[j] = j;
-	for (; *a != '\0'; a++) {
-		size_t diagonal = cost[0]++;
-
-		for (size_t j = 1; j <= length; j++) {
-			bool same = tolower((unsigned char)*a) ==
-				    tolower((unsigned char)b[j - 1]);
-			size_t insert = smaller(cost[j - 1], cost[j]) + 1;
-			size_t replace = diagonal + !same;
-
-			diagonal = cost[j];
-			cost[j] = smaller(insert, replace);
+			if ((section == NULL ||
+				strcmp(k->section, section) == 0) &&
+			    changes <= (strlen(name) + 2) / 3 &&
+			    is_near(written, name, changes))
+				return name;
 		}
-	}
-	return cost[length];
+	return NULL;
 }
 
-/* The name that was most likely meant may have a third of its letters wrong. */
 void
 config_unknown(const char *where, const char *section, const char *name,
     struct config_problems *problems)
 {
-	bool known = config_has_section(section);
-	const char *what = known ? "key" : "section", *meant = NULL;
-	const struct config_key *elsewhere = NULL;
-	size_t best = SIZE_MAX;
+	bool known = config_section(section) != NULL;
+	const char *what = known ? "key" : "section";
+	const char *meant =
+	    known ? nearest(section, name) : nearest(NULL, section);
 
-	for (const struct config_key *k = config_keys;
-	     k < config_keys + CONFIG_KEYS; k++) {
-		const char *candidate = known ? k->name : k->section;
-		size_t d = distance(known ? name : section, candidate);
-
-		if (known && strcmp(k->section, section) != 0) {
-			if (strcmp(k->name, name) == 0)
-				elsewhere = k;
-		} else if (d < best && d <= (strlen(candidate) + 2) / 3) {
-			meant = candidate;
-			best = d;
-		}
-	}
-	if (meant != NULL)
+	if (meant != NULL) {
 		config_problem(problems,
 		    "%s: unknown %s (did you mean \"%s\"?)", where, what,
 		    meant);
-	else if (elsewhere != NULL)
-		config_problem(problems,
-		    "%s: unknown key (did you mean [%s] %s?)", where,
-		    elsewhere->section, name);
-	else
-		config_problem(problems, "%s: unknown %s", where, what);
+		return;
+	}
+	for (int i = 0; known && i < CONFIG_KEYS; i++)
+		if (strcmp(config_keys[i].name, name) == 0) {
+			config_problem(problems,
+			    "%s: unknown key (did you mean [%s] %s?)", where,
+			    config_keys[i].section, name);
+			return;
+		}
+	config_problem(problems, "%s: unknown %s", where, what);
 }
 
 void
@@ -194,10 +171,9 @@ config_defaults(struct config *config)
 	struct config_problems problems = { .count = 0 };
 
 	*config = (struct config){ .file = NULL };
-	for (const struct config_key *k = config_keys;
-	     k < config_keys + CONFIG_KEYS; k++)
-		config_set(config, k->section, k->name, k->initial, "default",
-		    &problems);
+	for (int i = 0; i < CONFIG_KEYS; i++)
+		config_set(config, config_keys[i].section, config_keys[i].name,
+		    config_keys[i].initial, "default", &problems);
 	assert(problems.count == 0);
 }
 
@@ -317,19 +293,19 @@ resolve(const struct config *config, const struct config_key *key,
 void
 config_print(const struct config *config, FILE *out)
 {
-	const char *section = NULL;
+	const char *section = "";
 	char here[LOG_NAME_BYTES];
 
-	for (const struct config_key *k = config_keys;
-	     k < config_keys + CONFIG_KEYS; k++) {
-		const char *value = config->origin[k - config_keys].text;
+	for (int i = 0; i < CONFIG_KEYS; i++) {
+		const struct config_key *key = &config_keys[i];
+		const char *value = config->origin[i].text;
 
-		if (section == NULL || strcmp(k->section, section) != 0)
-			fprintf(out, "%s[%s]\n", section == NULL ? "" : "\n",
-			    k->section);
-		section = k->section;
-		resolve(config, k, here);
-		fprintf(out, "%-12s =%s%s%s%s\n", k->name, *value ? " " : "",
+		if (strcmp(key->section, section) != 0)
+			fprintf(
+			    out, "%s[%s]\n", i == 0 ? "" : "\n", key->section);
+		section = key->section;
+		resolve(config, key, here);
+		fprintf(out, "%-12s =%s%s%s%s\n", key->name, *value ? " " : "",
 		    value, *here ? " ; here: " : "", here);
 	}
 }

@@ -74,7 +74,7 @@ struct config {
 	struct config_origin {
 		char text[CONFIG_VALUE_BYTES + 1]; /* as written */
 		int line;   /* of the file; 0: the default, or -o */
-		bool wrong; /* a value was refused, the field is as before */
+		bool wrong; /* a value was refused: the field means nothing */
 	} origin[CONFIG_KEYS];
 };
 
@@ -147,14 +147,14 @@ extern const struct config_key config_keys[CONFIG_KEYS];
 /* NULL if there is no such key. */
 const struct config_key *config_find(const char *section, const char *name);
 
-bool config_has_section(const char *section);
+/* The section's name as it stands in the table, or NULL. */
+const char *config_section(const char *name);
 
 /* Reports a key or section that there is not, with the one likely meant. */
 void config_unknown(const char *where, const char *section, const char *name,
     struct config_problems *problems);
 
-/* Sets the key's field. Returns 0, or -1 with the error set and the field as
- * before. */
+/* Sets the key's field. Returns 0, or -1 with the error set. */
 int config_value_parse(const struct config_key *key, const char *text,
     struct config *config, struct error *error);
 

@@ -1,6 +1,7 @@
-/* The file, read with inih. inih tells only the first error and not where a
- * key stood, cuts long lines and names, and takes nearly anything as a
- * section header; so it is given its lines one by one, looked at before. */
+/* Reads forwarder.ini. inih reports only the first error, and not where a key
+ * stands; it cuts long lines and names, and takes nearly anything as a section
+ * header. So sections and comments are read here, and each assignment is given
+ * to inih by itself. */
 #include "config/config.h"
 
 #include <ctype.h>
@@ -11,59 +12,50 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* inih has room for 200, with a line feed and a zero byte. */
+#define LINE_BYTES 198
+
 struct reading {
 	FILE *file;
 	struct config *config;
 	struct config_problems *problems;
-	const char *name;
+	const char *path;
 	int line;
-	bool pending;  /* take_key() hasn't been called for this line */
-	bool skipping; /* below a section header that was refused */
+	const char *section; /* NULL: none yet; empty: refused with its keys */
+	bool is_assignment;  /* inih has called take_key() for this line */
 };
 
 static void
 problem(struct reading *r, const char *what)
 {
-	config_problem(r->problems, "%s:%d: %s", r->name, r->line, what);
+	config_problem(r->problems, "%s:%d: %s", r->path, r->line, what);
 }
 
-enum text { TEXT_LINE, TEXT_LONG, TEXT_BINARY, TEXT_END };
-
-/* Reads a line without its end and the blanks before it, which inih would take
- * for a continuation of the line above. What is too long is cut. */
-static enum text
-read_text(struct reading *r, char *line, size_t room)
+/* Reads a line without its end. What is too long is cut, but counted. False:
+ * there is no line, or none that makes sense. */
+static bool
+read_line(struct reading *r, char line[LINE_BYTES + 1], size_t *length)
 {
-	size_t length = 0;
 	int c;
 
+	*length = 0;
+	r->line++;
 	while ((c = getc(r->file)) != EOF && c != '\n') {
-		if (length == 0 && (c == ' ' || c == '\t'))
-			continue;
-		if (iscntrl(c) && c != '\t' && c != '\r')
-			return TEXT_BINARY;
-		if (length < room - 1)
-			line[length] = (char)c;
-		length++;
+		if (iscntrl(c) && c != '\t' && c != '\r') {
+			problem(
+			    r, "holds a control character: not a text file");
+			return false;
+		}
+		if (*length < LINE_BYTES)
+			line[*length] = (char)c;
+		++*length;
 	}
-	line[length < room ? length : room - 1] = '\0';
-	if (ferror(r->file))
-		config_problem(r->problems, "%s: %s", r->name, strerror(errno));
-	if (c == EOF && (length == 0 || ferror(r->file)))
-		return TEXT_END;
-	return length < room ? TEXT_LINE : TEXT_LONG;
-}
-
-/* Some editors begin a file with a byte order mark. */
-static void
-skip_mark(char *line)
-{
-	const char *rest = line + 3;
-
-	if (strncmp(line, "\xEF\xBB\xBF", 3) != 0)
-		return;
-	rest += strspn(rest, " \t");
-	memmove(line, rest, strlen(rest) + 1);
+	line[*length < LINE_BYTES ? *length : LINE_BYTES] = '\0';
+	if (ferror(r->file)) {
+		config_problem(r->problems, "%s: %s", r->path, strerror(errno));
+		return false;
+	}
+	return c != EOF || *length > 0;
 }
 
 /* Whether nothing but a comment follows. */
@@ -74,105 +66,83 @@ is_void(const char *text)
 	return *text == '\0' || *text == ';' || *text == '#';
 }
 
-/* Leaves the line to inih only if it means what inih will make of it. */
+/* Takes what follows the bracket. */
 static void
-take_section(struct reading *r, char *line)
+take_section(struct reading *r, char *name)
 {
-	char *name = line + 1, *end = strchr(line, ']');
+	char *end = strchr(name, ']');
 	struct error where;
 
-	r->skipping = true;
+	r->section = "";
 	if (end == NULL || !is_void(end + 1)) {
 		problem(r, "not a section header such as [network]");
-		*line = '\0';
 		return;
 	}
 	*end = '\0';
-	r->skipping = !config_has_section(name);
-	if (r->skipping) {
-		error_set(&where, "%s:%d: [%s]", r->name, r->line, name);
-		config_unknown(where.text, name, "", r->problems);
-		*line = '\0';
-	} else {
-		*end = ']';
+	if (config_section(name) != NULL) {
+		r->section = config_section(name);
+		return;
 	}
+	error_set(&where, "%s:%d: [%s]", r->path, r->line, name);
+	config_unknown(where.text, name, "", r->problems);
 }
 
-/* Takes the place of fgets() for inih, which passes over a line that is no
- * assignment without a word. */
-static char *
-next_line(char *line, int room, void *context)
-{
-	struct reading *r = context;
-	size_t limit = (size_t)room - 1; /* a line feed is put back */
-
-	if (r->pending)
-		problem(r, "expected \"key = value\", [section] or ; comment");
-	r->pending = false;
-	enum text text = read_text(r, line, limit);
-	if (text == TEXT_END)
-		return NULL;
-	r->line++;
-	if (text == TEXT_BINARY) {
-		problem(r, "holds a control character: not a text file");
-		return NULL;
-	}
-	if (r->line == 1)
-		skip_mark(line);
-	if (is_void(line)) {
-		*line = '\0';
-	} else if (text == TEXT_LONG) {
-		config_problem(r->problems, "%s:%d: longer than %zu bytes",
-		    r->name, r->line, limit - 1);
-		r->skipping = r->skipping || *line == '[';
-		*line = '\0';
-	} else if (*line == '[') {
-		take_section(r, line);
-	} else {
-		r->pending = true;
-	}
-	strcat(line, "\n");
-	return line;
-}
-
-/* Sets the key of the line in hand, unless a line before has set it. */
+/* Sets the key, unless a line before has set it. */
 static void
-set_once(
-    struct reading *r, const char *section, const char *name, const char *value)
+set_once(struct reading *r, const char *name, const char *value)
 {
-	const struct config_key *key = config_find(section, name);
+	const struct config_key *key = config_find(r->section, name);
 	int unknown = 0, *line = &unknown;
 	struct error where;
 
 	if (key != NULL)
 		line = &r->config->origin[key - config_keys].line;
-	error_set(&where, "%s:%d: [%s] %s", r->name, r->line, section, name);
+	error_set(&where, "%s:%d: [%s] %s", r->path, r->line, r->section, name);
 	if (*line != 0) {
 		config_problem(r->problems, "%s: set twice, first at line %d",
 		    where.text, *line);
 		return;
 	}
-	config_set(r->config, section, name, value, where.text, r->problems);
+	config_set(r->config, r->section, name, value, where.text, r->problems);
 	*line = r->line;
 }
 
-/* The handler of inih: the line in hand is an assignment. */
+/* inih's handler. */
 static int
 take_key(
     void *context, const char *section, const char *name, const char *value)
 {
 	struct reading *r = context;
 
-	if (*name == '\0')
-		return 1; /* still pending */
-	r->pending = false;
-	if (r->skipping)
-		return 1;
-	if (*section == '\0')
+	(void)section;
+	r->is_assignment = *name != '\0';
+	if (r->section == NULL && r->is_assignment)
 		problem(r, "a key before the first [section]");
-	else
-		set_once(r, section, name, value);
+	else if (r->is_assignment && *r->section != '\0')
+		set_once(r, name, value);
 	return 1;
+}
+
+static void
+take_line(struct reading *r, char *line, size_t length)
+{
+	if (is_void(line))
+		return;
+	line += strspn(line, " \t");
+	if (length > LINE_BYTES) {
+		config_problem(r->problems, "%s:%d: longer than %d bytes",
+		    r->path, r->line, LINE_BYTES);
+		if (*line == '[')
+			r->section = "";
+	} else if (*line == '[') {
+		take_section(r, line + 1);
+	} else {
+		r->is_assignment = false;
+		ini_parse_string(line, take_key, r);
+		if (!r->is_assignment)
+			problem(r, "expected \"key = value\", [section] or "
+				   "; comment");
+	}
 }
 
 /* Returns NULL after a problem. */
@@ -199,17 +169,21 @@ void
 config_read(struct config *config, const char *path, enum config_source source,
     struct config_problems *problems)
 {
-	struct reading r = {
-		.file = open_file(path, source, problems),
+	static const char mark[] = "\xEF\xBB\xBF"; /* of some editors */
+	struct reading r = { .file = open_file(path, source, problems),
 		.config = config,
 		.problems = problems,
-		.name = path,
-	};
+		.path = path };
+	char line[LINE_BYTES + 1];
+	size_t length;
 
 	config->file = path;
 	if (r.file == NULL)
 		return;
-	if (ini_parse_stream(next_line, &r, take_key, &r) < 0)
-		config_problem(problems, "%s: out of memory", path);
+	while (read_line(&r, line, &length)) {
+		bool marked = r.line == 1 && strncmp(line, mark, 3) == 0;
+
+		take_line(&r, marked ? line + 3 : line, length);
+	}
 	fclose(r.file);
 }

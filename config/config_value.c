@@ -6,25 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int
-parse_guest(const char *text, void *field, struct error *why)
-{
-	return guest_endpoint_parse(field, text, why);
-}
-
-static int
-parse_network(const char *text, void *field, struct error *why)
-{
-	/* config_check() reports one that is missing. */
-	return *text == '\0' ? 0 : endpoint_parse(field, text, why);
-}
-
-static int
-parse_path(const char *text, void *field, struct error *why)
-{
-	return *text == '\0' ? 0 : endpoint_parse_path(field, text, why);
-}
-
 bool
 config_name_holds(char c)
 {
@@ -32,7 +13,7 @@ config_name_holds(char c)
 }
 
 static int
-parse_name(const char *text, void *field, struct error *why)
+parse_name(const char *text, char *name, struct error *why)
 {
 	if (strlen(text) >= LOG_NAME_BYTES)
 		return error_set(why, "longer than 63 bytes");
@@ -41,25 +22,39 @@ parse_name(const char *text, void *field, struct error *why)
 			return error_set(why,
 			    "use letters, digits and signs, but no blanks, "
 			    "quotes, \\ or =");
-	strcpy(field, text);
+	strcpy(name, text);
 	return 0;
 }
 
 static int
-parse_gateway(const char *text, void *field, struct error *why)
+parse_gateway(
+    const char *text, struct config_gateway *gateway, struct error *why)
 {
-	struct config_gateway *gateway = field;
-
 	gateway->given = inet_pton(AF_INET, text, gateway->address) == 1;
-	return gateway->given || *text == '\0'
-		   ? 0
-		   : error_set(why, "write it as 192.168.5.1");
+	return gateway->given ? 0 : error_set(why, "write it as 192.168.5.1");
 }
 
+/* Empty text leaves the field all zero: none. */
 static int
-parse_cidrs(const char *text, void *field, struct error *why)
+parse_text(
+    enum config_type type, const char *text, void *field, struct error *why)
 {
-	return cidr_list_parse(field, text, why);
+	if (*text == '\0' && type != CONFIG_GUEST)
+		return 0;
+	switch (type) {
+	case CONFIG_GUEST:
+		return guest_endpoint_parse(field, text, why);
+	case CONFIG_NETWORK:
+		return endpoint_parse(field, text, why);
+	case CONFIG_PATH:
+		return endpoint_parse_path(field, text, why);
+	case CONFIG_GATEWAY:
+		return parse_gateway(text, field, why);
+	case CONFIG_CIDRS:
+		return cidr_list_parse(field, text, why);
+	default:
+		return parse_name(text, field, why);
+	}
 }
 
 struct unit {
@@ -75,38 +70,35 @@ static const struct unit seconds[] = { { "s", 1 }, { "m", 60 },
 static const struct unit bytes[] = { { "", 1 }, { "K", 1024 },
 	{ "M", 1024 * 1024 }, { NULL, 0 } };
 
-/* A text has `parse`, a number `units`, and a choice neither: its examples are
- * all there is to choose from, in the order of the enum. */
+/* A number has units. Neither units nor a noun: a choice of the examples, in the
+ * order of its enum. */
 /* clang-format off */
 static const struct type {
 	const char *noun, *examples;
-	int (*parse)(const char *text, void *field, struct error *why);
 	const struct unit *units;
 } types[] = {
 	[CONFIG_GUEST] = { "a guest endpoint",
-	  "fd:N, unixgram:PATH, tap:NAME", parse_guest, NULL },
+	  "fd:N, unixgram:PATH, tap:NAME", NULL },
 	[CONFIG_NETWORK] = { "a network endpoint",
 	  "unix:PATH, tcp:HOST:PORT, listen-unix:PATH, listen-tcp:ADDR:PORT",
-	  parse_network, NULL },
-	[CONFIG_PATH] = { "a path for a socket",
-	  "a path, or empty", parse_path, NULL },
-	[CONFIG_NAME] = { "a name",
-	  "a name without blanks, or empty", parse_name, NULL },
+	  NULL },
+	[CONFIG_PATH] = { "a path for a socket", "a path, or empty", NULL },
+	[CONFIG_NAME] = { "a name", "a name without blanks, or empty", NULL },
 	[CONFIG_GATEWAY] = { "an IPv4 address",
-	  "an IPv4 address, or empty", parse_gateway, NULL },
+	  "an IPv4 address, or empty", NULL },
 	[CONFIG_CIDRS] = { "a list of networks",
-	  "networks such as 192.168.0.0/16, or empty", parse_cidrs, NULL },
-	[CONFIG_DURATION] = { "a duration", "500ms, 5s, 2m", NULL, milliseconds },
+	  "networks such as 192.168.0.0/16, or empty", NULL },
+	[CONFIG_DURATION] = { "a duration", "500ms, 5s, 2m", milliseconds },
 	[CONFIG_SECONDS] = { "a duration of whole seconds",
-	  "5s, 90s, 2m", NULL, seconds },
-	[CONFIG_BYTES] = { "a size", "1500, 32K, 1M", NULL, bytes },
-	[CONFIG_NUMBER] = { "a whole number", "1, 25", NULL, none },
-	[CONFIG_MODE] = { "an octal mode", "0600, 0660", NULL, none },
+	  "5s, 90s, 2m", seconds },
+	[CONFIG_BYTES] = { "a size", "1500, 32K, 1M", bytes },
+	[CONFIG_NUMBER] = { "a whole number", "1, 25", none },
+	[CONFIG_MODE] = { "an octal mode", "0600, 0660", none },
 	[CONFIG_USER] = { "a user",
-	  "a user's name or number, or empty", NULL, none },
-	[CONFIG_YES_NO] = { NULL, "no, yes", NULL, NULL },
-	[CONFIG_KEEPALIVE] = { NULL, "off, passive, arp, peer, auto", NULL, NULL },
-	[CONFIG_LOG_LEVEL] = { NULL, "error, warn, info, debug", NULL, NULL },
+	  "a user's name or number, or empty", none },
+	[CONFIG_YES_NO] = { NULL, "no, yes", NULL },
+	[CONFIG_KEEPALIVE] = { NULL, "off, passive, arp, peer, auto", NULL },
+	[CONFIG_LOG_LEVEL] = { NULL, "error, warn, info, debug", NULL },
 };
 /* clang-format on */
 
@@ -202,8 +194,7 @@ parse_choice(const struct config_key *key, const char *text, int64_t *value,
 static int
 parse_user(const char *text, int64_t *value, struct error *error)
 {
-	struct passwd entry, *user = NULL;
-	char room[16 * 1024]; /* for what is in the entry */
+	const struct passwd *user;
 	const char *end = text;
 
 	*value = CONFIG_NO_USER;
@@ -212,8 +203,7 @@ parse_user(const char *text, int64_t *value, struct error *error)
 	if (take_number(&end, &types[CONFIG_USER], value) && *end == '\0') {
 		if (*value < CONFIG_NO_USER)
 			return 0;
-	} else if (getpwnam_r(text, &entry, room, sizeof(room), &user) == 0 &&
-		   user != NULL) {
+	} else if ((user = getpwnam(text)) != NULL) {
 		*value = user->pw_uid;
 		return 0;
 	}
@@ -243,28 +233,6 @@ check_writable(const char *text, struct error *error)
 }
 
 static int
-set_text(const struct config_key *key, const char *text, void *field,
-    struct error *error)
-{
-	const struct type *type = &types[key->type];
-	union {
-		struct guest_endpoint guest;
-		struct endpoint network;
-		struct cidr_list cidrs;
-		struct config_gateway gateway;
-		char text[CONFIG_VALUE_BYTES + 1];
-	} value;
-	struct error why;
-
-	memset(&value, 0, sizeof(value));
-	if (type->parse(text, &value, &why) < 0)
-		return error_set(
-		    error, "\"%s\" is not %s: %s", text, type->noun, why.text);
-	memcpy(field, &value, key->size);
-	return 0;
-}
-
-static int
 set_number(const struct config_key *key, const char *text, void *field,
     struct error *error)
 {
@@ -275,9 +243,9 @@ set_number(const struct config_key *key, const char *text, void *field,
 		uint32_t word;
 		int64_t whole;
 	} number;
+	const struct type *type = &types[key->type];
 	int64_t value = 0;
-	int result = types[key->type].units == NULL
-			 ? parse_choice(key, text, &value, error)
+	int result = type->noun == NULL ? parse_choice(key, text, &value, error)
 		     : key->type == CONFIG_USER
 			 ? parse_user(text, &value, error)
 			 : parse_number(key, text, &value, error);
@@ -300,13 +268,19 @@ int
 config_value_parse(const struct config_key *key, const char *text,
     struct config *config, struct error *error)
 {
+	const struct type *type = &types[key->type];
 	void *field = (char *)config + key->offset;
+	struct error why;
 
 	if (check_writable(text, error) < 0)
 		return -1;
-	return types[key->type].parse != NULL
-		   ? set_text(key, text, field, error)
-		   : set_number(key, text, field, error);
+	if (type->noun == NULL || type->units != NULL)
+		return set_number(key, text, field, error);
+	memset(field, 0, key->size);
+	return parse_text(key->type, text, field, &why) == 0
+		   ? 0
+		   : error_set(error, "\"%s\" is not %s: %s", text, type->noun,
+			 why.text);
 }
 
 const char *

@@ -9,12 +9,8 @@ parse_fd(struct guest_endpoint *guest, const char *digits, struct error *error)
 {
 	size_t length = strlen(digits);
 
-	if (length == 0)
-		return error_set(error, "the descriptor number is missing");
-	if (strspn(digits, "0123456789") != length)
-		return error_set(error, "a descriptor is a number");
-	if (length > 9)
-		return error_set(error, "no descriptor number is that large");
+	if (length == 0 || length > 9 || strspn(digits, "0123456789") != length)
+		return error_set(error, "a descriptor is a number such as 3");
 	guest->fd = (int)strtol(digits, NULL, 10);
 	return 0;
 }
@@ -29,12 +25,8 @@ parse_path(struct guest_endpoint *guest, const char *path, struct error *error)
 static int
 parse_name(struct guest_endpoint *guest, const char *name, struct error *error)
 {
-	if (*name == '\0')
-		return error_set(error, "the interface name is missing");
-	if (strlen(name) >= GUEST_NAME_BYTES)
-		return error_set(error, "interface name longer than 15 bytes");
-	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-		return error_set(error, "no interface can be named that");
+	if (*name == '\0' || strlen(name) >= GUEST_NAME_BYTES)
+		return error_set(error, "an interface name has 1 to 15 bytes");
 	for (const char *c = name; *c != '\0'; c++)
 		if (*c == '/' || *c == ':' || isspace((unsigned char)*c))
 			return error_set(error,

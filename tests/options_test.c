@@ -111,6 +111,7 @@ static const struct {
 	{ "-c", "option \"-c\" needs a value" },
 	{ "-v -o", "option \"-o\" needs a value" },
 	{ "--guest", "option \"--guest\" needs a value" },
+	{ "--config=", "-c needs the name of a file" },
 	{ "-c a -c b", "-c b: given twice, first as -c a" },
 	{ "run", "unexpected argument \"run\" (a command goes after --)" },
 	{ "-", "unexpected argument \"-\" (a command goes after --)" },
