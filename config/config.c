@@ -85,7 +85,7 @@ config_section(const char *name)
 
 /* Whether a becomes b by so many inserted, deleted or replaced letters; case
  * doesn't count. */
-static bool
+static bool /* NOLINTNEXTLINE(misc-no-recursion): few changes */
 is_near(const char *a, const char *b, size_t changes)
 {
 	while (*a != '\0' &&

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -16,6 +15,7 @@
 extern char **environ;
 
 #define PLACE "{fd}"
+#define FD_LIMIT 10000 /* its number is written over {fd} */
 
 int
 command_pair(int ends[2])
@@ -26,48 +26,19 @@ command_pair(int ends[2])
 	return 0;
 }
 
-/* A copy of text with each {fd} replaced; NULL: no memory. */
-static char *
-fill_in(const char *text, int fd)
-{
-	char *copy = NULL;
-	size_t size;
-	FILE *out = open_memstream(&copy, &size);
-
-	if (!out)
-		return NULL;
-	for (const char *at; (at = strstr(text, PLACE));
-	     text = at + strlen(PLACE))
-		fprintf(out, "%.*s%d", (int)(at - text), text, fd);
-	fputs(text, out);
-	return fclose(out) == 0 ? copy : NULL;
-}
-
+/* A number of up to four digits fits where {fd} was. */
 static void
-free_all(char **list)
+fill_in(char *text, int fd)
 {
-	for (char **at = list; at && *at; at++)
-		free(*at);
-	free(list);
-}
+	char number[16];
+	size_t length = (size_t)snprintf(number, sizeof(number), "%d", fd);
 
-static char **
-fill_in_all(char **argv, int fd)
-{
-	size_t count = 0;
-	char **copy;
+	for (char *at = text; (at = strstr(at, PLACE)) != NULL; at += length) {
+		const char *rest = at + strlen(PLACE);
 
-	while (argv[count])
-		count++;
-	copy = calloc(count + 1, sizeof(*copy));
-	for (size_t i = 0; copy && i < count; i++) {
-		copy[i] = fill_in(argv[i], fd);
-		if (!copy[i]) {
-			free_all(copy);
-			return NULL;
-		}
+		memcpy(at, number, length);
+		memmove(at + length, rest, strlen(rest) + 1);
 	}
-	return copy;
 }
 
 /* The command starts as from a shell: no signal blocked, SIGPIPE as usual. */
@@ -95,10 +66,13 @@ spawn(pid_t *pid, char **argv)
 int
 command_start(struct command *command, char **argv, int guest_fd)
 {
-	char **filled = fill_in_all(argv, guest_fd);
-	int error = filled ? spawn(&command->pid, filled) : ENOMEM;
+	int error = EMFILE;
 
-	free_all(filled);
+	if (guest_fd < FD_LIMIT) {
+		for (char **word = argv; *word != NULL; word++)
+			fill_in(*word, guest_fd);
+		error = spawn(&command->pid, argv);
+	}
 	close(guest_fd);
 	if (error == 0)
 		return 0;

@@ -19,8 +19,8 @@ int command_pair(int ends[2]);
  * out of memory or processes. */
 int command_failure_status(int error);
 
-/* Starts argv with each {fd} replaced by guest_fd, which is closed here.
- * Returns 0, or -1 with errno (ENOENT: no such program). */
+/* Starts argv after writing guest_fd, which is closed here, over each {fd} in
+ * it. Returns 0, or -1 with errno (ENOENT: no such program). */
 int command_start(struct command *command, char **argv, int guest_fd);
 
 void command_signal(const struct command *command, int number);

@@ -33,7 +33,7 @@
 #include "forwarder/socket_keeper.h"
 #include "status/control.h"
 
-enum { KEEP_GUEST, KEEP_NETWORK, KEEP_CONTROL, KEEPERS };
+#define KEEPERS 3 /* of the guest's, the network's, the control socket */
 
 #define RUNNING (-1) /* no exit status yet */
 
@@ -211,60 +211,40 @@ on_guest_gone(struct daemon *daemon)
 }
 
 static int
-bind_guest_again(struct daemon *daemon, struct error *error)
+bind_again(
+    struct daemon *daemon, enum log_subsystem subsystem, struct error *error)
 {
-	return guest_bind_again(&daemon->guest, error);
-}
-
-static int
-bind_network_again(struct daemon *daemon, struct error *error)
-{
-	return network_bind_again(&daemon->network, &daemon->config, error);
-}
-
-static int
-bind_control_again(struct daemon *daemon, struct error *error)
-{
-	return control_bind_again(&daemon->control, error);
-}
-
-static int
-start_keepers(struct daemon *daemon)
-{
-	const struct socket_keeper keepers[KEEPERS] = {
-		[KEEP_GUEST] = { .file = &daemon->guest.file,
-		    .subsystem = LOG_GUEST,
-		    .bind_again = bind_guest_again },
-		[KEEP_NETWORK] = { .file = &daemon->network.file,
-		    .subsystem = LOG_LINK,
-		    .bind_again = bind_network_again },
-		[KEEP_CONTROL] = { .file = &daemon->control.file,
-		    .subsystem = LOG_CONTROL,
-		    .bind_again = bind_control_again },
-	};
-
-	if (doorbell_init(&daemon->files) < 0)
-		return -1;
-	memcpy(daemon->keepers, keepers, sizeof(keepers));
-	for (int i = 0; i < KEEPERS; i++)
-		socket_keeper_start(
-		    &daemon->keepers[i], daemon, &daemon->files);
-	return 0;
+	switch (subsystem) {
+	case LOG_GUEST:
+		return guest_bind_again(&daemon->guest, error);
+	case LOG_LINK:
+		return network_bind_again(
+		    &daemon->network, &daemon->config, error);
+	default:
+		return control_bind_again(&daemon->control, error);
+	}
 }
 
 /* Returns when to look again, unless *fd becomes readable before that. */
 static int64_t
 look_at_sockets(struct daemon *daemon, int *fd)
 {
-	int64_t next_ms = INT64_MAX, look_ms;
+	int64_t now_ms = clock_now_ms(), next_ms = INT64_MAX;
+	struct error why;
 
 	*fd = -1;
 	doorbell_answer(&daemon->files);
 	for (int i = 0; i < KEEPERS; i++) {
 		struct socket_keeper *keeper = &daemon->keepers[i];
 
-		look_ms = socket_keeper_look(keeper, clock_now_ms());
-		next_ms = look_ms < next_ms ? look_ms : next_ms;
+		if (socket_keeper_look(keeper, now_ms)) {
+			int result =
+			    bind_again(daemon, keeper->subsystem, &why);
+			socket_keeper_bound(
+			    keeper, result == 0 ? NULL : &why, now_ms);
+		}
+		if (keeper->due_ms < next_ms)
+			next_ms = keeper->due_ms;
 		if (*fd < 0)
 			*fd = file_watch_fd(&keeper->watch);
 	}
@@ -325,16 +305,8 @@ refuse(enum log_subsystem subsystem, const char *what, const char *why)
 	return -1;
 }
 
-static int
-open_signals(struct daemon *daemon)
-{
-	daemon->signals = signals_open(daemon->options->command != NULL);
-	return daemon->signals < 0
-		   ? refuse(LOG_SERVICE, "no pipe:", strerror(errno))
-		   : 0;
-}
-
-/* With a command the guest is one end of a fresh pair; *command_fd the other. */
+/* With a command the guest is one end of a fresh pair; *command_fd the other.
+ * Returns 0, or -1 with errno. */
 static int
 make_pair(struct daemon *daemon, int *command_fd)
 {
@@ -344,7 +316,7 @@ make_pair(struct daemon *daemon, int *command_fd)
 	if (!daemon->options->command)
 		return 0;
 	if (command_pair(ends) < 0)
-		return refuse(LOG_SERVICE, "no socket pair:", strerror(errno));
+		return -1;
 	*endpoint = (struct guest_endpoint){ .kind = GUEST_FD, .fd = ends[0] };
 	snprintf(endpoint->text, sizeof(endpoint->text), "fd:%d", ends[0]);
 	*command_fd = ends[1];
@@ -352,19 +324,18 @@ make_pair(struct daemon *daemon, int *command_fd)
 }
 
 static int
-open_sockets(struct daemon *daemon)
+open_all(struct daemon *daemon, int *command_fd)
 {
 	const struct config *config = &daemon->config;
-	const char *initial = config_find("guest", "endpoint")->initial;
 	struct error why;
 
+	daemon->signals = signals_open(daemon->options->command != NULL);
+	if (daemon->signals < 0 || make_pair(daemon, command_fd) < 0)
+		return refuse(LOG_SERVICE, "can't start:", strerror(errno));
 	if (guest_open(&daemon->guest, &config->guest.endpoint,
 		config->guest.mode, &why) < 0) {
-		log_line(LOG_LEVEL_ERROR, LOG_GUEST, "can't open %s%s",
-		    why.text,
-		    strcmp(config->guest.endpoint.text, initial) == 0
-			? "; give another with -g unixgram:PATH"
-			: "");
+		log_line(LOG_LEVEL_ERROR, LOG_GUEST,
+		    "can't open %s; choose another guest with -g", why.text);
 		return -1;
 	}
 	if (network_open(&daemon->network, config, &why) < 0)
@@ -372,22 +343,6 @@ open_sockets(struct daemon *daemon)
 	if (control_open(&daemon->control, config->control.socket, &why) < 0)
 		return refuse(LOG_CONTROL, "can't open", why.text);
 	return 0;
-}
-
-static void
-wire(struct daemon *daemon)
-{
-	daemon->network.link = &daemon->link;
-	daemon->network.monitor = &daemon->monitor;
-	daemon->network.settings = &daemon->settings;
-	daemon->copy.guest = &daemon->guest;
-	daemon->copy.link = &daemon->link;
-	daemon->copy.settings = &daemon->settings;
-	daemon->copy.monitor = &daemon->monitor;
-	daemon->copy.ended = &daemon->ended;
-	daemon->report = (struct report){ .config = &daemon->config,
-		.copy = &daemon->copy,
-		.started_ms = clock_now_ms() };
 }
 
 static int
@@ -398,14 +353,16 @@ start_threads(struct daemon *daemon)
 	log_line(LOG_LEVEL_INFO, LOG_SERVICE,
 	    "started version=%s guest=%s network=%s", VERSION,
 	    config->guest.endpoint.text, config->network.endpoint.text);
-	wire(daemon);
 	settings_init(&daemon->settings, config);
-	if (doorbell_init(&daemon->ended) < 0 || link_init(&daemon->link) < 0)
+	if (doorbell_init(&daemon->ended) < 0 ||
+	    doorbell_init(&daemon->files) < 0 || link_init(&daemon->link) < 0)
 		return refuse(LOG_SERVICE, "can't start:", strerror(errno));
 	link_set_hold(&daemon->link, config->network.hold_ms);
 	monitor_init(
 	    &daemon->monitor, &daemon->link, &daemon->guest, &daemon->settings);
-	if (start_keepers(daemon) < 0 || network_start(&daemon->network) < 0 ||
+	for (int i = 0; i < KEEPERS; i++)
+		socket_keeper_start(&daemon->keepers[i], &daemon->files);
+	if (network_start(&daemon->network) < 0 ||
 	    copy_start(&daemon->copy) < 0)
 		return refuse(LOG_SERVICE, "can't start:", strerror(errno));
 	return 0;
@@ -439,14 +396,29 @@ int
 daemon_run(const struct options *options, const struct config *config)
 {
 	/* As long-lived as the copy threads, which outlive this function. */
-	static struct daemon daemon;
+	static struct daemon daemon = {
+		.status = RUNNING,
+		.network = { .settings = &daemon.settings,
+		    .link = &daemon.link,
+		    .monitor = &daemon.monitor },
+		.copy = { .settings = &daemon.settings,
+		    .link = &daemon.link,
+		    .monitor = &daemon.monitor,
+		    .guest = &daemon.guest,
+		    .ended = &daemon.ended },
+		.keepers = { { .file = &daemon.guest.file,
+				 .subsystem = LOG_GUEST },
+		    { .file = &daemon.network.file, .subsystem = LOG_LINK },
+		    { .file = &daemon.control.file,
+			.subsystem = LOG_CONTROL } },
+		.report = { .config = &daemon.config, .copy = &daemon.copy },
+	};
 	int command_fd = -1;
 
-	daemon = (struct daemon){
-		.options = options, .config = *config, .status = RUNNING
-	};
-	if (open_signals(&daemon) < 0 || make_pair(&daemon, &command_fd) < 0 ||
-	    open_sockets(&daemon) < 0 || start_threads(&daemon) < 0) {
+	daemon.options = options;
+	daemon.config = *config;
+	daemon.report.started_ms = clock_now_ms();
+	if (open_all(&daemon, &command_fd) < 0 || start_threads(&daemon) < 0) {
 		daemon.status = EX_OSERR;
 	} else {
 		start_command(&daemon, command_fd);

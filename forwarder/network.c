@@ -145,7 +145,7 @@ network_open(
 int
 network_start(struct network *network)
 {
-	struct fwd_link_settings settings;
+	struct fwd_link_settings settings = { .listen_fd = -1 };
 	struct fwd_link_hooks hooks = { .context = network,
 		.event = on_event,
 		.configure = on_configure,

@@ -4,10 +4,8 @@
 static struct log_limit removed_limit = { .burst = 10 };
 
 void
-socket_keeper_start(
-    struct socket_keeper *keeper, struct daemon *daemon, struct doorbell *bell)
+socket_keeper_start(struct socket_keeper *keeper, struct doorbell *bell)
 {
-	keeper->daemon = daemon;
 	file_watch_init(&keeper->watch, bell);
 	socket_keeper_check(keeper);
 }
@@ -18,49 +16,26 @@ socket_keeper_check(struct socket_keeper *keeper)
 	keeper->due_ms = 0;
 }
 
-static void
-bind_again(struct socket_keeper *keeper, int64_t now_ms)
-{
-	struct error why;
-
-	if (keeper->bind_again(keeper->daemon, &why) == 0) {
-		keeper->state = SOCKET_KEPT;
-		keeper->due_ms = now_ms; /* watched from its first moment on */
-		log_limited(&removed_limit, LOG_LEVEL_WARN, keeper->subsystem,
-		    "its socket was removed; bound again path=%s",
-		    keeper->file->path);
-		return;
-	}
-	if (!keeper->complained)
-		log_limited(&removed_limit, LOG_LEVEL_WARN, keeper->subsystem,
-		    "its socket was removed, and can't be bound again yet: %s",
-		    why.text);
-	keeper->complained = true;
-	keeper->due_ms = now_ms + SOCKET_RETRY_MS;
-}
-
 /* Watches first, then looks: the watch reports what happens after the look. */
-static void
+static bool
 look(struct socket_keeper *keeper, int64_t now_ms)
 {
 	bool watched = file_watch_file(&keeper->watch, keeper->file->path) == 0;
 
 	if (unix_file_stands(keeper->file)) {
 		keeper->state = SOCKET_KEPT;
-		keeper->complained = false;
 		keeper->due_ms = watched ? INT64_MAX : now_ms + SOCKET_RETRY_MS;
-		return;
+		return false;
 	}
 	file_watch_stop(&keeper->watch);
-	if (keeper->state == SOCKET_LOST) {
-		bind_again(keeper, now_ms);
-	} else {
-		keeper->state = SOCKET_LOST;
-		keeper->due_ms = now_ms + SOCKET_PAUSE_MS;
-	}
+	if (keeper->state != SOCKET_KEPT)
+		return true;
+	keeper->state = SOCKET_LOST;
+	keeper->due_ms = now_ms + SOCKET_PAUSE_MS;
+	return false;
 }
 
-int64_t
+bool
 socket_keeper_look(struct socket_keeper *keeper, int64_t now_ms)
 {
 	bool happened =
@@ -70,8 +45,27 @@ socket_keeper_look(struct socket_keeper *keeper, int64_t now_ms)
 	if (keeper->file->path[0] == '\0') {
 		file_watch_stop(&keeper->watch);
 		keeper->due_ms = INT64_MAX;
-	} else if (happened || now_ms >= keeper->due_ms) {
-		look(keeper, now_ms);
+		return false;
 	}
-	return keeper->due_ms;
+	return (happened || now_ms >= keeper->due_ms) && look(keeper, now_ms);
+}
+
+void
+socket_keeper_bound(
+    struct socket_keeper *keeper, const struct error *why, int64_t now_ms)
+{
+	if (why == NULL) {
+		keeper->state = SOCKET_KEPT;
+		keeper->due_ms = now_ms; /* watched from its first moment on */
+		log_limited(&removed_limit, LOG_LEVEL_WARN, keeper->subsystem,
+		    "its socket was removed; bound again path=%s",
+		    keeper->file->path);
+		return;
+	}
+	if (keeper->state == SOCKET_LOST)
+		log_limited(&removed_limit, LOG_LEVEL_WARN, keeper->subsystem,
+		    "its socket was removed, and can't be bound again yet: %s",
+		    why->text);
+	keeper->state = SOCKET_REFUSED;
+	keeper->due_ms = now_ms + SOCKET_RETRY_MS;
 }
