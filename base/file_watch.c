@@ -1,6 +1,8 @@
-/* An event is matched to a watch by its target. All of this happens under one
- * lock, so an event is never read before the watch that caused it knows its
- * target.
+/* An event is matched to a watch by its target. The lock is given back while the
+ * system looks up what to watch: a dead file server may hold that up, and with
+ * it only the watch's owner. Another thread may then read events of a target
+ * that its watch doesn't know yet, or take away a target that two have; so any
+ * event makes a watch that is `adding` look again.
  *
  * A path is watched through its own folder. If that is missing, the nearest
  * folder above is watched instead, and after any event there descend() looks
@@ -29,6 +31,8 @@ concerns(const struct file_watch *watch, int target, const char *name)
 {
 	const char *slash = strrchr(watch->path, '/');
 
+	if (watch->adding)
+		return true;
 	if (watch->target < 0 || (target >= 0 && target != watch->target))
 		return false;
 	return !watch->in_place || !name ||
@@ -38,10 +42,11 @@ concerns(const struct file_watch *watch, int target, const char *name)
 static void
 note_event(int target, const char *name, bool deleted) NEEDS(shared.lock)
 {
-	enum file_watch_news news =
-	    deleted ? FILE_WATCH_DELETED : FILE_WATCH_CHANGED;
-
 	for (struct file_watch *w = shared.first; w; w = w->next) {
+		enum file_watch_news news = deleted && !w->adding
+						? FILE_WATCH_DELETED
+						: FILE_WATCH_CHANGED;
+
 		if (!concerns(w, target, name))
 			continue;
 		if (w->news < news)
@@ -136,6 +141,22 @@ file_watch_fd(struct file_watch *watch)
 	return fd;
 }
 
+/* Returns a target, or -1 with errno. The lock isn't held meanwhile. */
+static int
+add(struct file_watch *watch, const char *path) NEEDS(shared.lock)
+{
+	int fd = shared.fd, target, error;
+
+	watch->adding = true;
+	mutex_unlock(&shared.lock);
+	target = file_watch_system_add(fd, path);
+	error = errno;
+	mutex_lock(&shared.lock);
+	watch->adding = false;
+	errno = error;
+	return target;
+}
+
 /* Watches the lowest folder that can be watched on the way to the path, unless
  * that is `reached`, where it is put. Returns whether it was another. */
 static bool
@@ -151,7 +172,7 @@ watch_lowest(struct file_watch *watch, char *reached) NEEDS(shared.lock)
 			return false;
 		/* "/.": a file there is no folder to watch */
 		snprintf(inside, sizeof(inside), "%s/.", folder);
-		target = file_watch_system_add(shared.fd, inside);
+		target = add(watch, inside);
 		if (target >= 0) {
 			set_target(watch, target);
 			watch->in_place = own;
@@ -209,7 +230,7 @@ file_watch_file(struct file_watch *watch, const char *path)
 	mutex_lock(&shared.lock);
 	result = start(watch);
 	if (result == 0)
-		result = watch->target = file_watch_system_add(shared.fd, path);
+		result = watch->target = add(watch, path);
 	mutex_unlock(&shared.lock);
 	return result < 0 ? -1 : 0;
 }
@@ -217,15 +238,15 @@ file_watch_file(struct file_watch *watch, const char *path)
 bool
 file_watch_appeared(struct file_watch *watch)
 {
-	bool seen = false;
+	bool in_place = false;
 
 	mutex_lock(&shared.lock);
 	if (take_news(watch) != FILE_WATCH_NOTHING) {
 		descend(watch);
-		seen = watch->in_place && access(watch->path, F_OK) == 0;
+		in_place = watch->in_place;
 	}
 	mutex_unlock(&shared.lock);
-	return seen;
+	return in_place && access(watch->path, F_OK) == 0;
 }
 
 bool

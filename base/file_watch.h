@@ -30,6 +30,7 @@ struct file_watch {
 	/* Also used by whoever reads the descriptor. */
 	int target GUARDED;    /* what the system watches, or -1 */
 	bool in_place GUARDED; /* the target is the folder of path */
+	bool adding GUARDED;   /* a target that isn't known yet */
 	enum file_watch_news news GUARDED; /* not yet asked for by the owner */
 	struct file_watch *next GUARDED;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -344,6 +345,10 @@ TEST(two_may_watch_one_inode)
 /* A folder that is made right after the system has refused to watch it. */
 static char late_folder[128];
 
+/* A call that the system keeps, having set the watch. */
+static bool slow;
+static struct doorbell kept, enough;
+
 int inotify_add_watch(int fd, const char *path, uint32_t mask);
 
 int
@@ -357,8 +362,46 @@ inotify_add_watch(int fd, const char *path, uint32_t mask)
 	    strncmp(path, late_folder, strlen(late_folder)) == 0 &&
 	    path[strlen(late_folder) + 1] == '.')
 		ck_assert_int_eq(mkdir(late_folder, 0700), 0);
+	if (slow) {
+		slow = false;
+		doorbell_ring(&kept);
+		wait_readable(enough.fds[0], -1, INT64_MAX);
+	}
 	errno = error;
 	return result;
+}
+
+static void *
+watch_sock(void *unused)
+{
+	(void)unused;
+	file_watch_path(&watch, "sock");
+	return NULL;
+}
+
+/* A file server may be dead. What the others read meanwhile isn't lost. */
+TEST(a_lookup_that_takes_long_holds_up_nobody_else)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(doorbell_init(&kept), 0);
+	ck_assert_int_eq(doorbell_init(&enough), 0);
+	descriptors_before += 4;
+	touch("theirs");
+	ck_assert_int_eq(file_watch_file(&other, "theirs"), 0);
+	slow = true;
+	ck_assert_int_eq(pthread_create(&thread, NULL, watch_sock, NULL), 0);
+	wait_readable(kept.fds[0], -1, INT64_MAX);
+	touch("sock");
+	ck_assert(!file_watch_deleted(&other));
+	ck_assert_int_eq(remove("theirs"), 0);
+	ck_assert(file_watch_deleted(&other));
+	doorbell_ring(&enough);
+	pthread_join(thread, NULL);
+	ck_assert(rings(&bell));
+	ck_assert(!file_watch_deleted(&watch)); /* that was another's */
+	touch("sock");
+	ck_assert(chmod("sock", 0666) == 0 && appeared());
 }
 
 TEST(a_folder_made_between_two_looks_is_not_missed, .count = 2)
