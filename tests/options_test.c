@@ -65,7 +65,6 @@ static const struct {
 } good[] = {
 	{ "-n unix:/n", "run -n unix:/n" },
 	{ "-c a.ini", "run -c a.ini" },
-	{ "--check", "check" },
 	{ "-c a.ini -g fd:3 -nunix:/n -o network.hold=0 -v -vv --check",
 	    "check -c a.ini -g fd:3 -n unix:/n -o network.hold=0 -v -v -v" },
 	{ "--config a.ini --guest=fd:3 --network unix:/n --option a.b=0 "
@@ -102,14 +101,12 @@ static const struct {
 } bad[] = {
 	{ "-x", "unknown option \"-x\"" },
 	{ "-vx", "unknown option \"-x\"" },
-	{ "-xv", "unknown option \"-x\"" },
 	{ "--check -xv", "unknown option \"-x\"" },
 	{ "--ntework=unix:/a", "unknown option \"--ntework\"" },
 	{ "--ver", "unknown option \"--ver\"" }, /* verbose, or version */
 	{ "--json", "unknown option \"--json\"" },
 	{ "--check=yes", "option \"--check\" takes no value" },
 	{ "-c", "option \"-c\" needs a value" },
-	{ "-v -o", "option \"-o\" needs a value" },
 	{ "--guest", "option \"--guest\" needs a value" },
 	{ "--config=", "-c needs the name of a file" },
 	{ "-c a -c b", "-c b: given twice, first as -c a" },
@@ -117,10 +114,8 @@ static const struct {
 	{ "-", "unexpected argument \"-\" (a command goes after --)" },
 	{ "-v status", "write \"status\" first, before its options" },
 	{ "-o network", "-o network: not SECTION.KEY=VALUE" },
-	{ "-o hold=1s", "-o hold=1s: not SECTION.KEY=VALUE" },
 	{ "-o hold=1.5s", "-o hold=1.5s: not SECTION.KEY=VALUE" },
 	{ "-o network.hold", "-o network.hold: not SECTION.KEY=VALUE" },
-	{ "--option x", "-o x: not SECTION.KEY=VALUE" },
 	{ "--", "no command follows --" },
 	{ "-- qemu fd",
 	    "the command needs {fd} where the number of its socket goes" },
@@ -130,14 +125,10 @@ static const struct {
 	    "-o guest.endpoint=fd:3: the command after -- is already the "
 	    "guest" },
 	{ "status -c a s", "give either -c or a socket, not both" },
-	{ "status s -c a", "give either -c or a socket, not both" },
 	{ "status a b", "unexpected argument \"b\" (status takes one socket)" },
-	{ "status a -- b",
-	    "unexpected argument \"b\" (status takes one socket)" },
 	{ "status --json --prometheus",
 	    "give either --json or --prometheus, not both" },
 	{ "status -v", "unknown option \"-v\"" },
-	{ "status --check", "unknown option \"--check\"" },
 	{ "status -c", "option \"-c\" needs a value" },
 };
 
