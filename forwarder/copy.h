@@ -19,17 +19,16 @@ struct copy {
 	_Alignas(CACHE_LINE_BYTES) struct doorbell
 	    *ended; /* rings when the guest is gone for good */
 	atomic_bool guest_gone;
-	struct up *fwd_up; /* what each thread works with */
+	struct up *fwd_up; /* each thread's own */
 	struct down *fwd_down;
 };
 
-/* Starts both threads, detached: one that is blocked on a silent guest ends
- * with the process. Returns 0, or -1 with errno. */
+/* Starts both threads, detached: a thread may be blocked on a silent guest until
+ * the process ends. Returns 0, or -1 with errno. */
 int copy_start(struct copy *copy);
 
-/* The parts of copy_start(). copy_open() takes all the memory that the threads
- * will ever need; each function is then run by its thread until the link stops,
- * and gives its memory back. */
+/* The parts of copy_start(). copy_open() allocates all memory of the threads. The
+ * others are what they run: they return when the link stops, and free it. */
 int copy_open(struct copy *copy);
 void copy_up(struct copy *copy);   /* fwd-up: guest to network */
 void copy_down(struct copy *copy); /* fwd-down: network to guest */
@@ -39,7 +38,18 @@ struct up *up_create(struct copy *copy);
 void up_destroy(struct up *up);
 struct down *down_create(struct copy *copy);
 
-/* The guest is gone for good: tells main(). Any thread. */
+/* Bytes of the parcels' frames. */
+static inline size_t
+copy_bytes(const struct iovec *parcels, size_t count)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += parcel_length(&parcels[i]);
+	return bytes;
+}
+
+/* The guest is gone for good: reports it to main(). Any thread. */
 static inline void
 copy_guest_gone(struct copy *copy)
 {

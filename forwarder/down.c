@@ -1,14 +1,14 @@
-/* fwd-down: reads the network's stream, sends its frames to the guest, right
+/* fwd-down: reads the network's stream, and sends its frames to the guest right
  * from the receive buffer.
  *
- * One loan lasts as long as its generation: the thread waits for bytes nearly
- * all of that time, and link_fail() shuts the descriptor down to wake it. It
- * gets every generation and reads it to its end, so what a daemon writes before
- * it dies is not lost because fwd-up found it dead first.
+ * It keeps its loan as long as the generation lasts, because it waits for bytes
+ * nearly all of that time; link_fail() shuts the descriptor down to wake it. It
+ * gets every generation and reads it to its end: what a daemon wrote before it
+ * died isn't lost, even if fwd-up was the first to see it dead.
  *
- * A guest that has no room may hold it back, but for no more than `stall` in any
- * one second (stall.h); then frames are dropped without waiting until one goes
- * through. So of a guest that reads nothing only the first second has a wait. */
+ * A guest that has no room may hold it back for `stall` in any one second
+ * (stall.h). Then frames are dropped without waiting until the guest takes one.
+ * So a guest that reads nothing is waited for only in the first second. */
 #include "forwarder/copy.h"
 
 #include <errno.h>
@@ -20,18 +20,19 @@
 #include "base/wait.h"
 #include "forwarder/stall.h"
 
-/* What one recv() may bring. With long frames as much as a Unix socket holds by
- * default; with others half of that, which stays in the processor's cache until
- * the guest has it. */
+/* How many bytes one recv() may return. For long frames, as many as a Unix socket
+ * holds by default. For others half of that, which stays in the processor's
+ * cache until the guest has it. */
 #define BUFFER_BYTES (256 * 1024)
 #define READ_BYTES (128 * 1024)
 #define LONG_FRAME_BYTES (16 * 1024)
 
-/* Few frames go out: so many at most between two receptions, so often in a row. */
+/* The other direction is calm after CALM_ENOUGH receptions in a row between which
+ * it sent no more than CALM_FRAMES. */
 #define CALM_FRAMES 4
 #define CALM_ENOUGH 8
 
-/* ENOBUFS (macOS): poll() doesn't tell when there is room, so wait a moment,
+/* ENOBUFS (macOS): poll() doesn't report when there is room. So pause, at most
  * this often, then drop. */
 #define NO_BUFFERS_TRIES 10
 #define NO_BUFFERS_PAUSE_MS 1
@@ -42,22 +43,19 @@ struct down {
 	struct batch batch; /* parcels in the deframer's buffer */
 	struct deframer deframer;
 	size_t read_bytes;   /* what the next recv() may bring */
-	uint64_t frames_up;  /* of the other direction so far */
+	uint64_t frames_up;  /* of the other direction at the last reception */
 	unsigned calm;       /* receptions in a row between few of those */
 	struct stall stall;  /* how long the guest held it back */
-	bool slow;           /* the guest is: don't wait for it */
-	unsigned no_buffers; /* refusals of that kind in a row */
+	bool slow;           /* it took no frame since: don't wait for it */
+	unsigned no_buffers; /* refusals for that reason in a row */
 };
 
 /* The guest took some frames of the batch. */
 static void
 count_sent(struct down *down, size_t from, size_t count)
 {
-	const struct iovec *parcels = down->batch.parcels + from;
-	size_t bytes = 0;
+	size_t bytes = copy_bytes(down->batch.parcels + from, count);
 
-	for (size_t i = 0; i < count; i++)
-		bytes += parcel_length(&parcels[i]);
 	counter_add(&down->copy->down.frames, count);
 	counter_add(&down->copy->down.bytes, bytes);
 	down->read_bytes =
@@ -66,8 +64,8 @@ count_sent(struct down *down, size_t from, size_t count)
 	down->no_buffers = 0;
 }
 
-/* Holds the network back until the guest has room, or for a moment where nothing
- * tells of room. False: it isn't to be waited for. */
+/* Holds the network back until the guest has room, or for a moment if nothing
+ * reports when it has. False: don't wait for it. */
 static bool
 wait_for_room(struct down *down, enum guest_refusal refusal)
 {
@@ -90,8 +88,8 @@ wait_for_room(struct down *down, enum guest_refusal refusal)
 	return room;
 }
 
-/* Drops what must be of the `left` frames of which the guest refused the first.
- * Returns how many; 0: try again. */
+/* The guest refused the first of `left` frames. Returns how many of them were
+ * dropped; 0: send them again. */
 static size_t
 drop(struct down *down, enum guest_refusal refusal, size_t left)
 {
@@ -121,7 +119,7 @@ drop(struct down *down, enum guest_refusal refusal, size_t left)
 	return left;
 }
 
-/* Sends the batch; each frame is taken by the guest or counted. */
+/* Sends the batch. Each frame is taken by the guest or counted as dropped. */
 static void
 send_batch(struct down *down)
 {
@@ -142,8 +140,8 @@ send_batch(struct down *down)
 	batch->count = 0;
 }
 
-/* Passes on every whole frame of the buffer. False: the stream is lost, with
- * the reason for people. */
+/* Passes on every whole frame of the buffer. False: the stream can't be read on,
+ * for that reason. */
 static bool
 pass_on(
     struct down *down, const struct loan *loan, char reason[LINK_REASON_BYTES])
@@ -179,13 +177,13 @@ pass_on(
 	return result != DEFRAMER_PROTOCOL;
 }
 
-/* What recv() returns, once there is something.
+/* As recv(), but waits until there is something to return.
  *
- * A recv() that sleeps on a Unix stream is woken whenever the peer takes a frame
- * of the other direction: the kernel wakes all who wait there, for bytes or for
- * room (net/unix/af_unix.c, unix_write_space). poll() is woken for bytes alone,
- * which is worth its two more calls while many frames go out. While few do, one
- * at a time, an answer is about to come and the early wakeup saves time. */
+ * A recv() that sleeps on a Unix stream is woken each time the peer takes a frame
+ * of the other direction, because the kernel wakes all waiters, for bytes or for
+ * room (net/unix/af_unix.c, unix_write_space). poll() is woken for bytes only.
+ * That is worth two more calls while many frames go up. While few do, an answer
+ * usually follows, and the early wakeup saves time. */
 static ssize_t
 receive(struct down *down, int fd, uint8_t *room, size_t bytes)
 {
@@ -201,7 +199,7 @@ receive(struct down *down, int fd, uint8_t *room, size_t bytes)
 	}
 }
 
-/* How many frames went out since the last time decides what to sleep in. */
+/* How many frames went up since the last reception decides how to wait. */
 static void
 follow_pace(struct down *down)
 {
@@ -214,7 +212,7 @@ follow_pace(struct down *down)
 	down->frames_up = frames_up;
 }
 
-/* Reads one generation to its end; `reason` says what ended it. True: the peer
+/* Reads one generation to its end, and sets the reason of the end. True: the peer
  * ended it, maybe inside a frame. */
 static bool
 read_generation(

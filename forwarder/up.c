@@ -6,9 +6,9 @@
  *           |                `hold`: drop      |   | the rest again |
  *           +----------------------------------+   +----------------+
  *
- * It holds a loan only while it writes. In an outage it waits with its batch,
- * so the guest's frames queue in the kernel, and then the guest is held back;
- * nothing is lost until `hold` is over. */
+ * It holds a loan only while it writes. In an outage it waits with its batch:
+ * the guest's frames queue in the kernel, and then the guest is held back.
+ * Nothing is lost until `hold` is over. */
 #include "forwarder/copy.h"
 
 #include <errno.h>
@@ -17,8 +17,8 @@
 
 #include "base/stream.h"
 
-/* How much is taken from the guest at once: a few full writes, so that system
- * calls are few, and little enough to stay in the processor's cache. */
+/* How much to take from the guest at once: a few full writes, so that system
+ * calls are few, but no more than stays in the processor's cache. */
 #define BATCH_WRITES 4
 #define BATCH_BYTES (128 * 1024)
 
@@ -26,8 +26,7 @@ struct up {
 	struct copy *copy;
 	struct settings_copy settings;
 	struct batch batch;
-	size_t bytes;       /* of the frames to deliver */
-	size_t frame_bytes; /* of a frame lately, leaning to the large */
+	size_t frame_bytes; /* the expected length of a frame */
 };
 
 static size_t
@@ -36,8 +35,8 @@ clamp(size_t n, size_t low, size_t high)
 	return n < low ? low : n > high ? high : n;
 }
 
-/* How many frames to take at once: of long ones few, so that the same memory is
- * used again while it is in the cache. */
+/* How many frames to take at once: few long ones, so that the same memory is used
+ * again while it is in the cache. */
 static size_t
 batch_limit(const struct up *up)
 {
@@ -56,7 +55,7 @@ is_hello(const struct iovec *parcel)
 	       memcmp(parcel_frame(parcel), "VFKT", 4) == 0;
 }
 
-/* Whether a frame can be forwarded; counts it if not. */
+/* Whether a frame can be forwarded. Counts it if not. */
 static bool
 is_good(struct up *up, const struct iovec *parcel)
 {
@@ -79,49 +78,38 @@ is_good(struct up *up, const struct iovec *parcel)
 	}
 }
 
-/* Leaves the good frames in the batch, and learns from them. The expected frame
- * length follows longer frames at once and shorter ones slowly. */
+/* The expected length follows longer frames at once and shorter ones slowly. */
+static void
+expect_length(struct up *up, size_t mean)
+{
+	up->frame_bytes -= up->frame_bytes / 8;
+	if (mean > up->frame_bytes)
+		up->frame_bytes = mean;
+}
+
+/* Leaves the good frames in the batch, and learns from them. */
 static void
 keep_good(struct up *up)
 {
 	struct copy *copy = up->copy;
 	struct batch *batch = &up->batch;
-	size_t received = batch->count, bytes = 0, mean;
+	size_t received = batch->count;
 
-	batch->count = up->bytes = 0;
 	if (received == 0)
 		return;
-	for (size_t i = 0; i < received; i++) {
-		const struct iovec parcel = batch->parcels[i];
-
-		bytes += parcel_length(&parcel);
-		if (!is_good(up, &parcel))
-			continue;
-		batch->parcels[batch->count++] = parcel;
-		up->bytes += parcel_length(&parcel);
-	}
-	mean = (bytes + received - 1) / received;
-	up->frame_bytes -= up->frame_bytes / 8;
-	if (mean > up->frame_bytes)
-		up->frame_bytes = mean;
+	expect_length(up,
+	    (copy_bytes(batch->parcels, received) + received - 1) / received);
+	batch->count = 0;
+	for (size_t i = 0; i < received; i++)
+		if (is_good(up, &batch->parcels[i]))
+			batch->parcels[batch->count++] = batch->parcels[i];
 	if (batch->count > 0)
 		guest_learn_mac(copy->guest, parcel_frame(batch->parcels));
 	if (monitor_wants_guest(copy->monitor))
 		monitor_learn(copy->monitor, batch->parcels, batch->count);
 }
 
-static void
-count_written(struct up *up, size_t from, size_t count)
-{
-	size_t bytes = count == up->batch.count ? up->bytes : 0;
-
-	for (size_t i = from; i < from + count && count < up->batch.count; i++)
-		bytes += parcel_length(&up->batch.parcels[i]);
-	counter_add(&up->copy->up.frames, count);
-	counter_add(&up->copy->up.bytes, bytes);
-}
-
-/* The generation broke under a write. */
+/* A write to the generation failed. */
 static void
 report_break(struct copy *copy, uint64_t generation, int error)
 {
@@ -129,36 +117,39 @@ report_break(struct copy *copy, uint64_t generation, int error)
 
 	if (error == EPIPE)
 		reason = "peer closed";
-	if (error == EAGAIN) { /* SO_SNDTIMEO passed, no byte went */
+	if (error == EAGAIN) { /* SO_SNDTIMEO expired */
 		counter_add(&copy->monitor->write_stalls, 1);
 		reason = "a write made no progress for write_stall";
 	}
 	link_fail(copy->link, generation, reason);
 }
 
-/* Writes what is left of the batch to the present generation; a break is
- * reported and leaves the rest for the next one. Returns how many went. */
+/* Writes the rest of the batch to the present generation. If that fails, reports
+ * it: what is left then is for the next generation. Returns how many frames
+ * were written. */
 static size_t
 write_some(struct up *up, struct loan *loan, size_t from)
 {
+	struct iovec *parcels = up->batch.parcels + from;
 	size_t left = up->batch.count - from, done;
 	int error;
 
 	mutex_lock(&loan->connection->writing);
-	done = stream_write(loan->fd, up->batch.parcels + from, left,
-	    up->settings.config.network.write_batch);
+	done = stream_write(
+	    loan->fd, parcels, left, up->settings.config.network.write_batch);
 	error = errno;
 	mutex_unlock(&loan->connection->writing);
 
-	count_written(up, from, done);
+	counter_add(&up->copy->up.frames, done);
+	counter_add(&up->copy->up.bytes, copy_bytes(parcels, done));
 	if (done < left)
 		report_break(up->copy, loan->generation, error);
 	link_return(loan);
 	return done;
 }
 
-/* Gets the batch to the network, over as many generations as it takes.
- * False: the link was stopped. */
+/* Sends the batch to the network, over as many generations as it takes. False:
+ * the link was stopped. */
 static bool
 deliver(struct up *up)
 {
