@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -154,56 +153,6 @@ TEST(a_longer_datagram_is_cut_shows_and_hurts_no_other)
 	expect(2, 60, 2);
 }
 
-/* A socket that sends to ours, bound to the name's first `length` bytes. */
-static int
-sender(const char *name, size_t length)
-{
-	struct sockaddr_un ours = { .sun_family = AF_UNIX, .sun_path = "ours" };
-	struct sockaddr_un own = { .sun_family = AF_UNIX };
-	socklen_t bytes =
-	    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-
-	memcpy(own.sun_path, name, length);
-	ck_assert_int_eq(
-	    connect(fd, (struct sockaddr *)&ours, sizeof(ours)), 0);
-	if (length > 0)
-		ck_assert_int_eq(bind(fd, (struct sockaddr *)&own, bytes), 0);
-	return fd;
-}
-
-TEST(the_sender_is_that_of_the_first_frame)
-{
-	struct sockaddr_un ours = { .sun_family = AF_UNIX, .sun_path = "ours" };
-	char longest[sizeof(ours.sun_path)]; /* without a final zero */
-	int senders[4];
-
-	close(ends[0]);
-	ends[0] = socket(AF_UNIX, SOCK_DGRAM, 0);
-	ck_assert_int_eq(
-	    bind(ends[0], (struct sockaddr *)&ours, sizeof(ours)), 0);
-	memset(longest, 'x', sizeof(longest));
-	senders[0] = sender("a", 2);
-	senders[1] = sender("b", 2);
-	senders[2] = sender("", 0);
-	senders[3] = sender(longest, sizeof(longest));
-
-	ck_assert_int_eq(send(senders[0], "1", 1, 0), 1);
-	ck_assert_int_eq(send(senders[1], "2", 1, 0), 1);
-	receive(BATCH_FRAMES, 2);
-	ck_assert_uint_gt(batch.sender_length, 0);
-	ck_assert_str_eq(batch.sender.sun_path, "a");
-	ck_assert_int_eq(send(senders[2], "3", 1, 0), 1);
-	receive(BATCH_FRAMES, 1);
-	ck_assert_uint_eq(batch.sender_length, 0);
-	ck_assert_int_eq(send(senders[3], "4", 1, 0), 1);
-	receive(BATCH_FRAMES, 1);
-	ck_assert_uint_eq(batch.sender_length, sizeof(batch.sender));
-	ck_assert_mem_eq(batch.sender.sun_path, longest, sizeof(longest));
-	for (int i = 0; i < 4; i++)
-		close(senders[i]);
-}
-
 /* Parcels to send, as a deframer finds them. */
 static void
 prepare(size_t count, size_t length)
@@ -254,28 +203,6 @@ TEST(a_full_guest_takes_a_part_and_nobody_waits)
 	second = batch_send(&batch, ends[0], (size_t)first);
 	ck_assert_int_gt(second, 0);
 	ck_assert_int_eq(guest_gets(1514, (uint32_t)first), second);
-}
-
-TEST(a_guest_that_is_gone_is_an_error_and_no_signal)
-{
-	prepare(3, 60);
-	close(ends[1]);
-	ck_assert_int_eq(batch_send(&batch, ends[0], 0), -1);
-	ck_assert_int_eq(errno, ECONNREFUSED);
-	ends[1] = dup(ends[0]);
-}
-
-TEST(a_frame_larger_than_the_buffer_is_refused_alone)
-{
-	static uint8_t large[60000];
-
-	set_buffer(ends[0], 1);
-	prepare(3, 60);
-	batch.parcels[1] = (struct iovec){ large, sizeof(large) };
-	ck_assert_int_eq(batch_send(&batch, ends[0], 0), 1);
-	ck_assert_int_eq(batch_send(&batch, ends[0], 1), -1);
-	ck_assert_int_eq(errno, EMSGSIZE);
-	ck_assert_int_eq(batch_send(&batch, ends[0], 2), 1);
 }
 
 /* ---- memory ---- */

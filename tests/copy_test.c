@@ -16,7 +16,6 @@
 #include "base/clock.h"
 #include "keepalive/probe.h"
 #include "tests/support/balking.h"
-#include "tests/support/connect_race.h"
 #include "tests/support/frames.h"
 #include "tests/support/log_catcher.h"
 #include "tests/support/set_key.h"
@@ -51,15 +50,41 @@ run_down(void *argument)
 	return argument;
 }
 
-static void
-start(const char *endpoint_text)
+/* Takes the place of a table's refused(): what a refused send means. */
+static _Atomic enum guest_refusal meaning;
+
+static enum guest_refusal
+refuse(struct guest *it, uint64_t which, int error)
 {
+	(void)it, (void)which, (void)error;
+	return meaning;
+}
+
+static void
+open_guest(void)
+{
+	static struct guest_ops ops;
 	struct guest_endpoint endpoint;
 	struct error error;
+	char text[32];
+	int ends[2];
 
-	ck_assert_int_eq(
-	    guest_endpoint_parse(&endpoint, endpoint_text, &error), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+	snprintf(text, sizeof(text), "fd:%d", ends[0]);
+	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &error), 0);
 	ck_assert_int_eq(guest_open(&guest, &endpoint, 0600, &error), 0);
+	ops = *guest.ops;
+	ops.refused = refuse;
+	guest.ops = &ops;
+	guest_end = ends[1];
+}
+
+static void
+set_up(void)
+{
+	descriptors_before = open_descriptors();
+	peer = -1;
+	open_guest();
 	config_defaults(&config);
 	set_key(&config, "network", "endpoint", "unix:/nowhere");
 	config.guest.stall_ms = HOUR_MS;
@@ -79,42 +104,11 @@ start(const char *endpoint_text)
 }
 
 static void
-set_up(void)
-{
-	char text[32];
-	int ends[2];
-
-	scratch_enter();
-	descriptors_before = open_descriptors();
-	peer = -1;
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
-	snprintf(text, sizeof(text), "fd:%d", ends[0]);
-	guest_end = ends[1];
-	start(text);
-}
-
-static void
-set_up_path(void)
-{
-	scratch_enter();
-	descriptors_before = open_descriptors();
-	peer = guest_end = -1;
-	start("unixgram:ours");
-}
-
-static const struct sockaddr_un ours = { .sun_family = AF_UNIX,
-	.sun_path = "ours" };
-
-static void
 tear_down(void)
 {
 	link_stop(&the_link);
 	ck_assert_int_eq(pthread_join(threads[1], NULL), 0);
 	/* fwd-up notices the end with the guest's next frame. */
-	if (guest_end < 0) {
-		guest_end = socket(AF_UNIX, SOCK_DGRAM, 0);
-		connect(guest_end, (const void *)&ours, sizeof(ours));
-	}
 	send(guest_end, (uint8_t[60]){ 0 }, 60, MSG_DONTWAIT | MSG_NOSIGNAL);
 	ck_assert_int_eq(pthread_join(threads[0], NULL), 0);
 	link_destroy(&the_link);
@@ -125,7 +119,6 @@ tear_down(void)
 		close(peer);
 	mutex_destroy(&monitor.lock);
 	ck_assert_uint_eq(open_descriptors(), descriptors_before);
-	scratch_leave();
 }
 
 static void
@@ -392,14 +385,6 @@ TEST(a_signal_ends_no_wait)
 
 /* ---- hold ---- */
 
-TEST(without_a_network_frames_wait_as_long_as_hold)
-{
-	guest_sends(20, 1514, 0);
-	install();
-	network_gets(20, 1514, 0);
-	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
-}
-
 TEST(hold_zero_drops_at_once_and_counts)
 {
 	link_set_hold(&the_link, 0);
@@ -560,28 +545,6 @@ TEST(what_a_peer_wrote_before_it_closed_reaches_the_guest, .seconds = 60)
 	}
 }
 
-/* What lay unread inside it is lost with it, and nothing else. */
-TEST(a_peer_that_closes_loses_what_it_had_and_no_frame_comes_twice,
-    .seconds = 60)
-{
-	uint8_t bytes[4000], frame[FRAME_LIMIT_BYTES];
-	uint32_t first;
-
-	install_small(1);
-	send_batch();
-	read_bytes(bytes, sizeof(bytes));
-	close_peer();
-	await_down(1);
-	guest_sends(1, 60, BATCH);
-	install();
-	network_reads(frame);
-	first = frame_number(frame);
-	ck_assert_uint_ge(first, whole_frames(bytes, sizeof(bytes), 0));
-	network_gets_batch(first + 1);
-	if (first < BATCH)
-		network_gets(1, 60, BATCH);
-}
-
 TEST(a_write_without_progress_ends_the_generation, .seconds = 60)
 {
 	struct timeval limit = { .tv_usec = 10000 };
@@ -604,49 +567,28 @@ TEST(a_write_without_progress_ends_the_generation, .seconds = 60)
 	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
 }
 
-/* Another thread found it dead while fwd-up waits in a write. */
-TEST(a_blocked_write_ends_with_its_generation, .seconds = 60)
-{
-	install_small(1);
-	send_batch();
-	read_bytes((uint8_t[1]){ 0 }, 1);
-	link_fail(&the_link, 1, "no response");
-	close_peer();
-	install();
-	guest_sends(1, 60, BATCH);
-	network_gets_at_last(BATCH);
-	ck_assert_str_eq(look().last_error, "no response");
-}
-
 /* ---- what the network may send ---- */
 
-TEST(a_closed_stream_ends_the_generation)
+TEST(a_closed_stream_ends_the_generation_and_a_cut_frame_is_counted, .count = 4)
 {
+	uint8_t framed[100];
+	bool cut = _i < 3;
+
+	frame_write_framed(framed, 60, 1);
 	install();
-	network_sends(1, 60, 1);
-	guest_gets(1, 60, 1);
+	write_bytes(framed, 1 + (size_t)_i * 21);
+	if (!cut)
+		guest_gets(1, 60, 1);
 	close_peer();
 	await_down(1);
 	ck_assert_str_eq(look().last_error, "peer closed");
 	ck_assert(look().proven);
-	ck_assert_uint_eq(counter_read(&copy.down.truncated), 0);
-}
-
-TEST(a_stream_that_ends_inside_a_frame_is_counted_once, .count = 4)
-{
-	uint8_t framed[100];
-
-	frame_write_framed(framed, 60, 1);
-	install();
-	write_bytes(framed, 1 + (size_t)_i * 20);
-	close_peer();
-	await_down(1);
 	install();
 	/* Nothing of it is left in the next one. */
 	network_sends(1, 60, 2);
 	guest_gets(1, 60, 2);
-	ck_assert_uint_eq(counter_read(&copy.down.truncated), 1);
-	expect_count(&copy.down.frames, 1);
+	ck_assert_uint_eq(counter_read(&copy.down.truncated), cut);
+	expect_count(&copy.down.frames, cut ? 1 : 2);
 }
 
 TEST(empty_frames_and_runts_are_skipped_and_counted)
@@ -832,21 +774,28 @@ expect_guest_gone(void)
 	ck_assert(atomic_load(&copy.guest_gone));
 }
 
-TEST(main_is_told_of_a_descriptors_guest_that_is_gone)
+TEST(a_guest_that_cant_take_a_frame_costs_that_frame_only, .count = 2)
 {
+	meaning = _i ? GUEST_REFUSED : GUEST_ABSENT;
+	balk(&sends, guest.fd, BALKING_ALWAYS, EPIPE);
 	install();
+	network_sends(1000, 60, 0);
+	expect_count(&copy.down.guest_absent, 1000);
+	balk(&sends, guest.fd, 0, 0);
 	network_sends(1, 60, 1);
 	guest_gets(1, 60, 1);
 	ck_assert(!atomic_load(&copy.guest_gone));
-	close(guest_end);
-	network_sends(1, 60, 2);
+	ck_assert_int_eq(look().state, LINK_UP);
+}
+
+TEST(main_is_told_of_a_guest_that_is_gone_for_good)
+{
+	meaning = GUEST_GONE;
+	balk(&sends, guest.fd, 1, ECONNREFUSED);
+	install();
+	network_sends(1, 60, 1);
 	expect_guest_gone();
 	expect_count(&copy.down.guest_absent, 1);
-	/* For tear_down(), which has to wake fwd-up. */
-	connect(guest.fd, &(struct sockaddr){ .sa_family = AF_UNSPEC },
-	    sizeof(struct sockaddr));
-	ck_assert_int_eq(bind(guest.fd, (const void *)&ours, sizeof(ours)), 0);
-	guest_end = -1;
 }
 
 /* By a launcher that shares it: it says nothing but "empty", at once, for ever. */
@@ -861,81 +810,20 @@ TEST(a_guests_socket_that_was_shut_down_is_a_guest_that_is_gone, .count = 2)
 	expect_guest_gone();
 }
 
-FIXTURE(set_up_path, tear_down)
-
-TEST(without_a_guest_frames_are_counted_and_nothing_ends)
+TEST(a_frame_between_the_forwarders_never_reaches_the_guest)
 {
-	install();
-	network_sends(5, 60, 0);
-	expect_count(&copy.down.guest_absent, 5);
-	ck_assert(!atomic_load(&copy.guest_gone));
-	ck_assert_int_eq(look().state, LINK_UP);
-}
-
-/* A guest at the path; answers come once it has said something. */
-static void
-appear(uint32_t number)
-{
-	const struct sockaddr_un at = { .sun_family = AF_UNIX,
-		.sun_path = "vm" };
-
-	unlink("vm");
-	guest_end = socket(AF_UNIX, SOCK_DGRAM, 0);
-	ck_assert_int_eq(bind(guest_end, (const void *)&at, sizeof(at)), 0);
-	ck_assert_int_eq(
-	    connect(guest_end, (const void *)&ours, sizeof(ours)), 0);
-	guest_sends(1, 60, number);
-	network_gets(1, 60, number);
-}
-
-/* Each send to it fails, each connect() to it succeeds. */
-TEST(a_guest_that_shut_its_receiving_down_costs_the_frames_only)
-{
-	install();
-	appear(1);
-	ck_assert_int_eq(shutdown(guest_end, SHUT_RD), 0);
-	network_sends(1000, 60, 0);
-	expect_count(&copy.down.guest_absent, 1000);
-	guest_sends(1, 60, 2);
-	network_gets(1, 60, 2);
-	ck_assert_int_eq(look().state, LINK_UP);
-}
-
-/* ---- between the forwarders ---- */
-
-static void
-network_sends_probe(const uint8_t *probe)
-{
-	uint8_t framed[FRAME_HEADER_BYTES + PROBE_BYTES];
-
-	frame_put_header(framed, PROBE_BYTES);
-	memcpy(framed + FRAME_HEADER_BYTES, probe, PROBE_BYTES);
-	write_bytes(framed, sizeof(framed));
-}
-
-FIXTURE(set_up, tear_down)
-
-TEST(probes_are_taken_and_the_guest_never_sees_them)
-{
-	uint8_t probe[PROBE_BYTES], answered[FRAME_LIMIT_BYTES];
-	uint64_t sequence = 0;
+	uint8_t ping[FRAME_HEADER_BYTES + PROBE_BYTES];
+	uint8_t pong[FRAME_LIMIT_BYTES];
 
 	install();
 	network_sends(1, 60, 1);
-	probe_between_forwarders(probe, PROBE_PING, NULL, 42);
-	network_sends_probe(probe);
-	network_sends(1, 60, 2);
+	frame_put_header(ping, PROBE_BYTES);
 	probe_between_forwarders(
-	    probe, PROBE_PONG, NULL, 7); /* nobody asked for it */
-	network_sends_probe(probe);
-	network_sends(1, 60, 3);
-	ck_assert_uint_eq(network_reads(answered), PROBE_BYTES);
-	ck_assert_int_eq(
-	    probe_recognise(answered, PROBE_BYTES, NULL, &sequence),
-	    PROBE_PONG);
-	ck_assert_uint_eq(sequence, 42);
-	guest_gets(3, 60, 1);
-	expect_count(&copy.down.frames, 3);
+	    ping + FRAME_HEADER_BYTES, PROBE_PING, NULL, 42);
+	write_bytes(ping, sizeof(ping));
+	network_sends(1, 60, 2);
+	guest_gets(2, 60, 1);
+	ck_assert_uint_eq(network_reads(pong), PROBE_BYTES);
 }
 
 /* ---- a kernel that has no memory for a moment ---- */
