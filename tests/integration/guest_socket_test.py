@@ -1,4 +1,4 @@
-"""Guests that are slow, leave, restart or never come. The suites unix_bind and
+"""Guests that are slow, leave or restart. The suites unix_bind and
 guest test how a socket is bound and a guest is found; these tests add the
 threads that share the guest, and traffic."""
 
@@ -15,13 +15,14 @@ from peers import (Bridge, Child, Connection, FakeDaemon, FakeGuest,
                    numbers, swallow)
 
 
-# --- a guest that does not read, or is not there ------------------------------
+# --- a guest that does not read ------------------------------------------------
 
 @needs()
 def guest_that_stops_reading_holds_nobody_up_and_recovers(case: Case):
     bridge = Bridge(case)
     connection = bridge.meet()
-    send_numbered(None, connection, 5000)  # blocks, were it held up
+    # This blocks, were it held up.
+    connection.send(*(frame(number, 1514) for number in range(1, 5001)))
     bridge.until("down", lambda counted: counted["frames"]
                  + sum(counted["drops"].values()) == 5001)
     passed = bridge.value("down.frames") - 1
@@ -34,23 +35,6 @@ def guest_that_stops_reading_holds_nobody_up_and_recovers(case: Case):
     connection.send(5001)
     bridge.guest.expect(5001)
     expect_equal("outages", bridge.value("network.outages"), 0)
-
-
-def send_numbered(tell: Callable, connection: Connection, count: int) -> None:
-    connection.send(*(frame(number, 1514) for number in range(1, count + 1)))
-
-
-@needs()
-def frames_for_a_guest_that_never_came_or_left_are_counted(case: Case):
-    bridge = Bridge(case)
-    connection = bridge.accept()
-    connection.send(*range(100))
-    bridge.until_dropped(100, "down.drops.guest_absent")
-    bridge.exchange(connection, 1)
-    bridge.guest.remove()
-    connection.send(*range(100))
-    bridge.until_dropped(200, "down.drops.guest_absent")
-    bridge.until("guest.peer", "")
 
 
 # --- a guest that restarts ----------------------------------------------------

@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 from harness import Case, expect, expect_equal, needs, wait_for
-from peers import Bridge, FakeGuest, bound_guest, exchange, frame
+from peers import Bridge, FakeGuest, bound_guest, frame
 from roles_test import Listening, on_path
 
 REMOVED = "its socket was removed"
@@ -118,25 +118,6 @@ def guest_stays_when_the_forwarders_socket_is_removed(case: Case):
     bridge.until_dropped(1, "up.drops.guest_restarted")
     bridge.exchange(connection, 4)
     bridge.stop()
-
-
-@needs()
-def guest_that_comes_after_the_socket_was_removed_is_let_in(case: Case):
-    bridge = Bridge(case)
-    connection = bridge.accept()
-    bridge.guest.remove()
-    remove(bridge.guest_path)
-    guest = bridge.new_guest("vm.sock")  # there was none before
-    exchange(guest, connection, 1)
-    for number, name in enumerate(("vm.sock", "vm.sock", "other.sock"), 2):
-        remove(bridge.guest_path)
-        if name == "vm.sock":
-            guest.remove()
-        else:
-            guest.close()  # killed: nothing tells of it
-        guest = bridge.new_guest(name)
-        exchange(guest, connection, number)
-    expect_nothing_dropped(bridge)
 
 
 @needs()

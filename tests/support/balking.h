@@ -1,6 +1,6 @@
-/* Takes the place of some calls in the program that includes this, which then
- * do on demand what a kernel does once in a blue moon: refuse, or take a part.
- * Both ways of batch_*.c, many datagrams a call and one, look the same. */
+/* Takes the place of some calls in the program that includes this. On demand they
+ * do what a kernel does once in a blue moon: refuse, or take a part. It makes no
+ * difference which batch_*.c is built. */
 #ifndef TESTS_SUPPORT_BALKING_H
 #define TESTS_SUPPORT_BALKING_H
 
@@ -12,15 +12,14 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-/* Whatever the descriptor is. */
-#define BALKING_ANY (-1)
+#define BALKING_ANY (-1) /* whatever the descriptor is */
 #define BALKING_ALWAYS UINT_MAX
 
 struct balking {
 	atomic_int fd, error;
 	atomic_uint left; /* calls that will be refused with that error */
 	atomic_uint refused;
-	atomic_uint asked; /* receptions, whatever came of them */
+	atomic_uint asked; /* calls, refused or not */
 	atomic_size_t cut; /* the next send() before those takes so much */
 };
 
@@ -36,43 +35,39 @@ int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
 static inline void
 balk(struct balking *balking, int fd, unsigned count, int error)
 {
-	atomic_store(&balking->fd, fd);
-	atomic_store(&balking->error, error);
-	atomic_store(&balking->refused, 0);
-	atomic_store(&balking->left, count);
+	balking->fd = fd;
+	balking->error = error;
+	balking->refused = 0;
+	balking->left = count;
 }
 
 static inline bool
 balking_concerns(struct balking *balking, int fd)
 {
-	int concerned = atomic_load(&balking->fd);
-
-	return concerned == BALKING_ANY || concerned == fd;
+	return balking->fd == BALKING_ANY || balking->fd == fd;
 }
 
 static inline bool
 balks(struct balking *balking, int fd)
 {
-	unsigned left = atomic_load(&balking->left);
-
-	if (left == 0 || !balking_concerns(balking, fd))
+	balking->asked++;
+	if (balking->left == 0 || !balking_concerns(balking, fd))
 		return false;
-	if (left != BALKING_ALWAYS)
-		atomic_store(&balking->left, left - 1);
-	atomic_fetch_add(&balking->refused, 1);
-	errno = atomic_load(&balking->error);
+	if (balking->left != BALKING_ALWAYS)
+		balking->left--;
+	balking->refused++;
+	errno = balking->error;
 	return true;
 }
 
 ssize_t
 send(int fd, const void *bytes, size_t length, int flags)
 {
-	ssize_t (*real)(int, const void *, size_t, int) =
-	    dlsym(RTLD_NEXT, "send");
-	size_t cut = atomic_load(&sends.cut);
+	__typeof__(send) *real = dlsym(RTLD_NEXT, "send");
+	size_t cut = sends.cut;
 
 	if (cut > 0 && cut < length && balking_concerns(&sends, fd)) {
-		atomic_store(&sends.cut, 0);
+		sends.cut = 0;
 		return real(fd, bytes, cut, flags);
 	}
 	return balks(&sends, fd) ? -1 : real(fd, bytes, length, flags);
@@ -81,30 +76,28 @@ send(int fd, const void *bytes, size_t length, int flags)
 int
 sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
-	int (*real)(int, struct mmsghdr *, unsigned, int) =
-	    dlsym(RTLD_NEXT, "sendmmsg");
+	__typeof__(sendmmsg) *real = dlsym(RTLD_NEXT, "sendmmsg");
 
 	return balks(&sends, fd) ? -1 : real(fd, messages, count, flags);
 }
 
 ssize_t
-recvmsg(int fd, struct msghdr *message, int flags)
+recvfrom(int fd, void *bytes, size_t length, int flags, struct sockaddr *sender,
+    socklen_t *sender_length)
 {
-	ssize_t (*real)(int, struct msghdr *, int) =
-	    dlsym(RTLD_NEXT, "recvmsg");
+	__typeof__(recvfrom) *real = dlsym(RTLD_NEXT, "recvfrom");
 
-	atomic_fetch_add(&receives.asked, 1);
-	return balks(&receives, fd) ? -1 : real(fd, message, flags);
+	return balks(&receives, fd)
+		   ? -1
+		   : real(fd, bytes, length, flags, sender, sender_length);
 }
 
 int
 recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
     struct timespec *timeout)
 {
-	int (*real)(int, struct mmsghdr *, unsigned, int, struct timespec *) =
-	    dlsym(RTLD_NEXT, "recvmmsg");
+	__typeof__(recvmmsg) *real = dlsym(RTLD_NEXT, "recvmmsg");
 
-	atomic_fetch_add(&receives.asked, 1);
 	return balks(&receives, fd) ? -1
 				    : real(fd, messages, count, flags, timeout);
 }
