@@ -250,7 +250,8 @@ void
 network_stop(struct network *network)
 {
 	network_unlink_socket(network);
-	fwd_link_join(&network->fwd_link);
+	if (!fwd_link_join(&network->fwd_link))
+		return; /* it ends with the process */
 	mutex_lock(&network->lock);
 	if (network->listen_fd >= 0)
 		close(network->listen_fd);

@@ -421,7 +421,7 @@ run(void *argument)
 		take_settings(fwd);
 		notice_suspend(fwd);
 		if (!follow_link(fwd))
-			return NULL;
+			break;
 		if (fwd->listener.state == LISTENER_JUDGING)
 			judge(fwd);
 		action = step(fwd, RECONNECT_TICK);
@@ -430,6 +430,30 @@ run(void *argument)
 		if (action == RECONNECT_NOTHING)
 			sleep_until(fwd, deadline_ms(fwd, clock_now_ms()));
 	}
+	doorbell_ring(&fwd->ended);
+	return NULL;
+}
+
+static int
+init_bells(struct fwd_link *fwd)
+{
+	if (doorbell_init(&fwd->path_bell) < 0)
+		return -1;
+	if (doorbell_init(&fwd->orders) == 0) {
+		if (doorbell_init(&fwd->ended) == 0)
+			return 0;
+		doorbell_destroy(&fwd->orders);
+	}
+	doorbell_destroy(&fwd->path_bell);
+	return -1;
+}
+
+static void
+destroy_bells(struct fwd_link *fwd)
+{
+	doorbell_destroy(&fwd->path_bell);
+	doorbell_destroy(&fwd->orders);
+	doorbell_destroy(&fwd->ended);
 }
 
 int
@@ -446,19 +470,15 @@ fwd_link_start(struct fwd_link *fwd, struct link *link,
 		.settings = *settings,
 		.suspended_ms = clock_suspended_ms() };
 	reconnect_init(&fwd->machine, &settings->timing, random | 1, now_ms);
-	if (doorbell_init(&fwd->path_bell) < 0)
+	if (init_bells(fwd) < 0)
 		return -1;
-	if (doorbell_init(&fwd->orders) < 0) {
-		doorbell_destroy(&fwd->path_bell);
-		return -1;
-	}
 	file_watch_init(&fwd->watch, &fwd->path_bell);
 	listener_replace(&fwd->listener, settings->listen_fd);
 	error = pthread_create(&fwd->thread, NULL, run, fwd);
 	if (error == 0)
 		return 0;
-	doorbell_destroy(&fwd->path_bell);
-	doorbell_destroy(&fwd->orders);
+	file_watch_destroy(&fwd->watch);
+	destroy_bells(fwd);
 	errno = error;
 	return -1;
 }
@@ -469,14 +489,17 @@ fwd_link_wake(struct fwd_link *fwd)
 	doorbell_ring(&fwd->orders);
 }
 
-void
+bool
 fwd_link_join(struct fwd_link *fwd)
 {
 	doorbell_ring(&fwd->orders);
+	if (wait_readable(
+		fwd->ended.fds[0], -1, clock_now_ms() + FWD_LINK_JOIN_MS) < 0)
+		return false;
 	pthread_join(fwd->thread, NULL);
-	doorbell_destroy(&fwd->orders);
 	resolver_abandon(&fwd->resolver);
 	listener_replace(&fwd->listener, -1);
 	file_watch_destroy(&fwd->watch);
-	doorbell_destroy(&fwd->path_bell);
+	destroy_bells(fwd);
+	return true;
 }

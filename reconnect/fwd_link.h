@@ -18,6 +18,9 @@
 #include "reconnect/reconnect.h"
 #include "reconnect/resolve.h"
 
+/* A stop takes one second at most, with the end of the log (log_finish()). */
+#define FWD_LINK_JOIN_MS 500
+
 enum link_event_kind {
 	LINK_EVENT_DIAL_FAILED, /* reason, error */
 	LINK_EVENT_UP,
@@ -79,6 +82,7 @@ struct fwd_link {
 	struct fwd_link_hooks hooks;
 	pthread_t thread;
 	struct doorbell orders; /* rung by main; interrupts a dial */
+	struct doorbell ended;  /* rung by the thread, last of all */
 
 	/* The thread's own. */
 	struct fwd_link_settings settings;
@@ -103,7 +107,10 @@ int fwd_link_start(struct fwd_link *fwd, struct link *link,
  * the present generation, and so do settings that don't admit its peer. */
 void fwd_link_wake(struct fwd_link *fwd);
 
-/* After link_stop(): interrupts a dial, waits for the thread's end, cleans up. */
-void fwd_link_join(struct fwd_link *fwd);
+/* After link_stop(): interrupts a dial, waits for the thread's end, cleans up.
+ * False: after FWD_LINK_JOIN_MS the thread still hangs in a system call, such as
+ * the look-up of a path on a dead file server. Then it goes on using all it has,
+ * until the process ends or another call returns true. */
+bool fwd_link_join(struct fwd_link *fwd);
 
 #endif

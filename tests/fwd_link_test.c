@@ -318,7 +318,7 @@ stop(void)
 		return;
 	started = false;
 	link_stop(&shared);
-	fwd_link_join(&fwd);
+	ck_assert(fwd_link_join(&fwd));
 	ck_assert_int_lt(clock_now_ms() - stopped_ms, 1000);
 	pthread_join(reader, NULL);
 	link_destroy(&shared);
@@ -766,6 +766,38 @@ TEST(a_connection_that_comes_after_the_stop_is_not_reported)
 	stop();
 	expect_nothing_more();
 	daemon_kill(&daemon);
+}
+
+static struct doorbell hung, mended;
+
+static void
+hang(void *context, int fd)
+{
+	(void)context, (void)fd;
+	doorbell_ring(&hung);
+	wait_readable(mended.fds[0], -1, INT64_MAX);
+}
+
+TEST(a_stop_does_not_wait_for_a_call_that_hangs)
+{
+	struct daemon daemon = daemon_at("sock");
+	int64_t stopped_ms;
+
+	ck_assert_int_eq(doorbell_init(&hung), 0);
+	ck_assert_int_eq(doorbell_init(&mended), 0);
+	hooks.on_connected = hang;
+	start();
+	wait_readable(hung.fds[0], -1, INT64_MAX);
+	stopped_ms = clock_now_ms();
+	link_stop(&shared);
+	ck_assert(!fwd_link_join(&fwd));
+	ck_assert_int_lt(clock_now_ms() - stopped_ms, 700);
+	doorbell_ring(&mended);
+	stop();
+	expect_nothing_more();
+	daemon_kill(&daemon);
+	doorbell_destroy(&hung);
+	doorbell_destroy(&mended);
 }
 
 /* ---- clients ---- */
