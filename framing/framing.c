@@ -33,12 +33,6 @@ deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame)
 	return d->capacity - d->end;
 }
 
-void
-deframer_filled(struct deframer *d, size_t bytes)
-{
-	d->end += bytes;
-}
-
 enum deframer_result
 deframer_next(struct deframer *d, struct iovec *parcel, uint32_t max_frame)
 {

@@ -75,7 +75,11 @@ struct deframer {
 size_t deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame);
 
 /* `bytes` were received there. */
-void deframer_filled(struct deframer *d, size_t bytes);
+static inline void
+deframer_filled(struct deframer *d, size_t bytes)
+{
+	d->end += bytes;
+}
 
 enum deframer_result {
 	DEFRAMER_FRAME,    /* *parcel is set */
