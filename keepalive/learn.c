@@ -22,21 +22,17 @@ learn_configure(struct learned *l, const uint8_t *gateway)
 	}
 }
 
+/* With this address and this MAC; NULL stands for any. */
 static struct neighbour *
-find_by_ipv4(struct learned *l, const uint8_t *ipv4)
+find(struct learned *l, const uint8_t *ipv4, const uint8_t *mac)
 {
-	for (unsigned i = 0; i < LEARN_NEIGHBOURS; i++)
-		if (memcmp(l->neighbours[i].ipv4, ipv4, IPV4_BYTES) == 0)
-			return &l->neighbours[i];
-	return NULL;
-}
+	for (unsigned i = 0; i < LEARN_NEIGHBOURS; i++) {
+		struct neighbour *n = &l->neighbours[i];
 
-static struct neighbour *
-find_by_mac(struct learned *l, const uint8_t *mac)
-{
-	for (unsigned i = 0; i < LEARN_NEIGHBOURS; i++)
-		if (memcmp(l->neighbours[i].mac, mac, MAC_BYTES) == 0)
-			return &l->neighbours[i];
+		if ((ipv4 == NULL || memcmp(n->ipv4, ipv4, IPV4_BYTES) == 0) &&
+		    (mac == NULL || memcmp(n->mac, mac, MAC_BYTES) == 0))
+			return n;
+	}
 	return NULL;
 }
 
@@ -57,7 +53,7 @@ set_gateway_mac(struct learned *l, const uint8_t *mac)
 static void
 set_gateway(struct learned *l, const uint8_t *ipv4)
 {
-	const struct neighbour *known = find_by_ipv4(l, ipv4);
+	const struct neighbour *known = find(l, ipv4, NULL);
 
 	if (l->configured || is_gateway(l, ipv4))
 		return;
@@ -71,7 +67,7 @@ set_gateway(struct learned *l, const uint8_t *ipv4)
 static void
 add_neighbour(struct learned *l, const uint8_t *ipv4, const uint8_t *mac)
 {
-	struct neighbour *n = find_by_ipv4(l, ipv4);
+	struct neighbour *n = find(l, ipv4, NULL);
 
 	if (!wire_is_host_ipv4(ipv4) || !wire_is_host_mac(mac))
 		return;
@@ -99,16 +95,14 @@ static void
 learn_from_guest_ipv4(struct learned *l, const uint8_t *frame)
 {
 	const uint8_t *destination = frame + IPV4_DESTINATION;
-	const struct neighbour *at, *through;
+	const struct neighbour *through;
 
 	if (l->configured || l->state == LEARN_ALL)
 		return;
 	if (!wire_is_host_mac(frame) || !wire_is_host_ipv4(destination))
 		return;
-	at = find_by_ipv4(l, destination);
-	through = find_by_mac(l, frame);
-	if (through != NULL &&
-	    (at == NULL || memcmp(at->mac, frame, MAC_BYTES) != 0))
+	through = find(l, NULL, frame);
+	if (through != NULL && find(l, destination, frame) == NULL)
 		set_gateway(l, through->ipv4);
 }
 
