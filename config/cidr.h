@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 
-/* A longer text is refused; so much can hold as many networks as "::,". */
+/* A longer text is refused. The shortest network is "::" and a comma. */
 #define CIDR_TEXT_BYTES 192
 #define CIDR_LIST_MAX (CIDR_TEXT_BYTES / 3)
 

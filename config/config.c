@@ -66,11 +66,10 @@ config_problem(struct config_problems *problems, const char *format, ...)
 const struct config_key *
 config_find(const char *section, const char *name)
 {
-	for (const struct config_key *k = config_keys;
-	     k < config_keys + CONFIG_KEYS; k++)
-		if (strcmp(k->section, section) == 0 &&
-		    strcmp(k->name, name) == 0)
-			return k;
+	for (int i = 0; i < CONFIG_KEYS; i++)
+		if (strcmp(config_keys[i].section, section) == 0 &&
+		    strcmp(config_keys[i].name, name) == 0)
+			return &config_keys[i];
 	return NULL;
 }
 
@@ -183,7 +182,7 @@ origin_of(const struct config *config, const char *section, const char *name)
 	return &config->origin[config_find(section, name) - config_keys];
 }
 
-/* Reports a conflict of a key whose value is good by itself. */
+/* Reports a value that is good by itself but not beside the others. */
 static void
 conflict(const struct config *config, const char *section, const char *name,
     struct config_problems *problems, const char *what)
@@ -275,7 +274,7 @@ config_name(const struct config *config, char name[LOG_NAME_BYTES])
 			*name = '_';
 }
 
-/* What a value that leaves something open comes to; empty: it leaves nothing. */
+/* What mode auto or an empty name stands for; empty for any other value. */
 static void
 resolve(const struct config *config, const struct config_key *key,
     char text[LOG_NAME_BYTES])

@@ -68,8 +68,7 @@ struct config {
 		char socket[ENDPOINT_PATH_BYTES]; /* or empty */
 	} control;
 
-	/* How the keys were set, in the order of config_keys[]: the cross
-	 * checks name the line, and leave out a key that is wrong anyway. */
+	/* How the keys were set, in the order of config_keys[]. */
 	const char *file; /* as named to config_read(), NULL: none */
 	struct config_origin {
 		char text[CONFIG_VALUE_BYTES + 1]; /* as written */
@@ -78,7 +77,7 @@ struct config {
 	} origin[CONFIG_KEYS];
 };
 
-/* Where problems go, each a line of its own. Without emit they are counted. */
+/* Counts problems, and gives each to emit if that is set. */
 struct config_problems {
 	void (*emit)(const struct error *problem);
 	int count;
@@ -102,7 +101,7 @@ void config_read(struct config *config, const char *path,
 void config_set(struct config *config, const char *section, const char *name,
     const char *value, const char *where, struct config_problems *problems);
 
-/* Checks what no key can know by itself: values that exclude each other. */
+/* Checks the values of different keys against each other. */
 void config_check(
     const struct config *config, struct config_problems *problems);
 
@@ -111,8 +110,8 @@ void config_check(
  * or the guest's device or descriptor. Bytes that a name can't hold become _. */
 void config_name(const struct config *config, char name[LOG_NAME_BYTES]);
 
-/* Writes every key as a file that config_read() understands. A comment behind
- * a value that leaves something open says what it comes to. */
+/* Writes every key as a file that config_read() understands, each value as it
+ * was written. A comment says what mode auto and an empty name stand for. */
 void config_print(const struct config *config, FILE *out);
 
 enum config_type {
@@ -133,8 +132,8 @@ enum config_type {
 	CONFIG_LOG_LEVEL,
 };
 
-/* Text is what a file would say, so that defaults and limits read like the
- * manual and pass through the same parser. */
+/* Defaults and limits are text as in a file: they read like the manual, and the
+ * same parser takes them. */
 struct config_key {
 	const char *section, *name;
 	enum config_type type;
@@ -158,7 +157,7 @@ void config_unknown(const char *where, const char *section, const char *name,
 int config_value_parse(const struct config_key *key, const char *text,
     struct config *config, struct error *error);
 
-/* Whether a name may hold the character: it stands in the log as it is. */
+/* Whether a name may contain the character. Names are logged unquoted. */
 bool config_name_holds(char c);
 
 /* What the key accepts: "0 to 1h, or forever", "off, passive, arp". */

@@ -1,5 +1,5 @@
-/* The command after `--`: it starts with one end of a socket pair, ends when it
- * likes, and its exit status becomes ours. */
+/* The command after `--`: it is given one end of a socket pair, and its exit
+ * status becomes ours. */
 #ifndef FORWARDER_COMMAND_H
 #define FORWARDER_COMMAND_H
 

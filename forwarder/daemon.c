@@ -63,7 +63,7 @@ log_problem(const struct error *problem)
 	log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "%s", problem->text);
 }
 
-/* The guest was connected to where it is when it was created. */
+/* The VM was given its endpoint when it was created, and can't follow us. */
 static void
 keep_guest(const struct daemon *daemon, struct config *next)
 {
@@ -225,11 +225,12 @@ bind_again(
 	}
 }
 
-/* Returns when to look again, unless *fd becomes readable before that. */
+/* Returns when to wake up, unless *fd becomes readable before that. */
 static int64_t
 look_at_sockets(struct daemon *daemon, int *fd)
 {
-	int64_t now_ms = clock_now_ms(), next_ms = INT64_MAX;
+	int64_t now_ms = clock_now_ms();
+	int64_t next_ms = daemon->control.deadline_ms;
 	struct error why;
 
 	*fd = -1;
@@ -267,7 +268,7 @@ serve_once(struct daemon *daemon)
 	struct status now;
 	int sockets_fd;
 	/* First: it may open and close what is polled. */
-	int64_t look_ms = look_at_sockets(daemon, &sockets_fd);
+	int timeout = wait_timeout(look_at_sockets(daemon, &sockets_fd));
 	struct pollfd fds[POLL_COUNT] = {
 		[POLL_SIGNALS] = { .fd = daemon->signals, .events = POLLIN },
 		[POLL_ENDED] = { .fd = daemon->ended.fds[0], .events = POLLIN },
@@ -275,9 +276,6 @@ serve_once(struct daemon *daemon)
 		[POLL_SOCKETS] = { .fd = sockets_fd, .events = POLLIN },
 		[POLL_CONTROL] = control_poll(&daemon->control),
 	};
-	int timeout = wait_timeout(look_ms < daemon->control.deadline_ms
-				       ? look_ms
-				       : daemon->control.deadline_ms);
 	int guest_ms = guest_watch(&daemon->guest, fds + POLL_GUEST);
 
 	if (timeout < 0 || (guest_ms >= 0 && guest_ms < timeout))
@@ -374,7 +372,7 @@ start_command(struct daemon *daemon, int guest_fd)
 	char **argv = daemon->options->command;
 	int error;
 
-	signals_admit();
+	signals_unblock();
 	if (!argv || command_start(&daemon->command, argv, guest_fd) == 0)
 		return;
 	error = errno;

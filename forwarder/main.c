@@ -39,7 +39,7 @@ fill_standard_descriptors(void)
 		close(fd);
 }
 
-/* For what goes to standard output. */
+/* Returns the exit status after something was printed. */
 static int
 flush(void)
 {

@@ -13,9 +13,9 @@ static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
 
 static int ends[2]; /* written once, before the first handler can run */
 
-/* Only these two can be typed, and the kernel sends them: there is no sender,
- * and the code is not a process's. The kernel's own code differs: SI_KERNEL on
- * Linux, none on macOS, whose SI_USER is above 0. */
+/* Only these two can be typed. The kernel sends them, so they have no sender and
+ * not the code of a process. (Its own code is SI_KERNEL on Linux; macOS has
+ * none, and an SI_USER above 0.) */
 bool
 signals_is_typed(int number, const siginfo_t *info)
 {
@@ -37,10 +37,10 @@ note_down(int number, siginfo_t *info, void *context)
 	errno = saved;
 }
 
-/* nohup, or a shell that starts a job in the background, has these ignored. So
- * they stay, for us and for the command, which inherits it. */
+/* nohup, and a shell that starts a job in the background, ignore these signals.
+ * They stay ignored, for the command as well. */
 static bool
-is_unwanted(int number)
+is_ignored(int number)
 {
 	struct sigaction before;
 
@@ -57,7 +57,7 @@ catch_all(size_t count)
 
 	sigfillset(&action.sa_mask);
 	for (size_t i = 0; i < count; i++)
-		if (!is_unwanted(caught[i]))
+		if (!is_ignored(caught[i]))
 			sigaction(caught[i], &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
@@ -84,7 +84,7 @@ signals_open(bool for_command)
 }
 
 void
-signals_admit(void)
+signals_unblock(void)
 {
 	set_mask(SIG_UNBLOCK);
 }

@@ -19,8 +19,8 @@ int signals_open(bool for_command);
 /* Whether the signal was typed at the terminal, not sent by a process. */
 bool signals_is_typed(int number, const siginfo_t *info);
 
-/* Lets them through in the calling thread. */
-void signals_admit(void);
+/* Unblocks them in the calling thread. */
+void signals_unblock(void);
 
 /* Takes the next one. False: there is none. */
 bool signals_next(struct signal_note *note);

@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "base/unix_bind.h"
 
-/* A folder that is being removed with all that is in it stays empty so long. */
+/* A socket bound sooner could make an rm -r of its folder fail. */
 #define SOCKET_PAUSE_MS 100
 /* Also how often to look where the system grants no watch. */
 #define SOCKET_RETRY_MS 1000

@@ -714,7 +714,7 @@ TEST(a_list_of_networks_is_good_throughout_or_refused)
 		ck_assert_msg(cidr_list_parse(&list, wrong[i], &why) == -1,
 		    "%s", wrong[i]);
 	while (strlen(long_list) < CIDR_TEXT_BYTES - 3)
-		strcat(long_list, ",::");
+		strcat(long_list, " ");
 	ck_assert_int_eq(cidr_list_parse(&list, long_list, &why), 0);
 	strcat(long_list, ",::");
 	ck_assert_int_eq(cidr_list_parse(&list, long_list, &why), -1);

@@ -42,7 +42,7 @@ TEST(only_what_the_terminal_sent_is_typed, .count = LENGTH(origins))
 	    signals_is_typed(origins[_i].number, &info), origins[_i].typed);
 }
 
-/* The threads start before signals are admitted, and never get one. */
+/* The threads start before signals are unblocked, and never get one. */
 TEST(a_signal_is_a_note_in_the_pipe_and_interrupts_no_call)
 {
 	struct signal_note note;
@@ -51,7 +51,7 @@ TEST(a_signal_is_a_note_in_the_pipe_and_interrupts_no_call)
 	ck_assert_int_ge(signals_open(true), 0);
 	raise(SIGUSR2);
 	ck_assert(!signals_next(&note));
-	signals_admit();
+	signals_unblock();
 	ck_assert(signals_next(&note));
 	ck_assert_int_eq(note.number, SIGUSR2);
 	ck_assert(!note.typed);
