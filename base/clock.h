@@ -5,8 +5,13 @@
 #include <stdint.h>
 
 /* Since some fixed point; stands still while the host is suspended. */
-int64_t clock_now_ms(void);
 int64_t clock_now_us(void);
+
+static inline int64_t
+clock_now_ms(void)
+{
+	return clock_now_us() / 1000;
+}
 
 /* How long the host has been suspended since some fixed point. It grows only
  * across a suspend, but may waver by a millisecond. */

@@ -25,12 +25,6 @@ read_us(clockid_t id)
 }
 
 REPLACEABLE int64_t
-clock_now_ms(void)
-{
-	return read_us(CLOCK_MONOTONIC) / 1000;
-}
-
-REPLACEABLE int64_t
 clock_now_us(void)
 {
 	return read_us(CLOCK_MONOTONIC);
@@ -111,32 +105,21 @@ peer_is_shut(int fd)
 	return poll(&end, 1, 0) > 0 && (end.revents & POLLRDHUP);
 }
 
-static int
-set_mode(int fd, const struct unix_file *file, mode_t mode)
-{
-	char name[64];
-	struct stat there;
-
-	if (fstat(fd, &there) < 0)
-		return -1;
-	if (there.st_dev != file->device || there.st_ino != file->inode) {
-		errno = ESTALE;
-		return -1;
-	}
-	/* fchmod() refuses a descriptor opened with O_PATH. */
-	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
-	return chmod(name, mode);
-}
-
+/* fchmod() refuses a descriptor opened with O_PATH. */
 int
 unix_file_set_mode(const struct unix_file *file, mode_t mode)
 {
 	int fd = open(file->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	int result = -1;
+	struct stat there;
+	char name[64];
 
-	if (fd < 0)
-		return -1;
-	if (set_mode(fd, file, mode) < 0)
+	if (fd < 0 || fstat(fd, &there) < 0)
 		return socket_give_up(fd);
-	close(fd);
-	return 0;
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	errno = ESTALE;
+	if (there.st_dev == file->device && there.st_ino == file->inode)
+		result = chmod(name, mode);
+	socket_give_up(fd);
+	return result;
 }

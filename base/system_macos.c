@@ -23,12 +23,6 @@
 /* CLOCK_UPTIME_RAW is mach_absolute_time() in nanoseconds: it stands still
  * during a suspend (clock_gettime(3)). */
 REPLACEABLE int64_t
-clock_now_ms(void)
-{
-	return (int64_t)(clock_gettime_nsec_np(CLOCK_UPTIME_RAW) / 1000000);
-}
-
-REPLACEABLE int64_t
 clock_now_us(void)
 {
 	return (int64_t)(clock_gettime_nsec_np(CLOCK_UPTIME_RAW) / 1000);
@@ -129,13 +123,8 @@ peer_is_shut(int fd)
 int
 unix_file_set_mode(const struct unix_file *file, mode_t mode)
 {
-	struct stat there;
-
-	if (lstat(file->path, &there) < 0)
+	errno = ESTALE;
+	if (!unix_file_stands(file))
 		return -1;
-	if (there.st_dev != file->device || there.st_ino != file->inode) {
-		errno = ESTALE;
-		return -1;
-	}
 	return fchmodat(AT_FDCWD, file->path, mode, AT_SYMLINK_NOFOLLOW);
 }

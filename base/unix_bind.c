@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -41,7 +40,7 @@ lock_folder(const char *path)
 	char folder[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	int fd;
 
-	snprintf(folder, sizeof(folder), "%s", path);
+	strcpy(folder, path);
 	text_climb(folder);
 	fd = open(folder, O_RDONLY | O_CLOEXEC);
 	for (int i = 0; fd >= 0 && i < LOCK_TRIES; i++) {
@@ -115,17 +114,14 @@ bind_failed(const struct sockaddr_un *address, struct error *error)
 }
 
 /* Removes the stale socket at the path and binds in its place. What is there is
- * examined again under the lock: another process may just have replaced it. */
+ * examined under the lock: another process may just have replaced it. */
 static int
 replace_stale(
     int fd, const struct sockaddr_un *address, mode_t mode, struct error *error)
 {
-	int lock, result;
+	int lock = lock_folder(address->sun_path);
+	int result = expect_stale(address, error);
 
-	if (expect_stale(address, error) < 0)
-		return -1;
-	lock = lock_folder(address->sun_path);
-	result = expect_stale(address, error);
 	if (result == 0 && unlink(address->sun_path) < 0 && errno != ENOENT)
 		result = refused(error, address->sun_path, errno, NULL);
 	if (result == 0 && bind_with_mode(fd, address, mode) < 0)

@@ -28,12 +28,6 @@ clock_now_us(void)
 }
 
 int64_t
-clock_now_ms(void)
-{
-	return clock_now_us() / 1000;
-}
-
-int64_t
 clock_suspended_ms(void)
 {
 	return atomic_load(&clock_slept_ms);
