@@ -2,51 +2,29 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "tests/support/frames.h"
 #include "tests/support/suite.h"
 
 #define KIB ((size_t)1024)
-/* Never the limit of a test that isn't about it. */
-#define NO_LIMIT (64 * KIB * KIB)
+#define NO_LIMIT SIZE_MAX
 #define MOST 2000 /* parcels */
 
-/* What the system takes of each write, for the tests that say so. */
+/* What the system takes of the writes to descriptor -1. */
 static struct {
-	bool in_charge;
-	size_t at_most;      /* bytes a call; 0: all */
-	size_t breaks_after; /* bytes in all; then breaks_with */
-	int breaks_with;
-	bool interrupts;    /* every other call: EINTR */
-	size_t waits_every; /* so many calls, one expires: EAGAIN; 0: none */
+	size_t at_most;      /* bytes a call */
+	size_t breaks_after; /* bytes in all; then it fails with this error: */
+	int error;
+	size_t fails_every; /* so many calls, from the first on; 0: none */
+	int fails_with;
 	size_t taken, calls;
 	size_t offered[MOST]; /* by each call */
 } kernel;
 
-static uint8_t stored[8 * 1024 * 1024];
-
-static size_t
-take(const struct msghdr *message, size_t most)
-{
-	size_t taken = 0;
-
-	for (size_t i = 0; i < message->msg_iovlen && taken < most; i++) {
-		const struct iovec *part = &message->msg_iov[i];
-		size_t left = most - taken;
-		size_t bytes = part->iov_len < left ? part->iov_len : left;
-
-		memcpy(stored + kernel.taken, part->iov_base, bytes);
-		kernel.taken += bytes;
-		taken += bytes;
-	}
-	return taken;
-}
+static uint8_t stored[KIB * KIB];
 
 static int
 refusal(const struct msghdr *message)
@@ -55,106 +33,82 @@ refusal(const struct msghdr *message)
 
 	if (message->msg_iovlen > 1024)
 		return EMSGSIZE;
-	if (kernel.interrupts && call % 2 == 0)
-		return EINTR;
-	if (kernel.waits_every && call % kernel.waits_every == 0)
-		return EAGAIN;
-	return kernel.taken == kernel.breaks_after ? kernel.breaks_with : 0;
+	if (kernel.fails_every && call % kernel.fails_every == 0)
+		return kernel.fails_with;
+	return kernel.taken == kernel.breaks_after ? kernel.error : 0;
 }
 
 static ssize_t
 play_kernel(const struct msghdr *message)
 {
-	size_t most = kernel.breaks_after - kernel.taken, offered = 0;
+	size_t most = kernel.breaks_after - kernel.taken, before = kernel.taken;
+	size_t *offered = &kernel.offered[kernel.calls % MOST];
 
-	for (size_t i = 0; i < message->msg_iovlen; i++)
-		offered += message->msg_iov[i].iov_len;
-	kernel.offered[kernel.calls % MOST] = offered;
 	errno = refusal(message);
 	if (errno)
 		return -1;
-	if (kernel.at_most && kernel.at_most < most)
+	if (kernel.at_most < most)
 		most = kernel.at_most;
-	return (ssize_t)take(message, most);
+	*offered = 0;
+	for (size_t i = 0; i < message->msg_iovlen; i++) {
+		const struct iovec *part = &message->msg_iov[i];
+		size_t left = before + most - kernel.taken;
+		size_t bytes = part->iov_len < left ? part->iov_len : left;
+
+		memcpy(stored + kernel.taken, part->iov_base, bytes);
+		kernel.taken += bytes;
+		*offered += part->iov_len;
+	}
+	return (ssize_t)(kernel.taken - before);
 }
 
 ssize_t
 sendmsg(int fd, const struct msghdr *message, int flags)
 {
-	ssize_t (*real)(int, const struct msghdr *, int);
+	ssize_t (*real)(int, const struct msghdr *, int) =
+	    dlsym(RTLD_NEXT, "sendmsg");
 
 	ck_assert(flags & MSG_NOSIGNAL);
-	if (kernel.in_charge)
-		return play_kernel(message);
-	real = dlsym(RTLD_NEXT, "sendmsg");
-	return real(fd, message, flags);
+	return fd < 0 ? play_kernel(message) : real(fd, message, flags);
 }
 
-/* A kernel that takes at most so much a call, and breaks after so much. */
 static void
 be_kernel(size_t at_most, size_t breaks_after)
 {
 	memset(&kernel, 0, sizeof(kernel));
 	kernel.at_most = at_most;
 	kernel.breaks_after = breaks_after;
-	kernel.breaks_with = EPIPE;
-	kernel.in_charge = true;
+	kernel.error = EPIPE;
 }
 
-/* The frames of a test, and the same as the bytes they are on the stream. */
+/* The parcels of a test, one behind the other. */
 static struct iovec parcels[MOST];
 static size_t count;
-static uint8_t *stream;
+static uint8_t stream[KIB * KIB];
 static size_t stream_bytes;
-static int ends[2];
 
 static void
 set_up(void)
 {
-	int least = 1;
-
-	stream = malloc(8 * KIB * KIB);
-	ck_assert_ptr_nonnull(stream);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-	setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &least, sizeof(least));
+	for (size_t i = 0; i < sizeof(stream); i++)
+		stream[i] = (uint8_t)(i * 31 + (i >> 8) * 7);
 }
 
 static void
-tear_down(void)
-{
-	close(ends[0]);
-	close(ends[1]);
-	free(stream);
-}
-
-static void
-add_frames(size_t how_many, size_t length)
+add_parcels(size_t how_many, size_t bytes)
 {
 	for (size_t i = 0; i < how_many; i++) {
-		uint8_t *at = stream + stream_bytes;
-		size_t bytes = frame_write_framed(at, length, (uint32_t)count);
-
 		ck_assert_uint_lt(count, MOST);
-		parcels[count++] = (struct iovec){ at, bytes };
+		parcels[count++] =
+		    (struct iovec){ stream + stream_bytes, bytes };
 		stream_bytes += bytes;
 	}
+	ck_assert_uint_le(stream_bytes, sizeof(stream));
 }
 
-/* Of ordinary lengths, and a long one among ten. */
-static void
-add_mixed_frames(size_t how_many)
-{
-	uint64_t luck = 1;
-
-	for (size_t i = 0; i < how_many; i++)
-		add_frames(1, suite_random(&luck) % 10 == 0
-				  ? 14 + suite_random(&luck) % 65536
-				  : 14 + suite_random(&luck) % 1500);
-}
-
-/* How many frames lie wholly within the first `bytes` of the stream. */
+/* How many parcels lie wholly within the first `bytes` of the stream. */
 static size_t
-frames_within(size_t bytes)
+parcels_within(size_t bytes)
 {
 	size_t whole = 0, end = 0;
 
@@ -171,61 +125,70 @@ assert_written(size_t limit_bytes)
 	ck_assert_mem_eq(stored, stream, stream_bytes);
 }
 
-FIXTURE(set_up, tear_down)
+FIXTURE(set_up, NULL)
 
-TEST(no_frames_are_no_call)
+TEST(no_parcels_are_no_call)
 {
-	be_kernel(0, 0);
 	ck_assert_uint_eq(stream_write(-1, parcels, 0, 32 * KIB), 0);
 	ck_assert_uint_eq(kernel.calls, 0);
 }
 
-/* A signal costs no byte; nor does one wait, if the next call takes a byte. */
-TEST(a_part_that_went_is_finished_wherever_it_was_cut)
+static void
+add_a_few(void)
 {
-	static const size_t lengths[] = { 14, 60, 1985, 1984, 20 };
+	static const size_t lengths[] = { 18, 1518, 64, 1989, 1988, 24 };
 
 	for (int i = 0; i < LENGTH(lengths); i++)
-		add_frames(1, lengths[i]);
+		add_parcels(1, lengths[i]);
+}
+
+/* A signal costs no byte. */
+TEST(a_part_that_went_is_finished_wherever_it_was_cut)
+{
+	add_a_few();
 	for (size_t at_most = 1; at_most <= stream_bytes; at_most += 7) {
 		be_kernel(at_most, NO_LIMIT);
 		assert_written(NO_LIMIT);
 		be_kernel(at_most, NO_LIMIT);
-		kernel.interrupts = true;
+		kernel.fails_every = 2;
+		kernel.fails_with = EINTR;
 		assert_written(2 * KIB);
 	}
 }
 
-TEST(a_break_at_any_byte_returns_the_frames_before_it, .count = 3)
+/* What is left of a broken batch is written again, from the same parcels. */
+TEST(a_break_at_any_byte_returns_the_parcels_before_it, .count = 3)
 {
-	static const size_t lengths[] = { 14, 1514, 1985, 14, 64 };
+	struct iovec before[6];
 
-	for (int i = 0; i < LENGTH(lengths); i++)
-		add_frames(1, lengths[i]);
+	add_a_few();
+	memcpy(before, parcels, sizeof(before));
 	for (size_t after = 0; after < stream_bytes; after++) {
-		be_kernel(0, after);
+		be_kernel(NO_LIMIT, after);
 		ck_assert_uint_eq(
 		    stream_write(-1, parcels, count, (size_t)_i * 2 * KIB),
-		    frames_within(after));
+		    parcels_within(after));
 		ck_assert_int_eq(errno, EPIPE);
 		ck_assert_uint_eq(kernel.taken, after);
 		ck_assert_mem_eq(stored, stream, after);
+		ck_assert_mem_eq(parcels, before, sizeof(before));
 	}
 }
 
 static const size_t limits[] = { 0, 1, 17, 18, 64, 1517, 1518, 3036, 10 * KIB,
 	32 * KIB, 48 * KIB, 128 * KIB };
 
-TEST(a_call_is_whole_frames_as_many_as_fit_the_limit, .count = LENGTH(limits))
+TEST(a_call_is_whole_parcels_as_many_as_fit_the_limit, .count = LENGTH(limits))
 {
 	size_t limit = limits[_i], next = 0;
 
-	add_frames(30, 14);
-	add_frames(30, 1514);
-	add_mixed_frames(40);
-	add_frames(1, 65550);
-	add_frames(3, 60);
-	be_kernel(0, NO_LIMIT);
+	add_parcels(30, 18);
+	add_parcels(30, 1518);
+	for (int i = 0; i < 4; i++)
+		add_a_few();
+	add_parcels(1, 65554);
+	add_parcels(3, 64);
+	be_kernel(NO_LIMIT, NO_LIMIT);
 	assert_written(limit);
 	for (size_t i = 0; i < kernel.calls; i++) {
 		size_t bytes = parcels[next++].iov_len;
@@ -237,37 +200,25 @@ TEST(a_call_is_whole_frames_as_many_as_fit_the_limit, .count = LENGTH(limits))
 	ck_assert_uint_eq(next, count);
 }
 
-TEST(more_frames_than_a_call_may_have_become_several_calls)
+TEST(more_parcels_than_a_call_may_have_become_several_calls)
 {
-	add_frames(MOST, 14);
-	be_kernel(0, NO_LIMIT);
+	add_parcels(MOST, 18);
+	be_kernel(NO_LIMIT, NO_LIMIT);
 	assert_written(NO_LIMIT);
 	ck_assert_uint_eq(kernel.calls, 2);
 }
 
-/* What is left of a broken batch is written again, from the same memory. */
-TEST(the_parcels_stay_as_they_are)
-{
-	static struct iovec before[MOST];
-
-	add_mixed_frames(10);
-	memcpy(before, parcels, sizeof(before));
-	be_kernel(100, 20000);
-	ck_assert_uint_lt(stream_write(-1, parcels, count, 32 * KIB), count);
-	ck_assert_mem_eq(parcels, before, sizeof(before));
-}
-
-/* Wherever it stands still: within a frame, between two, at the beginning. */
+/* Wherever it stands still: within a parcel, between two, at the beginning. */
 TEST(two_waits_without_a_byte_are_a_break)
 {
-	static const size_t stands_still_after[] = { 0, 1, 4 + 1514, 2000 };
+	static const size_t stands_still_after[] = { 0, 1, 1518, 2000 };
 
-	add_frames(10, 1514);
+	add_parcels(10, 1518);
 	for (int i = 0; i < LENGTH(stands_still_after); i++) {
-		be_kernel(0, stands_still_after[i]);
-		kernel.breaks_with = EAGAIN;
+		be_kernel(NO_LIMIT, stands_still_after[i]);
+		kernel.error = EAGAIN;
 		ck_assert_uint_eq(stream_write(-1, parcels, count, NO_LIMIT),
-		    stands_still_after[i] / (4 + 1514));
+		    stands_still_after[i] / 1518);
 		ck_assert_int_eq(errno, EAGAIN);
 		ck_assert_uint_eq(kernel.calls, 2);
 	}
@@ -275,9 +226,10 @@ TEST(two_waits_without_a_byte_are_a_break)
 
 TEST(one_wait_between_calls_that_take_all_is_no_break)
 {
-	add_frames(10, 1514);
-	be_kernel(0, NO_LIMIT);
-	kernel.waits_every = 2;
+	add_parcels(10, 1518);
+	be_kernel(NO_LIMIT, NO_LIMIT);
+	kernel.fails_every = 2;
+	kernel.fails_with = EAGAIN;
 	assert_written(0);
 	ck_assert_uint_eq(kernel.calls, 20);
 }
@@ -286,43 +238,20 @@ TEST(one_wait_between_calls_that_take_all_is_no_break)
 TEST(a_peer_that_reads_nothing_for_the_limit_is_a_break)
 {
 	struct timeval limit = { .tv_usec = 10000 };
-	size_t done, bytes = 0;
+	int ends[2], least = 1;
+	size_t done;
 	ssize_t n;
 
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &least, sizeof(least));
 	setsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	add_mixed_frames(60);
-	errno = 0;
+	add_parcels(60, 1518);
 	done = stream_write(ends[0], parcels, count, 32 * KIB);
 	ck_assert_int_eq(errno, EAGAIN);
 	ck_assert_uint_lt(done, count);
-	while ((n = recv(ends[1], stored, sizeof(stored), MSG_DONTWAIT)) > 0)
-		bytes += (size_t)n;
-	ck_assert_uint_gt(bytes, 0);
-	ck_assert_uint_eq(done, frames_within(bytes));
-}
-
-static void *
-read_to_the_end(void *unused)
-{
-	size_t bytes = 0;
-	ssize_t n;
-
-	while ((n = recv(ends[1], stored + bytes, 499, 0)) > 0)
-		bytes += (size_t)n;
-	ck_assert_uint_eq(bytes, stream_bytes);
-	return unused;
-}
-
-/* The same with a reader, which takes it in small pieces. */
-TEST(a_slow_reader_gets_every_byte)
-{
-	pthread_t reader;
-
-	add_mixed_frames(60);
-	ck_assert_int_eq(pthread_create(&reader, NULL, read_to_the_end, 0), 0);
-	ck_assert_uint_eq(
-	    stream_write(ends[0], parcels, count, 32 * KIB), count);
-	shutdown(ends[0], SHUT_WR);
-	ck_assert_int_eq(pthread_join(reader, NULL), 0);
-	ck_assert_mem_eq(stored, stream, stream_bytes);
+	n = recv(ends[1], stored, sizeof(stored), MSG_DONTWAIT | MSG_WAITALL);
+	ck_assert_int_gt(n, 0);
+	ck_assert_uint_eq(done, parcels_within((size_t)n));
+	close(ends[0]);
+	close(ends[1]);
 }
