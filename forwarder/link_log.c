@@ -8,17 +8,17 @@
 #include "base/log.h"
 #include "base/text.h"
 
-/* These can come in floods. */
+/* These events can come in floods. */
 static struct log_limit lost_limit = { .burst = 20 };
 static struct log_limit up_limit = { .burst = 20 };
 static struct log_limit unproven_limit = { .burst = 20 };
 static struct log_limit refused_limit = { .burst = 5 };
 
-/* Logged once until something else happens. */
+/* Logged once, until new settings or another event. */
 enum {
-	DISTRUSTED = 1,    /* until a connection or new settings */
-	UNWATCHED = 2,     /* until a proven connection is lost, likewise */
-	NOT_ACCEPTING = 4, /* until a client was accepted, likewise */
+	DISTRUSTED = 1,    /* until a connection */
+	UNWATCHED = 2,     /* until a proven connection is lost */
+	NOT_ACCEPTING = 4, /* until a client is accepted */
 };
 
 static bool
@@ -92,11 +92,20 @@ on_unproven(struct link_log *log, const struct link_event *event)
 	log->state = LINK_LOG_FLAPPING;
 }
 
-/* What a person may look at when dials go on failing. */
-static const char *
-hint(int error)
+static bool
+is_distrusted(const struct link_log *log)
 {
-	switch (error) {
+	return log->error == EPERM && log->endpoint.kind == ENDPOINT_UNIX;
+}
+
+/* What to check while dials fail. */
+static const char *
+hint(const struct link_log *log)
+{
+	if (is_distrusted(log))
+		return "others may write to its folder: use a private one, or "
+		       "set network.user";
+	switch (log->error) {
 	case ENOENT:
 		return "no such file: is the daemon running, is the path "
 		       "right?";
@@ -105,9 +114,6 @@ hint(int error)
 		       "daemon running?";
 	case EACCES:
 		return "may this user connect to that socket?";
-	case EPERM:
-		return "others may write to its folder: use a private one, or "
-		       "set network.user";
 	case EAGAIN:
 		return "is the daemon frozen?";
 	case ETIMEDOUT:
@@ -119,20 +125,18 @@ hint(int error)
 	}
 }
 
-/* Failed dials are expected, so they are debug lines; but a person who has just
- * started the forwarder wants to know what it waits for. */
+/* Failed dials are expected, so they are debug lines. The first one after the
+ * start tells the user what the forwarder waits for. */
 static void
 on_dial_failed(struct link_log *log, const struct link_event *event)
 {
 	bool first = event->generation == 0 && event->dials == 1;
 
 	log->error = event->error;
-	if (event->error == EPERM && log->endpoint.kind == ENDPOINT_UNIX &&
-	    is_first(log, DISTRUSTED))
+	if (is_distrusted(log) && is_first(log, DISTRUSTED))
 		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
-		    "daemon refused endpoint=%s reason=\"%s\" "
-		    "hint=\"%s\"",
-		    log->endpoint.text, event->reason, hint(EPERM));
+		    "daemon refused endpoint=%s reason=\"%s\" hint=\"%s\"",
+		    log->endpoint.text, event->reason, hint(log));
 	log_line(first ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, LOG_LINK,
 	    "%s endpoint=%s error=\"%s\"",
 	    first ? "waiting for the daemon" : "dial failed",
@@ -155,40 +159,30 @@ on_long_outage(const struct link_log *log, const struct link_event *event)
 		    "still down endpoint=%s outage=%s dials=%u error=\"%s\" "
 		    "hint=\"%s\"",
 		    log->endpoint.text, outage, event->dials, event->reason,
-		    hint(log->error));
+		    hint(log));
 }
 
 static void
-on_unwatched(struct link_log *log, int error)
+on_unwatched(const struct link_log *log, int error)
 {
 	const char *advice = file_watch_advice(error);
 
-	if (is_first(log, UNWATCHED))
-		log_line(LOG_LEVEL_WARN, LOG_LINK,
-		    "can't watch for the daemon's socket, relying on backoff "
-		    "alone endpoint=%s error=\"%s\"%s%s%s",
-		    log->endpoint.text, strerror(error), *advice ? " (" : "",
-		    advice, *advice ? ")" : "");
-}
-
-static void
-on_accept_failed(struct link_log *log, int error)
-{
-	if (is_first(log, NOT_ACCEPTING))
-		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
-		    "can't accept a client endpoint=%s error=\"%s\"",
-		    log->endpoint.text, strerror(error));
+	log_line(LOG_LEVEL_WARN, LOG_LINK,
+	    "can't watch for the daemon's socket, relying on backoff alone "
+	    "endpoint=%s error=\"%s\"%s%s%s",
+	    log->endpoint.text, strerror(error), *advice ? " (" : "", advice,
+	    *advice ? ")" : "");
 }
 
 static void
 on_client_refused(struct link_log *log, const struct link_event *event)
 {
 	const struct sockaddr *client = event->client;
-	const void *address =
-	    client->sa_family == AF_INET6
-		? (const void *)&((const struct sockaddr_in6 *)client)
-		      ->sin6_addr
-		: (const void *)&((const struct sockaddr_in *)client)->sin_addr;
+	const struct sockaddr_in6 *in6 = (const void *)client;
+	const struct sockaddr_in *in = (const void *)client;
+	const void *address = client->sa_family == AF_INET6
+				  ? (const void *)&in6->sin6_addr
+				  : (const void *)&in->sin_addr;
 	char text[INET6_ADDRSTRLEN];
 
 	log->logged &= ~(unsigned)NOT_ACCEPTING;
@@ -230,10 +224,14 @@ link_log_event(struct link_log *log, const struct link_event *event)
 		on_long_outage(log, event);
 		break;
 	case LINK_EVENT_UNWATCHED:
-		on_unwatched(log, event->error);
+		if (is_first(log, UNWATCHED))
+			on_unwatched(log, event->error);
 		break;
 	case LINK_EVENT_ACCEPT_FAILED:
-		on_accept_failed(log, event->error);
+		if (is_first(log, NOT_ACCEPTING))
+			log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
+			    "can't accept a client endpoint=%s error=\"%s\"",
+			    log->endpoint.text, strerror(event->error));
 		break;
 	case LINK_EVENT_CLIENT_REFUSED:
 		on_client_refused(log, event);

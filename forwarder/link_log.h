@@ -1,14 +1,17 @@
-/* What a person reads about the connection: fwd-link reports everything that
- * happens, this decides what is a line and of which level.
+/* Logs the events of fwd-link: decides which ones are logged, and at which level.
+ * Used by fwd-link only.
  *
- *   state       UP            SETTLED      LOST unproven   LOST proven
- *   STEADY      info          -            warn, FLAPPING  warn
- *   FLAPPING    debug         info, -> UP  debug           -
- *   FLAPPING_UP -             -            info, FLAPPING  warn, -> STEADY
+ *   state        event          level   next state
+ *   STEADY       UP             info
+ *   STEADY       LOST unproven  warn    FLAPPING
+ *   FLAPPING     UP             debug
+ *   FLAPPING     SETTLED        info    FLAPPING_UP
+ *   FLAPPING     LOST unproven  debug
+ *   FLAPPING_UP  LOST unproven  info    FLAPPING
+ *   any          LOST proven    warn    STEADY
  *
  * FLAPPING: a generation of this outage ended without proof of life, so the next
- * one is logged as up only once it has settled.
- * Owned by fwd-link's thread. */
+ * one is logged as up only once it has settled. */
 #ifndef FORWARDER_LINK_LOG_H
 #define FORWARDER_LINK_LOG_H
 
@@ -23,12 +26,12 @@ enum link_log_state {
 struct link_log {
 	enum link_log_state state;
 	struct endpoint endpoint;
-	unsigned logged;      /* what is logged once, and was (LINK_LOG_...) */
-	struct link_event up; /* the last one */
+	unsigned logged;      /* events logged already (see link_log.c) */
+	struct link_event up; /* the last UP */
 	int error;            /* errno of the last failure, or 0 */
 };
 
-/* New settings: what is logged once may be logged again. */
+/* Call with new settings. Events that are logged once may be logged again. */
 void link_log_configure(struct link_log *log, const struct endpoint *endpoint);
 
 void link_log_event(struct link_log *log, const struct link_event *event);

@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 
-/* ---- what fwd-link asks for, in its thread ---- */
+/* ---- hooks, called by fwd-link ---- */
 
 static void
 on_event(void *context, const struct link_event *event)
@@ -16,39 +16,30 @@ on_event(void *context, const struct link_event *event)
 	link_log_event(&network->log, event);
 }
 
-static void
-fill(struct network *network, struct fwd_link_settings *settings, int listen_fd)
-{
-	const struct config *config = &network->mine.config;
-
-	*settings =
-	    (struct fwd_link_settings){ .endpoint = config->network.endpoint,
-		    .timing = { .min_ms = config->reconnect.min_ms,
-			.max_ms = config->reconnect.max_ms,
-			.jitter_percent = config->reconnect.jitter_percent,
-			.listens = config->network.endpoint.listens },
-		    .watch = config->reconnect.watch,
-		    .user = config->network.user, /* -1: none, in both */
-		    .listen_fd = listen_fd };
-	link_log_configure(&network->log, &config->network.endpoint);
-}
-
 static bool
 on_configure(void *context, struct fwd_link_settings *settings)
 {
 	struct network *network = context;
+	const struct config *config = &network->mine.config;
 	bool changed;
-	int listen_fd = -1;
 
 	mutex_lock(&network->lock);
 	changed = settings_refresh(network->settings, &network->mine);
 	if (changed) {
-		listen_fd = network->listen_fd;
+		*settings = (struct fwd_link_settings){
+			.endpoint = config->network.endpoint,
+			.timing = { .min_ms = config->reconnect.min_ms,
+			    .max_ms = config->reconnect.max_ms,
+			    .jitter_percent = config->reconnect.jitter_percent,
+			    .listens = config->network.endpoint.listens },
+			.watch = config->reconnect.watch,
+			.user = config->network.user,
+			.listen_fd = network->listen_fd,
+		};
 		network->listen_fd = -1;
+		link_log_configure(&network->log, &config->network.endpoint);
 	}
 	mutex_unlock(&network->lock);
-	if (changed)
-		fill(network, settings, listen_fd);
 	return changed;
 }
 
@@ -68,7 +59,7 @@ on_tend(void *context, uint64_t generation, int64_t now_ms)
 	return monitor_run(network->monitor, generation, now_ms);
 }
 
-/* No configuration listens beyond this host without a list. */
+/* Without a list, only this host may connect. */
 static const char *
 refusal(void *context, const struct sockaddr *client)
 {
@@ -98,23 +89,20 @@ is_alive(void *context, uint64_t generation, int64_t since_ms)
 	return monitor_is_alive(network->monitor, generation, since_ms);
 }
 
-/* ---- what main() does ---- */
+/* ---- called by main() ---- */
 
-/* Returns a descriptor; -1 if the endpoint doesn't listen; -2 with the reason. */
+/* Sets *fd, to -1 if the endpoint does not listen. Returns 0, or -1 with errno
+ * and the reason. */
 static int
-open_listener(const struct endpoint *endpoint, struct unix_file *file,
+open_listener(const struct endpoint *endpoint, struct unix_file *file, int *fd,
     struct error *error)
 {
-	int fd;
-
 	*file = (struct unix_file){ 0 };
-	if (!endpoint->listens)
-		return -1;
-	fd = listener_open(endpoint, file, error);
-	return fd < 0 ? -2 : fd;
+	*fd = endpoint->listens ? listener_open(endpoint, file, error) : -1;
+	return endpoint->listens && *fd < 0 ? -1 : 0;
 }
 
-/* A port of this host has no owner and no mode, as a socket's file has. */
+/* Unlike a socket's file, a port has no owner and no mode. */
 static void
 warn_of_loopback(const struct endpoint *endpoint)
 {
@@ -130,10 +118,11 @@ int
 network_open(
     struct network *network, const struct config *config, struct error *error)
 {
-	int fd =
-	    open_listener(&config->network.endpoint, &network->file, error);
+	int fd;
 
-	if (fd == -2)
+	network->opened_fd = -1;
+	if (open_listener(
+		&config->network.endpoint, &network->file, &fd, error) < 0)
 		return -1;
 	mutex_init(&network->lock);
 	mutex_lock(&network->lock);
@@ -161,8 +150,8 @@ network_start(struct network *network)
 	    &network->fwd_link, network->link, &settings, &hooks);
 }
 
-/* With new settings and the old listener, or the other way round, the wrong
- * clients could connect: fwd-link takes both or neither. */
+/* fwd-link takes the settings and the listener together: with only one of them,
+ * the wrong clients could connect. */
 void
 network_publish(struct network *network, const struct config *config)
 {
@@ -170,10 +159,10 @@ network_publish(struct network *network, const struct config *config)
 
 	mutex_lock(&network->lock);
 	settings_publish(network->settings, config);
-	if (network->moves) {
-		unused = network->listen_fd; /* fwd-link was too late for it */
+	if (network->opened_fd >= 0 || !config->network.endpoint.listens) {
+		unused = network->listen_fd; /* fwd-link has not taken it */
 		network->listen_fd = network->opened_fd;
-		network->moves = false;
+		network->opened_fd = -1;
 	}
 	mutex_unlock(&network->lock);
 	if (unused >= 0)
@@ -188,20 +177,6 @@ share_port(const struct endpoint *a, const struct endpoint *b)
 	       b->kind == ENDPOINT_TCP && strcmp(a->port, b->port) == 0;
 }
 
-/* Our own listener may hold the port, as 0.0.0.0:7000 does for 127.0.0.1:7000.
- * Closing it first could leave us with none. */
-static int
-refuse_same_port(const struct endpoint *before, const struct endpoint *endpoint,
-    struct error *error)
-{
-	if (errno == EADDRINUSE && share_port(before, endpoint))
-		error_set(error,
-		    "%s:%s: in use, perhaps by this forwarder: restart it to "
-		    "listen at another address of the same port",
-		    endpoint->host, endpoint->port);
-	return -1;
-}
-
 int
 network_reopen(struct network *network, const struct config *before,
     const struct config *next, struct error *error)
@@ -209,18 +184,23 @@ network_reopen(struct network *network, const struct config *before,
 	const struct endpoint *old = &before->network.endpoint;
 	const struct endpoint *endpoint = &next->network.endpoint;
 	struct unix_file file;
-	int fd;
 
 	if (endpoint_equals(old, endpoint))
 		return 0;
-	fd = open_listener(endpoint, &file, error);
-	if (fd == -2)
-		return refuse_same_port(old, endpoint, error);
+	if (open_listener(endpoint, &file, &network->opened_fd, error) < 0) {
+		/* The present listener may hold the port, as 0.0.0.0:7000 does
+		 * for 127.0.0.1:7000. It stays open: without it there might be
+		 * none. */
+		if (errno == EADDRINUSE && share_port(old, endpoint))
+			error_set(error,
+			    "%s:%s: in use, perhaps by this forwarder: restart "
+			    "it to listen at another address of the same port",
+			    endpoint->host, endpoint->port);
+		return -1;
+	}
 	warn_of_loopback(endpoint);
 	unix_file_remove(&network->file);
 	network->file = file;
-	network->opened_fd = fd;
-	network->moves = true;
 	return 0;
 }
 
@@ -229,27 +209,19 @@ network_bind_again(
     struct network *network, const struct config *config, struct error *error)
 {
 	struct unix_file file;
-	int fd = open_listener(&config->network.endpoint, &file, error);
 
-	if (fd < 0)
+	if (open_listener(&config->network.endpoint, &file, &network->opened_fd,
+		error) < 0)
 		return -1;
 	network->file = file;
-	network->opened_fd = fd;
-	network->moves = true;
 	network_publish(network, config);
 	return 0;
 }
 
 void
-network_unlink_socket(struct network *network)
-{
-	unix_file_remove(&network->file);
-}
-
-void
 network_stop(struct network *network)
 {
-	network_unlink_socket(network);
+	unix_file_remove(&network->file);
 	if (!fwd_link_join(&network->fwd_link))
 		return; /* it ends with the process */
 	mutex_lock(&network->lock);

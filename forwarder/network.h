@@ -1,5 +1,5 @@
-/* The network side: what fwd-link needs from the rest of the program. Opens the
- * endpoint and says who may connect. */
+/* Connects fwd-link to the rest of the program (struct fwd_link_hooks). Opens the
+ * listening socket and checks clients against [network] allow. */
 #ifndef FORWARDER_NETWORK_H
 #define FORWARDER_NETWORK_H
 
@@ -15,43 +15,42 @@ struct network {
 	struct link *link;
 	struct monitor *monitor;
 
-	struct mutex lock;     /* new settings and their listener go together */
-	int listen_fd GUARDED; /* not yet fwd-link's; -1: none is waiting */
+	struct mutex lock;     /* settings and listen_fd change as one */
+	int listen_fd GUARDED; /* for fwd-link to take, or -1 */
 
-	/* main()'s. */
+	/* Used by main() only: */
 	struct unix_file file; /* of an endpoint that listens */
 	int opened_fd;         /* for network_publish(), or -1 */
-	bool moves;            /* to another endpoint or listener */
 
-	/* fwd-link's. */
+	/* Used by fwd-link only: */
 	struct settings_copy mine;
 	struct link_log log;
 	struct fwd_link fwd_link;
 };
 
-/* Opens an endpoint that listens; one that is dialled needs nothing.
- * Returns 0, or -1 with the reason. */
+/* Opens the listening socket if the endpoint listens. Returns 0, or -1 with the
+ * reason. */
 int network_open(
     struct network *network, const struct config *config, struct error *error);
 
 /* Starts fwd-link. Returns 0, or -1 with errno. */
 int network_start(struct network *network);
 
-/* Before network_publish(): opens the endpoint if it listens and is another one.
- * Returns 0, or -1 with the reason and nothing changed. */
+/* Call before network_publish(): opens the listening socket if the endpoint has
+ * changed and listens. Returns 0, or -1 with the reason and nothing changed. */
 int network_reopen(struct network *network, const struct config *before,
     const struct config *next, struct error *error);
 
-/* Publishes a checked configuration and has fwd-link take it at once. */
+/* Publishes a checked configuration and the listening socket that was opened for
+ * it, if any, and wakes fwd-link. */
 void network_publish(struct network *network, const struct config *config);
 
-/* Listens again at a path whose socket was removed. The client that is connected
- * stays. Returns 0, or -1 with the reason: nothing has changed. */
+/* Binds and publishes a new socket at a path whose file was removed. The client
+ * stays connected. Returns 0, or -1 with the reason and nothing changed. */
 int network_bind_again(
     struct network *network, const struct config *config, struct error *error);
 
-/* After link_stop(): waits for fwd-link's end, removes the socket's file. */
+/* Call after link_stop(). Removes the socket's file and waits for fwd-link. */
 void network_stop(struct network *network);
-void network_unlink_socket(struct network *network);
 
 #endif

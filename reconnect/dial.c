@@ -13,8 +13,8 @@
 #include "base/trust.h"
 #include "base/wait.h"
 
-/* Between two tries of a path whose listen() is still to come: no event reports
- * it. Goal: the first frame through within 1 ms of it. A try costs 5 us. */
+/* Between two tries of a path that refuses: no event reports the listen(). The
+ * goal is a first frame within 1 ms of it. A try costs 5 us. */
 #define RETRY_US 250
 
 static int
@@ -23,7 +23,7 @@ failed(struct error *error)
 	return error_set(error, "%s", strerror(errno));
 }
 
-/* fd's connect() is under way: waits for how it ends. */
+/* Waits for the connect() that is under way. */
 static int
 finish(const struct dial *dial, int fd, int64_t deadline_ms)
 {
@@ -38,7 +38,6 @@ finish(const struct dial *dial, int fd, int64_t deadline_ms)
 	return error ? -1 : 0;
 }
 
-/* Returns a connected blocking descriptor, or -1 with errno. */
 static int
 connect_to(const struct dial *dial, const struct sockaddr *address,
     socklen_t length, int64_t deadline_ms)
@@ -56,10 +55,10 @@ connect_to(const struct dial *dial, const struct sockaddr *address,
 	return socket_give_up(fd);
 }
 
-/* What a daemon that is just starting gives: its path exists from bind() on, is
- * refused until listen(), and may be opened to others by a chmod() after it. */
+/* Errors while a daemon is starting: before bind(), before listen(), and before
+ * the chmod() that lets other users connect. */
 static bool
-may_pass(int error)
+is_retryable(int error)
 {
 	return error == ECONNREFUSED || error == ENOENT || error == EACCES;
 }
@@ -81,17 +80,6 @@ dial_trusts(const char *path, int fd, uid_t also, struct error *error)
 	return false;
 }
 
-/* Connected, and not a byte was sent. */
-static int
-check_daemon(const struct dial *dial, int fd, struct error *error)
-{
-	if (dial_trusts(dial->endpoint->path, fd, dial->user, error))
-		return fd;
-	close(fd);
-	errno = EPERM;
-	return -1;
-}
-
 static int
 dial_unix(const struct dial *dial, struct error *error)
 {
@@ -105,19 +93,25 @@ dial_unix(const struct dial *dial, struct error *error)
 		int fd = connect_to(dial, (struct sockaddr *)&address,
 		    sizeof(address), now_ms + DIAL_LIMIT_MS);
 
-		if (fd >= 0)
-			return check_daemon(dial, fd, error);
-		if (errno == EAGAIN) /* Linux; elsewhere it is refused */
+		if (fd >= 0 &&
+		    dial_trusts(dial->endpoint->path, fd, dial->user, error))
+			return fd;
+		if (fd >= 0) {
+			errno = EPERM;
+			return socket_give_up(fd);
+		}
+		if (errno == EAGAIN) /* Linux; other systems refuse */
 			return error_set(error,
 			    "the backlog is full (is the daemon frozen?)");
-		if (!may_pass(errno) || now_ms >= end_ms ||
+		if (!is_retryable(errno) || now_ms >= end_ms ||
 		    wait_moment(dial->interrupt_fd, RETRY_US) < 0)
 			return failed(error);
 	}
 }
 
-/* A dial to a port of this host that nobody listens on can be given that port
- * as its own, and be connected to itself (RFC 9293, simultaneous open). */
+/* The kernel may choose the dialled port of this host as the local port. If
+ * nobody listens there, the socket connects to itself (RFC 9293, simultaneous
+ * open). */
 static bool
 is_own_echo(int fd)
 {
@@ -148,7 +142,7 @@ dial_address(const struct dial *dial, const struct addrinfo *address,
 	return fd;
 }
 
-/* Each address gets an even share of the time that is left. */
+/* Each address gets an equal share of the remaining time. */
 static int
 dial_each(const struct dial *dial, const struct addrinfo *at, int64_t end_ms)
 {

@@ -41,8 +41,8 @@ is_port(const char *text)
 	return port >= 1 && port <= 65535;
 }
 
-/* Listening asks no name server: main() opens the socket and must not hang. An
- * IPv6 address can name its interface: fe80::1%eth0. */
+/* No name is resolved for listening: main() opens the socket, and must not hang.
+ * An IPv6 address can name its interface: fe80::1%eth0. */
 static int
 check_address(struct endpoint *endpoint, struct error *error)
 {
@@ -64,7 +64,7 @@ check_address(struct endpoint *endpoint, struct error *error)
 	return 0;
 }
 
-/* HOST:PORT or [HOST]:PORT; text is the host's first character. */
+/* HOST:PORT or [HOST]:PORT. */
 static int
 parse_host(struct endpoint *endpoint, const char *text, struct error *error)
 {
@@ -96,29 +96,24 @@ parse_host(struct endpoint *endpoint, const char *text, struct error *error)
 	return endpoint->listens ? check_address(endpoint, error) : 0;
 }
 
-/* Parses what follows the prefix. */
-static int
-parse_rest(struct endpoint *endpoint, const char *text, struct error *error)
-{
-	return endpoint->kind == ENDPOINT_UNIX
-		   ? endpoint_parse_path(endpoint->path, text, error)
-		   : parse_host(endpoint, text, error);
-}
-
 int
 endpoint_parse(struct endpoint *endpoint, const char *text, struct error *error)
 {
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
 		size_t length = strlen(kinds[i].prefix);
+		int result;
 
 		if (strncmp(text, kinds[i].prefix, length) != 0)
 			continue;
 		*endpoint = (struct endpoint){ .kind = kinds[i].kind,
 			.listens = kinds[i].listens };
-		if (parse_rest(endpoint, text + length, error) < 0)
-			return -1;
-		strcpy(endpoint->text, text);
-		return 0;
+		result = kinds[i].kind == ENDPOINT_UNIX
+			     ? endpoint_parse_path(
+				   endpoint->path, text + length, error)
+			     : parse_host(endpoint, text + length, error);
+		if (result == 0)
+			strcpy(endpoint->text, text);
+		return result;
 	}
 	return error_set(error,
 	    "it must begin with unix:, tcp:, listen-unix: or listen-tcp:");

@@ -1,5 +1,4 @@
-/* The network's address as a person writes it. Parses text; resolves no name
- * and opens nothing. */
+/* Parses the address of the network. Resolves no name and opens nothing. */
 #ifndef RECONNECT_ENDPOINT_H
 #define RECONNECT_ENDPOINT_H
 
@@ -14,19 +13,17 @@
 enum endpoint_kind { ENDPOINT_UNIX, ENDPOINT_TCP };
 
 struct endpoint {
-	/* As written; room for listen-tcp:[HOST]:PORT. */
-	char text[ENDPOINT_HOST_BYTES + 20];
+	char text[ENDPOINT_HOST_BYTES + 20]; /* as configured */
 	enum endpoint_kind kind;
 	bool listens;  /* accepts one client at a time instead of dialling */
-	bool loopback; /* listens, and only this host can connect */
+	bool loopback; /* listens on a loopback address */
 	char path[ENDPOINT_PATH_BYTES];
 	char host[ENDPOINT_HOST_BYTES]; /* an IPv6 address without brackets */
 	char port[6];                   /* decimal, 1 to 65535 */
 };
 
-/* Understands unix:PATH, tcp:HOST:PORT, listen-unix:PATH and
- * listen-tcp:ADDR:PORT; an IPv6 address stands in brackets. ADDR is no name
- * except localhost, which means 127.0.0.1.
+/* Parses unix:PATH, tcp:HOST:PORT, listen-unix:PATH or listen-tcp:ADDR:PORT. An
+ * IPv6 address is in brackets. ADDR is an address, or localhost for 127.0.0.1.
  * Returns 0, or -1 with the error set. */
 int endpoint_parse(
     struct endpoint *endpoint, const char *text, struct error *error);

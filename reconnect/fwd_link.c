@@ -1,13 +1,13 @@
 /* Theory of operation
  *
- * The thread sleeps in poll(). After each wake it takes new settings, tells the
- * machine (reconnect.h) what has become of the link, the host and the path,
- * steps it to the present time, and does what it asks for.
+ * The thread sleeps in poll(). After each wakeup it takes new settings, passes
+ * the events of the link, the host and the path to the machine (reconnect.h),
+ * and carries out the machine's actions.
  *
- * What wakes it: orders (a stop, new settings), in any state, even in a dial;
- * the watch, while the path is watched; a client; a deadline; and, while up, the
- * link's bell. While down nothing listens to that bell: it rings as often as the
- * guest pleases, which must not delay a dial.
+ * It is woken by main() for a stop or new settings, in any state, even during a
+ * dial; by the watch; by a client; by a deadline; and, while up, by the link's
+ * bell. While down it ignores that bell, which rings as often as a guest likes:
+ * it must not delay a dial.
  *
  * Only this thread installs connections; any thread may end one. */
 #include "reconnect/fwd_link.h"
@@ -22,11 +22,11 @@
 #include "base/wait.h"
 #include "reconnect/dial.h"
 
-/* The longest sleep while a dial is to come: the clock stands still during a
- * suspend, and nothing else says that the host woke up. */
+/* The longest sleep before a dial. The clock stops during a suspend, and no event
+ * reports that the host has woken up. */
 #define NAP_MS 1000
 
-/* The two clocks behind clock_suspended_ms() are read one after the other. */
+/* clock_suspended_ms() reads two clocks one after the other, so it varies. */
 #define SUSPEND_NOTICED_MS 100
 
 static enum reconnect_action
@@ -42,7 +42,6 @@ look(struct fwd_link *fwd)
 	return &fwd->view;
 }
 
-/* What there is to say of the link now. */
 static struct link_event
 describe(struct fwd_link *fwd, enum link_event_kind kind)
 {
@@ -112,29 +111,20 @@ make_dial(struct fwd_link *fwd)
 		dial_failed(fwd, errno, error.text);
 }
 
-/* Does what the machine asks for. */
 static void
 act(struct fwd_link *fwd, enum reconnect_action action)
 {
-	switch (action) {
-	case RECONNECT_NOTHING:
-		break;
-	case RECONNECT_DIAL:
+	if (action == RECONNECT_DIAL)
 		make_dial(fwd);
-		break;
-	case RECONNECT_PROVE:
+	else if (action == RECONNECT_PROVE)
 		link_prove(fwd->link, look(fwd)->generation);
-		break;
-	case RECONNECT_REPORT_SETTLED:
+	else if (action == RECONNECT_REPORT_SETTLED)
 		report(fwd, LINK_EVENT_SETTLED, 0);
-		break;
-	case RECONNECT_REPORT_LONG_OUTAGE:
+	else if (action == RECONNECT_REPORT_LONG_OUTAGE)
 		report(fwd, LINK_EVENT_LONG_OUTAGE, 0);
-		break;
-	}
 }
 
-/* Tells the machine what has become of the link. False: it was stopped. */
+/* Passes proof and loss to the machine. Returns false if the link was stopped. */
 static bool
 follow_link(struct fwd_link *fwd)
 {
@@ -164,9 +154,8 @@ stop_watching(struct fwd_link *fwd)
 	fwd->watching = false;
 }
 
-/* Watches the path in the states that want it. Where the system refused, it is
- * asked again at each wake; until then the backoff bounds how long the path goes
- * unseen. */
+/* Watches the path in the states that need it. If the system refuses, tries again
+ * at each wakeup; meanwhile only the backoff finds the path. */
 static void
 keep_watch(struct fwd_link *fwd)
 {
@@ -190,7 +179,7 @@ keep_watch(struct fwd_link *fwd)
 
 /* ---- clients ---- */
 
-/* Ends the connection before this one, if that hasn't happened. */
+/* Ends the previous connection first. */
 static void
 serve_client(struct fwd_link *fwd, int fd)
 {
@@ -224,8 +213,8 @@ refusal(struct fwd_link *fwd, const struct sockaddr_storage *client)
 	    fwd->hooks.context, (const struct sockaddr *)client);
 }
 
-/* The newest client is served, unless the present one has to be asked: that one
- * may be half open, and would never say so. */
+/* The present connection may be half open without any error, so its peer may
+ * have to be probed first. */
 static void
 admit_client(
     struct fwd_link *fwd, int fd, const struct sockaddr_storage *client)
@@ -258,7 +247,6 @@ take_client(struct fwd_link *fwd)
 		admit_client(fwd, fd, &client);
 }
 
-/* Until the verdict the present generation goes on. */
 static void
 judge(struct fwd_link *fwd)
 {
@@ -289,39 +277,34 @@ judge(struct fwd_link *fwd)
 
 /* ---- settings ---- */
 
-/* Why the client at the other end may not stay; NULL: it may. */
-static const char *
-client_objection(struct fwd_link *fwd, int fd)
+/* Whether the settings admit the peer. One that is gone has no name, and another
+ * thread will notice that. */
+static bool
+admits(struct fwd_link *fwd, int fd, struct error *error)
 {
+	const struct endpoint *endpoint = &fwd->settings.endpoint;
 	struct sockaddr_storage client = { 0 };
 	socklen_t length = sizeof(client);
 
-	/* One that is gone has no name; another thread will notice. */
-	return getpeername(fd, (struct sockaddr *)&client, &length) == 0 &&
-		       refusal(fwd, &client)
-		   ? "the client is not in allow any more"
-		   : NULL;
+	error_set(error, "the client is not in allow any more");
+	if (endpoint->listens)
+		return getpeername(fd, (struct sockaddr *)&client, &length) <
+			   0 ||
+		       !refusal(fwd, &client);
+	return endpoint->kind == ENDPOINT_TCP ||
+	       dial_trusts(endpoint->path, fd, fwd->settings.user, error);
 }
 
-/* Other settings may have other ideas of who may be connected. */
 static void
 check_peer(struct fwd_link *fwd)
 {
-	const struct endpoint *endpoint = &fwd->settings.endpoint;
-	const char *objection = NULL;
 	struct error error;
 	struct loan loan;
 
 	if (link_borrow(fwd->link, &loan, LINK_NO_WAIT) != LINK_READY)
 		return;
-	if (endpoint->listens)
-		objection = client_objection(fwd, loan.fd);
-	else if (endpoint->kind == ENDPOINT_UNIX &&
-		 !dial_trusts(
-		     endpoint->path, loan.fd, fwd->settings.user, &error))
-		objection = error.text;
-	if (objection)
-		link_fail(fwd->link, loan.generation, objection);
+	if (!admits(fwd, loan.fd, &error))
+		link_fail(fwd->link, loan.generation, error.text);
 	link_return(&loan);
 }
 
@@ -336,7 +319,7 @@ take_settings(struct fwd_link *fwd)
 		return;
 	moved = !endpoint_equals(&fwd->settings.endpoint, &next.endpoint);
 	fwd->settings = next;
-	listener_drop(&fwd->listener); /* it may be judged otherwise now */
+	listener_drop(&fwd->listener); /* the candidate may not be admitted */
 	if (moved || next.listen_fd >= 0)
 		listener_replace(&fwd->listener, next.listen_fd);
 	fwd->machine.settings = next.timing;
@@ -363,9 +346,9 @@ notice_suspend(struct fwd_link *fwd)
 	step(fwd, RECONNECT_RESUMED);
 }
 
-/* Also has the generation watched over. */
+/* Runs the keepalive, and returns when to wake up. */
 static int64_t
-deadline_ms(struct fwd_link *fwd, int64_t now_ms)
+tend(struct fwd_link *fwd, int64_t now_ms)
 {
 	int64_t due_ms = reconnect_wake_ms(&fwd->machine);
 
@@ -428,7 +411,7 @@ run(void *argument)
 		keep_watch(fwd);
 		act(fwd, action);
 		if (action == RECONNECT_NOTHING)
-			sleep_until(fwd, deadline_ms(fwd, clock_now_ms()));
+			sleep_until(fwd, tend(fwd, clock_now_ms()));
 	}
 	doorbell_ring(&fwd->ended);
 	return NULL;

@@ -1,28 +1,23 @@
 /* Theory of operation
  *
- *              link_install()            the current generation is usable
- *      DOWN ------------------> UP
- *        ^                       |
- *        +-----------------------+       the first link_fail() that names it
- *      any --link_stop()--> STOPPED      for good
+ *   state    event                             next
+ *   DOWN     link_install()                    UP
+ *   UP       link_fail() of this generation    DOWN
+ *   any      link_stop()                       STOPPED, for good
  *
- * A connection counts its holders: one for each loan, one for the link while it
- * is current, and one for the reader until link_borrow_next() has lent it. The
- * last one to release it closes the descriptor, so its number can't be reused
- * under a thread that is still inside read() or write(). Going down, the link
- * shuts the descriptor down, which wakes those threads, and releases it. It
- * waits for none of them, so an old loan never delays the next generation. What
- * the peer had written can still be read, and the reader gets every generation,
- * even one that had ended before the reader looked.
+ * The last holder of a connection closes its descriptor, so the number is never
+ * reused while a thread is still inside read() or write(). Going down, the link
+ * shuts the descriptor down, which wakes those threads, and releases it. It does
+ * not wait for them, so an old loan never delays the next generation.
  *
  * A generation that ends without proof of life was a failed dial: the outage
  * before it goes on.
  *
- * A new connection takes any place in connections[] that is free. If they took
- * turns, a thread that is slow to return an old loan would block a later one.
+ * A new connection takes any free place in connections[]. If they took turns, a
+ * thread that is slow to return an old loan would block a later one.
  *
- * Lock order: link.lock only, held across no system call that blocks. Decisions
- * are made under the lock; shutdown(), close() and the bell come after it. */
+ * Lock order: link.lock only, never held across a system call that blocks.
+ * Decisions are made under the lock; shutdown(), close() and the bell follow. */
 #include "reconnect/link.h"
 
 #include <assert.h>
@@ -74,7 +69,7 @@ link_destroy(struct link *link)
 }
 
 /* The only place that changes the state. Returns the connection that was
- * current: retire() it once the lock is free. */
+ * current: the caller passes it to retire() without the lock. */
 static struct connection *
 enter(struct link *link, enum link_state state, struct connection *current)
     NEEDS(link->lock)
@@ -92,7 +87,6 @@ enter(struct link *link, enum link_state state, struct connection *current)
 	return before;
 }
 
-/* When `hold` ends for this outage. */
 static int64_t
 hold_ends_ms(const struct link *link) NEEDS(link->lock)
 {
@@ -129,7 +123,7 @@ link_borrow(struct link *link, struct loan *loan, enum link_wait wait)
 	return answer;
 }
 
-/* The open connection of a generation that the reader has not had. */
+/* The connection of a generation that the reader has not had: it is open. */
 static struct connection *
 find(struct link *link, uint64_t generation) NEEDS(link->lock)
 {
@@ -172,7 +166,15 @@ has_unread_byte(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
 }
 
-/* Ends the current generation; returns its connection, to be retired. */
+/* A proven generation has ended. */
+static void
+begin_outage(struct link *link) NEEDS(link->lock)
+{
+	link->outages++;
+	link->outage_since_ms = link->since_ms;
+}
+
+/* Ends the current generation. Returns its connection, for retire(). */
 static struct connection *
 take_down(struct link *link, const char *reason) NEEDS(link->lock)
 {
@@ -180,10 +182,8 @@ take_down(struct link *link, const char *reason) NEEDS(link->lock)
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
 	link->proven = link->proven || has_unread_byte(ended->fd);
-	if (link->proven) {
-		link->outages++;
-		link->outage_since_ms = link->since_ms;
-	}
+	if (link->proven)
+		begin_outage(link);
 	return ended;
 }
 
@@ -196,19 +196,13 @@ retire(struct connection *ended)
 	release(ended);
 }
 
-static bool
-is_current(const struct link *link, uint64_t generation) NEEDS(link->lock)
-{
-	return link->state == LINK_UP && link->generation == generation;
-}
-
 void
 link_fail(struct link *link, uint64_t generation, const char *reason)
 {
 	struct connection *ended = NULL;
 
 	mutex_lock(&link->lock);
-	if (is_current(link, generation))
+	if (link->state == LINK_UP && link->generation == generation)
 		ended = take_down(link, reason);
 	mutex_unlock(&link->lock);
 	retire(ended);
@@ -216,7 +210,7 @@ link_fail(struct link *link, uint64_t generation, const char *reason)
 		doorbell_ring(&link->bell);
 }
 
-/* The reader gets nothing more: what it has not had by now is released. */
+/* Releases the generations that the reader has not had; it gets no more. */
 void
 link_stop(struct link *link)
 {
@@ -239,8 +233,11 @@ void
 link_prove(struct link *link, uint64_t generation)
 {
 	mutex_lock(&link->lock);
-	if (is_current(link, generation))
+	if (link->generation == generation && !link->proven) {
 		link->proven = true;
+		if (link->state == LINK_DOWN)
+			begin_outage(link);
+	}
 	mutex_unlock(&link->lock);
 }
 
@@ -294,7 +291,7 @@ link_dial_failed(struct link *link, const char *reason)
 	mutex_unlock(&link->lock);
 }
 
-/* A place for a new connection; NULL if all are in use. */
+/* A free place, or NULL. */
 static struct connection *
 find_place(struct link *link) NEEDS(link->lock)
 {
@@ -337,7 +334,7 @@ link_install(struct link *link, int fd)
 	mutex_unlock(&link->lock);
 	if (generation == 0)
 		socket_give_up(fd);
-	else /* with the lock free: the threads that wake need it */
+	else /* without the lock, which the woken threads need */
 		condition_wake_all(&link->changed);
 	return generation;
 }

@@ -12,7 +12,6 @@
 
 #define BACKLOG 64 /* as for a path, in unix_bind.c */
 
-/* The address can be bound again while old connections of it fade away. */
 static int
 listen_address(const struct addrinfo *address)
 {
@@ -22,6 +21,7 @@ listen_address(const struct addrinfo *address)
 	if (fd < 0)
 		return -1;
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	/* Bind in spite of old connections in TIME_WAIT. */
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
 	if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 &&
 	    listen(fd, BACKLOG) == 0)
@@ -37,19 +37,18 @@ listen_tcp(const struct endpoint *endpoint, struct error *error)
 	struct addrinfo *found;
 	int problem =
 	    getaddrinfo(endpoint->host, endpoint->port, &hints, &found);
-	int fd;
+	int fd, saved;
 
 	if (problem)
 		return error_set(error, "%s:%s: %s", endpoint->host,
 		    endpoint->port, gai_strerror(problem));
 	fd = listen_address(found);
-	problem = errno;
+	saved = errno;
 	freeaddrinfo(found);
-	errno = problem;
-	if (fd < 0)
-		error_set(error, "%s:%s: %s", endpoint->host, endpoint->port,
-		    strerror(problem));
-	return fd;
+	errno = saved;
+	return fd >= 0 ? fd
+		       : error_set(error, "%s:%s: %s", endpoint->host,
+			     endpoint->port, strerror(saved));
 }
 
 int
@@ -129,7 +128,7 @@ listener_accept(
 	if (fd < 0)
 		return -1;
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	fcntl(fd, F_SETFL, 0); /* BSDs hand O_NONBLOCK down */
+	fcntl(fd, F_SETFL, 0); /* on BSDs it inherits O_NONBLOCK */
 	if (client->ss_family != AF_UNIX)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 	return fd;

@@ -1,20 +1,22 @@
-/* The listening role: clients connect to us, one at a time, and the newest
- * wins; where the present client has to be asked first, it may stay.
+/* The listening role: one client at a time is served, and the newest replaces the
+ * present one. A present client that can be probed keeps its place if it answers;
+ * the newest is then a candidate until the verdict.
  *
  *   state    from due_ms on          entered when
  *   CLOSED   nothing                 there is no descriptor: we dial
  *   OPEN     a client is accepted    at the start; after each verdict
- *   JUDGING  listener_judge()        a candidate has come, and the present
- *                                    client was asked for a sign of life
+ *   JUDGING  listener_judge()        a candidate has connected, and the present
+ *                                    client was asked (sent a probe)
  *
  *      candidate comes,  ask       ask       ask       ask     verdict
  *      first ask          |         |         |         |         |
  *      0 --------------- 200 ----- 400 ----- 600 ----- 800 ----- 1000 ---> ms
  *
- * A sign of life since the candidate came refuses it at the next tick; without
- * one it is admitted at the last tick. A tick that comes late, as after a
- * suspend, only asks again: the answer had no time to arrive. due_ms outlives the
- * candidate, so that no two asks are closer than a tick, however many come. */
+ * If the present client sends anything after the candidate connected, the
+ * candidate is refused at the next tick; otherwise it is admitted at the last
+ * one. A tick that is late, as after a suspend, only asks again: the answer had
+ * no time to arrive. due_ms is kept when a candidate leaves, so that no two asks
+ * are closer than a tick, however many candidates connect. */
 #ifndef RECONNECT_LISTENER_H
 #define RECONNECT_LISTENER_H
 
@@ -31,8 +33,8 @@
 #define LISTENER_TICK_MS 200
 #define LISTENER_ASKS 5
 
-/* After accept() was out of descriptors or memory. The client still waits, so
- * without a pause poll() would return at once, over and over. */
+/* After accept() ran out of descriptors or memory. The client still waits, so
+ * without a pause poll() would keep returning at once. */
 #define LISTENER_PAUSE_MS 1000
 
 enum listener_state { LISTENER_CLOSED, LISTENER_OPEN, LISTENER_JUDGING };
@@ -44,52 +46,52 @@ struct listener {
 	/* JUDGING: */
 	int candidate_fd;
 	struct sockaddr_storage candidate;
-	int64_t since_ms; /* when it came */
-	unsigned asks;    /* so far */
+	int64_t since_ms; /* when it connected */
+	unsigned asks;
 };
 
 enum listener_verdict {
 	LISTENER_WAIT,
-	LISTENER_ASK,    /* the present client, again */
-	LISTENER_REFUSE, /* it has shown life: the candidate has to go */
-	LISTENER_ADMIT,  /* it has not: the candidate takes its place */
+	LISTENER_ASK,    /* ask the present client again */
+	LISTENER_REFUSE, /* close the candidate */
+	LISTENER_ADMIT,  /* the candidate replaces the present client */
 };
 
-/* Listens at the endpoint. A Unix path gets mode 0600, and its file goes into
- * *file. Returns a non-blocking descriptor, or -1 with errno and the reason. */
+/* Listens at the endpoint. For a Unix path, sets *file; its mode is 0600. Returns
+ * a non-blocking descriptor, or -1 with errno and the reason. */
 int listener_open(const struct endpoint *endpoint, struct unix_file *file,
     struct error *error);
 
-/* Takes over a descriptor of listener_open(), or -1: none. Closes the one before
- * and the candidate. A zeroed listener is CLOSED. */
+/* Takes over a descriptor of listener_open(), or -1 for none. Closes the previous
+ * one and the candidate. A zeroed listener is CLOSED. */
 void listener_replace(struct listener *listener, int fd);
 
 /* Whether to poll listener.fd for a client now. */
 bool listener_accepts(const struct listener *listener, int64_t now_ms);
 
-/* When that will change, or a verdict is due; INT64_MAX: never. */
+/* When listener_accepts() or the verdict will change; INT64_MAX: never. */
 int64_t listener_wake_ms(const struct listener *listener, int64_t now_ms);
 
-/* Returns the client: blocking, closed on exec, without delay; or -1 with errno,
- * EAGAIN if it has hung up. */
+/* Returns the client's descriptor, blocking, closed on exec and with TCP_NODELAY,
+ * or -1 with errno: EAGAIN if the client is gone. */
 int listener_accept(
     struct listener *listener, struct sockaddr_storage *client, int64_t now_ms);
 
-/* Accepts nobody for so long. */
+/* Accepts no client for pause_ms. */
 void listener_pause(struct listener *listener, int64_t now_ms, int pause_ms);
 
-/* A client came, and the present one was asked for the first time. */
+/* Enters JUDGING: call after asking the present client for the first time. */
 void listener_hold(struct listener *listener, int fd,
     const struct sockaddr_storage *client, int64_t now_ms);
 
-/* While JUDGING. alive: the present client has shown life since since_ms. */
+/* While JUDGING. alive: the present client has sent something after since_ms. */
 enum listener_verdict listener_judge(
     struct listener *listener, int64_t now_ms, bool alive);
 
 /* Ends JUDGING. Returns the candidate's descriptor. */
 int listener_release(struct listener *listener);
 
-/* Ends JUDGING, if it does: the candidate has to connect again. */
+/* Ends JUDGING, if there is a candidate: it has to connect again. */
 void listener_drop(struct listener *listener);
 
 #endif

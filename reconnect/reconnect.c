@@ -2,7 +2,7 @@
 
 #include "base/clock.h" /* earlier() and later() only */
 
-/* xorshift32: jitter has to differ between processes, no more. */
+/* xorshift32: jitter only has to differ between processes. */
 static uint32_t
 next_random(struct reconnect *machine)
 {
@@ -12,6 +12,28 @@ next_random(struct reconnect *machine)
 	x ^= x >> 17;
 	x ^= x << 5;
 	return machine->random = x;
+}
+
+static void
+reset_backoff(struct reconnect *machine)
+{
+	machine->delay_ms = machine->settings.min_ms;
+}
+
+/* The delay doubles from min to max. Jitter shortens it, so that max holds. */
+static void
+back_off(struct reconnect *machine, int64_t now_ms)
+{
+	const struct reconnect_settings *settings = &machine->settings;
+	int64_t delay_ms = machine->delay_ms;
+	/* In thousandths of a percent, so that short delays are spread too. */
+	int64_t off = (int64_t)(next_random(machine) %
+				(settings->jitter_percent * 1000 + 1));
+
+	machine->delay_ms = earlier(delay_ms * 2, settings->max_ms);
+	delay_ms -= delay_ms * off / 100000;
+	machine->due_ms = later(now_ms + later(delay_ms, RECONNECT_SPACING_MS),
+	    machine->earliest_ms);
 }
 
 /* The only place that changes the state. */
@@ -44,19 +66,9 @@ hurry(struct reconnect *machine, int64_t now_ms)
 }
 
 static void
-back_off(struct reconnect *machine, int64_t now_ms)
-{
-	int64_t delay_ms =
-	    backoff_next(&machine->backoff, next_random(machine));
-
-	machine->due_ms = later(now_ms + later(delay_ms, RECONNECT_SPACING_MS),
-	    machine->earliest_ms);
-}
-
-static void
 start_outage(struct reconnect *machine, int64_t now_ms)
 {
-	backoff_reset(&machine->backoff);
+	reset_backoff(machine);
 	machine->due_ms = later(now_ms, machine->earliest_ms);
 	machine->long_outage_ms = now_ms + RECONNECT_LONG_OUTAGE_MS;
 	machine->retry_window_ms = RECONNECT_WINDOW_MS;
@@ -76,27 +88,9 @@ on_lost(struct reconnect *machine, int64_t now_ms)
 }
 
 static void
-on_dial_failed(struct reconnect *machine, int64_t now_ms)
-{
-	machine->retry_window_ms = 0;
-	back_off(machine, now_ms);
-	enter(machine, RECONNECT_WAITING, now_ms);
-}
-
-static void
-on_appeared(struct reconnect *machine, int64_t now_ms)
-{
-	machine->retry_window_ms = RECONNECT_WINDOW_MS;
-	hurry(machine, now_ms);
-}
-
-static void
 on_reloaded(struct reconnect *machine, int64_t now_ms)
 {
-	const struct reconnect_settings *settings = &machine->settings;
-
-	backoff_init(&machine->backoff, settings->min_ms, settings->max_ms,
-	    settings->jitter_percent);
+	reset_backoff(machine);
 	hurry(machine, now_ms);
 	if (!reconnect_is_up(machine))
 		enter(machine, RECONNECT_WAITING, now_ms);
@@ -167,7 +161,9 @@ reconnect_step(
 		return reconnect_is_up(machine) ? tick_up(machine, now_ms)
 						: tick_down(machine, now_ms);
 	case RECONNECT_DIAL_FAILED:
-		on_dial_failed(machine, now_ms);
+		machine->retry_window_ms = 0;
+		back_off(machine, now_ms);
+		enter(machine, RECONNECT_WAITING, now_ms);
 		break;
 	case RECONNECT_INTERRUPTED:
 		enter(machine, RECONNECT_WAITING, now_ms);
@@ -181,10 +177,11 @@ reconnect_step(
 		on_lost(machine, now_ms);
 		break;
 	case RECONNECT_APPEARED:
-		on_appeared(machine, now_ms);
+		machine->retry_window_ms = RECONNECT_WINDOW_MS;
+		hurry(machine, now_ms);
 		break;
 	case RECONNECT_RESUMED:
-		backoff_reset(&machine->backoff);
+		reset_backoff(machine);
 		hurry(machine, now_ms);
 		break;
 	case RECONNECT_RELOADED:

@@ -1,5 +1,5 @@
-/* Decides when to dial. A state machine that is handed the time and does
- * nothing itself: fwd_link.c tells it what happened and does what it asks for.
+/* Decides when to dial. A state machine without I/O or a clock: fwd_link.c
+ * passes in the events and the time, and carries out the actions.
  *
  *   state      the link is
  *   WAITING    down until the next dial is due
@@ -36,23 +36,21 @@
  * be just starting (at the start, after APPEARED, MOVED and the loss of a proven
  * generation), the next dial retries a refusal for RECONNECT_WINDOW_MS.
  *
- * "At once" keeps connections RECONNECT_SPACING_MS apart, and so dials that
- * APPEARED asked for: neither a daemon that sends a byte and dies nor a path
- * that comes and goes makes us spin. A failed dial does not put off the first
- * dial after the path appears; recovery within a millisecond depends on it. */
+ * "At once" keeps connections RECONNECT_SPACING_MS apart, and also dials that
+ * APPEARED asked for, so that a daemon that sends a byte and dies, or a path that
+ * comes and goes, does not make us spin. A failed dial does not delay the first
+ * dial after the path appears: recovery has to take less than a millisecond. */
 #ifndef RECONNECT_RECONNECT_H
 #define RECONNECT_RECONNECT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "reconnect/backoff.h"
-
 #define RECONNECT_SPACING_MS 10
 
 #define RECONNECT_WINDOW_MS 50
 
-/* A backlog that dies with its daemon does so within moments. */
+/* The backlog of a daemon that has died is closed sooner than this. */
 #define RECONNECT_SETTLE_MS 100
 
 /* Longer than a daemon takes to restart. */
@@ -72,42 +70,42 @@ enum reconnect_state {
 enum reconnect_event {
 	RECONNECT_TICK, /* time has passed */
 	RECONNECT_DIAL_FAILED,
-	RECONNECT_INTERRUPTED, /* the dial, by a reload or a stop */
-	RECONNECT_CONNECTED,   /* to a daemon, or by a client */
-	RECONNECT_PROOF,       /* of life */
-	RECONNECT_LOST,        /* after PROOF if there was any */
-	RECONNECT_APPEARED,    /* the daemon's path */
-	RECONNECT_RESUMED,     /* the host, from a suspend */
-	RECONNECT_RELOADED,    /* the settings */
-	RECONNECT_MOVED,       /* the same, with another endpoint */
+	RECONNECT_INTERRUPTED, /* a reload or a stop interrupted the dial */
+	RECONNECT_CONNECTED,   /* we to a daemon, or a client to us */
+	RECONNECT_PROOF,       /* the generation is proven */
+	RECONNECT_LOST,        /* it ended; PROOF comes before this event */
+	RECONNECT_APPEARED,    /* the daemon's path exists now */
+	RECONNECT_RESUMED,     /* the host woke up from a suspend */
+	RECONNECT_RELOADED,    /* the settings have changed */
+	RECONNECT_MOVED,       /* and so has the endpoint */
 };
 
 /* What the caller has to do. */
 enum reconnect_action {
 	RECONNECT_NOTHING,
-	RECONNECT_DIAL,  /* and say how it ended */
-	RECONNECT_PROVE, /* by its age: link_prove(); PROOF follows */
+	RECONNECT_DIAL,  /* dial, and pass in the result */
+	RECONNECT_PROVE, /* old enough: call link_prove(); PROOF follows */
 	RECONNECT_REPORT_SETTLED,
 	RECONNECT_REPORT_LONG_OUTAGE,
 };
 
 struct reconnect_settings {
-	int64_t min_ms, max_ms; /* of the backoff; older than max is proven */
-	unsigned jitter_percent;
-	bool listens; /* clients connect to us; nothing is dialled */
+	int64_t min_ms, max_ms;  /* backoff: 1 <= min <= max */
+	unsigned jitter_percent; /* 0 to 50, taken off a delay */
+	bool listens;            /* clients connect to us; nothing is dialled */
 };
 
 struct reconnect {
 	enum reconnect_state state;
-	/* The caller's: change them, then step RELOADED or MOVED. */
+	/* The caller changes them, and then steps RELOADED or MOVED. */
 	struct reconnect_settings settings;
-	struct backoff backoff;
+	int64_t delay_ms;        /* the next delay of the backoff */
 	uint32_t random;         /* not 0; differs between processes */
-	unsigned dials;          /* in this outage, or clients that came */
-	int64_t due_ms;          /* the next dial */
-	int64_t earliest_ms;     /* no connection is made before */
-	int64_t connected_ms;    /* when the last one was made */
-	int64_t long_outage_ms;  /* when to report it, or NEVER */
+	unsigned dials;          /* or clients accepted, in this outage */
+	int64_t due_ms;          /* time of the next dial */
+	int64_t earliest_ms;     /* no connection is made before this time */
+	int64_t connected_ms;    /* time of the last connection */
+	int64_t long_outage_ms;  /* when to report the outage, or NEVER */
 	int64_t retry_window_ms; /* how long the next dial retries refusals */
 };
 
@@ -115,12 +113,12 @@ struct reconnect {
 void reconnect_init(struct reconnect *machine,
     const struct reconnect_settings *settings, uint32_t random, int64_t now_ms);
 
-/* Returns what to do. Times are clock_now_ms() milliseconds. A TICK that returns
- * something to do may be followed by another one at once. */
+/* Times are those of clock_now_ms(). After a TICK that returned an action, step
+ * another one: there may be more to do. */
 enum reconnect_action reconnect_step(
     struct reconnect *machine, enum reconnect_event event, int64_t now_ms);
 
-/* When the next TICK will do something, or NEVER. */
+/* When the next TICK will return an action, or NEVER. */
 int64_t reconnect_wake_ms(const struct reconnect *machine);
 
 static inline bool

@@ -1,6 +1,6 @@
-/* A lookup has two holders, the caller and its thread; the last one to release
- * it frees it. The thread writes the answer before it rings the bell; the caller
- * reads it once the bell has rung. Nothing else is shared. */
+/* A lookup has two holders, the caller and its thread; the last one frees it. The
+ * thread writes the answer before it rings the bell, and the caller reads it
+ * after. */
 #include "reconnect/resolve.h"
 
 #include <errno.h>
@@ -55,7 +55,7 @@ run(void *argument)
 	return NULL;
 }
 
-/* Returns NULL with errno if the system is out of something. */
+/* Returns NULL with errno on failure. */
 static struct lookup *
 start(const char *host, const char *port)
 {
@@ -87,7 +87,7 @@ resolver_abandon(struct resolver *resolver)
 	resolver->pending = NULL;
 }
 
-/* Takes over the answer of a lookup that has ended. */
+/* Takes the answer of a lookup that has ended. */
 static int
 collect(struct resolver *resolver, struct addrinfo **found, struct error *error)
 {

@@ -174,13 +174,6 @@ say_hello(void *context, int fd)
 }
 
 static void
-say_nothing(void *context, int fd)
-{
-	(void)context;
-	(void)fd;
-}
-
-static void
 say_hello_after_the_stop(void *context, int fd)
 {
 	link_stop(&shared);
@@ -422,10 +415,11 @@ FIXTURE(set_up, tear_down)
 
 /* ---- dialling and the watch ---- */
 
-TEST(a_daemon_absent_at_the_start_is_dialled_when_it_appears)
+/* At once, or late: then the watch finds it. */
+TEST(a_daemon_that_starts_and_restarts_is_dialled_at_once, .count = 2)
 {
-	struct daemon daemon;
 	struct link_event event;
+	struct daemon daemon;
 
 	start();
 	event = next_event();
@@ -434,18 +428,6 @@ TEST(a_daemon_absent_at_the_start_is_dialled_when_it_appears)
 	ck_assert_int_eq(event.error, ENOENT);
 	ck_assert_str_eq(event.reason, strerror(ENOENT));
 	daemon = daemon_at("sock");
-	ck_assert_uint_ge(expect_up(1).dials, 2);
-	daemon_accept(&daemon);
-	ck_assert_uint_eq(look().outages, 0);
-	daemon_kill(&daemon);
-}
-
-/* At once, or late: then the watch finds it. */
-TEST(a_daemon_that_restarts_is_dialled_at_once, .count = 2)
-{
-	struct daemon daemon = daemon_at("sock");
-
-	start();
 	for (uint64_t generation = 1; generation <= 10; generation++) {
 		daemon_serve(&daemon, generation);
 		daemon_kill(&daemon);
@@ -462,29 +444,6 @@ TEST(a_daemon_that_restarts_is_dialled_at_once, .count = 2)
 	daemon_kill(&daemon);
 }
 
-/* The backlog takes the dial, dies, and then the next daemon appears. */
-TEST(a_backlog_that_dies_is_no_outage)
-{
-	struct daemon daemon = daemon_at("sock");
-
-	start();
-	daemon_serve(&daemon, 1);
-	daemon_hang_up(&daemon);
-	expect_lost(1, PROVEN, "peer closed");
-	expect_up(2); /* not accepted by the daemon */
-	daemon_kill(&daemon);
-	expect_lost(2, UNPROVEN, "peer closed");
-	daemon = daemon_at("sock");
-	expect_up(3);
-	/* It is silent, and can't be proven by age in this test. */
-	ck_assert_uint_eq(expect(LINK_EVENT_SETTLED).generation, 3);
-	daemon_accept(&daemon);
-	prove(daemon.peer);
-	ck_assert_uint_eq(look().outages, 1);
-	daemon_kill(&daemon);
-	expect_lost(3, PROVEN, "peer closed");
-}
-
 /* The next daemon appears while the dead one's backlog is still open. */
 TEST(a_path_that_appears_before_the_backlog_died_is_not_missed)
 {
@@ -499,40 +458,6 @@ TEST(a_path_that_appears_before_the_backlog_died_is_not_missed)
 	expect_up(2);
 	daemon_accept(&new);
 	daemon_kill(&new);
-}
-
-/* What it has written is still read, and it is proof of life. */
-TEST(a_daemon_that_writes_and_dies_before_it_was_written_to_was_there)
-{
-	struct daemon daemon = daemon_at("sock");
-
-	hooks.on_connected = say_nothing;
-	start();
-	for (uint64_t generation = 1; generation <= 5; generation++) {
-		int peer = accept(daemon.listener, NULL, NULL);
-
-		ck_assert_int_eq(send(peer, "x", 1, MSG_NOSIGNAL), 1);
-		close(peer);
-		expect_up(generation);
-		expect_lost(generation, PROVEN, "peer closed");
-	}
-	daemon_kill(&daemon);
-}
-
-TEST(without_a_watch_the_backoff_finds_the_daemon)
-{
-	struct daemon daemon;
-
-	settings.timing.min_ms = 1;
-	settings.timing.max_ms = 20;
-	settings.watch = false;
-	start();
-	for (int i = 0; i < 5; i++)
-		expect(LINK_EVENT_DIAL_FAILED);
-	ck_assert_int_eq(file_watch_fd(&fwd.watch), -1);
-	daemon = daemon_at("sock");
-	expect_up(1);
-	daemon_kill(&daemon);
 }
 
 /* Bound before the loss and so unseen by the watch, listening after it. */
@@ -703,28 +628,25 @@ TEST(a_daemon_that_may_not_answer_any_more_is_dropped_by_a_reload)
 
 /* ---- stopping and interrupting ---- */
 
-TEST(it_stops_at_once_before_it_began_or_in_the_backoff, .count = 2)
+/* In the backoff at a path, while up, while a name server does not answer. */
+TEST(it_stops_at_once_whatever_it_does, .count = 4)
 {
+	struct daemon daemon = { .listener = -1 };
+
+	if (_i == 2)
+		daemon = daemon_at("sock");
+	if (_i == 3)
+		aim("tcp:hangs.test:7000");
 	start();
 	if (_i == 1)
 		expect(LINK_EVENT_DIAL_FAILED);
-}
-
-TEST(it_stops_while_up_and_quiet)
-{
-	struct daemon daemon = daemon_at("sock");
-
-	start();
-	expect_up(1);
+	if (_i == 2)
+		expect_up(1);
+	if (_i == 3)
+		lookups_await_question(1);
 	stop();
-	daemon_kill(&daemon);
-}
-
-TEST(it_stops_while_a_name_server_is_silent)
-{
-	aim("tcp:hangs.test:7000");
-	start();
-	lookups_await_question(1);
+	if (_i == 2)
+		daemon_kill(&daemon);
 }
 
 /* The link's bell rings with whatever the guest teaches; the second try of a
@@ -823,6 +745,18 @@ listen_at_sock(void)
 	fcntl(settings.listen_fd, F_SETFL, O_NONBLOCK);
 }
 
+static int
+first_client(void)
+{
+	int client;
+
+	listen_at_sock();
+	start();
+	client = call();
+	expect_up(1);
+	return client;
+}
+
 static void
 expect_hung_up(int fd)
 {
@@ -857,30 +791,20 @@ TEST(the_newest_client_is_served_but_no_two_within_ten_milliseconds)
 /* It looked for the end of a generation that the stop had ended unreported. */
 TEST(a_client_that_comes_as_it_stops_is_turned_away)
 {
-	int first, second;
-	char byte;
+	int first;
 
-	listen_at_sock();
 	hooks.refusal = stop_at_the_second;
-	start();
-	first = call();
-	expect_up(1);
-	second = call();
-	ck_assert_int_eq(read(second, &byte, 1), 0);
+	first = first_client();
+	expect_hung_up(call());
 	stop();
 	expect_nothing_more();
 	close(first);
-	close(second);
 }
 
 TEST(a_client_that_cannot_be_accepted_is_reported_and_accepted_later)
 {
-	int client;
+	int client = first_client();
 
-	listen_at_sock();
-	start();
-	client = call();
-	expect_up(1);
 	close(client);
 	expect(LINK_EVENT_LOST);
 	client = dup(0); /* the lowest that is free */
@@ -895,12 +819,8 @@ TEST(a_client_that_cannot_be_accepted_is_reported_and_accepted_later)
 
 TEST(a_listener_is_replaced_while_its_client_stays)
 {
-	int first, second;
+	int first = first_client(), second;
 
-	listen_at_sock();
-	start();
-	first = call();
-	expect_up(1);
 	listen_at_sock();
 	reload();
 	prove(first);
@@ -913,12 +833,8 @@ TEST(a_listener_is_replaced_while_its_client_stays)
 
 TEST(a_client_that_may_not_connect_is_refused_now_and_after_a_reload)
 {
-	int client;
+	int client = first_client();
 
-	listen_at_sock();
-	start();
-	client = call();
-	expect_up(1);
 	atomic_store(&closed_to_all, true);
 	expect_hung_up(call());
 	expect_refused("closed");
@@ -933,15 +849,9 @@ TEST(a_client_that_may_not_connect_is_refused_now_and_after_a_reload)
 static int
 first_of_those_asked(bool that_answers)
 {
-	int first;
-
 	hooks.ask = ask;
 	atomic_store(&answers, that_answers);
-	listen_at_sock();
-	start();
-	first = call();
-	expect_up(1);
-	return first;
+	return first_client();
 }
 
 TEST(a_client_that_answers_keeps_its_place)
@@ -960,31 +870,23 @@ TEST(a_client_that_answers_keeps_its_place)
 	expect_lost(1, PROVEN, "peer closed");
 }
 
-TEST(a_client_that_answers_nothing_for_a_second_loses_its_place)
+/* After a second without an answer, or at once if the present one is gone. */
+TEST(a_client_that_does_not_answer_loses_its_place, .count = 2)
 {
 	int64_t began_ms = clock_now_ms();
-	int first = first_of_those_asked(false), second = call();
 	char hello[5];
-
-	expect_lost(1, UNPROVEN, "another client took its place");
-	expect_up(2);
-	ck_assert_int_ge(clock_now_ms() - began_ms, 1000);
-	ck_assert_uint_ge(atomic_load(&asks), LISTENER_ASKS);
-	ck_assert_int_eq(recv(second, hello, 5, MSG_WAITALL), 5);
-	close(first);
-	close(second);
-}
-
-TEST(a_client_need_not_wait_for_one_that_is_gone)
-{
 	int first, second;
 
-	atomic_store(&ends_when_asked, true);
+	atomic_store(&ends_when_asked, _i == 1);
 	first = first_of_those_asked(false);
 	second = call();
-	expect_lost(1, UNPROVEN, "it ended");
+	expect_lost(
+	    1, UNPROVEN, _i ? "it ended" : "another client took its place");
 	expect_up(2);
-	ck_assert_uint_eq(atomic_load(&asks), 1);
+	if (_i == 0)
+		ck_assert_int_ge(clock_now_ms() - began_ms, 1000);
+	ck_assert_uint_eq(atomic_load(&asks), _i ? 1 : LISTENER_ASKS);
+	ck_assert_int_eq(recv(second, hello, 5, MSG_WAITALL), 5);
 	close(first);
 	close(second);
 }

@@ -3,8 +3,7 @@
  * retries a refusal. */
 #include "reconnect/reconnect.h"
 
-#include <string.h>
-
+#include "base/clock.h"
 #include "tests/support/suite.h"
 
 #define NEVER RECONNECT_NEVER
@@ -295,6 +294,58 @@ TEST(where_clients_connect_nothing_is_dialled)
 	machine.settings.listens = false;
 	TRANSCRIPT({ 10007, MOVED, FRESH, 0, 10106, WINDOW },
 	    { 10007, LOST, WAITING, 0, 10016, WINDOW });
+}
+
+/* None is shorter than the spacing. */
+static const struct {
+	int64_t min_ms, max_ms, delays[6];
+} backoffs[] = {
+	{ 100, 2000, { 100, 200, 400, 800, 1600, 2000 } },
+	{ 1, 30, { 10, 10, 10, 10, 16, 30 } },
+	{ 1, 1, { 10, 10, 10, 10, 10, 10 } },
+	{ 100, 199, { 100, 199, 199, 199, 199, 199 } },
+	{ 100, 201, { 100, 200, 201, 201, 201, 201 } },
+	{ 600000, 600000, { 600000, 600000, 600000, 600000, 600000, 600000 } },
+};
+
+TEST(the_delay_doubles_up_to_max, .count = LENGTH(backoffs))
+{
+	start(backoffs[_i].min_ms, backoffs[_i].max_ms, 0);
+	for (int i = 0; i < 6; i++) {
+		reconnect_step(&machine, RECONNECT_DIAL_FAILED, 0);
+		ck_assert_int_eq(machine.due_ms, backoffs[_i].delays[i]);
+	}
+}
+
+static const struct {
+	int64_t delay_ms;
+	unsigned jitter_percent;
+	int64_t shortest_ms;
+} jitters[] = {
+	{ 100, 0, 100 },
+	{ 100, 1, 99 },
+	{ 100, 25, 75 },
+	{ 2000, 25, 1500 },
+	{ 21, 50, 11 },
+	{ 600000, 50, 300000 },
+};
+
+/* One of 50,001 numbers gives the shortest delay, one the longest. Jitter does not
+ * change the next delay. */
+TEST(every_delay_is_within_its_jitter_and_both_ends_are_reached,
+    .count = LENGTH(jitters))
+{
+	int64_t longest_ms = 0, shortest_ms = INT64_MAX;
+
+	start(jitters[_i].delay_ms, jitters[_i].delay_ms,
+	    jitters[_i].jitter_percent);
+	for (int i = 0; i < 1000000; i++) {
+		reconnect_step(&machine, RECONNECT_DIAL_FAILED, 0);
+		longest_ms = later(longest_ms, machine.due_ms);
+		shortest_ms = earlier(shortest_ms, machine.due_ms);
+	}
+	ck_assert_int_eq(longest_ms, jitters[_i].delay_ms);
+	ck_assert_int_eq(shortest_ms, jitters[_i].shortest_ms);
 }
 
 static uint32_t
