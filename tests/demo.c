@@ -23,7 +23,6 @@
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -49,7 +48,8 @@ static const int away_ms[KILLS] = { 0, 50, 150, 400, 800 };
 #define HEAD_BYTES 14
 #define MAX_FRAMES (1u << 20)
 #define MS INT64_C(1000000)
-#define WAIT_MS 5000 /* for anything that should take milliseconds */
+#define SETTLE_MS 1000 /* until the last frame is back */
+#define WAIT_MS 5000   /* for anything that should take milliseconds */
 
 /* One daemon, from its start to its end. What it read is first to next - 1,
  * what it sent back first to returned - 1. */
@@ -112,18 +112,18 @@ static int
 end_forwarder(void)
 {
 	int64_t deadline_ns = now_ns() + 2000 * MS;
-	int status = 0;
+	int ended = 0;
 
 	if (forwarder <= 0)
 		return -1;
 	kill(forwarder, SIGTERM);
-	while (waitpid(forwarder, &status, WNOHANG) == 0) {
+	while (waitpid(forwarder, &ended, WNOHANG) == 0) {
 		if (now_ns() > deadline_ns)
 			kill(forwarder, SIGKILL);
 		sleep_until(now_ns() + 10 * MS);
 	}
 	forwarder = -1;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	return WIFEXITED(ended) ? WEXITSTATUS(ended) : 128 + WTERMSIG(ended);
 }
 
 static void
@@ -134,23 +134,15 @@ leave_nothing(void)
 	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
 		unlink(files[i]);
 	rmdir(folder);
-	fflush(stdout);
 }
 
-static __attribute__((noreturn, format(printf, 1, 2))) void
-give_up(const char *format, ...)
+static __attribute__((noreturn)) void
+give_up(const char *problem)
 {
-	char line[1024];
-	FILE *log = fopen("log", "r");
-	va_list arguments;
-
-	fprintf(stderr, "demo: ");
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fprintf(stderr, "\n");
-	while (log && fgets(line, sizeof(line), log))
-		fprintf(stderr, "  forwarder: %s", line);
+	fprintf(
+	    stderr, "demo: %s (last error: %s)\n", problem, strerror(errno));
+	if (system("sed 's/^/  forwarder: /' log >&2") != 0)
+		fprintf(stderr, "demo: no log\n");
 	leave_nothing();
 	_exit(interrupted ? 128 + interrupted : 1);
 }
@@ -300,7 +292,7 @@ start_daemon(void)
 	if (network_daemon == 0)
 		run_daemon(&lives[life]);
 	if (network_daemon < 0)
-		give_up("fork: %s", strerror(errno));
+		give_up("fork() failed");
 }
 
 /* ---- the guest ---- */
@@ -360,7 +352,7 @@ start_guest(void)
 	fcntl(vm_socket, F_SETFD, FD_CLOEXEC);
 	if (bind(vm_socket, (struct sockaddr *)&own, sizeof(own)) < 0 ||
 	    connect(vm_socket, (struct sockaddr *)&peer, sizeof(peer)) < 0)
-		give_up("the guest's socket: %s", strerror(errno));
+		give_up("can't open the guest's socket");
 	if (pthread_create(&threads[0], NULL, guest_reads, NULL) != 0 ||
 	    pthread_create(&threads[1], NULL, guest_sends, NULL) != 0)
 		give_up("can't start a thread");
@@ -382,7 +374,6 @@ start_forwarder(void)
 	    "-o network.announce=no 2>log",
 	    program);
 	printf("$ cd %s; %s\n\n", folder, command);
-	fflush(stdout);
 	forwarder = fork();
 	if (forwarder == 0) {
 		execl("/bin/sh", "sh", "-c", command, NULL);
@@ -391,14 +382,14 @@ start_forwarder(void)
 }
 
 /* Some of what `forwarder status --watch` is told. */
-struct answer {
+static struct {
 	char state[16];
 	uint64_t outages, written, dropped;
-};
+} status;
 
 /* False: it doesn't answer yet. */
 static bool
-ask(struct answer *answer)
+ask(void)
 {
 	struct sockaddr_un address = address_of("control.sock");
 	struct timeval limit = { .tv_sec = 2 };
@@ -413,8 +404,8 @@ ask(struct answer *answer)
 	close(fd);
 	line[n > 0 ? n : 0] = '\0';
 	return sscanf(line, "%15s %" SCNu64 " %*u %*u %" SCNu64 " %*u %" SCNu64,
-		   answer->state, &answer->outages, &answer->written,
-		   &answer->dropped) == 4;
+		   status.state, &status.outages, &status.written,
+		   &status.dropped) == 4;
 }
 
 /* ---- what is shown ---- */
@@ -451,9 +442,8 @@ show(void)
 	static int64_t last_ns;
 	static uint64_t last_sent;
 	int64_t now = now_ns();
-	struct answer s;
 
-	if (now - last_ns < 1000 * MS || !ask(&s))
+	if (now - last_ns < 1000 * MS || !ask())
 		return;
 	if (last_ns == 0)
 		printf("  link   outages     frames/s         sent  read by "
@@ -461,12 +451,11 @@ show(void)
 	else
 		printf("  %-6s %7" PRIu64 " %12.0f %12" PRIu64 " %15" PRIu64
 		       " %14" PRIu64 "\n",
-		    s.state, s.outages,
+		    status.state, status.outages,
 		    (double)(sent - last_sent) * 1e9 / (double)(now - last_ns),
 		    sent, read_by_daemons(), back);
 	last_ns = now;
 	last_sent = sent;
-	fflush(stdout);
 }
 
 /* ---- the course of events ---- */
@@ -486,34 +475,20 @@ pass(int ms)
 }
 
 static bool
-is_serving(void)
-{
-	struct answer s;
-
-	return ask(&s);
-}
-
-static bool
 has_frames(void)
 {
 	return lives[life].frame_ns != 0;
 }
 
-static bool
-all_is_back(void)
-{
-	return lives[life].next == sent && lives[life].returned == sent &&
-	       seen[sent - 1];
-}
-
-static bool
-wait_for(bool (*happened)(void))
+static void
+wait_for(bool (*happened)(void), const char *problem)
 {
 	int64_t deadline_ns = now_ns() + WAIT_MS * MS;
 
 	while (!happened() && now_ns() < deadline_ns)
 		pass(5);
-	return happened();
+	if (!happened())
+		give_up(problem);
 }
 
 static void
@@ -523,34 +498,27 @@ kill_and_restart(int number)
 	pass(away_ms[number]);
 	life++;
 	start_daemon();
-	if (!wait_for(has_frames))
-		give_up("no frame reached the daemon within %d ms of its "
-			"restart",
-		    WAIT_MS);
+	wait_for(has_frames, "no frame reached the daemon after its restart");
 	printf("  killed; away for %d ms; listen() to first frame %.2f ms; "
 	       "unread inside it: %" PRIu64 " frames\n",
 	    away_ms[number], recovery_ms(life), gap_after(number));
-	fflush(stdout);
 }
 
 static void
 play(void)
 {
 	start_forwarder();
-	if (!wait_for(is_serving))
-		give_up("the forwarder doesn't answer");
+	wait_for(ask, "the forwarder doesn't answer");
 	start_daemon();
 	start_guest();
-	if (!wait_for(has_frames))
-		give_up("no frame reached the daemon");
+	wait_for(has_frames, "no frame reached the daemon");
 	for (int i = 0; i < KILLS; i++) {
 		pass(LIFE_MS);
 		kill_and_restart(i);
 	}
 	pass(LIFE_MS);
 	sending = false;
-	wait_for(all_is_back);
-	pass(100);
+	pass(SETTLE_MS);
 }
 
 /* ---- the verdict ---- */
@@ -616,9 +584,8 @@ judge(void)
 {
 	uint64_t inside = 0, again = back_again;
 	double recovery[KILLS];
-	struct answer s = { 0 };
 
-	ask(&s);
+	ask();
 	for (int i = 0; i <= KILLS; i++) {
 		again += seen_again(i);
 		expect_none(lives[i].skipped, "lost while a daemon lived");
@@ -631,14 +598,14 @@ judge(void)
 			expect_none(gap_after(i), "lost at one kill");
 	}
 	qsort(recovery, KILLS, sizeof(double), compare);
-	expect_none(sent - s.written, "not written by the forwarder");
-	expect_none(s.dropped, "dropped by the forwarder");
+	expect_none(sent - status.written, "not written by the forwarder");
+	expect_none(status.dropped, "dropped by the forwarder");
 	expect_none(sent - read_by_daemons() - inside,
 	    "lost before the first or after the last one read");
 	expect_none(again, "twice or out of order");
 	expect_none(missing_back(), "lost on the way back");
 	expect_none(back_damaged, "damaged on the way back");
-	expect_none(s.outages - KILLS, "outages more or less than kills");
+	expect_none(status.outages - KILLS, "outages more or less than kills");
 	expect_none((uint64_t)end_forwarder(), "the forwarder's exit status");
 	printf("\n%d kills: %" PRIu64 " frames sent, %" PRIu64 " lost (%" PRIu64
 	       " of them unread inside a killed daemon); %" PRIu64
@@ -670,6 +637,7 @@ prepare(const char *name)
 	for (size_t i = 0; i < 3; i++)
 		sigaction(signals[i], &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	setvbuf(stdout, NULL, _IOLBF, 0);
 }
 
 int
