@@ -164,9 +164,9 @@ set_options(const struct config *config, int fd)
 }
 
 /* Sends a frame if there is room for it. Once a part has gone, nothing but the
- * rest may follow. */
+ * rest may follow; if that can't go, the connection is shut down. */
 static bool
-send_frame(int fd, const uint8_t *frame, int rest_flags)
+send_frame(int fd, const uint8_t *frame, int rest_flags, int how)
 {
 	uint8_t message[FRAME_HEADER_BYTES + PROBE_BYTES];
 	ssize_t sent, left;
@@ -178,11 +178,12 @@ send_frame(int fd, const uint8_t *frame, int rest_flags)
 	if (sent > 0 && left > 0 &&
 	    send(fd, message + sent, (size_t)left, rest_flags | MSG_NOSIGNAL) !=
 		left)
-		shutdown(fd, SHUT_WR);
+		shutdown(fd, how);
 	return sent > 0;
 }
 
-/* The rest of a probe may wait as long as any write. */
+/* The rest of a probe may wait as long as any write. Without it fwd-down has to
+ * find the end: no further probe can be sent, and the guest may be silent. */
 static bool
 send_probe(const struct loan *loan, const uint8_t *frame)
 {
@@ -190,7 +191,7 @@ send_probe(const struct loan *loan, const uint8_t *frame)
 
 	if (!mutex_try(&loan->connection->writing))
 		return false;
-	sent = send_frame(loan->fd, frame, 0);
+	sent = send_frame(loan->fd, frame, 0, SHUT_RDWR);
 	mutex_unlock(&loan->connection->writing);
 	return sent;
 }
@@ -205,7 +206,8 @@ monitor_prepare(struct monitor *monitor, int fd)
 	if (monitor->mine.config.network.announce &&
 	    guest_get_mac(monitor->guest, mac)) {
 		probe_announcement(frame, mac);
-		send_frame(fd, frame, MSG_DONTWAIT);
+		/* What the peer has written is still read. */
+		send_frame(fd, frame, MSG_DONTWAIT, SHUT_WR);
 	}
 }
 

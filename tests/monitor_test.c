@@ -827,4 +827,6 @@ TEST(a_probe_that_stays_cut_ends_its_connection)
 	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 20);
 	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 0);
 	ck_assert_int_eq(send(loan.fd, bytes, 1, MSG_NOSIGNAL), -1);
+	/* fwd-down is woken. */
+	ck_assert_int_eq(recv(loan.fd, bytes, 1, MSG_DONTWAIT), 0);
 }
