@@ -22,16 +22,20 @@
 /* errno for a stranger's file. */
 #define STRANGER EPERM
 
-/* Anybody who may send to us can cause these lines at any rate. */
+/* Anybody who may send to us can cause these lines at any rate. Those of the one
+ * kind don't hold back those of the other. */
 static struct log_limit changes = { .burst = 20 };
 static struct log_limit warnings = { .burst = 5 };
 
-/* A path from the kernel may lack its final zero. */
+/* A path from the kernel may lack its final zero, which Linux counts all the
+ * same. */
 static struct unixgram_name
 name_of(const struct sockaddr_un *address, socklen_t length)
 {
-	struct unixgram_name name = { .address = *address, .length = length };
-	int bytes = length > PATH_OFFSET ? (int)(length - PATH_OFFSET) : 0;
+	struct unixgram_name name = { .address = *address,
+		.length =
+		    length < sizeof(*address) ? length : sizeof(*address) };
+	int bytes = length > PATH_OFFSET ? (int)(name.length - PATH_OFFSET) : 0;
 	int abstract = bytes > 0 && address->sun_path[0] == '\0';
 
 	snprintf(name.path, sizeof(name.path), "%s%.*s", abstract ? "@" : "",
@@ -241,7 +245,7 @@ adopt(struct guest *guest, const struct unixgram_name *name) LOCKED
 		log_limited(&changes, LOG_LEVEL_INFO, LOG_GUEST,
 		    "found peer=%s", name->path);
 	else if (error != STRANGER)
-		log_limited(&changes, LOG_LEVEL_WARN, LOG_GUEST,
+		log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,
 		    "can't answer peer=%s error=\"%s\"", name->path,
 		    strerror(error));
 }
@@ -268,7 +272,7 @@ hear(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
 		adopt(guest, &name);
 		mutex_unlock(&guest->unixgram.lock);
 	} else if (!present) {
-		log_line(LOG_LEVEL_WARN, LOG_GUEST,
+		log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,
 		    "can't answer a guest whose socket has no name "
 		    "(bind it to a path)");
 	}

@@ -458,6 +458,23 @@ TEST(a_guest_with_the_longest_path_is_answered_and_found_again)
 	answers_reach(fd);
 }
 
+TEST(a_guest_with_the_longest_path_is_heard_at_our_new_socket)
+{
+	char name[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
+	int fd;
+
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	learned("vm");
+	bind_again();
+	fd = guest_at(name);
+	ck_assert_int_eq(say(fd), 0);
+	ck_assert(look());
+	hear(1);
+	ck_assert_str_eq(peer(), name);
+	answers_reach(fd);
+}
+
 TEST(an_abstract_name_is_a_guest_without_a_file)
 {
 	int fd;
