@@ -145,7 +145,8 @@ config_unknown(const char *where, const char *section, const char *name,
 
 void
 config_set(struct config *config, const char *section, const char *name,
-    const char *value, const char *where, struct config_problems *problems)
+    const char *value, int line, const char *where,
+    struct config_problems *problems)
 {
 	const struct config_key *key = config_find(section, name);
 	struct config_origin *origin;
@@ -156,7 +157,12 @@ config_set(struct config *config, const char *section, const char *name,
 		return;
 	}
 	origin = &config->origin[key - config_keys];
-	origin->line = 0;
+	if (line > 0 && origin->line > 0) {
+		config_problem(problems, "%s: set twice, first at line %d",
+		    where, origin->line);
+		return;
+	}
+	origin->line = line;
 	origin->wrong = config_value_parse(key, value, config, &error) < 0;
 	if (origin->wrong)
 		config_problem(problems, "%s: %s", where, error.text);
@@ -172,7 +178,7 @@ config_defaults(struct config *config)
 	*config = (struct config){ .file = NULL };
 	for (int i = 0; i < CONFIG_KEYS; i++)
 		config_set(config, config_keys[i].section, config_keys[i].name,
-		    config_keys[i].initial, "default", &problems);
+		    config_keys[i].initial, 0, "default", &problems);
 	assert(problems.count == 0);
 }
 

@@ -97,9 +97,11 @@ enum config_source {
 void config_read(struct config *config, const char *path,
     enum config_source source, struct config_problems *problems);
 
-/* Sets one key; `where` begins the problem ("-o network.hold=x"). */
+/* Sets one key at a line of the file, unless a line before has set it, or at line
+ * 0 in any case. `where` begins the problem ("-o network.hold=x"). */
 void config_set(struct config *config, const char *section, const char *name,
-    const char *value, const char *where, struct config_problems *problems);
+    const char *value, int line, const char *where,
+    struct config_problems *problems);
 
 /* Checks the values of different keys against each other. */
 void config_check(

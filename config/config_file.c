@@ -87,39 +87,24 @@ take_section(struct reading *r, char *name)
 	config_unknown(where.text, name, "", r->problems);
 }
 
-/* Sets the key, unless a line before has set it. */
-static void
-set_once(struct reading *r, const char *name, const char *value)
-{
-	const struct config_key *key = config_find(r->section, name);
-	int unknown = 0, *line = &unknown;
-	struct error where;
-
-	if (key != NULL)
-		line = &r->config->origin[key - config_keys].line;
-	error_set(&where, "%s:%d: [%s] %s", r->path, r->line, r->section, name);
-	if (*line != 0) {
-		config_problem(r->problems, "%s: set twice, first at line %d",
-		    where.text, *line);
-		return;
-	}
-	config_set(r->config, r->section, name, value, where.text, r->problems);
-	*line = r->line;
-}
-
 /* inih's handler. */
 static int
 take_key(
     void *context, const char *section, const char *name, const char *value)
 {
 	struct reading *r = context;
+	struct error where;
 
 	(void)section;
 	r->is_assignment = *name != '\0';
-	if (r->section == NULL && r->is_assignment)
+	if (r->section == NULL && r->is_assignment) {
 		problem(r, "a key before the first [section]");
-	else if (r->is_assignment && *r->section != '\0')
-		set_once(r, name, value);
+	} else if (r->is_assignment && *r->section != '\0') {
+		error_set(&where, "%s:%d: [%s] %s", r->path, r->line,
+		    r->section, name);
+		config_set(r->config, r->section, name, value, r->line,
+		    where.text, r->problems);
+	}
 	return 1;
 }
 

@@ -259,7 +259,7 @@ set_key(struct config *config, const char *text, const char *where,
 
 	snprintf(section, sizeof(section), "%.*s", dot, text);
 	snprintf(key, sizeof(key), "%.*s", equals - dot - 1, text + dot + 1);
-	config_set(config, section, key, text + equals + 1, where, problems);
+	config_set(config, section, key, text + equals + 1, 0, where, problems);
 }
 
 static void
@@ -273,7 +273,7 @@ apply(struct config *config, const struct options_setting *setting,
 		set_key(config, setting->text, where.text, problems);
 	else
 		config_set(config, setting->flag == 'g' ? "guest" : "network",
-		    "endpoint", setting->text, where.text, problems);
+		    "endpoint", setting->text, 0, where.text, problems);
 }
 
 void
@@ -293,7 +293,7 @@ options_configure(const struct options *options, enum config_source source,
 	if (options->verbosity > 0)
 		config_set(config, "log", "level",
 		    levels[level < LOG_LEVEL_DEBUG ? level : LOG_LEVEL_DEBUG],
-		    "-v", problems);
+		    0, "-v", problems);
 	if (options->mode != OPTIONS_STATUS)
 		config_check(config, problems);
 }

@@ -63,7 +63,7 @@ static int
 set(const char *section, const char *name, const char *value)
 {
 	begin();
-	config_set(&config, section, name, value, "here", &problems);
+	config_set(&config, section, name, value, 0, "here", &problems);
 	return problems.count;
 }
 
@@ -287,28 +287,6 @@ TEST(an_address_and_a_list_are_values)
 	ck_assert_mem_eq(config.keepalive.gateway.address, gateway, 4);
 	ck_assert_int_eq(set("network", "allow", "10.0.0.0/8, fd00::/8"), 0);
 	ck_assert_uint_eq(config.network.allow.count, 2);
-}
-
-TEST(what_is_printed_reads_back_the_same)
-{
-	static const char all[] =
-	    "[guest]\nendpoint=fd:3\nmode=0660\nstall=150ms\n"
-	    "[network]\nendpoint=tcp:[::1]:7000\nhold=forever\n"
-	    "max_frame=1514\nwrite_batch=1M\nwrite_stall=0\nannounce=no\n"
-	    "user=root\nallow=10.0.0.0/8, fd00::/8\n"
-	    "[reconnect]\nmin=61s\nmax=2m\njitter=0\nwatch=no\n"
-	    "[keepalive]\nmode=peer\ninterval=1h\ngateway=10.0.0.1\n"
-	    "tcp_idle=0\n[log]\nlevel=error\n"
-	    "[service]\nname=vm\n[control]\nsocket=/run/a b:c=d.sock\n";
-	char first[4096], second[4096];
-
-	expect(all, "");
-	print(first, sizeof(first));
-	expect(first, "");
-	print(second, sizeof(second));
-	ck_assert_str_eq(first, second);
-	ck_assert_ptr_nonnull(strstr(first, "\nmin          = 61s\n"));
-	ck_assert_ptr_nonnull(strstr(first, "\nuser         = root\n"));
 }
 
 /* Whatever a byte means to the reader of files, where it may stand. */

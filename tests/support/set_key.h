@@ -12,7 +12,7 @@ set_key(struct config *config, const char *section, const char *name,
 {
 	struct config_problems problems = { .count = 0 };
 
-	config_set(config, section, name, value, "test", &problems);
+	config_set(config, section, name, value, 0, "test", &problems);
 	ck_assert_msg(
 	    problems.count == 0, "[%s] %s = %s", section, name, value);
 }
