@@ -109,15 +109,6 @@ TEST(under_the_journal_a_line_starts_with_its_priority, .count = 2)
 		    "<6>info control: c\n<7>debug service: d\n");
 }
 
-TEST(what_a_peer_says_cannot_forge_a_line)
-{
-	log_line(LOG_LEVEL_INFO, LOG_GUEST, "peer=%s",
-	    "a\n<3>error link: lost\r\x1b[2J\x7f\xff");
-	assert_matches(read_log(),
-	    STAMP "info guest: peer=\"a\\\\x0a<3>error link: "
-		  "lost\\\\x0d\\\\x1b\\[2J\\\\x7f\\\\xff\"\n$");
-}
-
 static const struct {
 	const char *value, *logged;
 } values[] = {
@@ -127,11 +118,14 @@ static const struct {
 	{ "a=b", "=\"a=b\" \"a=b\" a=b 7" },
 	{ "a\"b", "=\"a\\\"b\" \"a\\\"b\" a\"b 7" },
 	{ "a\\", "=\"a\\\\\" \"a\\\\\" a\\ 7" },
+	{ "a\n<3>b\r\x1b[2J\xff", "=\"a\\x0a<3>b\\x0d\\x1b[2J\\xff\" "
+				  "\"a\\x0a<3>b\\x0d\\x1b[2J\\xff\" "
+				  "a\\x0a<3>b\\x0d\\x1b[2J\\xff 7" },
 	{ "\xc3\xa4\x7f",
 	    "=\"\xc3\xa4\\x7f\" \"\xc3\xa4\\x7f\" \xc3\xa4\\x7f 7" },
 };
 
-TEST(a_value_cannot_forge_another_key, .count = LENGTH(values))
+TEST(a_value_cannot_forge_a_line_or_a_key, .count = LENGTH(values))
 {
 	const char *value = values[_i].value, *line;
 
@@ -238,7 +232,7 @@ open_pipe(void)
 
 /* Reads on until `last` is among it, and skips what filled the descriptor. */
 static const char *
-read_more_until(int fd, const char *last)
+read_until(int fd, const char *last)
 {
 	size_t length = strlen(logged);
 	char *start;
@@ -253,13 +247,6 @@ read_more_until(int fd, const char *last)
 	}
 	start = strrchr(logged, '#');
 	return start ? start + strspn(start, "#\n") : logged;
-}
-
-static const char *
-read_until(int fd, const char *last)
-{
-	logged[0] = '\0';
-	return read_more_until(fd, last);
 }
 
 #define LINES 5000 /* several times the buffer */
@@ -295,37 +282,27 @@ TEST(what_nobody_reads_delays_nothing_and_is_counted)
 	/* Reported when there is room, not with the next line. */
 	read_until(reader, " lost ");
 	log_line(LOG_LEVEL_INFO, LOG_LINK, "line %d of many", LINES);
-	assert_whole_or_counted(read_more_until(reader, "line 5000 of many\n"));
+	assert_whole_or_counted(read_until(reader, "line 5000 of many\n"));
 	close(reader);
 }
 
-TEST(an_end_waits_for_the_log_but_not_for_ever)
-{
-	int reader = open_pipe();
-
-	ck_assert_int_eq(log_start(), 0);
-	log_line(LOG_LEVEL_INFO, LOG_LINK, "last");
-	log_finish();
-	read_until(reader, "last\n");
-	log_line(LOG_LEVEL_INFO, LOG_LINK, "after");
-	log_finish();
-	read_until(reader, "after\n");
-	close(reader);
-}
-
-TEST(a_reader_that_shares_a_nonblocking_descriptor_gets_every_line)
+/* Another process that shares standard error may have set O_NONBLOCK. */
+TEST(an_end_waits_for_the_log_but_not_for_ever, .count = 2)
 {
 	int reader = open_pipe(), next = 0;
 
-	fcntl(STDERR_FILENO, F_SETFL, O_NONBLOCK);
+	fcntl(STDERR_FILENO, F_SETFL, _i == 1 ? O_NONBLOCK : 0);
 	ck_assert_int_eq(log_start(), 0);
 	for (int i = 0; i < 10; i++)
 		log_line(LOG_LEVEL_INFO, LOG_LINK, "line=%d", i);
-	log_finish(); /* gives it the time to be refused */
+	log_finish(); /* nobody reads */
 	read_until(reader, "line=9\n");
 	for (char *at = logged; (at = strstr(at, "line=")); next++)
 		ck_assert_int_eq(atoi(at += strlen("line=")), next);
 	ck_assert_int_eq(next, 10);
+	log_line(LOG_LEVEL_INFO, LOG_LINK, "after");
+	log_finish();
+	read_until(reader, "after\n");
 	close(reader);
 }
 
@@ -338,30 +315,35 @@ log_much(void *name)
 	return NULL;
 }
 
-/* Without and with the thread that writes. */
-TEST(lines_of_several_threads_never_mix, .count = 2)
+static void
+run_four(void *(*run)(void *))
 {
 	static char names[4][2] = { "a", "b", "c", "d" };
 	pthread_t threads[4];
+
+	for (int i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, run, names[i]);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* Without and with the thread that writes. */
+TEST(lines_of_several_threads_never_mix, .count = 2)
+{
 	int lines = 0;
 
 	if (_i > 0)
 		ck_assert_int_eq(log_start(), 0);
-	for (int i = 0; i < 4; i++)
-		pthread_create(&threads[i], NULL, log_much, names[i]);
-	for (int i = 0; i < 4; i++)
-		pthread_join(threads[i], NULL);
+	run_four(log_much);
+	log_line(LOG_LEVEL_INFO, LOG_LINK, "this is e line 0");
 	do
 		log_finish();
-	while (!strstr(read_log(), "a line 199\n") ||
-	       !strstr(logged, "b line 199\n") ||
-	       !strstr(logged, "c line 199\n") ||
-	       !strstr(logged, "d line 199\n"));
+	while (!strstr(read_log(), "e line 0\n"));
 	for (char *line = strtok(logged, "\n"); line != NULL;
 	     line = strtok(NULL, "\n"), lines++)
 		assert_matches(
-		    line, STAMP "info link: this is [a-d] line [0-9]+$");
-	ck_assert_int_eq(lines, 800);
+		    line, STAMP "info link: this is [a-e] line [0-9]+$");
+	ck_assert_int_eq(lines, 801);
 }
 
 /* A second gives one line; burst is 2. */
@@ -416,13 +398,9 @@ try_to_pass(void *unused)
 
 TEST(threads_that_share_a_limit_share_one_burst)
 {
-	pthread_t threads[4];
 	unsigned suppressed;
 
-	for (int i = 0; i < 4; i++)
-		pthread_create(&threads[i], NULL, try_to_pass, NULL);
-	for (int i = 0; i < 4; i++)
-		pthread_join(threads[i], NULL);
+	run_four(try_to_pass);
 	ck_assert_uint_eq(passed_in_all, 5);
 	ck_assert(log_limit_pass(&shared, 8000, &suppressed));
 	ck_assert_uint_eq(suppressed + suppressed_in_all, 3995);
