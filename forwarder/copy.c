@@ -37,13 +37,8 @@ int
 copy_open(struct copy *copy)
 {
 	copy->fwd_up = up_create(copy);
-	if (!copy->fwd_up)
-		return -1;
 	copy->fwd_down = down_create(copy);
-	if (copy->fwd_down)
-		return 0;
-	up_destroy(copy->fwd_up);
-	return -1;
+	return copy->fwd_up && copy->fwd_down ? 0 : -1;
 }
 
 int

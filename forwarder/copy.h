@@ -33,9 +33,9 @@ int copy_open(struct copy *copy);
 void copy_up(struct copy *copy);   /* fwd-up: guest to network */
 void copy_down(struct copy *copy); /* fwd-down: network to guest */
 
-/* For copy_open(): NULL with errno if there is no memory. */
+/* For copy_open(): NULL with errno if there is no memory. What was allocated is
+ * kept then, because the process ends. */
 struct up *up_create(struct copy *copy);
-void up_destroy(struct up *up);
 struct down *down_create(struct copy *copy);
 
 /* Bytes of the parcels' frames. */

@@ -177,22 +177,12 @@ up_create(struct copy *copy)
 {
 	struct up *up = calloc(1, sizeof(*up));
 
-	if (!up)
+	if (!up || batch_create(&up->batch) < 0)
 		return NULL;
 	up->copy = copy;
 	settings_refresh(copy->settings, &up->settings);
 	up->frame_bytes = 1514;
-	if (batch_create(&up->batch) == 0)
-		return up;
-	free(up);
-	return NULL;
-}
-
-void
-up_destroy(struct up *up)
-{
-	batch_destroy(&up->batch);
-	free(up);
+	return up;
 }
 
 void
@@ -209,5 +199,6 @@ copy_up(struct copy *copy)
 		settings_refresh(copy->settings, &up->settings);
 		keep_good(up);
 	} while (deliver(up));
-	up_destroy(up);
+	batch_destroy(&up->batch);
+	free(up);
 }

@@ -496,24 +496,6 @@ TEST(a_batch_that_broke_off_goes_on_with_its_first_incomplete_frame, .count = 2,
 	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
 }
 
-TEST(a_batch_can_break_off_again_and_again, .seconds = 60)
-{
-	uint32_t next = 0;
-
-	install_small(1);
-	send_batch();
-	while (batch_bytes(next, BATCH, FRAME_HEADER_BYTES) > 9000) {
-		uint64_t generation = look().generation;
-
-		next = read_and_quit(700, next);
-		await_down(generation);
-		install_small(1);
-	}
-	network_gets_batch(next);
-	ck_assert_uint_gt(look().generation, 2);
-	expect_count(&copy.up.frames, BATCH);
-}
-
 TEST(what_a_broken_batch_left_is_dropped_when_hold_is_over, .seconds = 60)
 {
 	uint32_t written;
