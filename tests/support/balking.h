@@ -23,7 +23,9 @@ struct balking {
 	atomic_size_t cut; /* the next send() before those takes so much */
 };
 
-static struct balking sends, receives;
+/* Not static: the C library may declare recvfrom() inline. */
+extern struct balking sends, receives;
+struct balking sends, receives;
 
 struct mmsghdr;
 struct timespec;
