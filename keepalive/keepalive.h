@@ -1,12 +1,6 @@
 /* Decides when a quiet peer is sent a probe, and when it is dead. Has no clock,
- * socket, thread or log; the caller brings those. One thread owns it:
- *
- *	keepalive_start(&ka, generation, now);          a new connection
- *	for (;;) {
- *		sleep until keepalive_due(&ka);
- *		act on keepalive_check(&ka, now, &seen);
- *	}
- *	keepalive_stop(&ka);                            the connection ended
+ * socket, thread or log; the caller brings those, sleeps until keepalive_due(),
+ * and does what keepalive_check() says. One thread owns it.
  *
  * Silence is divided into ticks, one each interval, counted from the last byte.
  * The first `count` ticks send a probe; the next one decides. With an interval

@@ -84,7 +84,7 @@ guest_sends(const uint8_t *to, const uint8_t *ip)
 	frame[17] = 20;
 	memcpy(frame + 26, guest_ip, 4);
 	memcpy(frame + 30, ip, 4);
-	from(guest, 60);
+	from(guest, 34);
 }
 
 /* An acknowledgement to `client` with these options; its length. */
@@ -233,6 +233,7 @@ static const struct {
 	    "G configure G asked-there", 'G', true },
 	{ "a MAC no host can have is ignored",
 	    "G configure X answers Z answers", 'G', false },
+	{ "even if the guest believes it", "G configure X told", 'G', false },
 	{ "doubt of nothing is nothing", "G doubt", ' ', false },
 	{ "the MAC in doubt is forgotten", "G configure G answers G doubt", 'G',
 	    false },

@@ -801,7 +801,34 @@ TEST(tcp_is_watched_by_the_kernel_unless_off)
 	ck_assert_uint_eq(log_count("refused"), 0);
 }
 
-/* ---- a probe of which a part went ---- */
+/* ---- frames of our own that don't go whole ---- */
+
+TEST(a_new_connection_begins_with_the_announcement)
+{
+	uint8_t frame[PROBE_BYTES], expected[PROBE_BYTES];
+
+	install();
+	monitor_prepare(&monitor, loan.fd);
+	ck_assert(!sent_any()); /* nobody is known */
+	guest_speaks();
+	monitor_prepare(&monitor, loan.fd);
+	ck_assert(sent(frame));
+	probe_announcement(expected, frames_guest_mac);
+	ck_assert_mem_eq(frame, expected, PROBE_BYTES);
+	set_key(&config, "network", "announce", "no");
+	publish();
+	monitor_prepare(&monitor, loan.fd);
+	ck_assert(!sent_any());
+}
+
+TEST(a_probe_to_a_peer_that_left_isnt_counted)
+{
+	watch_by(KEEPALIVE_PEER);
+	close(peer);
+	peer = -1;
+	pass(5 * SECOND_MS);
+	ck_assert_uint_eq(counter_read(&monitor.probes), 0);
+}
 
 TEST(the_rest_of_a_cut_probe_follows_before_anything_else)
 {
@@ -815,18 +842,23 @@ TEST(the_rest_of_a_cut_probe_follows_before_anything_else)
 	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
 }
 
-/* Whatever came next would be taken for the rest. */
-TEST(a_probe_that_stays_cut_ends_its_connection)
+/* Whatever came next would be taken for the rest. A new connection's dial must
+ * not wait for it. */
+TEST(a_frame_that_stays_cut_is_the_last, .count = 2)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES + PROBE_BYTES];
 
 	watch_by(KEEPALIVE_PEER);
 	balk(&sends, loan.fd, 1, EAGAIN);
 	atomic_store(&sends.cut, 20);
-	pass(5 * SECOND_MS);
+	if (_i == 0)
+		pass(5 * SECOND_MS);
+	else
+		monitor_prepare(&monitor, loan.fd);
 	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 20);
 	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 0);
 	ck_assert_int_eq(send(loan.fd, bytes, 1, MSG_NOSIGNAL), -1);
-	/* fwd-down is woken. */
-	ck_assert_int_eq(recv(loan.fd, bytes, 1, MSG_DONTWAIT), 0);
+	/* fwd-down is woken; of a new connection it reads what has come. */
+	send(peer, "x", 1, MSG_NOSIGNAL);
+	ck_assert_int_eq(recv(loan.fd, bytes, 1, MSG_DONTWAIT), _i);
 }

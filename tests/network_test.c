@@ -3,7 +3,6 @@
 #include "forwarder/network.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -12,7 +11,6 @@
 #include <unistd.h>
 
 #include "keepalive/probe.h"
-#include "tests/support/balking.h"
 #include "tests/support/frames.h"
 #include "tests/support/listener.h"
 #include "tests/support/log_catcher.h"
@@ -104,31 +102,6 @@ expect_announcement(int peer)
 }
 
 FIXTURE(set_up, tear_down)
-
-/* It went to a daemon that is dead already, which fwd-up or fwd-down will find;
- * or only a part of it went, and then nothing may follow it. */
-TEST(nothing_follows_a_cut_announcement, .count = 2)
-{
-	uint8_t bytes[FRAME_HEADER_BYTES + PROBE_BYTES];
-	struct link_view view = { 0 };
-	struct loan loan;
-	int peer, cut = _i ? 10 : 0;
-
-	balk(&sends, BALKING_ANY, 1, _i ? EAGAIN : EPIPE);
-	atomic_store(&sends.cut, cut);
-	ck_assert_int_eq(network_start(&network), 0);
-	peer = next_connection();
-	while (view.state != LINK_UP)
-		link_look(&the_link, &view);
-	ck_assert_int_eq(link_borrow_next(&the_link, &loan), LINK_READY);
-	ck_assert_int_eq(send(loan.fd, "frame", 5, MSG_NOSIGNAL), cut ? -1 : 5);
-	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), 0), cut ? cut : 5);
-	/* What it has written still comes. */
-	ck_assert_int_eq(send(peer, "x", 1, MSG_NOSIGNAL), 1);
-	ck_assert_int_eq(recv(loan.fd, bytes, 1, 0), 1);
-	link_return(&loan);
-	close(peer);
-}
 
 TEST(the_announcement_is_the_first_frame)
 {
