@@ -24,9 +24,9 @@ enum {
 static bool
 is_first(struct link_log *log, unsigned what)
 {
-	bool first = !(log->logged & what);
+	bool first = !(log->logged_once & what);
 
-	log->logged |= what;
+	log->logged_once |= what;
 	return first;
 }
 
@@ -45,7 +45,7 @@ static void
 on_up(struct link_log *log, const struct link_event *event)
 {
 	log->up = *event;
-	log->logged &= ~(unsigned)(DISTRUSTED | NOT_ACCEPTING);
+	log->logged_once &= ~(unsigned)(DISTRUSTED | NOT_ACCEPTING);
 	if (log->state == LINK_LOG_STEADY)
 		log_up(log);
 	else
@@ -69,14 +69,13 @@ on_lost(struct link_log *log, const struct link_event *event)
 	char up[TEXT_DURATION_BYTES];
 
 	log->state = LINK_LOG_STEADY;
-	log->logged &= ~(unsigned)UNWATCHED;
+	log->logged_once &= ~(unsigned)UNWATCHED;
 	log_limited(&lost_limit, LOG_LEVEL_WARN, LOG_LINK,
 	    "lost reason=\"%s\" generation=%llu up=%s", event->reason,
 	    (unsigned long long)event->generation,
 	    text_duration(up, event->up_ms));
 }
 
-/* A daemon that accepts and then dies. */
 static void
 on_unproven(struct link_log *log, const struct link_event *event)
 {
@@ -185,7 +184,7 @@ on_client_refused(struct link_log *log, const struct link_event *event)
 				  : (const void *)&in->sin_addr;
 	char text[INET6_ADDRSTRLEN];
 
-	log->logged &= ~(unsigned)NOT_ACCEPTING;
+	log->logged_once &= ~(unsigned)NOT_ACCEPTING;
 	log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
 	    "client refused address=%s reason=\"%s\"",
 	    inet_ntop(client->sa_family, address, text, sizeof(text)) ? text
@@ -197,7 +196,7 @@ void
 link_log_configure(struct link_log *log, const struct endpoint *endpoint)
 {
 	log->endpoint = *endpoint;
-	log->logged = 0;
+	log->logged_once = 0;
 }
 
 void

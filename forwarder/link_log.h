@@ -26,7 +26,7 @@ enum link_log_state {
 struct link_log {
 	enum link_log_state state;
 	struct endpoint endpoint;
-	unsigned logged;      /* events logged already (see link_log.c) */
+	unsigned logged_once; /* DISTRUSTED and others of link_log.c */
 	struct link_event up; /* the last UP */
 	int error;            /* errno of the last failure, or 0 */
 };

@@ -59,7 +59,7 @@ on_tend(void *context, uint64_t generation, int64_t now_ms)
 	return monitor_run(network->monitor, generation, now_ms);
 }
 
-/* Without a list, only this host may connect. */
+/* Without [network] allow, only this host may connect. */
 static const char *
 refusal(void *context, const struct sockaddr *client)
 {
@@ -150,8 +150,8 @@ network_start(struct network *network)
 	    &network->fwd_link, network->link, &settings, &hooks);
 }
 
-/* fwd-link takes the settings and the listener together: with only one of them,
- * the wrong clients could connect. */
+/* Publishes the settings and the listener together: a mixture of old and new
+ * could admit clients that are not allowed. */
 void
 network_publish(struct network *network, const struct config *config)
 {

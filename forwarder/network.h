@@ -19,8 +19,8 @@ struct network {
 	int listen_fd GUARDED; /* for fwd-link to take, or -1 */
 
 	/* Used by main() only: */
-	struct unix_file file; /* of an endpoint that listens */
-	int opened_fd;         /* for network_publish(), or -1 */
+	struct unix_file file; /* socket file of a listen-unix endpoint */
+	int opened_fd;         /* new listener for network_publish(), or -1 */
 
 	/* Used by fwd-link only: */
 	struct settings_copy mine;

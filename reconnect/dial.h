@@ -1,4 +1,5 @@
-/* One dial: bounded, interruptible, over a Unix path or TCP. */
+/* Makes one connection attempt to a Unix path or a TCP port, with a time limit. It
+ * can be interrupted. */
 #ifndef RECONNECT_DIAL_H
 #define RECONNECT_DIAL_H
 

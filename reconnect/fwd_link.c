@@ -22,11 +22,11 @@
 #include "base/wait.h"
 #include "reconnect/dial.h"
 
-/* The longest sleep before a dial. The clock stops during a suspend, and no event
- * reports that the host has woken up. */
+/* The longest sleep before a dial: the clock stops during a suspend, so a resume
+ * is noticed only at a wakeup. */
 #define NAP_MS 1000
 
-/* clock_suspended_ms() reads two clocks one after the other, so it varies. */
+/* Shorter suspends are ignored: clock_suspended_ms() is not exact. */
 #define SUSPEND_NOTICED_MS 100
 
 static enum reconnect_action
@@ -157,7 +157,7 @@ stop_watching(struct fwd_link *fwd)
 /* Watches the path in the states that need it. If the system refuses, tries again
  * at each wakeup; meanwhile only the backoff finds the path. */
 static void
-keep_watch(struct fwd_link *fwd)
+update_watch(struct fwd_link *fwd)
 {
 	const struct endpoint *endpoint = &fwd->settings.endpoint;
 	bool refused = fwd->watching && fwd->watch.error;
@@ -179,7 +179,7 @@ keep_watch(struct fwd_link *fwd)
 
 /* ---- clients ---- */
 
-/* Ends the previous connection first. */
+/* Ends the present connection first. */
 static void
 serve_client(struct fwd_link *fwd, int fd)
 {
@@ -219,7 +219,7 @@ static void
 admit_client(
     struct fwd_link *fwd, int fd, const struct sockaddr_storage *client)
 {
-	int64_t now_ms = clock_now_ms(); /* before an answer can come */
+	int64_t now_ms = clock_now_ms(); /* before the probe is sent */
 
 	if (look(fwd)->state == LINK_UP &&
 	    fwd->hooks.ask(fwd->hooks.context, fwd->view.generation))
@@ -277,8 +277,8 @@ judge(struct fwd_link *fwd)
 
 /* ---- settings ---- */
 
-/* Whether the settings admit the peer. One that is gone has no name, and another
- * thread will notice that. */
+/* Whether the settings admit the peer. getpeername() fails if the client is gone,
+ * which fwd-down will notice. */
 static bool
 admits(struct fwd_link *fwd, int fd, struct error *error)
 {
@@ -408,7 +408,7 @@ run(void *argument)
 		if (fwd->listener.state == LISTENER_JUDGING)
 			judge(fwd);
 		action = step(fwd, RECONNECT_TICK);
-		keep_watch(fwd);
+		update_watch(fwd);
 		act(fwd, action);
 		if (action == RECONNECT_NOTHING)
 			sleep_until(fwd, tend(fwd, clock_now_ms()));

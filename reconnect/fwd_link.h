@@ -89,7 +89,7 @@ struct fwd_link {
 	struct resolver resolver;
 	struct file_watch watch;
 	struct doorbell path_bell; /* rung by the watch */
-	bool watching;             /* or trying to: then watch.error is set */
+	bool watching;             /* if the watch failed: watch.error */
 	int64_t suspended_ms;
 };
 

@@ -123,7 +123,7 @@ link_borrow(struct link *link, struct loan *loan, enum link_wait wait)
 	return answer;
 }
 
-/* The connection of a generation that the reader has not had: it is open. */
+/* A generation that the reader has not borrowed; its connection is open. */
 static struct connection *
 find(struct link *link, uint64_t generation) NEEDS(link->lock)
 {
@@ -210,7 +210,7 @@ link_fail(struct link *link, uint64_t generation, const char *reason)
 		doorbell_ring(&link->bell);
 }
 
-/* Releases the generations that the reader has not had; it gets no more. */
+/* Releases the generations that the reader has not borrowed yet. */
 void
 link_stop(struct link *link)
 {

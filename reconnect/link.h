@@ -1,7 +1,7 @@
-/* The handle to the network connection that all threads share. It knows
- * generations, loans and outages; fwd-link makes the connections (fwd_link.h).
- * It logs nothing. Every function may be called from any thread unless it says
- * otherwise. */
+/* The handle to the network connection that all threads share. It counts the
+ * connections ("generations") and their users ("loans"), and measures outages;
+ * fwd-link makes the connections (fwd_link.h). It does not log. Functions may be
+ * called from any thread unless their comment says otherwise. */
 #ifndef RECONNECT_LINK_H
 #define RECONNECT_LINK_H
 
@@ -15,8 +15,8 @@
 #define LINK_REASON_BYTES 128
 #define LINK_HOLD_FOREVER (-1)
 
-/* Generations that can be open at once: the current one, and those that have
- * ended but are still being read (link_borrow_next). */
+/* The most connections that are open at once: the current one, and those that
+ * have ended but are still being read (link_borrow_next()). */
 #define LINK_CONNECTIONS 16
 
 enum link_state { LINK_DOWN, LINK_UP, LINK_STOPPED };
@@ -48,7 +48,7 @@ struct link {
 	int64_t since_ms GUARDED;           /* when the state was entered */
 	struct connection *current GUARDED; /* NULL unless up */
 	uint64_t generation GUARDED;        /* of the last connection */
-	uint64_t borrowed GUARDED; /* the last generation the reader got */
+	uint64_t borrowed GUARDED; /* last generation lent to the reader */
 	bool proven GUARDED;       /* the last generation is proven */
 	int64_t up_ms GUARDED;     /* its length, once it has ended */
 	int64_t hold_ms GUARDED;   /* or LINK_HOLD_FOREVER */
@@ -71,16 +71,16 @@ void link_destroy(struct link *link);
 
 enum link_answer {
 	LINK_READY,  /* *loan is valid */
-	LINK_WAITED, /* the link is down, and the wait is over */
+	LINK_WAITED, /* the link is down, and the wait (if any) is over */
 	LINK_ENDED,  /* link_stop() was called */
 };
 
 enum link_wait {
 	LINK_NO_WAIT,
-	LINK_WHILE_HELD, /* as long as the outage is younger than `hold` */
+	LINK_WHILE_HELD, /* until the outage has lasted `hold` */
 };
 
-/* Borrows the current connection. One uncontended lock while up. */
+/* Borrows the current connection. While up, takes one uncontended lock. */
 enum link_answer link_borrow(
     struct link *link, struct loan *loan, enum link_wait wait);
 

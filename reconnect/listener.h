@@ -2,8 +2,8 @@
  * present one. A present client that can be probed keeps its place if it answers;
  * the newest is then a candidate until the verdict.
  *
- *   state    from due_ms on          entered when
- *   CLOSED   nothing                 there is no descriptor: we dial
+ *   state    at due_ms               entered when
+ *   CLOSED   nothing                 the endpoint does not listen
  *   OPEN     a client is accepted    at the start; after each verdict
  *   JUDGING  listener_judge()        a candidate has connected, and the present
  *                                    client was asked (sent a probe)
@@ -14,8 +14,7 @@
  *
  * If the present client sends anything after the candidate connected, the
  * candidate is refused at the next tick; otherwise it is admitted at the last
- * one. A tick that is late, as after a suspend, only asks again: the answer had
- * no time to arrive. due_ms is kept when a candidate leaves, so that no two asks
+ * one. A late tick only asks again: the answer had no time to arrive. due_ms is kept when a candidate leaves, so that no two asks
  * are closer than a tick, however many candidates connect. */
 #ifndef RECONNECT_LISTENER_H
 #define RECONNECT_LISTENER_H
@@ -28,8 +27,8 @@
 #include "base/unix_bind.h"
 #include "reconnect/endpoint.h"
 
-/* Five unanswered asks are the contract's second; a peer answers ten PINGs a
- * second (PONGS_PER_SECOND), those of its own keepalive included. */
+/* Five asks give the present client a second to answer. A peer answers at most ten
+ * PINGs a second (PONGS_PER_SECOND), those of the keepalive included. */
 #define LISTENER_TICK_MS 200
 #define LISTENER_ASKS 5
 
@@ -47,7 +46,7 @@ struct listener {
 	int candidate_fd;
 	struct sockaddr_storage candidate;
 	int64_t since_ms; /* when it connected */
-	unsigned asks;
+	unsigned asks;    /* for this candidate */
 };
 
 enum listener_verdict {

@@ -53,7 +53,7 @@ enter(struct reconnect *machine, enum reconnect_state state, int64_t now_ms)
 	machine->state = state;
 }
 
-/* Brings the next dial forward to now, or as near as the spacing allows. */
+/* Makes the next dial due now, or as soon as the spacing allows. */
 static void
 hurry(struct reconnect *machine, int64_t now_ms)
 {
@@ -83,7 +83,7 @@ on_lost(struct reconnect *machine, int64_t now_ms)
 	else
 		back_off(machine, now_ms);
 	enter(machine, RECONNECT_WAITING, now_ms);
-	if (machine->retry_window_ms > 0) /* the path has appeared */
+	if (machine->retry_window_ms > 0) /* APPEARED or MOVED while up */
 		hurry(machine, now_ms);
 }
 

@@ -2,12 +2,12 @@
  * passes in the events and the time, and carries out the actions.
  *
  *   state      the link is
- *   WAITING    down until the next dial is due
- *   DIALLING   down while dial() runs
- *   LISTENING  down until a client connects
+ *   WAITING    down, the next dial is not yet due
+ *   DIALLING   down, dial() is running
+ *   LISTENING  down, no client has connected yet
  *   FRESH      up for less than RECONNECT_SETTLE_MS, without proof of life
  *   UNPROVEN   up for longer, still without proof of life
- *   PROVEN     up, and the peer has shown that it lives
+ *   PROVEN     up, with proof of life: a byte has arrived, or age >= max
  *
  *   state                event            next      and
  *   WAITING              TICK, dial due   DIALLING  DIAL
@@ -19,22 +19,23 @@
  *   FRESH                TICK, settled    UNPROVEN  SETTLED
  *   FRESH                PROOF            PROVEN    SETTLED
  *   UNPROVEN             PROOF            PROVEN
- *   FRESH, UNPROVEN      TICK, max old    same      PROVE, so that PROOF follows
- *   FRESH, UNPROVEN      APPEARED         same      if lost, is dialled at once
+ *   FRESH, UNPROVEN      TICK, age >= max same      PROVE, PROOF follows
+ *   FRESH, UNPROVEN      APPEARED         same      on LOST, a dial is due at once
  *   FRESH, UNPROVEN      LOST             WAITING   backs off: a failed dial
  *   PROVEN               LOST             WAITING   a new outage, due at once
- *   any                  RESUMED, RELOADED, MOVED   backoff starts over, and
+ *   any                  RESUMED, RELOADED, MOVED   backoff starts over; if down,
  *                                                   a dial is due at once
  *
  * Where clients connect to us, LISTENING takes the place of WAITING.
  *
- * The path of a daemon is watched in every state but PROVEN: a dying daemon
- * closes its connection before its listener, so a dial may end in a backlog that
- * dies a moment later, while the next daemon's socket appears.
+ * The path of a daemon is watched in every state except PROVEN. An exiting daemon
+ * closes its connection before its listening socket. A dial in between connects
+ * to a socket that is closed a moment later, and the path of the next daemon may
+ * appear meanwhile.
  *
- * A path exists from bind() on and is refused until listen(). When a daemon may
- * be just starting (at the start, after APPEARED, MOVED and the loss of a proven
- * generation), the next dial retries a refusal for RECONNECT_WINDOW_MS.
+ * The path exists after bind(), but connections are refused until listen(). When
+ * a daemon may be starting (when we start, after APPEARED, MOVED and the loss of
+ * a proven generation), the next dial retries them for RECONNECT_WINDOW_MS.
  *
  * "At once" keeps connections RECONNECT_SPACING_MS apart, and also dials that
  * APPEARED asked for, so that a daemon that sends a byte and dies, or a path that
@@ -103,7 +104,7 @@ struct reconnect {
 	uint32_t random;         /* not 0; differs between processes */
 	unsigned dials;          /* or clients accepted, in this outage */
 	int64_t due_ms;          /* time of the next dial */
-	int64_t earliest_ms;     /* no connection is made before this time */
+	int64_t earliest_ms;     /* no dial before this time */
 	int64_t connected_ms;    /* time of the last connection */
 	int64_t long_outage_ms;  /* when to report the outage, or NEVER */
 	int64_t retry_window_ms; /* how long the next dial retries refusals */

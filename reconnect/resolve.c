@@ -55,7 +55,6 @@ run(void *argument)
 	return NULL;
 }
 
-/* Returns NULL with errno on failure. */
 static struct lookup *
 start(const char *host, const char *port)
 {
@@ -119,7 +118,8 @@ resolve(struct resolver *resolver, const char *host, const char *port,
 	if (!resolver->pending)
 		resolver->pending = start(host, port);
 	if (!resolver->pending)
-		return error_set(error, "no thread to look the name up: %s",
+		return error_set(error,
+		    "cannot start a thread for the name lookup: %s",
 		    strerror(errno));
 	if (wait_readable(
 		resolver->pending->bell.fds[0], interrupt_fd, deadline_ms) < 0)
