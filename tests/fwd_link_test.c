@@ -28,6 +28,15 @@ static struct link shared;
 static struct fwd_link fwd;
 static unsigned descriptors_before;
 
+static struct link_view
+look(void)
+{
+	struct link_view view;
+
+	link_look(&shared, &view);
+	return view;
+}
+
 /* ---- what it reports, to be read one after the other ---- */
 
 static struct {
@@ -35,7 +44,7 @@ static struct {
 	pthread_cond_t more;
 	struct link_event events[1000];
 	char reasons[1000][LINK_REASON_BYTES];
-	struct sockaddr clients[1000];
+	sa_family_t client;
 	size_t written, read;
 } record = { .lock = PTHREAD_MUTEX_INITIALIZER,
 	.more = PTHREAD_COND_INITIALIZER };
@@ -54,8 +63,7 @@ on_event(void *context, const struct link_event *event)
 	    event->reason ? event->reason : "");
 	record.events[i].reason = record.reasons[i];
 	if (event->client)
-		record.clients[i] = *event->client;
-	record.events[i].client = &record.clients[i];
+		record.client = event->client->sa_family;
 	pthread_cond_signal(&record.more);
 	pthread_mutex_unlock(&record.lock);
 }
@@ -117,7 +125,7 @@ expect_refused(const char *reason)
 	struct link_event event = expect(LINK_EVENT_CLIENT_REFUSED);
 
 	ck_assert_str_eq(event.reason, reason);
-	ck_assert_int_eq(event.client->sa_family, AF_UNIX);
+	ck_assert_int_eq(record.client, AF_UNIX);
 }
 
 static void
@@ -163,21 +171,11 @@ reload(void)
 static void
 say_hello(void *context, int fd)
 {
-	struct link_view view;
-
 	ck_assert_ptr_eq(context, &record);
 	ck_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	ck_assert_int_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
-	link_look(&shared, &view);
-	ck_assert_int_ne(view.state, LINK_UP);
+	ck_assert_int_ne(look().state, LINK_UP);
 	(void)!send(fd, "hello", 5, MSG_NOSIGNAL);
-}
-
-static void
-say_hello_after_the_stop(void *context, int fd)
-{
-	link_stop(&shared);
-	say_hello(context, fd);
 }
 
 static int64_t
@@ -201,10 +199,7 @@ refusal(void *context, const struct sockaddr *client)
 static const char *
 stop_at_the_second(void *context, const struct sockaddr *client)
 {
-	struct link_view view;
-
-	link_look(&shared, &view);
-	if (view.state == LINK_UP)
+	if (look().state == LINK_UP)
 		link_stop(&shared);
 	return refusal(context, client);
 }
@@ -325,15 +320,6 @@ tear_down(void)
 	while (open_descriptors() != descriptors_before)
 		sched_yield();
 	scratch_leave();
-}
-
-static struct link_view
-look(void)
-{
-	struct link_view view;
-
-	link_look(&shared, &view);
-	return view;
 }
 
 static void
@@ -482,39 +468,25 @@ TEST(after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while)
 	daemon_kill(&next);
 }
 
-/* As main() does, which has files of its own to watch. */
-static struct file_watch others;
-static atomic_bool over;
-
-static void *
-read_others_events(void *unused)
-{
-	while (!atomic_load(&over))
-		(void)file_watch_deleted(&others);
-	return unused;
-}
-
+/* By main(), which has files of its own to watch. */
 TEST(a_path_whose_event_another_thread_read_is_dialled_at_once)
 {
+	struct file_watch others;
 	struct doorbell bell;
 	struct daemon daemon;
-	pthread_t thread;
 
 	ck_assert_int_eq(doorbell_init(&bell), 0);
 	file_watch_init(&others, &bell);
 	ck_assert_int_eq(file_watch_file(&others, "."), 0);
-	ck_assert_int_eq(
-	    pthread_create(&thread, NULL, read_others_events, NULL), 0);
 	start();
-	for (unsigned generation = 1; generation <= 20; generation++) {
+	for (unsigned generation = 1; generation <= 50; generation++) {
 		expect(LINK_EVENT_DIAL_FAILED);
 		daemon = daemon_at("sock");
+		(void)file_watch_deleted(&others);
 		daemon_serve(&daemon, generation);
 		daemon_kill(&daemon);
 		expect_lost(generation, PROVEN, "peer closed");
 	}
-	atomic_store(&over, true);
-	pthread_join(thread, NULL);
 	file_watch_destroy(&others);
 	doorbell_destroy(&bell);
 }
@@ -552,20 +524,16 @@ TEST(a_watch_that_was_refused_is_reported_and_armed_later)
 
 /* ---- reloads ---- */
 
-TEST(another_endpoint_ends_the_generation_and_is_dialled_at_once, .count = 2)
+TEST(another_endpoint_ends_the_generation_and_is_dialled_at_once)
 {
 	struct daemon first = daemon_at("sock"), second = daemon_at("other");
 
 	start();
-	expect_up(1);
-	daemon_accept(&first);
-	if (_i == PROVEN)
-		prove(first.peer);
+	daemon_serve(&first, 1);
 	aim("unix:other");
 	reload();
-	expect_lost(1, _i == PROVEN, "the network endpoint was changed");
+	expect_lost(1, PROVEN, "the network endpoint was changed");
 	expect_up(2);
-	daemon_accept(&second);
 	daemon_kill(&first);
 	daemon_kill(&second);
 }
@@ -676,18 +644,6 @@ TEST(only_a_stop_or_a_reload_interrupts_a_dial, .count = 2)
 	}
 	close_all(fds, count);
 	close(listener);
-}
-
-TEST(a_connection_that_comes_after_the_stop_is_not_reported)
-{
-	struct daemon daemon = daemon_at("sock");
-
-	hooks.on_connected = say_hello_after_the_stop;
-	start();
-	daemon_accept(&daemon);
-	stop();
-	expect_nothing_more();
-	daemon_kill(&daemon);
 }
 
 static struct doorbell hung, mended;
@@ -815,20 +771,6 @@ TEST(a_client_that_cannot_be_accepted_is_reported_and_accepted_later)
 	limit_descriptors(1000);
 	expect_up(2);
 	close(client);
-}
-
-TEST(a_listener_is_replaced_while_its_client_stays)
-{
-	int first = first_client(), second;
-
-	listen_at_sock();
-	reload();
-	prove(first);
-	second = call();
-	expect_lost(1, PROVEN, "another client took its place");
-	expect_up(2);
-	close(first);
-	close(second);
 }
 
 TEST(a_client_that_may_not_connect_is_refused_now_and_after_a_reload)

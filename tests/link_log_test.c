@@ -137,6 +137,10 @@ TEST(a_daemon_of_a_stranger_is_a_warning_until_something_changes)
 	    "debug link: dial failed endpoint=tcp:host:1 "
 	    "error=\"peer closed\"",
 	    event.error = EPERM);
+	EVENT(LONG_OUTAGE,
+	    "warn link: still down endpoint=tcp:host:1 outage=12ms dials=2 "
+	    "error=\"peer closed\" hint=\"is the daemon running, is the "
+	    "endpoint right?\"");
 }
 
 static const struct {

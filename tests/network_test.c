@@ -103,16 +103,6 @@ expect_announcement(int peer)
 
 FIXTURE(set_up, tear_down)
 
-TEST(the_announcement_is_the_first_frame)
-{
-	int peer;
-
-	ck_assert_int_eq(network_start(&network), 0);
-	peer = next_connection();
-	expect_announcement(peer);
-	close(peer);
-}
-
 TEST(a_new_connection_gets_the_limit_of_a_write)
 {
 	struct timeval wait;
