@@ -194,8 +194,7 @@ receive(struct down *down, int fd, uint8_t *room, size_t bytes)
 
 		if (n >= 0 || (errno != EAGAIN && errno != EINTR))
 			return n;
-		if (errno == EAGAIN)
-			wait_readable(fd, -1, INT64_MAX);
+		wait_readable(fd, -1, INT64_MAX);
 	}
 }
 
