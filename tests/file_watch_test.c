@@ -185,8 +185,8 @@ TEST(a_path_appears, .count = LENGTH(paths))
 
 static const char *const files[] = {
 	"touch it; file it; touch mine; NOTHING; chmod it; KEPT; rm it; GONE",
-	"touch it; touch new; file it; new-to it; GONE; file it;"
-	"away it; KEPT; rm away; GONE",
+	("touch it; touch new; file it; new-to it; GONE; file it;"
+	 "away it; KEPT; rm away; GONE"),
 	/* its link count falls while the inode lives on */
 	"touch it; link it; file it; rm it; KEPT",
 	/* as a guest's socket */
