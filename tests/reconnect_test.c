@@ -348,28 +348,6 @@ TEST(every_delay_is_within_its_jitter_and_both_ends_are_reached,
 	ck_assert_int_eq(shortest_ms, jitters[_i].shortest_ms);
 }
 
-static uint32_t
-delays_after(uint32_t random)
-{
-	struct reconnect_settings settings = { 100, 2000, 25, false };
-	uint32_t sum = 0;
-
-	reconnect_init(&machine, &settings, random, 0);
-	for (int i = 0; i < 4; i++) {
-		reconnect_step(&machine, RECONNECT_DIAL_FAILED, 0);
-		sum = sum * 2000 + (uint32_t)machine.due_ms;
-	}
-	return sum;
-}
-
-/* A hundred forwarders whose daemon restarts must not dial in step. */
-TEST(other_random_numbers_give_other_delays)
-{
-	ck_assert_uint_ne(delays_after(1), delays_after(2));
-	ck_assert_uint_ne(delays_after(1 << 20), delays_after(3 << 20));
-	ck_assert_uint_eq(delays_after(7), delays_after(7));
-}
-
 /* A daemon that accepts and closes, whatever the jitter. */
 TEST(a_daemon_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds,
     .count = 20)
