@@ -135,6 +135,11 @@ follow_link(struct fwd_link *fwd)
 		return false;
 	if (!reconnect_is_up(&fwd->machine))
 		return true;
+	/* It outlived reconnect.max, but was lost before the tick. */
+	if (lost && view->up_ms >= fwd->machine.settings.max_ms) {
+		link_prove(fwd->link, view->generation);
+		view = look(fwd);
+	}
 	if (view->proven)
 		act(fwd, step(fwd, RECONNECT_PROOF));
 	if (lost) {

@@ -431,6 +431,20 @@ TEST(a_daemon_that_starts_and_restarts_is_dialled_at_once, .count = 2)
 }
 
 /* The next daemon appears while the dead one's backlog is still open. */
+/* As after the process was stopped for a while. */
+TEST(a_connection_that_grew_old_while_nobody_looked_was_alive)
+{
+	struct daemon daemon = daemon_at("sock");
+
+	start();
+	expect_up(1);
+	clock_skip(LONG_MS);
+	link_fail(&shared, 1, "gone");
+	expect_lost(1, PROVEN, "gone");
+	ck_assert_uint_eq(look().outages, 1);
+	daemon_kill(&daemon);
+}
+
 TEST(a_path_that_appears_before_the_backlog_died_is_not_missed)
 {
 	struct daemon old = daemon_at("sock"), new;
