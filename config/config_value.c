@@ -194,7 +194,8 @@ parse_choice(const struct config_key *key, const char *text, int64_t *value,
 static int
 parse_user(const char *text, int64_t *value, struct error *error)
 {
-	const struct passwd *user;
+	struct passwd entry, *user = NULL;
+	char room[16 * 1024]; /* for what is in the entry */
 	const char *end = text;
 
 	*value = CONFIG_NO_USER;
@@ -203,7 +204,8 @@ parse_user(const char *text, int64_t *value, struct error *error)
 	if (take_number(&end, &types[CONFIG_USER], value) && *end == '\0') {
 		if (*value < CONFIG_NO_USER)
 			return 0;
-	} else if ((user = getpwnam(text)) != NULL) {
+	} else if (getpwnam_r(text, &entry, room, sizeof(room), &user) == 0 &&
+		   user != NULL) {
 		*value = user->pw_uid;
 		return 0;
 	}
