@@ -33,8 +33,8 @@ int copy_open(struct copy *copy);
 void copy_up(struct copy *copy);   /* fwd-up: guest to network */
 void copy_down(struct copy *copy); /* fwd-down: network to guest */
 
-/* For copy_open(): NULL with errno if there is no memory. What was allocated is
- * kept then, because the process ends. */
+/* For copy_open(): NULL with errno if there is no memory. The process ends then,
+ * so nobody destroys what the other one has allocated. */
 struct up *up_create(struct copy *copy);
 struct down *down_create(struct copy *copy);
 

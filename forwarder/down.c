@@ -270,8 +270,11 @@ down_create(struct copy *copy)
 	struct down *down = calloc(1, sizeof(*down));
 	uint8_t *buffer = malloc(BUFFER_BYTES);
 
-	if (!down || !buffer || batch_create(&down->batch) < 0)
+	if (!down || !buffer || batch_create(&down->batch) < 0) {
+		free(buffer);
+		free(down);
 		return NULL;
+	}
 	down->copy = copy;
 	down->read_bytes = READ_BYTES;
 	down->deframer.buffer = buffer;
