@@ -102,14 +102,16 @@ static const char *
 hint(const struct link_log *log)
 {
 	if (is_distrusted(log))
-		return "others may write to its folder: use a private one, or "
+		return "other users can write to its folder: use a private "
+		       "one, or "
 		       "set network.user";
 	switch (log->error) {
 	case ENOENT:
-		return "no such file: is the daemon running, is the path "
+		return "no such file: is the daemon running, and the path "
 		       "right?";
 	case ECONNREFUSED:
-		return "nobody listens there, or it is no socket: is the "
+		return "no process listens there, or it is not a socket: is "
+		       "the "
 		       "daemon running?";
 	case EACCES:
 		return "may this user connect to that socket?";
@@ -120,7 +122,7 @@ hint(const struct link_log *log)
 	case ENETUNREACH:
 		return "is the host up, and its name right?";
 	default:
-		return "is the daemon running, is the endpoint right?";
+		return "is the daemon running, and the endpoint right?";
 	}
 }
 
@@ -150,7 +152,7 @@ on_long_outage(const struct link_log *log, const struct link_event *event)
 	text_duration(outage, event->outage_ms);
 	if (log->endpoint.listens)
 		log_line(LOG_LEVEL_WARN, LOG_LINK,
-		    "still down endpoint=%s outage=%s hint=\"nobody has "
+		    "still down endpoint=%s outage=%s hint=\"no client has "
 		    "connected: is the other side running?\"",
 		    log->endpoint.text, outage);
 	else

@@ -70,7 +70,8 @@ refusal(void *context, const struct sockaddr *client)
 	if (client->sa_family == AF_UNIX ||
 	    cidr_list_holds(listed ? allow : &cidr_loopback, client))
 		return NULL;
-	return listed ? "not in allow" : "no allow, and not loopback";
+	return listed ? "not in network.allow"
+		      : "network.allow is empty, and this is not loopback";
 }
 
 static bool

@@ -86,8 +86,7 @@ parse_host(struct endpoint *endpoint, const char *text, struct error *error)
 	if (length == 0)
 		return error_set(error, "the host is missing (HOST:PORT)");
 	if (length >= sizeof(endpoint->host))
-		return error_set(
-		    error, "the host is longer than a name can be");
+		return error_set(error, "the host name is too long");
 	if (!is_port(port))
 		return error_set(
 		    error, "the port is not a number from 1 to 65535");

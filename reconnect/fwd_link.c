@@ -87,7 +87,8 @@ connected(struct fwd_link *fwd, int fd)
 		fwd->hooks.event(fwd->hooks.context, &event);
 	} else if (errno == EBUSY) {
 		dial_failed(fwd, EBUSY,
-		    "connections end faster than the guest takes their frames");
+		    "too many connections are still being read: the guest is "
+		    "slow");
 	}
 }
 
@@ -188,8 +189,7 @@ update_watch(struct fwd_link *fwd)
 static void
 serve_client(struct fwd_link *fwd, int fd)
 {
-	link_fail(
-	    fwd->link, look(fwd)->generation, "another client took its place");
+	link_fail(fwd->link, look(fwd)->generation, "replaced by a new client");
 	if (!follow_link(fwd)) {
 		close(fd);
 		return;
@@ -272,7 +272,7 @@ judge(struct fwd_link *fwd)
 		break;
 	case LISTENER_REFUSE:
 		refuse_client(fwd, listener_release(listener),
-		    &listener->candidate, "the present one answers");
+		    &listener->candidate, "the present client answers");
 		break;
 	case LISTENER_ADMIT:
 		serve_client(fwd, listener_release(listener));
@@ -291,7 +291,7 @@ admits(struct fwd_link *fwd, int fd, struct error *error)
 	struct sockaddr_storage client = { 0 };
 	socklen_t length = sizeof(client);
 
-	error_set(error, "the client is not in allow any more");
+	error_set(error, "the client is no longer in network.allow");
 	if (endpoint->listens)
 		return getpeername(fd, (struct sockaddr *)&client, &length) <
 			   0 ||

@@ -90,7 +90,7 @@ static const struct {
 } lengths[] = {
 	{ "unix:", "", "longer than a socket allows (10",
 	    sizeof(endpoint.path) - 1 },
-	{ "tcp:", ":80", "longer than a name can be",
+	{ "tcp:", ":80", "the host name is too long",
 	    sizeof(endpoint.host) - 1 },
 };
 

@@ -750,7 +750,7 @@ TEST(the_newest_client_is_served_but_no_two_within_ten_milliseconds)
 	expect_up(1);
 	for (uint64_t generation = 2; generation <= CLIENTS; generation++) {
 		expect_lost(
-		    generation - 1, UNPROVEN, "another client took its place");
+		    generation - 1, UNPROVEN, "replaced by a new client");
 		expect_up(generation);
 	}
 	ck_assert_int_ge(
@@ -796,7 +796,7 @@ TEST(a_client_that_may_not_connect_is_refused_now_and_after_a_reload)
 	expect_refused("closed");
 	prove(client);
 	reload();
-	expect_lost(1, PROVEN, "the client is not in allow any more");
+	expect_lost(1, PROVEN, "the client is no longer in network.allow");
 	close(client);
 }
 
@@ -817,7 +817,7 @@ TEST(a_client_that_answers_keeps_its_place)
 	for (unsigned count = 1; count <= 3; count++) {
 		int other = call();
 
-		expect_refused("the present one answers");
+		expect_refused("the present client answers");
 		expect_hung_up(other);
 		ck_assert_uint_eq(atomic_load(&asks), count);
 	}
@@ -836,8 +836,7 @@ TEST(a_client_that_does_not_answer_loses_its_place, .count = 2)
 	atomic_store(&ends_when_asked, _i == 1);
 	first = first_of_those_asked(false);
 	second = call();
-	expect_lost(
-	    1, UNPROVEN, _i ? "it ended" : "another client took its place");
+	expect_lost(1, UNPROVEN, _i ? "it ended" : "replaced by a new client");
 	expect_up(2);
 	if (_i == 0)
 		ck_assert_int_ge(clock_now_ms() - began_ms, 1000);

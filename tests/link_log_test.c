@@ -118,7 +118,7 @@ TEST(a_failed_dial_is_for_those_who_debug_but_the_first_of_all)
 #define FAILED                                                                 \
 	"debug link: dial failed endpoint=unix:sock error=\"peer closed\""
 #define HINT                                                                   \
-	"others may write to its folder: use a private one, or set "           \
+	"other users can write to its folder: use a private one, or set "      \
 	"network.user"
 
 TEST(a_daemon_of_a_stranger_is_a_warning_until_something_changes)
@@ -139,7 +139,7 @@ TEST(a_daemon_of_a_stranger_is_a_warning_until_something_changes)
 	    event.error = EPERM);
 	EVENT(LONG_OUTAGE,
 	    "warn link: still down endpoint=tcp:host:1 outage=12ms dials=2 "
-	    "error=\"peer closed\" hint=\"is the daemon running, is the "
+	    "error=\"peer closed\" hint=\"is the daemon running, and the "
 	    "endpoint right?\"");
 }
 
@@ -147,15 +147,15 @@ static const struct {
 	int error;
 	const char *hint;
 } hints[] = {
-	{ ENOENT, "is the path right?" },
-	{ ECONNREFUSED, "nobody listens there" },
+	{ ENOENT, "and the path right?" },
+	{ ECONNREFUSED, "no process listens there" },
 	{ EACCES, "may this user connect" },
 	{ EPERM, HINT },
 	{ EAGAIN, "frozen" },
 	{ ETIMEDOUT, "is the host up" },
 	{ EHOSTUNREACH, "is the host up" },
 	{ ENETUNREACH, "is the host up" },
-	{ EPIPE, "is the endpoint right?" },
+	{ EPIPE, "and the endpoint right?" },
 };
 
 TEST(a_long_outage_is_a_warning_with_the_last_error_and_a_hint,
@@ -181,7 +181,7 @@ TEST(a_long_outage_is_a_warning_with_the_last_error_and_a_hint,
 	caught_log.length = 0;
 	link_log_event(&log_of_link, &lost);
 	link_log_event(&log_of_link, &late);
-	ck_assert_uint_eq(log_count("is the endpoint right?"), 1);
+	ck_assert_uint_eq(log_count("and the endpoint right?"), 1);
 }
 
 TEST(a_long_wait_for_a_client_names_no_error)
@@ -189,7 +189,7 @@ TEST(a_long_wait_for_a_client_names_no_error)
 	aim("listen-unix:sock");
 	EVENT(LONG_OUTAGE,
 	    "warn link: still down endpoint=listen-unix:sock outage=12ms "
-	    "hint=\"nobody has connected: is the other side running?\"");
+	    "hint=\"no client has connected: is the other side running?\"");
 }
 
 #define UNWATCHED                                                              \

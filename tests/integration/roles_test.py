@@ -26,7 +26,7 @@ from probes import fall_silent
 LOOPBACK = "127.0.0.1"
 LOST = "warn link: lost"
 REFUSED = "warn link: client refused"
-REPLACED = "another client took its place"
+REPLACED = "replaced by a new client"
 # The system's, or one that is unpacked for this test and never installed.
 SYSTEM_SSHD = Path("/usr/sbin/sshd")
 OWN_SSH = ROOT / "build" / "ssh"
@@ -270,7 +270,7 @@ def reload_moves_the_listener_and_keeps_one_that_stays(case: Case):
     bridge.exchange(client, 5)
     bridge.reload("network.allow=127.0.0.2/32")
     client.expect_end()
-    bridge.until_line(f'{LOST} reason="the client is not in allow')
+    bridge.until_line(f'{LOST} reason="the client is no longer in')
     call(bridge).expect_end()
     client = call(bridge, "127.0.0.2")
     bridge.until("network.generation", 5)
@@ -437,7 +437,7 @@ def strangers_that_call_in_floods_do_not_take_a_peers_place(case: Case):
     asked = link.far.value("keepalive.probes") - probes
     expect(asked <= 5 * seconds + 2, f"expected few PINGs, found {asked}")
     link.far.until_line(REFUSED)
-    expect("the present one answers" in link.far.lines(REFUSED)[0], "reason")
+    expect("the present client answers" in link.far.lines(REFUSED)[0], "reason")
 
 
 # --- somebody else's tunnel ---------------------------------------------------
