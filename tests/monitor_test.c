@@ -572,6 +572,17 @@ TEST(a_peer_is_alive_if_a_byte_came_since_or_waits)
 	ck_assert(!monitor_is_alive(&monitor, generation, clock_stopped_ms));
 }
 
+TEST(idle_is_counted_from_the_last_byte_or_the_connection)
+{
+	clock_stopped_ms += 50;
+	install();
+	clock_stopped_ms += 7;
+	ck_assert_uint_eq(report().keepalive.idle_ms, 7);
+	monitor_heard(&monitor);
+	clock_stopped_ms += 3;
+	ck_assert_uint_eq(report().keepalive.idle_ms, 3);
+}
+
 /* ---- answers ---- */
 
 TEST(the_answer_to_our_question_is_ours_the_guests_own_is_the_guests)
