@@ -1,10 +1,11 @@
-/* Time for intervals: never the wall clock. */
+/* Monotonic time for measuring intervals. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
 #include <stdint.h>
 
-/* Since some fixed point; stands still while the host is suspended. */
+/* Return the time since a fixed point. The clock stops while the host is
+ * suspended. */
 int64_t clock_now_us(void);
 
 static inline int64_t
@@ -13,8 +14,8 @@ clock_now_ms(void)
 	return clock_now_us() / 1000;
 }
 
-/* How long the host has been suspended since some fixed point. It grows only
- * across a suspend, but may waver by a millisecond. */
+/* How long the host has been suspended since some fixed point. It increases
+ * only during a suspend; its error is about a millisecond. */
 int64_t clock_suspended_ms(void);
 
 static inline int64_t

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* POSIX promises 16, Linux and macOS take 1024. */
+/* IOV_MAX: at least 16 by POSIX, 1024 on Linux and macOS. */
 #define PARCELS_MAX 1024
 
 /* How many of the parcels go into one call, and their *bytes. */
@@ -22,8 +22,8 @@ fitting(const struct iovec *parcels, size_t count, size_t limit_bytes,
 	return n;
 }
 
-/* Writes parcels without the first `from` bytes, as many as one call may have.
- * Returns how many bytes went, and how many were *offered; or -1. */
+/* Makes one sendmsg() call, skipping the first `skip_bytes` bytes. Returns the
+ * bytes written, or -1; *offered is the number of bytes passed to it. */
 static ssize_t
 write_some(int fd, struct iovec *parcels, size_t count, size_t from,
     size_t limit_bytes, size_t *offered)

@@ -5,12 +5,13 @@
 #include <stddef.h>
 #include <sys/uio.h>
 
-/* Writes parcels, each a frame with its header, in order: in each call as many
- * as fit limit_bytes, at least one; what a call left of a parcel begins the
- * next. Blocks while the peer is slow, but fails with EAGAIN once SO_SNDTIMEO
- * has expired twice without a byte taken. Leaves the parcels as they are.
- * Returns how many were written completely; fewer than count means that the
- * stream broke (errno) and can't be used any more. */
+/* Writes parcels in order. Each sendmsg() gets as many parcels as fit into
+ * limit_bytes, but at least one. A partly written parcel is continued in the
+ * next call. Blocks while the peer does not read. Fails with EAGAIN when
+ * SO_SNDTIMEO has expired twice in a row without progress. The parcels are
+ * modified during the call and restored. Returns how many were written
+ * completely; fewer than count means that the stream broke (errno) and can't be
+ * used any more. */
 size_t stream_write(
     int fd, struct iovec *parcels, size_t count, size_t limit_bytes);
 

@@ -1,6 +1,7 @@
-/* A mutex that clang checks (-Wthread-safety), a condition with a monotonic
- * deadline, and the thread's name. C can't name a lock on the fields it guards, so those
- * carry GUARDED, and functions name the lock they need. */
+/* Mutex and condition variable with clang's thread-safety annotations
+ * (-Wthread-safety), and thread names. In C the annotation of a field cannot
+ * name its mutex, so guarded fields are marked GUARDED, and functions name the
+ * mutex they need (NEEDS). */
 #ifndef BASE_SYNC_H
 #define BASE_SYNC_H
 
@@ -25,8 +26,8 @@ struct THREAD_SAFETY(capability("mutex")) mutex {
 	pthread_mutex_t pthread;
 };
 
-/* These fail only if the caller broke a promise: a lock locked twice by its
- * owner, or never initialised. */
+/* The calls below fail only on a programming error: locking a mutex twice in
+ * one thread, or using an uninitialised one. */
 #define MUST(call)                                                             \
 	do {                                                                   \
 		int must_error = (call);                                       \
@@ -88,8 +89,8 @@ condition_wake_all(struct condition *condition)
 	MUST(pthread_cond_broadcast(&condition->pthread));
 }
 
-/* Waits until woken or until clock_now_ms() reaches deadline_ms; may wake for
- * no reason, so the caller loops on what it waits for. */
+/* Waits until woken or until clock_now_ms() reaches deadline_ms. Spurious
+ * wakeups are possible: check the condition in a loop. */
 void condition_wait(struct condition *condition, struct mutex *mutex,
     int64_t deadline_ms) NEEDS(*mutex);
 

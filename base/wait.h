@@ -1,10 +1,10 @@
-/* Waiting in poll(), and a doorbell that wakes a thread out of it. */
+/* Waiting with poll(), and a doorbell to wake a thread from poll(). */
 #ifndef BASE_WAIT_H
 #define BASE_WAIT_H
 
 #include <stdint.h>
 
-/* Rings add up to one; a ring is never lost. */
+/* Several rings before an answer count as one. A ring is never lost. */
 struct doorbell {
 	int fds[2]; /* a pipe: poll [0] for POLLIN */
 };
@@ -13,36 +13,39 @@ struct doorbell {
 int doorbell_init(struct doorbell *bell);
 void doorbell_destroy(struct doorbell *bell);
 
-/* Safe in a signal handler; keeps errno. */
+/* Rings the bell. Async-signal-safe; preserves errno. */
 void doorbell_ring(struct doorbell *bell);
 
-/* Call it after poll(), before looking at what the ring was about. */
+/* Clears the bell. Call this after poll() and before reading the data that the
+ * ring announced. */
 void doorbell_answer(struct doorbell *bell);
 
 /* A pipe that is closed on exec and never blocks. Returns 0, or -1 with errno. */
 int pipe_open(int ends[2]);
 
-/* Wait until fd is readable (writable); fd may be -1. Return 0, or -1 with
- * errno: EINTR if interrupt_fd was readable first (its bytes are left there),
- * ETIMEDOUT if clock_now_ms() reached deadline_ms. An error of poll() itself is
- * returned after WAIT_ERROR_MS, so that a caller that tries again doesn't
- * spin. */
+/* Wait until fd is readable (writable); fd -1: wait only for interrupt_fd or
+ * the deadline. Return 0, or -1 with errno: EINTR if interrupt_fd was readable
+ * first (its bytes are left there), ETIMEDOUT if clock_now_ms() reached
+ * deadline_ms. An error of poll() itself is returned after WAIT_ERROR_MS, so
+ * that a caller that tries again doesn't spin. */
 int wait_readable(int fd, int interrupt_fd, int64_t deadline_ms);
 int wait_writable(int fd, int interrupt_fd, int64_t deadline_ms);
 
-/* Waits pause_us microseconds, less than the millisecond that poll() can do.
- * Returns 0, or -1 with errno EINTR if interrupt_fd was readable. */
+/* Waits pause_us microseconds; for pauses shorter than poll()'s resolution of a
+ * millisecond. Returns 0, or -1 with errno EINTR if interrupt_fd was
+ * readable. */
 int wait_moment(int interrupt_fd, long pause_us);
 
-/* A pause after an error that may last: poll() fails with EINVAL as long as the
- * limit of descriptors is below the number it was given. */
+/* Pause after an error that can persist, such as EINVAL from poll() while
+ * RLIMIT_NOFILE is smaller than the number of descriptors polled. */
 #define WAIT_ERROR_MS 100
 
-/* Waits so long, or until a signal. Only after errors that no event ends. */
+/* Waits for pause_ms or until a signal. Use it only after errors whose end is
+ * not reported by any event. */
 void wait_pause(int pause_ms);
 
-/* What is left until deadline_ms as a timeout for poll(): never too short, -1
- * for INT64_MAX. */
+/* Returns the time until deadline_ms as a poll() timeout, rounded up; -1 if
+ * deadline_ms is INT64_MAX. */
 int wait_timeout(int64_t deadline_ms);
 
 #endif

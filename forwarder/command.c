@@ -15,7 +15,8 @@
 extern char **environ;
 
 #define PLACE "{fd}"
-#define FD_LIMIT 10000 /* its number is written over {fd} */
+/* a descriptor number must not be longer than the text {fd} */
+#define FD_LIMIT 10000
 
 int
 command_pair(int ends[2])
@@ -26,7 +27,8 @@ command_pair(int ends[2])
 	return 0;
 }
 
-/* A number of up to four digits fits where {fd} was. */
+/* Replaces each {fd} in text by the descriptor number, which has at most four
+ * digits. */
 static void
 fill_in(char *text, int fd)
 {

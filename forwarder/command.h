@@ -10,8 +10,8 @@ struct command {
 	pid_t pid; /* 0: none */
 };
 
-/* Makes the pair: ends[0] is ours and not passed on, ends[1] the command's.
- * Returns 0, or -1 with errno. */
+/* Creates the socket pair: ends[0] is forwarder's end and closed on exec,
+ * ends[1] is the command's. Returns 0, or -1 with errno. */
 int command_pair(int ends[2]);
 
 /* The exit status for an errno of command_start(), as env(1) has it: 127 if
@@ -19,14 +19,15 @@ int command_pair(int ends[2]);
  * out of memory or processes. */
 int command_failure_status(int error);
 
-/* Starts argv after writing guest_fd, which is closed here, over each {fd} in
- * it. Returns 0, or -1 with errno (ENOENT: no such program). */
+/* Replaces each {fd} in argv (in place) by the number guest_fd, starts the
+ * command, and closes guest_fd in this process. Returns 0, or -1 with errno
+ * (ENOENT: no such program). */
 int command_start(struct command *command, char **argv, int guest_fd);
 
 void command_signal(const struct command *command, int number);
 
-/* True once it has ended; *status is then what the shell would say: its own
- * exit status, or 128 and the signal's number. */
+/* Returns true once the command has exited, with its exit status in *status, or
+ * 128 plus the number of the signal that killed it. */
 bool command_ended(struct command *command, int *status);
 
 #endif

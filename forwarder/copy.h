@@ -17,7 +17,9 @@ struct copy {
 	_Alignas(CACHE_LINE_BYTES) struct up_counters up;
 	_Alignas(CACHE_LINE_BYTES) struct down_counters down;
 	_Alignas(CACHE_LINE_BYTES) struct doorbell
-	    *ended; /* rings when the guest is gone for good */
+	    /* rung once, when no frame can ever be exchanged with the guest
+	     * again */
+	    *ended;
 	atomic_bool guest_gone;
 	struct up *fwd_up; /* each thread's own */
 	struct down *fwd_down;
@@ -33,8 +35,8 @@ int copy_open(struct copy *copy);
 void copy_up(struct copy *copy);   /* fwd-up: guest to network */
 void copy_down(struct copy *copy); /* fwd-down: network to guest */
 
-/* For copy_open(): NULL with errno if there is no memory. The process ends then,
- * so nobody destroys what the other one has allocated. */
+/* Called by copy_open(). Return NULL with errno if out of memory. The process
+ * ends then, so nobody destroys what the other one has allocated. */
 struct up *up_create(struct copy *copy);
 struct down *down_create(struct copy *copy);
 

@@ -1,19 +1,18 @@
-/* Threads, and who may do what:
+/* The threads and their tasks:
  *
- *      main      signals, control socket, reload, the files of our sockets and
- *                of the guest's
- *      fwd-up    guest -> network                       (up.c)
- *      fwd-down  network -> guest                       (down.c)
- *      fwd-link  makes connections, watches over them   (network.c)
- *      fwd-log   writes the log, started by main()      (log.c)
+ *      main      signals, control socket, reload, socket files
+ *      fwd-up    guest -> network                      (up.c)
+ *      fwd-down  network -> guest                      (down.c)
+ *      fwd-link  makes connections, runs the keepalive (reconnect/fwd_link.c)
+ *      fwd-log   writes the log                        (base/log.c)
+ *      one more  while a name is looked up             (reconnect/resolve.c)
  *
- * Shared: the link, the guest, the network and the keepalive, each with a lock
- * of its own; counters are atomics with one writer each. Each thread works from
- * a copy of the settings (settings.h).
- * Lock order: the network's, then the settings'; the guest's, then the
- * keepalive's. Otherwise no thread holds two.
- * The locks inside file_watch.c and the log are taken last, and nothing else
- * under them. */
+ * Shared data: the link, the guest, the network, the settings and the monitor,
+ * each with its own lock. Counters are atomics with one writer each. Each
+ * thread works from a copy of the settings (settings.h). Lock order: network
+ * before settings; guest before monitor. No other two of these locks are held
+ * together. The locks of file_watch.c and log.c may be taken under any of
+ * these. No lock is taken under them. */
 #include "forwarder/daemon.h"
 
 #include <errno.h>
@@ -33,17 +32,18 @@
 #include "forwarder/socket_keeper.h"
 #include "status/control.h"
 
-#define KEEPERS 3 /* of the guest's, the network's, the control socket */
+#define KEEPERS 3 /* guest, network and control socket */
 
 #define RUNNING (-1) /* no exit status yet */
 
 struct daemon {
 	const struct options *options;
-	struct config config; /* in force; main()'s, published in settings */
+	/* the configuration in force; main()'s copy of what is in `settings` */
+	struct config config;
 	struct settings settings;
 	int status;            /* to exit with, or RUNNING */
 	int signals;           /* descriptor */
-	struct doorbell ended; /* rung by the copy threads */
+	struct doorbell ended; /* rung when the guest is gone for good */
 	struct guest guest;
 	struct link link;
 	struct network network;
@@ -52,9 +52,9 @@ struct daemon {
 	struct report report;
 	struct control control;
 	struct command command;
-	int poll_error; /* errno, logged; 0: poll() works */
+	int poll_error; /* last logged errno of poll(); 0: none */
 	struct socket_keeper keepers[KEEPERS];
-	struct doorbell files; /* rings for the keepers */
+	struct doorbell files; /* rung when a watched socket file changes */
 };
 
 static void
@@ -77,8 +77,8 @@ keep_guest(const struct daemon *daemon, struct config *next)
 	next->guest.endpoint = *endpoint;
 }
 
-/* Opens what is new, before anything old is closed. Returns 0, or -1 with the
- * error set and nothing changed. */
+/* Opens the new control and listening sockets before the old ones are closed.
+ * Returns 0, or -1 with the error set and nothing changed. */
 static int
 reopen(struct daemon *daemon, const struct config *next, struct error *error)
 {
@@ -100,8 +100,8 @@ reopen(struct daemon *daemon, const struct config *next, struct error *error)
 	return 0;
 }
 
-/* Whatever can be refused comes first; then the new configuration is published,
- * and whoever has to look at it now is woken. */
+/* Does everything that can fail first. Then publishes the new configuration and
+ * wakes fwd-link. */
 static void
 reload(struct daemon *daemon)
 {
@@ -163,7 +163,8 @@ on_signal(struct daemon *daemon, const struct signal_note *note)
 		break;
 	default:
 		if (daemon->command.pid > 0) {
-			/* The command got what was typed as well. */
+			/* A signal typed at the terminal has also been sent to
+			 * the command. */
 			if (!note->typed)
 				command_signal(&daemon->command, note->number);
 		} else if (note->number != SIGUSR2) {
@@ -181,13 +182,14 @@ take_signals(struct daemon *daemon)
 		on_signal(daemon, &note);
 }
 
-/* An error can last: EINVAL while the limit of descriptors is below what
- * poll() is given. Then only signals are served, ten times a second. */
+/* poll() can fail persistently, for example with EINVAL while RLIMIT_NOFILE is
+ * too small. Until it works again only signals are handled, ten times a
+ * second. */
 static void
 on_poll_error(struct daemon *daemon)
 {
 	if (errno == EINTR)
-		return; /* a signal: its note is in the pipe */
+		return; /* interrupted by a signal, which is in the pipe */
 	if (daemon->poll_error != errno)
 		log_line(LOG_LEVEL_WARN, LOG_SERVICE,
 		    "can't wait for events error=\"%s\"", strerror(errno));
@@ -267,7 +269,7 @@ serve_once(struct daemon *daemon)
 {
 	struct status now;
 	int sockets_fd;
-	/* First: it may open and close what is polled. */
+	/* Call this first: it may change the descriptors to poll. */
 	int timeout = wait_timeout(look_at_sockets(daemon, &sockets_fd));
 	struct pollfd fds[POLL_COUNT] = {
 		[POLL_SIGNALS] = { .fd = daemon->signals, .events = POLLIN },
@@ -303,8 +305,8 @@ refuse(enum log_subsystem subsystem, const char *what, const char *why)
 	return -1;
 }
 
-/* With a command the guest is one end of a fresh pair; *command_fd the other.
- * Returns 0, or -1 with errno. */
+/* With a command, creates a socket pair: one end becomes the guest endpoint,
+ * the other is *command_fd. Returns 0, or -1 with errno. */
 static int
 make_pair(struct daemon *daemon, int *command_fd)
 {
@@ -381,7 +383,8 @@ start_command(struct daemon *daemon, int guest_fd)
 	daemon->status = command_failure_status(error);
 }
 
-/* The copy threads may be blocked on the guest: they end with the process. */
+/* Stops fwd-link. The copy threads may be blocked on the guest and are not
+ * joined; they end when the process exits. */
 static void
 stop_threads(struct daemon *daemon)
 {
@@ -393,7 +396,8 @@ stop_threads(struct daemon *daemon)
 int
 daemon_run(const struct options *options, const struct config *config)
 {
-	/* As long-lived as the copy threads, which outlive this function. */
+	/* Static, because the copy threads still use it after this function has
+	 * returned. */
 	static struct daemon daemon = {
 		.status = RUNNING,
 		.network = { .settings = &daemon.settings,

@@ -1,14 +1,14 @@
-/* The running forwarder: puts the parts together, then waits for signals,
- * serves the control socket and watches over the guest's socket file. */
+/* Runs the forwarder: initialises the modules, starts the threads, then handles
+ * signals, control requests and removed socket files in a poll() loop. */
 #ifndef FORWARDER_DAEMON_H
 #define FORWARDER_DAEMON_H
 
 #include "config/options.h"
 
-/* Runs until told to stop, until the guest is gone, or until the command has
- * ended. Returns the process's exit status; whatever was opened in the file
- * system is removed again. The process must end then: the copy threads may
- * still be blocked on the guest. */
+/* Runs until SIGTERM or SIGINT, until the guest is gone, or until the command
+ * has exited. Returns the process's exit status; removes the socket files that
+ * it created. The caller must exit the process afterwards, because the copy
+ * threads may still be blocked on the guest. */
 int daemon_run(const struct options *options, const struct config *config);
 
 #endif

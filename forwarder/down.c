@@ -27,8 +27,8 @@
 #define READ_BYTES (128 * 1024)
 #define LONG_FRAME_BYTES (16 * 1024)
 
-/* The other direction is calm after CALM_ENOUGH receptions in a row between which
- * it sent no more than CALM_FRAMES. */
+/* The other direction is quiet_reads after CALM_ENOUGH receptions in a row
+ * between which it sent no more than CALM_FRAMES. */
 #define CALM_FRAMES 4
 #define CALM_ENOUGH 8
 
@@ -42,15 +42,16 @@ struct down {
 	struct settings_copy settings;
 	struct batch batch; /* parcels in the deframer's buffer */
 	struct deframer deframer;
-	size_t read_bytes;   /* what the next recv() may bring */
-	uint64_t frames_up;  /* of the other direction at the last reception */
-	unsigned calm;       /* receptions in a row between few of those */
-	struct stall stall;  /* how long the guest held it back */
+	size_t read_bytes;  /* maximum size of the next recv() */
+	uint64_t frames_up; /* of the other direction at the last reception */
+	/* consecutive recv() calls with few frames sent in between */
+	unsigned calm;
+	struct stall stall;  /* time spent waiting for the guest */
 	bool slow;           /* it took no frame since: don't wait for it */
 	unsigned no_buffers; /* refusals for that reason in a row */
 };
 
-/* The guest took some frames of the batch. */
+/* Counts frames that were sent to the guest. */
 static void
 count_sent(struct down *down, size_t from, size_t count)
 {

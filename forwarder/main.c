@@ -1,4 +1,5 @@
-/* The command line: what to do, and the exit status. */
+/* Parses the command line, run_forwarder()s the chosen mode and returns its
+ * exit status. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,8 +26,8 @@ refuse_usage(const char *problem)
 	return EX_USAGE;
 }
 
-/* If a standard descriptor is closed, a socket of ours must not take its number:
- * the log would be written to the guest. */
+/* Opens /dev/null for closed standard descriptors. Otherwise a socket could get
+ * number 2, and the log would be sent to the guest. */
 static void
 fill_standard_descriptors(void)
 {

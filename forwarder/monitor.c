@@ -11,8 +11,8 @@
 #include "base/log.h"
 #include "base/text.h"
 
-/* How long to wait before a death is final: far longer than a working machine
- * keeps a thread waiting, and within the 1 % that a death may be late. */
+/* Time to wait before declaring the peer dead: longer than fwd-down can be
+ * preempted on a usable machine, and less than 1 % of the detection time. */
 #define LAST_MOMENT_MS 50
 #define LAST_MOMENT_PART 200
 
@@ -22,7 +22,7 @@ is_over_tcp(const struct config *config)
 	return config->network.endpoint.kind == ENDPOINT_TCP;
 }
 
-/* `auto` resolved. */
+/* Returns the configured mode; replaces `auto` depending on the endpoint. */
 static enum keepalive_mode
 wanted_mode(const struct config *config)
 {
@@ -31,7 +31,8 @@ wanted_mode(const struct config *config)
 	return is_over_tcp(config) ? KEEPALIVE_ARP : KEEPALIVE_PASSIVE;
 }
 
-/* What is done at present: arp needs somebody to ask in somebody's name. */
+/* Returns the mode in effect: passive instead of arp until the addresses of
+ * guest and gateway are known. */
 static enum keepalive_mode
 mode_now(const struct monitor *monitor, const struct config *config)
 {
@@ -42,14 +43,15 @@ mode_now(const struct monitor *monitor, const struct config *config)
 		   : mode;
 }
 
-/* NULL: not known yet. */
+/* Returns the guest's MAC address in mac, or NULL if it is not known yet. */
 static const uint8_t *
 guest_mac(const struct monitor *monitor, uint8_t mac[6])
 {
 	return guest_get_mac(monitor->guest, mac) ? mac : NULL;
 }
 
-/* Call after anything was learned; wakes fwd-link once it can probe by arp. */
+/* Recomputes `ready` and `wants_guest`. Call this after a change of the learned
+ * addresses. Wakes fwd-link when ARP probes become possible. */
 static void
 update(struct monitor *monitor) NEEDS(monitor->lock)
 {
@@ -65,7 +67,8 @@ update(struct monitor *monitor) NEEDS(monitor->lock)
 		doorbell_ring(&monitor->link->bell);
 }
 
-/* A callback of the guest: another one has taken its place. */
+/* Called when the guest has been replaced: marks the learned addresses as
+ * uncertain. */
 static void
 doubt(void *context)
 {
@@ -77,7 +80,7 @@ doubt(void *context)
 	mutex_unlock(&monitor->lock);
 }
 
-/* True: the settings are new. */
+/* Takes new settings, if any. Returns whether there were any. */
 static bool
 refresh(struct monitor *monitor)
 {
@@ -147,10 +150,11 @@ static void
 set_options(const struct config *config, int fd)
 {
 	struct tcp_settings tcp = config->keepalive.tcp;
-	/* stream_write() fails on the second limit in a row: a call that sent a
-	 * part can't tell how long it waited for the rest. */
+	/* stream_write() fails after two timeouts in a row, hence half of
+	 * write_stall. One timeout is not enough: a sendmsg() that sent part of
+	 * its data does not report how long it waited. */
 	int64_t wait_us = config->network.write_stall_ms * 1000 / 2;
-	/* Zero is the kernel's "never", as in the configuration. */
+	/* 0 means no timeout, for the kernel and in the configuration. */
 	struct timeval wait = { .tv_sec = wait_us / 1000000,
 		.tv_usec = wait_us % 1000000 };
 
@@ -164,7 +168,7 @@ set_options(const struct config *config, int fd)
 }
 
 /* Sends a frame if there is room for it. Once a part has gone, nothing but the
- * rest may follow; if that can't go, the connection is shut down. */
+ * rest may start_or_stop(); if that can't go, the connection is shut down. */
 static bool
 send_frame(int fd, const uint8_t *frame, int rest_flags, int how)
 {
@@ -182,8 +186,10 @@ send_frame(int fd, const uint8_t *frame, int rest_flags, int how)
 	return sent > 0;
 }
 
-/* The rest of a probe may wait as long as any write. Without it fwd-down has to
- * find the end: no further probe can be sent, and the guest may be silent. */
+/* Sends a probe if no other thread is writing. If the kernel accepts only part
+ * of it, blocks for up to write_stall to send the rest. Without it fwd-down has
+ * to find the end: no further probe can be sent, and the guest may be
+ * silent. */
 static bool
 send_probe(const struct loan *loan, const uint8_t *frame)
 {
@@ -211,7 +217,7 @@ monitor_prepare(struct monitor *monitor, int fd)
 	}
 }
 
-/* What is waited for on this generation. */
+/* Returns the kind of answer expected on this generation, or PROBE_NONE. */
 static enum probe_kind
 awaited(const struct open_probe *open, uint64_t generation)
 {
@@ -240,7 +246,8 @@ compose_arp(struct open_probe *open, const struct learned *learned,
 	    frame, guest, learned->gateway, learn_gateway_mac(learned));
 }
 
-/* In mode arp the guest's MAC is known. False: the probe couldn't be sent. */
+/* Sends a probe. In mode arp the guest's MAC must be known. Returns false if it
+ * could not be sent. */
 static bool
 probe(
     struct monitor *monitor, enum keepalive_mode mode, const struct loan *loan)
@@ -263,7 +270,7 @@ probe(
 	return true;
 }
 
-/* The peer is dead. */
+/* Reports the peer as dead: ends the generation. */
 static void
 end_generation(struct monitor *monitor, uint64_t generation)
 {
@@ -285,7 +292,8 @@ is_silent(int fd, int64_t wait_ms)
 	return poll(&readable, 1, (int)wait_ms) == 0;
 }
 
-/* fwd-down may have been preempted between recv() and monitor_heard(). */
+/* Waits a moment and returns whether still nothing has arrived, in case
+ * fwd-down was preempted between recv() and monitor_heard(). */
 static bool
 stays_silent(const struct monitor *monitor, int fd, int64_t since_ms)
 {
@@ -304,8 +312,9 @@ act(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 	struct keepalive_seen seen;
 	int64_t heard;
 
-	/* In this order: no answer is seen without its byte (keepalive.h), nor
-	 * taken for silence what fwd-down read before the poll. */
+	/* Read in this order: answered_generation before the time of the last
+	 * byte (keepalive.h), and poll() before `heard`, so that data read by
+	 * fwd-down just before poll() is not taken for silence. */
 	seen.answered_generation = atomic_load(&monitor->answered_generation);
 	seen.reader_waiting = is_silent(loan->fd, 0);
 	heard = atomic_load(&monitor->heard);
@@ -320,7 +329,7 @@ act(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 		    "reason to disconnect; it is asked once a minute");
 		break;
 	case KEEPALIVE_PROBE:
-		/* The gateway may have moved since it answered last. */
+		/* The gateway's MAC may have changed since the last answer. */
 		if (machine->unanswered > 0)
 			doubt(monitor);
 		if (probe(monitor, mode_now(monitor, &monitor->mine.config),
@@ -336,7 +345,7 @@ act(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 	}
 }
 
-/* Starts or stops the machine as the mode and the generation want it. */
+/* Starts or stops the keepalive according to the mode and the generation. */
 static void
 follow(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 {
@@ -350,7 +359,7 @@ follow(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 		keepalive_start(machine, generation, now_ms);
 }
 
-/* False: this generation has ended. */
+/* Borrows this generation. Returns false if it has ended. */
 static bool
 borrow(struct monitor *monitor, uint64_t generation, struct loan *loan)
 {
@@ -411,7 +420,8 @@ monitor_is_alive(struct monitor *monitor, uint64_t generation, int64_t since_ms)
 	return alive;
 }
 
-/* An answer to a probe, a late one to an earlier PING included. */
+/* Returns whether the frame answers a pending probe (for PINGs, any since
+ * `first`). */
 static bool
 is_reply(const struct open_probe *open, enum probe_kind kind, uint64_t sequence)
 {
@@ -420,7 +430,7 @@ is_reply(const struct open_probe *open, enum probe_kind kind, uint64_t sequence)
 		   sequence - open->first <= open->last - open->first);
 }
 
-/* Of an earlier PING it isn't known when it was sent. */
+/* The round-trip time is known only for the last PING. */
 static void
 count_reply(struct monitor *monitor, uint64_t sequence) NEEDS(monitor->lock)
 {

@@ -1,18 +1,18 @@
-/* Finds a peer that died without a word: drives the keepalive machine with what
- * the copy threads see, sends its probes, takes their answers out of the
- * stream.
+/* Detects a peer that fails without closing the connection. Feeds the keepalive
+ * state machine with what the copy threads observe, sends the probes it asks
+ * for, and removes the answers from the frames for the guest.
  *
- *	fwd-link   monitor_prepare(), monitor_run(),     decides and probes
+ *	fwd-link   monitor_prepare(), monitor_run(),     runs the keepalive
  *	           monitor_ask(), monitor_is_alive()
- *	fwd-down   monitor_reading(), monitor_heard(),   hears
+ *	fwd-down   monitor_reading(), monitor_heard(),   marks recv(), takes answers
  *	           monitor_consumes()
- *	fwd-up     monitor_learn()                       learns
+ *	fwd-up     monitor_learn()                       reads addresses
  *	main       monitor_report()
  *
- * What they share is guarded by the lock, or an atomic with one writer. The
- * copy threads take the lock only for frames that may teach something: fwd-down
- * for those that monitor_is_notable() lets pass, fwd-up once a batch and only
- * while monitor_wants_guest(). */
+ * Data shared by these threads is guarded by the lock or is an atomic with one
+ * writer. The copy threads take the lock only for frames that may carry an
+ * address or an answer: fwd-down for frames for which monitor_is_notable() is
+ * true, fwd-up once per batch while monitor_wants_guest() is true. */
 #ifndef FORWARDER_MONITOR_H
 #define FORWARDER_MONITOR_H
 
@@ -31,30 +31,35 @@
 #include "status/counters.h"
 #include "status/status.h"
 
-/* Probes that wait for an answer. */
+/* The probes that have not been answered yet. */
 struct open_probe {
-	enum probe_kind answer; /* what is waited for; PROBE_NONE: nothing */
+	enum probe_kind answer; /* kind of answer expected; PROBE_NONE: none */
 	uint64_t generation;
 	struct probe_target target; /* of an ARP request */
-	uint64_t first, last;       /* PINGs that nothing has answered yet */
-	int64_t sent_us;            /* the last one */
+	/* sequence numbers of the first and last unanswered PING */
+	uint64_t first, last;
+	int64_t sent_us; /* when the last probe was sent */
 };
 
 struct monitor {
 	struct mutex lock;
 	struct learned learned GUARDED;
 	struct open_probe open GUARDED;
-	bool by_arp GUARDED; /* the mode is arp as soon as that is possible */
+	/* configured for ARP probes (used once the addresses are known) */
+	bool by_arp GUARDED;
 
-	/* Derived from what is above, for those who don't take the lock: */
-	atomic_bool ready;       /* ARP probes can be sent */
-	atomic_bool wants_guest; /* the guest's frames may teach something */
+	/* Derived from the fields above; read without the lock. */
+	atomic_bool ready; /* the addresses for ARP probes are known */
+	/* frames from the guest are examined for addresses */
+	atomic_bool wants_guest;
 	_Atomic uint64_t answered_generation;
 
-	counter probes, deaths;    /* fwd-link */
-	counter replies, answered; /* fwd-down: to our probes, by our PONGs */
-	counter write_stalls;      /* fwd-up */
-	counter rtt_us;            /* fwd-down: of the last reply */
+	counter probes, deaths; /* fwd-link */
+	/* fwd-down: probes answered by the peer; PINGs answered by us */
+	counter replies, answered;
+	counter write_stalls; /* fwd-up */
+	/* fwd-down: round-trip time of the last answered probe */
+	counter rtt_us;
 
 	/* fwd-link's own. */
 	struct keepalive machine;
@@ -64,41 +69,45 @@ struct monitor {
 	struct guest *guest;
 
 	/* fwd-down's, written with each recv(): twice the time of the last byte
-	 * in ms, plus 1 while it waits for another. One word, so that nobody
-	 * can see the one without the other. */
+	 * in ms, plus 1 while it waits for another. Both are in one atomic so
+	 * that they are always read together. */
 	_Alignas(CACHE_LINE_BYTES) _Atomic int64_t heard;
 	/* fwd-down's own. */
 	struct pong_limit pongs;
 };
 
-/* The guest is open. It calls the monitor when another one replaces it: what was
- * learned is in doubt then. */
+/* The guest must be open. Registers a callback that marks the learned addresses
+ * as uncertain when the guest is replaced. */
 void monitor_init(struct monitor *monitor, struct link *link,
     struct guest *guest, struct settings *settings);
 void monitor_report(
     struct monitor *monitor, const struct config *config, struct status *out);
 
-/* A new connection, not yet installed: sets its TCP options and the limit of a
- * write, and announces the guest ahead of everything else. */
+/* Sets the TCP options and the send timeout of a new connection, and sends the
+ * RARP announcement on it. Call this before link_install(). */
 void monitor_prepare(struct monitor *monitor, int fd);
 
-/* Decides, probes, reports a death to the link, applies a reload to the present
- * connection (a write that is blocked already keeps its limit). Returns when to
- * be called next; INT64_MAX: when the link's bell rings. */
+/* Runs the keepalive for this generation: sends a probe if one is due, and
+ * calls link_fail() if the peer does not answer. Also applies new settings to
+ * the connection (a write that is already blocked keeps its old timeout).
+ * Returns the time of the next call. INT64_MAX: only when the link's doorbell
+ * rings. */
 int64_t monitor_run(
     struct monitor *monitor, uint64_t generation, int64_t now_ms);
 
-/* Another client wants the place of this generation's peer. True: the peer is a
- * forwarder reached over TCP and keeps its place while it lives; it was sent a
- * PING, if nobody else was writing. False: it needn't be asked. */
+/* Called when another client has connected while this generation is up. Returns
+ * true if the peer is a forwarder over TCP (keepalive mode peer): it keeps the
+ * connection if it answers. A PING is sent to it unless another thread is
+ * writing. Returns false if the new client replaces the peer at once. */
 bool monitor_ask(struct monitor *monitor, uint64_t generation);
 
-/* Whether a byte came from the peer since then, on this generation or one that
- * has just ended, or waits to be read. */
+/* Returns whether a byte has arrived since since_ms (on any generation), or is
+ * waiting to be read on this one. */
 bool monitor_is_alive(
     struct monitor *monitor, uint64_t generation, int64_t since_ms);
 
-/* Before and after each recv(). */
+/* fwd-down calls monitor_reading() before each recv() and monitor_heard() after
+ * each recv() that returned data. */
 static inline void
 monitor_reading(struct monitor *monitor)
 {
@@ -115,15 +124,17 @@ monitor_heard(struct monitor *monitor)
 	    &monitor->heard, clock_now_ms() * 2, memory_order_release);
 }
 
-/* Some compares, for every frame from the network. */
+/* Returns whether monitor_consumes() has to examine the frame. Only compares a
+ * few bytes: it is called for every frame from the network. */
 static inline bool
 monitor_is_notable(const struct iovec *parcel)
 {
 	return wire_is_notable(parcel_frame(parcel), parcel_length(parcel));
 }
 
-/* True: the frame was between the forwarders, or the gateway's answer to us;
- * the guest doesn't get it. A PING is answered on the loan, if nobody writes. */
+/* Returns true if the frame is a PING, a PONG or the gateway's answer to an ARP
+ * probe; it must not be sent to the guest. A PING is answered unless another
+ * thread is writing. */
 bool monitor_consumes(struct monitor *monitor, const struct loan *loan,
     const struct iovec *parcel);
 
@@ -134,7 +145,8 @@ monitor_wants_guest(const struct monitor *monitor)
 	    &monitor->wants_guest, memory_order_relaxed);
 }
 
-/* A batch of the guest's frames, after guest_learn_mac(). */
+/* Learns addresses from frames of the guest. Call it after
+ * guest_learn_mac(). */
 void monitor_learn(
     struct monitor *monitor, const struct iovec *parcels, size_t count);
 

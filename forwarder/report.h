@@ -1,4 +1,4 @@
-/* Takes the snapshot that `forwarder status` shows from the parts that know. */
+/* Collects the status that `forwarder status` prints. */
 #ifndef FORWARDER_REPORT_H
 #define FORWARDER_REPORT_H
 
@@ -11,7 +11,8 @@ struct report {
 	int64_t started_ms;
 };
 
-/* Main only: the configuration is its own. */
+/* Only main() may call this, because it reads main()'s configuration without a
+ * lock. */
 void report_fill(const struct report *report, struct status *out);
 
 #endif

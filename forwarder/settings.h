@@ -1,9 +1,9 @@
-/* The configuration that is in force. main() publishes one at the start and at
- * each reload, and wakes the threads that sleep; every thread works from a copy
- * of its own and takes a new one when it comes by:
+/* The configuration in force, shared with all threads. main() publishes it at
+ * the start and after each reload. Each thread uses a private copy and
+ * refreshes it at a suitable point of its loop:
  *
- *	main        settings_publish()
- *	any thread  if (settings_refresh(&settings, &mine)) use mine.config
+ * 	main        settings_publish()
+ * 	any thread  if (settings_refresh(&settings, &mine)) use mine.config
  *
  * A refresh costs one atomic load while nothing has changed. */
 #ifndef FORWARDER_SETTINGS_H
@@ -20,7 +20,7 @@ struct settings {
 	atomic_uint version; /* of config; written under the lock */
 };
 
-/* What one thread works from; at first all zero. */
+/* A thread's private copy. Initialise to zero. */
 struct settings_copy {
 	struct config config;
 	unsigned version; /* 0: none */
@@ -29,10 +29,10 @@ struct settings_copy {
 void settings_init(struct settings *settings, const struct config *config);
 void settings_publish(struct settings *settings, const struct config *config);
 
-/* For settings_refresh(), which takes no lock. */
+/* Copies the settings under the lock. Called by settings_refresh() only. */
 void settings_take(struct settings *settings, struct settings_copy *mine);
 
-/* Returns whether the copy is a new one. */
+/* Updates the copy if the settings have changed. Returns whether it did. */
 static inline bool
 settings_refresh(struct settings *settings, struct settings_copy *mine)
 {

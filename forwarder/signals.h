@@ -1,4 +1,5 @@
-/* Signals as descriptions in a pipe, for a poll() loop. One per process. */
+/* Turns signals into messages in a pipe, so that a poll() loop can handle them.
+ * One per process. */
 #ifndef FORWARDER_SIGNALS_H
 #define FORWARDER_SIGNALS_H
 
@@ -7,22 +8,25 @@
 
 struct signal_note {
 	int number;
-	bool typed; /* at the terminal: the foreground group got it as well */
+	/* sent by the terminal, to the whole foreground process group */
+	bool typed;
 };
 
-/* Catches TERM, INT, HUP, USR1, USR2 and CHLD, and QUIT if there is a command to
- * pass it on to; ignores PIPE. All but PIPE are blocked in the calling thread
- * and those it will start. HUP, INT and QUIT stay ignored if they were.
- * Returns the descriptor to poll for POLLIN, or -1 with errno. */
+/* Catches TERM, INT, HUP, USR1, USR2 and CHLD, and with for_command also QUIT.
+ * Ignores PIPE. The caught signals are blocked in the calling thread and in
+ * threads it creates later. HUP, INT and QUIT remain ignored if they were
+ * ignored at startup. Returns the descriptor to poll for POLLIN, or -1 with
+ * errno. */
 int signals_open(bool for_command);
 
-/* Whether the signal was typed at the terminal, not sent by a process. */
+/* Whether the signal was from_terminal at the terminal, not sent by a
+ * process. */
 bool signals_is_typed(int number, const siginfo_t *info);
 
 /* Unblocks them in the calling thread. */
 void signals_unblock(void);
 
-/* Takes the next one. False: there is none. */
+/* Reads the next signal. Returns false if there is none. */
 bool signals_next(struct signal_note *note);
 
 #endif

@@ -1,6 +1,6 @@
 #include "forwarder/socket_keeper.h"
 
-/* Whoever may remove the file can do so as often as it likes. */
+/* Other users may remove the file at any rate. */
 static struct log_limit removed_limit = { .burst = 10 };
 
 void
@@ -16,7 +16,8 @@ socket_keeper_check(struct socket_keeper *keeper)
 	keeper->due_ms = 0;
 }
 
-/* Watches first, then looks: the watch reports what happens after the look. */
+/* Sets the watch before checking the file, so that no later change is
+ * missed. */
 static bool
 look(struct socket_keeper *keeper, int64_t now_ms)
 {
@@ -56,7 +57,8 @@ socket_keeper_bound(
 {
 	if (why == NULL) {
 		keeper->state = SOCKET_KEPT;
-		keeper->due_ms = now_ms; /* watched from its first moment on */
+		/* check at once, which sets the watch */
+		keeper->due_ms = now_ms;
 		log_limited(&removed_limit, LOG_LEVEL_WARN, keeper->subsystem,
 		    "its socket was removed; bound again path=%s",
 		    keeper->file->path);

@@ -1,13 +1,14 @@
-/* Keeps a socket of ours reachable: notices when its file is removed or replaced
- * (by a cleaner of /tmp), and has it bound again. main() only.
+/* Recreates a listening socket of forwarder when its file has been removed or
+ * replaced, for example by a program that cleans /tmp. main() only.
  *
- *	KEPT     the file's inode is watched, and the file was ours at the last
- *	         look. If it isn't any more: LOST
- *	LOST     SOCKET_PAUSE_MS later it is bound again: KEPT, or REFUSED
- *	REFUSED  it is tried again every SOCKET_RETRY_MS, until it works: KEPT
+ *	KEPT     the file is in place and watched. If it is found missing: LOST
+ *	LOST     after SOCKET_PAUSE_MS the socket is bound again. On success
+ *	         KEPT, else REFUSED
+ *	REFUSED  binding is tried every SOCKET_RETRY_MS. On success KEPT
  *
- * Looking is cheap, so each wake of main() looks. If the file's folder was moved,
- * only that finds it: the inode doesn't change. */
+ * The check is cheap and is made each time main() wakes. Only this check
+ * detects that the folder was renamed, since a renamed folder causes no event
+ * for the file. */
 #ifndef FORWARDER_SOCKET_KEEPER_H
 #define FORWARDER_SOCKET_KEEPER_H
 
@@ -20,30 +21,35 @@
 
 /* A socket bound sooner could make an rm -r of its folder fail. */
 #define SOCKET_PAUSE_MS 100
-/* Also how often to look where the system grants no watch. */
+/* Interval between tries, and between checks if the file cannot be watched. */
 #define SOCKET_RETRY_MS 1000
 
 enum socket_state { SOCKET_KEPT, SOCKET_LOST, SOCKET_REFUSED };
 
 struct socket_keeper {
-	const struct unix_file *file; /* its path is empty: there is no file */
+	const struct unix_file *file; /* no file if its path is empty */
 	enum log_subsystem subsystem;
 	enum socket_state state;
-	int64_t due_ms; /* when to look if nothing happens; INT64_MAX: never */
+	/* when to call socket_keeper_look() next at the latest; INT64_MAX: no
+	 * time limit */
+	int64_t due_ms;
 	struct file_watch watch;
 };
 
-/* What happens to the file rings the bell. */
+/* Starts the keeper. The bell is rung when the file changes. */
 void socket_keeper_start(struct socket_keeper *keeper, struct doorbell *bell);
 
-/* The file may be another one: the next look is due at once. */
+/* Makes the next socket_keeper_look() check the file. Call it after *file has
+ * changed. */
 void socket_keeper_check(struct socket_keeper *keeper);
 
-/* Call it at each wake of the thread, and when it is due. True: make another
- * socket at the same path, set *file to it, and say how that went. */
+/* Call it at each wake of the thread, and when it is due. Returns true if the
+ * caller must bind a new socket at the path, update *file, and report the
+ * result with socket_keeper_report_bind()(). */
 bool socket_keeper_look(struct socket_keeper *keeper, int64_t now_ms);
 
-/* NULL: it is bound again. Otherwise why it isn't, and nothing has changed. */
+/* Reports the result of binding. `why` is NULL on success, else the error; then
+ * *file is unchanged. */
 void socket_keeper_bound(
     struct socket_keeper *keeper, const struct error *why, int64_t now_ms);
 

@@ -4,7 +4,7 @@
 
 #define SLICE_US (1000000 / (STALL_SLICES - 1))
 
-/* Empties the slices that begin between the newest and now_us. */
+/* Clears the slices that have begun since the last call. */
 static void
 advance(struct stall *stall, int64_t now_us)
 {

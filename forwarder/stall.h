@@ -22,7 +22,7 @@ struct stall {
 /* How much of limit_us is left at now_us, or 0. now_us never decreases. */
 int64_t stall_left_us(struct stall *stall, int64_t limit_us, int64_t now_us);
 
-/* A wait ended at now_us. */
+/* Adds a wait of waited_us that ended at now_us. */
 void stall_spend(struct stall *stall, int64_t waited_us, int64_t now_us);
 
 #endif

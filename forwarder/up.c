@@ -1,8 +1,8 @@
 /* fwd-up: takes frames from the guest, writes them to the network.
  *
- *      guest_receive() --> keep_good() --> borrow the link --> stream_write()
+ *      guest_receive() --> filter_batch()() --> borrow the link --> stream_write()
  *           ^                                  |   ^                |
- *           |                outage older than |   | it broke:      |
+ *           |                outage older than |   | write failed: send the rest      |
  *           |                `hold`: drop      |   | the rest again |
  *           +----------------------------------+   +----------------+
  *
@@ -70,7 +70,8 @@ is_good(struct up *up, const struct iovec *parcel)
 		counter_add(&counters->empty, 1);
 		return false;
 	case FRAME_RUNT:
-		if (!is_hello(parcel)) /* vfkit and krunkit say it once */
+		/* vfkit and krunkit send "VFKT" once at start */
+		if (!is_hello(parcel))
 			counter_add(&counters->runt, 1);
 		return false;
 	default:

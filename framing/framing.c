@@ -9,8 +9,8 @@ get_header(const uint8_t *header)
 	       (uint32_t)header[2] << 8 | header[3];
 }
 
-/* Bytes of the parcel at `start`; of the largest one, until its header is
- * complete. */
+/* Returns the size of the parcel at `start`; the maximum size while its header
+ * is incomplete. */
 static size_t
 wanted(const struct deframer *d, uint32_t max_frame)
 {

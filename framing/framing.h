@@ -1,6 +1,6 @@
-/* Turns a byte stream into Ethernet frames and back: QEMU's stream framing,
- * a 4-byte big-endian length and then the frame.
- * No I/O, no clock, no log, no thread: the caller brings those. */
+/* Turns a byte stream into Ethernet frames and back: QEMU's stream framing, a
+ * 4-byte big-endian length and then the frame. Does no I/O and keeps no
+ * time. */
 #ifndef FRAMING_FRAMING_H
 #define FRAMING_FRAMING_H
 
@@ -10,11 +10,11 @@
 #include <sys/uio.h>
 
 #define FRAME_HEADER_BYTES 4u
-/* Destination, source and EtherType: anything shorter is a runt. passt resets
- * the connection for one, gvproxy can panic. */
+/* Length of the Ethernet header; shorter frames are runts. On a runt passt
+ * resets the connection, and gvproxy can panic. */
 #define FRAME_MIN_BYTES 14u
-/* Room for a 64 KiB GSO frame with its headers; QEMU drops a connection that
- * announces more (net/net.h, NET_BUFSIZE is 4096 + 65536). */
+/* The longest frame: a 64 KiB GSO frame with headers. QEMU closes a connection
+ * on a longer length field (NET_BUFSIZE in net/net.h). */
 #define FRAME_LIMIT_BYTES 69632u
 
 static inline void
@@ -26,7 +26,7 @@ frame_put_header(uint8_t header[FRAME_HEADER_BYTES], uint32_t length)
 	header[3] = (uint8_t)length;
 }
 
-/* What is wrong with a frame of this length, in both directions. */
+/* Whether a frame of this length may be forwarded, in either direction. */
 enum frame_verdict {
 	FRAME_GOOD,
 	FRAME_EMPTY,    /* 0 bytes: ends QEMU's receive path for good */
@@ -43,8 +43,8 @@ frame_judge(uint64_t length, uint32_t max_frame)
 	return length <= max_frame ? FRAME_GOOD : FRAME_OVERSIZE;
 }
 
-/* A parcel: a header and its frame in one piece of memory. A stream is given
- * all of it, a datagram socket what is behind the header. */
+/* A parcel: a header and its frame in one piece of memory. The whole parcel is
+ * written to a stream; only the frame is sent to a datagram socket. */
 static inline uint8_t *
 parcel_frame(const struct iovec *parcel)
 {
@@ -58,23 +58,26 @@ parcel_length(const struct iovec *parcel)
 	return (uint32_t)(parcel->iov_len - FRAME_HEADER_BYTES);
 }
 
-/* Takes bytes into one buffer and finds the parcels in it. Starts with buffer
- * and capacity set, and all else 0; the buffer stays the caller's. It needs
- * room for the largest parcel; several times that keeps moves rare. */
+/* Collects the bytes of a stream in a buffer and finds the parcels in it. Set
+ * buffer and capacity, and all other members to 0. The caller owns the buffer.
+ * The buffer must hold the largest parcel. If it is several times larger,
+ * memmove() is rarely needed. */
 struct deframer {
 	uint8_t *buffer;
-	size_t capacity;      /* bytes */
-	size_t start, end;    /* of what was received and not handed out */
+	size_t capacity; /* bytes */
+	/* received bytes that have not been returned yet */
+	size_t start, end;
 	uint64_t empty, runt; /* frames skipped so far, over all streams */
 };
 
-/* Where the next bytes go. Returns how many fit: never 0 after DEFRAMER_MORE.
- * Moves a cut frame to the front only if its rest would not fit behind it, so
- * a byte moves at most once each time the buffer was filled. Parcels that were
- * handed out become invalid. */
+/* Sets *room to where the next bytes are to be received, and returns how many
+ * fit (never 0 after DEFRAMER_MORE). max_frame is the longest frame that must
+ * fit. An incomplete frame is moved to the start of the buffer only if it would
+ * not fit where it is. Each byte is therefore moved at most once per filled
+ * buffer. Parcels that were handed out become invalid. */
 size_t deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame);
 
-/* `bytes` were received there. */
+/* Adds `bytes` bytes, which the caller has received at *room. */
 static inline void
 deframer_filled(struct deframer *d, size_t bytes)
 {
@@ -82,16 +85,19 @@ deframer_filled(struct deframer *d, size_t bytes)
 }
 
 enum deframer_result {
-	DEFRAMER_FRAME,    /* *parcel is set */
-	DEFRAMER_MORE,     /* no whole frame is left: receive more */
-	DEFRAMER_PROTOCOL, /* parcel_length() exceeds max_frame: give up */
+	DEFRAMER_FRAME, /* *parcel is set */
+	DEFRAMER_MORE,  /* no whole frame is left: receive more */
+	/* a length greater than max_frame (in parcel_frame_length()()): the
+	 * stream cannot be used any more */
+	DEFRAMER_PROTOCOL,
 };
 
 /* Finds the next whole frame; counts and skips empty ones and runts. */
 enum deframer_result deframer_next(
     struct deframer *d, struct iovec *parcel, uint32_t max_frame);
 
-/* The stream has ended, and another one follows. True: inside a frame. */
+/* Discards the buffered bytes, for use with a new stream. Returns true if the
+ * old stream ended inside a frame. */
 bool deframer_reset(struct deframer *d);
 
 #endif

@@ -7,8 +7,8 @@
 #define MEMORY_BYTES (BATCH_FRAMES * (size_t)BATCH_STRIDE + 1)
 /* A longer frame touches more than a page or two of its slot. */
 #define LONG_FRAME_BYTES 4096u
-/* Several times what one batch of long frames takes (up.c). With a page for
- * each slot it stays well within 4 MiB. */
+/* Several batches of long frames (up.c). Together with one page per slot this
+ * is well below 4 MiB. */
 #define LONG_BYTES_MAX (512 * 1024)
 
 int

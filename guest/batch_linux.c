@@ -34,9 +34,10 @@ batch_system_destroy(struct batch *batch)
 	free(batch->system);
 }
 
-/* Only the first message carries its sender: a name costs a copy, and between
- * two senders the socket is silent. Linux counts one byte more than it wrote for
- * a path that fills sun_path: its final zero. */
+/* The sender is requested for the first message only, to save copies. (Then say
+ * why the other messages of the batch have the same sender.) For a path that
+ * fills sun_path, Linux returns a length that includes a terminating zero it
+ * has not written. */
 int
 batch_receive(struct batch *batch, int fd, size_t limit)
 {

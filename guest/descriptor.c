@@ -1,5 +1,5 @@
-/* A connected datagram socket that a VMM or a launcher passes on. Its other
- * end is the guest: when that is gone, no other guest can ever come. */
+/* The guest as an inherited, connected datagram socket. When its other end is
+ * closed, no other guest can connect. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -8,7 +8,7 @@
 #include "base/wait.h"
 #include "guest/guest.h"
 
-/* What is wrong with a descriptor; NULL: nothing. */
+/* Returns what is wrong with the descriptor, or NULL. */
 static const char *
 find_fault(int fd)
 {
@@ -44,9 +44,10 @@ descriptor_open(struct guest *guest, mode_t mode, struct error *error)
 	return 0;
 }
 
-/* Any process that shares the socket can make it non-blocking, give it a time
- * limit, or shut it down. A socket that was shut down returns empty frames for
- * ever; the guest may send one, too. */
+/* Another process that shares the socket may make it non-blocking, set a
+ * receive timeout, or shut it down. After a shutdown each recv() returns 0
+ * bytes; but a guest can also send an empty frame, so peer_is_shut() is
+ * checked. */
 static int
 descriptor_receive(struct guest *guest, struct batch *batch, size_t limit)
 {

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/wait.h"
 
-/* Between two tries to receive while the kernel is out of memory. */
+/* Pause before receiving again while the kernel is out of memory. */
 #define SHORTAGE_PAUSE_MS 10
 
 static const struct guest_ops *const kinds[] = {
@@ -45,7 +45,7 @@ guest_receive(struct guest *guest, struct batch *batch, size_t limit)
 	switch (errno) {
 	case EINTR:
 	case EAGAIN:
-	case ECONNRESET: /* the guest connected to somebody else */
+	case ECONNRESET: /* the guest connected its socket to another address */
 		return 0;
 	case ENOBUFS:
 	case ENOMEM:
@@ -67,7 +67,8 @@ guest_learn_mac(struct guest *guest, const uint8_t *frame)
 
 	for (int i = 6; i < 12; i++)
 		mac = mac << 8 | frame[i];
-	if (mac == 0 || (frame[6] & 1) || /* a group is nobody's source */
+	/* a group address is not a valid source */
+	if (mac == 0 || (frame[6] & 1) ||
 	    mac == atomic_load_explicit(&guest->mac, memory_order_relaxed))
 		return;
 	atomic_store_explicit(&guest->mac, mac, memory_order_relaxed);
@@ -90,7 +91,7 @@ guest_send_datagrams(struct guest *guest, struct batch *batch, size_t from)
 	return batch_send(batch, guest->fd, from);
 }
 
-/* What it means that sending to guest `which` failed. */
+/* Converts the errno of a failed send to guest `which` into a refusal. */
 static enum guest_refusal
 judge(struct guest *guest, uint64_t which, int error)
 {
@@ -177,7 +178,8 @@ guest_set_mode(struct guest *guest, mode_t mode)
 		log_line(LOG_LEVEL_WARN, LOG_GUEST,
 		    "can't change the mode of our socket path=%s error=\"%s\"",
 		    guest->file.path, strerror(errno));
-	/* If the file is gone, the next one is bound with the new mode. */
+	/* If the file has been removed, it will be created again with the new
+	 * mode. */
 	if (result == 0 || !unix_file_stands(&guest->file))
 		guest->mode = mode;
 }

@@ -1,7 +1,8 @@
-/* The guest's end, for the life of the VM: a descriptor from a VMM or a
- * launcher, a datagram socket at a path, a TAP device. Each kind is a table of
- * operations in a file of its own. guest.c has what they share: whether a guest
- * is present, its MAC, what an error means. The copy threads pass the frames. */
+/* The socket or device through which the guest sends and receives: an inherited
+ * descriptor, a datagram socket at a path, or a TAP device. It stays open for
+ * the life of the VM. Each kind is a table of operations in a file of its own.
+ * guest.c has what the kinds share: whether a guest is present, the guest's MAC
+ * address, and the meaning of errors. The copy threads pass the frames. */
 #ifndef GUEST_GUEST_H
 #define GUEST_GUEST_H
 
@@ -18,14 +19,19 @@
 #include "guest/unixgram.h"
 #include "status/counters.h"
 
-/* Why the guest didn't take a frame. */
+/* Why a frame could not be sent to the guest. */
 enum guest_refusal {
-	GUEST_FULL,       /* guest_await_room() */
-	GUEST_NO_BUFFERS, /* in the kernel; nothing tells when it has some */
-	GUEST_TOO_LARGE,  /* this frame, for our socket's buffer */
-	GUEST_REFUSED,    /* this frame, by a guest that is present */
+	/* no room in the guest's queue: call guest_await_room() */
+	GUEST_FULL,
+	/* the kernel is out of buffers; poll() does not report when it has some
+	 * again */
+	GUEST_NO_BUFFERS,
+	/* the frame is larger than the socket's send buffer */
+	GUEST_TOO_LARGE,
+	GUEST_REFUSED, /* the send failed although a guest is present */
 	GUEST_ABSENT,
-	GUEST_GONE, /* and can't come back */
+	/* the guest is gone and cannot return */
+	GUEST_GONE,
 };
 
 /* What main() polls for a guest. */
@@ -35,19 +41,21 @@ struct guest {
 	const struct guest_ops *ops;
 	struct guest_endpoint endpoint;
 	int fd;
-	struct unix_file file;    /* of our socket, if it has one; main()'s */
+	struct unix_file file;    /* socket file, if any; used by main() only */
 	mode_t mode;              /* of that file; main()'s */
-	_Atomic uint64_t present; /* number of the guest to send to; 0: none */
+	_Atomic uint64_t present; /* number of the current guest; 0: none */
 	_Atomic uint64_t mac;     /* 0 until learned */
-	counter lost; /* frames left unread when another guest replaced it */
+	counter lost; /* frames discarded unread when a guest was replaced */
 
-	/* Called when a new guest has replaced the old one, with the guest
-	 * locked: it may call guest_get_mac() only. May be NULL. */
+	/* Called with unixgram.lock held when another guest has replaced the
+	 * present one. The callback may call no guest function except
+	 * guest_get_mac(). May be NULL. */
 	void (*on_replaced)(void *context);
 	void *context;
 
 	struct unixgram unixgram; /* unixgram.c's */
-	bool drained; /* tap_linux.c's: the last receive took all frames */
+	/* used by tap_linux.c: the last receive emptied the queue */
+	bool drained;
 };
 
 /* The operations of one kind of guest. */
@@ -55,16 +63,17 @@ struct guest_ops {
 	const char *name; /* in log and status, if there is no describe() */
 	/* Sets fd, and present if the guest is there from the start. */
 	int (*open)(struct guest *guest, mode_t mode, struct error *error);
-	/* As batch_receive(). ESHUTDOWN: no frame will ever come again. */
+	/* As batch_receive(). ESHUTDOWN means that no more frames can
+	 * arrive. */
 	int (*receive)(struct guest *guest, struct batch *batch, size_t limit);
 	/* As batch_send(). */
 	int (*send)(struct guest *guest, struct batch *batch, size_t from);
 
 	/* The rest may be NULL. */
-	void (*close)(struct guest *guest); /* all but fd */
+	void (*close)(struct guest *guest); /* releases everything except fd */
 	/* Guest number `which` refused a send with errno `error`. Returns
-	 * GUEST_REFUSED if a guest is present now, else GUEST_ABSENT. NULL: it
-	 * is gone for good. */
+	 * GUEST_REFUSED if a guest is present now, else GUEST_ABSENT. If the
+	 * pointer is NULL, the guest is gone for good. */
 	enum guest_refusal (*refused)(
 	    struct guest *guest, uint64_t which, int error);
 	void (*describe)(struct guest *guest, char *text, size_t room);
@@ -78,50 +87,51 @@ int guest_send_datagrams(struct guest *guest, struct batch *batch, size_t from);
 
 extern const struct guest_ops guest_descriptor, guest_unixgram, guest_tap;
 
-/* Opens the endpoint; a path is bound with these permission bits, a dead
- * forwarder's stale socket file is replaced, a live one's never.
+/* Opens the endpoint. A path is bound with the permission bits `mode`. A stale
+ * socket file is replaced; one that a running process listens on is not.
  * Returns 0, or -1 with the reason. */
 int guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
     mode_t mode, struct error *error);
 
-/* Call it only when no thread uses the guest. If one may still be blocked on it,
- * call unix_file_remove(&guest->file) instead. */
+/* Call it only when no thread uses the guest. If a thread may still be blocked
+ * on the guest, call unix_file_remove(&guest->file) instead. */
 void guest_close(struct guest *guest);
 
-/* fwd-up: waits for frames, and takes `limit` at most. Returns 0, maybe without
- * a frame, or -1: no frame will ever come again. */
+/* fwd-up: waits for frames, and takes `limit` at most. Returns 0 (the batch may
+ * be empty), or -1 if no more frames can arrive. */
 int guest_receive(struct guest *guest, struct batch *batch, size_t limit);
 
 /* fwd-up: learns the guest's MAC from the source of its frame. */
 void guest_learn_mac(struct guest *guest, const uint8_t *frame);
-/* False: the MAC isn't known yet. */
+/* Copies the guest's MAC address. Returns false if it is not known yet. */
 bool guest_get_mac(const struct guest *guest, uint8_t mac[6]);
 
 /* fwd-down: sends the frames of the parcels from `from` on, without waiting.
- * Returns how many were sent; if 0, sets *refusal. A refused frame is sent a
- * second time if a guest is present. */
+ * Returns how many were sent; if 0, *refusal is the reason. If a guest is
+ * present after a failed send, the send is tried once more. */
 size_t guest_send(struct guest *guest, struct batch *batch, size_t from,
     enum guest_refusal *refusal);
 
-/* Waits for room until clock_now_ms() reaches deadline_ms. False: there was
- * none. */
+/* Waits for room until clock_now_ms() reaches deadline_ms. Returns false if
+ * there was no room by then. */
 bool guest_await_room(const struct guest *guest, int64_t deadline_ms);
 
 /* The guest's path, "" if no guest is present. */
 void guest_describe(struct guest *guest, char *text, size_t room);
 
-/* The rest is for main(). Fills in the descriptors to poll, and returns the
- * timeout in ms, or -1. Call guest_serve() after poll(). */
+/* The functions below are called by main() only. Fills in the descriptors to
+ * poll, and returns the timeout in ms, or -1. Call guest_poll_done()() after
+ * poll(). */
 int guest_watch(struct guest *guest, struct pollfd fds[GUEST_DESCRIPTORS]);
 void guest_serve(
     struct guest *guest, const struct pollfd fds[GUEST_DESCRIPTORS]);
 
-/* Changes the permission bits of our socket's file. Logs why, if it can't. */
+/* Changes the permission bits of our socket's file. Logs an error. */
 void guest_set_mode(struct guest *guest, mode_t mode);
 
 /* Call it when our socket's file was removed: binds a new socket to its path. A
- * guest that is connected to the old one stays until another guest calls.
- * Returns 0, or -1 with the reason: nothing has changed. */
+ * guest connected to the old socket stays connected until another guest sends
+ * to the new socket. Returns 0, or -1 with the reason: nothing has changed. */
 int guest_bind_again(struct guest *guest, struct error *error);
 
 #endif

@@ -1,6 +1,6 @@
-/* A TAP device as the guest: containers, network namespaces, Firecracker. One
- * frame a read() or write(); reads are gathered all the same, so that the stream
- * is written in batches. */
+/* A TAP device as the guest: containers, network namespaces, Firecracker. Each
+ * read() or write() transfers one frame. Frames are still collected into
+ * batches for writing to the stream. */
 #include "guest/guest.h"
 
 #include <errno.h>
@@ -32,7 +32,8 @@ attach_fault(int error)
 	}
 }
 
-/* Best effort: who may make a device may bring it up. */
+/* Brings the interface up. Errors are ignored: a process that may create the
+ * device may also bring it up. */
 static void
 bring_up(const char *name)
 {
@@ -49,8 +50,8 @@ bring_up(const char *name)
 	close(fd);
 }
 
-/* A device that doesn't exist is made, if that is permitted, and brought up; one
- * that exists is taken as it is. */
+/* Creates the device and brings it up if it does not exist. An existing device
+ * is not changed. */
 static int
 tap_open(struct guest *guest, mode_t mode, struct error *error)
 {
@@ -82,7 +83,7 @@ receive_one(struct batch *batch, int fd)
 	ssize_t length = read(fd, batch_slot(batch, batch->count), BATCH_ROOM);
 
 	if (length < 0) {
-		if (errno == EBADFD) /* the kernel's word for "deleted" */
+		if (errno == EBADFD) /* errno after the device was deleted */
 			errno = ENODEV;
 		return -1;
 	}
@@ -96,7 +97,7 @@ tap_receive(struct guest *guest, struct batch *batch, size_t limit)
 	struct pollfd readable = { .fd = guest->fd, .events = POLLIN };
 
 	batch_clear(batch);
-	/* Not first a read() that will only say EAGAIN again. */
+	/* The last read() returned EAGAIN: wait first. */
 	if (guest->drained && poll(&readable, 1, -1) < 0)
 		return -1;
 	while (receive_one(batch, guest->fd) < 0)
@@ -120,8 +121,8 @@ tap_send(struct guest *guest, struct batch *batch, size_t from)
 	return i > from ? (int)(i - from) : -1;
 }
 
-/* The device is down, and may come up again; or it was deleted, which receiving
- * finds out. */
+/* The device is down and may come up again. If it was deleted, tap_receive()
+ * detects it. */
 static enum guest_refusal
 tap_refused(struct guest *guest, uint64_t which, int error)
 {

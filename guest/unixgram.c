@@ -16,14 +16,15 @@
 #define LOCKED NEEDS(guest->unixgram.lock)
 
 #define LOOK_MS 1000
-/* More than a socket's queue holds, and an end if the guest fills it meanwhile. */
+/* Upper limit of the frames counted, in case the guest keeps sending. A socket
+ * queue holds fewer. */
 #define QUEUE_FRAMES 65536
 #define PATH_OFFSET ((socklen_t)offsetof(struct sockaddr_un, sun_path))
 /* errno for a stranger's file. */
 #define STRANGER EPERM
 
-/* Anybody who may send to us can cause these lines at any rate. Those of the one
- * kind don't hold back those of the other. */
+/* Rate limits, because any process that can send to the socket can cause these
+ * messages. Those of the one kind don't hold back those of the other. */
 static struct log_limit changes = { .burst = 20 };
 static struct log_limit warnings = { .burst = 5 };
 
@@ -55,7 +56,7 @@ connect_to(int fd, const struct unixgram_name *name)
 	return connect(fd, (const void *)&name->address, name->length);
 }
 
-/* Reads and counts what would be thrown away unread. */
+/* Reads and counts the queued frames that connect() would discard. */
 static void
 count_queue(struct guest *guest)
 {
@@ -68,8 +69,8 @@ count_queue(struct guest *guest)
 			break;
 }
 
-/* The successor takes the place of our socket. A recv() that sleeps on the old
- * one returns an empty frame from nobody. */
+/* Replaces the socket by the successor. A recv() blocked on the old socket
+ * returns 0 bytes and no sender address. */
 static void
 use_successor(struct guest *guest) LOCKED
 {
@@ -86,9 +87,9 @@ use_successor(struct guest *guest) LOCKED
 	it->successor = -1;
 }
 
-/* Nobody is sent to from now on: the next sender's frame may arrive at once.
- * connect() throws the queue away only if the socket is connected; otherwise it
- * may hold the next guest's frames. */
+/* Stops sending to the present guest and counts its queued frames. If the
+ * socket is not connected, the queue is kept by connect() and may hold frames
+ * of the next guest, so it is not counted. */
 static void
 let_go(struct guest *guest) LOCKED
 {
@@ -100,7 +101,8 @@ let_go(struct guest *guest) LOCKED
 		count_queue(guest);
 }
 
-/* The only place where the state changes. The watch is on in two of them. */
+/* All changes of the state are made here. The file is watched in the states
+ * WATCHED and FILELESS. */
 static void
 enter(struct guest *guest, enum unixgram_state state) LOCKED
 {
@@ -113,21 +115,21 @@ enter(struct guest *guest, enum unixgram_state state) LOCKED
 		it->peer = (struct unixgram_name){ .length = 0 };
 }
 
-/* Nobody is the guest. */
+/* Disconnects the socket: there is no guest any more. */
 static void
 detach(struct guest *guest) LOCKED
 {
 	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
 
 	let_go(guest);
-	/* Fails only where there was nobody to leave (macOS). */
+	/* On macOS this fails if the socket was not connected. */
 	(void)connect(guest->fd, &nobody, sizeof(nobody));
 	use_successor(guest);
 	enter(guest, UNIXGRAM_ABSENT);
 }
 
-/* The file at a path; none for an abstract name. Returns 0, or why it can't be
- * connected to: an errno. */
+/* Stats the socket file and checks its owner. Returns 0, or an errno if
+ * forwarder must not connect to it. An abstract name has no file. */
 static int
 examine(struct guest *guest, const struct unixgram_name *name,
     struct stat *file) LOCKED
@@ -160,8 +162,8 @@ warn_unwatched(int error)
 	    strerror(error), *advice ? " (" : "", advice, *advice ? ")" : "");
 }
 
-/* Watches the file at the path. Call it before the file is examined: then a
- * file that is replaced in between is reported. */
+/* Watches the file at the path. Call this before examine(), so that a
+ * replacement of the file between the two calls is reported. */
 static enum unixgram_state
 watch_file(struct guest *guest, const struct unixgram_name *name) LOCKED
 {
@@ -180,8 +182,9 @@ watch_file(struct guest *guest, const struct unixgram_name *name) LOCKED
 	return error ? UNIXGRAM_UNWATCHED : UNIXGRAM_WATCHED;
 }
 
-/* Makes the socket of that name the guest. Returns 0, or an errno: nobody is
- * the guest. The file has to be the same before and after connect(). */
+/* Makes the socket of that name the guest. Connects to the address and makes it
+ * the guest. Repeats this if the file was replaced meanwhile. Returns 0, or an
+ * errno with no guest connected. */
 static int
 attach(struct guest *guest, const struct unixgram_name *name) LOCKED
 {
@@ -217,7 +220,8 @@ attach(struct guest *guest, const struct unixgram_name *name) LOCKED
 	return 0;
 }
 
-/* The guest is gone for that reason: attaches to what is at its path now. */
+/* Handles the loss of the guest: attaches to the socket that is now at its
+ * path. */
 static void
 replace(struct guest *guest, const char *reason) LOCKED
 {
@@ -228,7 +232,8 @@ replace(struct guest *guest, const char *reason) LOCKED
 	    attach(guest, &name) ? "gone" : "restarted", name.path, reason);
 }
 
-/* A frame from another sender. */
+/* Attaches to the sender of a frame, unless it is the guest already or a
+ * stranger. */
 static void
 adopt(struct guest *guest, const struct unixgram_name *name) LOCKED
 {
@@ -250,9 +255,10 @@ adopt(struct guest *guest, const struct unixgram_name *name) LOCKED
 		    strerror(error));
 }
 
-/* The sender of a batch. While our socket is connected the kernel lets nobody
- * but the guest send; but a refused send disconnects it, and then another's
- * frame may come in while the guest is still `present`. */
+/* The sender of a batch. Examines the sender of a batch. While the socket is
+ * connected only the guest can send to it. But a failed send disconnects the
+ * socket, and a frame from another sender can arrive while `present` is still
+ * set. */
 static void
 hear(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
 {
@@ -294,8 +300,9 @@ unixgram_receive(struct guest *guest, struct batch *batch, size_t limit)
 
 enum at_path { THE_GUEST, NOTHING, ANOTHER };
 
-/* Which file is at the guest's path. An inode number is given to another file
- * once its own is deleted; then the time differs, or the watch has reported it. */
+/* Returns which file is at the guest's path. The inode number of a deleted file
+ * can be reused; then the ctime differs, or the watch has reported the
+ * deletion. */
 static enum at_path
 look_at_path(struct guest *guest, bool watched) LOCKED
 {
@@ -312,9 +319,9 @@ look_at_path(struct guest *guest, bool watched) LOCKED
 	return ANOTHER;
 }
 
-/* The same guest still answers, although it refused a frame (it shut down its
- * receiving side). It stays, and so do its frames: connecting to it again
- * throws none away. */
+/* Returns whether the same guest is still there although a send failed, for
+ * example because it has shut down its receiving side. Connects to it again;
+ * this discards no queued frames. */
 static bool
 still_answers(struct guest *guest, int error) LOCKED
 {
@@ -346,8 +353,8 @@ unixgram_refused(struct guest *guest, uint64_t which, int error)
 	return present ? GUEST_REFUSED : GUEST_ABSENT;
 }
 
-/* Whether a new guest answers at the path of the present one, which stays
- * connected meanwhile. */
+/* Returns whether a new socket at the guest's path accepts connections. The
+ * present connection is not changed. */
 static bool
 another_answers(struct guest *guest) LOCKED
 {
@@ -363,7 +370,7 @@ another_answers(struct guest *guest) LOCKED
 	return result == 0;
 }
 
-/* What main() does about the guest's file. */
+/* Checks the guest's file and updates the state. Called by main(). */
 static void
 look(struct guest *guest) LOCKED
 {
@@ -381,8 +388,8 @@ look(struct guest *guest) LOCKED
 }
 
 /* A frame waits at the successor. Returns whether its sender can be the next
- * guest. If not, the frame is dropped: the guest that is connected to the old
- * socket could never come back. */
+ * guest. If not, drops the frame. The present guest is kept, because it could
+ * not reconnect to the old socket. */
 static bool
 next_guest_calls(struct guest *guest) LOCKED
 {
@@ -421,7 +428,7 @@ unixgram_watch(struct guest *guest, struct pollfd *fds)
 	return timeout_ms;
 }
 
-/* Looking is cheap: it is done whatever woke main(). */
+/* The check is cheap and is made at each wake of main(). */
 static void
 unixgram_serve(struct guest *guest, const struct pollfd *fds)
 {
@@ -431,7 +438,8 @@ unixgram_serve(struct guest *guest, const struct pollfd *fds)
 	mutex_lock(&guest->unixgram.lock);
 	if (it->state >= UNIXGRAM_WATCHED)
 		look(guest);
-	/* Nobody is the guest until fwd-up hears who it is. */
+	/* Detach now; fwd-up attaches to the sender when it receives the
+	 * frame. */
 	if (fds[POLL_SUCCESSOR].revents && it->successor >= 0 &&
 	    next_guest_calls(guest))
 		detach(guest);
