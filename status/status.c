@@ -13,7 +13,8 @@ struct field {
 	const char *path;
 	enum field_type type;
 	size_t offset;
-	const char *metric; /* after "forwarder_"; NULL: none */
+	const char *metric; /* without "forwarder_"; NULL: none */
+	const char *help;   /* at the metric's first field */
 	int decimals;       /* 3: milliseconds, shown as seconds */
 };
 
@@ -28,21 +29,28 @@ static const struct field fields[] = {
 	{ TEXT(version) },
 	{ TEXT(name) },
 	{ NUMBER(pid) },
-	{ NUMBER(uptime_ms), "uptime_seconds", 3 },
+	{ NUMBER(uptime_ms), "uptime_seconds",
+	    "Time since the forwarder started.", 3 },
 	{ TEXT(guest.endpoint) },
 	{ TEXT(guest.peer) },
 	{ TEXT(guest.mac) },
 	{ TEXT(network.endpoint) },
-	{ TEXT(network.state), "up" },
-	{ NUMBER(network.generation), "generation" },
-	{ NUMBER(network.outages), "outages_total" },
-	{ NUMBER(network.down_ms), "down_seconds_total", 3 },
-	{ NUMBER(network.last_outage_ms), "last_outage_seconds", 3 },
-	{ NUMBER(network.dials), "dials_total" },
+	{ TEXT(network.state), "up", "Whether the network connection is up." },
+	{ NUMBER(network.generation), "generation",
+	    "Number of the latest network connection." },
+	{ NUMBER(network.outages), "outages_total", "Losses of the network." },
+	{ NUMBER(network.down_ms), "down_seconds_total",
+	    "Time without a network connection.", 3 },
+	{ NUMBER(network.last_outage_ms), "last_outage_seconds",
+	    "Length of the last outage.", 3 },
+	{ NUMBER(network.dials), "dials_total",
+	    "Attempts to connect to the network." },
 	{ TEXT(network.last_error) },
-	{ NUMBER(guest_to_network.frames), "frames_total" },
-	{ NUMBER(guest_to_network.bytes), "bytes_total" },
-	{ NUMBER(guest_to_network.drops.outage), "drops_total" },
+	{ NUMBER(guest_to_network.frames), "frames_total",
+	    "Frames forwarded." },
+	{ NUMBER(guest_to_network.bytes), "bytes_total", "Bytes forwarded." },
+	{ NUMBER(guest_to_network.drops.outage), "drops_total",
+	    "Frames dropped, by reason." },
 	{ NUMBER(guest_to_network.drops.oversize), "drops_total" },
 	{ NUMBER(guest_to_network.drops.runt), "drops_total" },
 	{ NUMBER(guest_to_network.drops.empty), "drops_total" },
@@ -56,14 +64,21 @@ static const struct field fields[] = {
 	{ NUMBER(network_to_guest.drops.truncated), "drops_total" },
 	{ NUMBER(network_to_guest.drops.oversize), "drops_total" },
 	{ TEXT(keepalive.mode) },
-	{ BOOL(keepalive.armed), "keepalive_armed" },
-	{ NUMBER(keepalive.idle_ms), "keepalive_idle_seconds", 3 },
-	{ NUMBER(keepalive.probes), "keepalive_probes_total" },
-	{ NUMBER(keepalive.replies), "keepalive_replies_total" },
-	{ NUMBER(keepalive.answered), "keepalive_answered_total" },
-	{ NUMBER(keepalive.deaths), "keepalive_deaths_total" },
-	{ NUMBER(keepalive.write_stalls), "keepalive_write_stalls_total" },
-	{ NUMBER(keepalive.rtt_us), "keepalive_rtt_seconds", 6 },
+	{ BOOL(keepalive.armed), "keepalive_armed",
+	    "Whether the peer has answered a probe." },
+	{ NUMBER(keepalive.idle_ms), "keepalive_idle_seconds",
+	    "Time since the last byte from the network.", 3 },
+	{ NUMBER(keepalive.probes), "keepalive_probes_total", "Probes sent." },
+	{ NUMBER(keepalive.replies), "keepalive_replies_total",
+	    "Probes answered by the peer." },
+	{ NUMBER(keepalive.answered), "keepalive_answered_total",
+	    "Probes of the peer that were answered." },
+	{ NUMBER(keepalive.deaths), "keepalive_deaths_total",
+	    "Connections closed because no probe was answered." },
+	{ NUMBER(keepalive.write_stalls), "keepalive_write_stalls_total",
+	    "Connections closed because a write made no progress." },
+	{ NUMBER(keepalive.rtt_us), "keepalive_rtt_seconds",
+	    "Round-trip time of the last answered probe.", 6 },
 };
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
@@ -227,8 +242,8 @@ same_metric(const struct field *a, const struct field *b)
 	return b->metric != NULL && strcmp(a->metric, b->metric) == 0;
 }
 
-/* The samples of a metric have to stand together below its type, so the first
- * of its fields brings the others along. */
+/* Adds the metric of this field, unless an earlier field has the same one. The
+ * samples of a metric must follow its HELP and TYPE without a gap. */
 static void
 add_metric(struct text *t, const struct status *s, const struct field *first)
 {
@@ -237,7 +252,8 @@ add_metric(struct text *t, const struct status *s, const struct field *first)
 	for (const struct field *f = fields; f < first; f++)
 		if (same_metric(first, f))
 			return;
-	text_add(t, "# TYPE forwarder_%s %s\n", first->metric,
+	text_add(t, "# HELP forwarder_%s %s\n# TYPE forwarder_%s %s\n",
+	    first->metric, first->help, first->metric,
 	    is_counter ? "counter" : "gauge");
 	for (const struct field *f = first; f < fields_end; f++)
 		if (same_metric(first, f))
@@ -247,7 +263,8 @@ add_metric(struct text *t, const struct status *s, const struct field *first)
 void
 status_prometheus(struct text *t, const struct status *s)
 {
-	text_add(t, "# TYPE forwarder_info gauge\nforwarder_info{");
+	text_add(t, "# HELP forwarder_info Version and endpoints.\n"
+		    "# TYPE forwarder_info gauge\nforwarder_info{");
 	add_label(t, "name", s->name);
 	add_label(t, ",version", s->version);
 	add_label(t, ",guest", s->guest.endpoint);
