@@ -260,7 +260,7 @@ report_lost(void) NEEDS(shared.lock)
 	if (shared.lost == 0)
 		return;
 	add_head(&line, LOG_LEVEL_WARN, LOG_SERVICE);
-	text_add(&line, "lost %llu line%s of this log: nobody read it%s\n",
+	text_add(&line, "lost %llu log line%s: standard error was blocked%s\n",
 	    shared.lost, shared.lost == 1 ? "" : "s", shared.name);
 	shared.lost = 0;
 	add_line(&line);

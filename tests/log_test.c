@@ -261,7 +261,7 @@ assert_whole_or_counted(const char *lines)
 		const char *what = strstr(lines, ": ");
 
 		ck_assert_ptr_nonnull(what);
-		if (sscanf(what, ": lost %d lines of", &lost) == 1) {
+		if (sscanf(what, ": lost %d log line", &lost) == 1) {
 			next += lost;
 		} else {
 			ck_assert_int_eq(
