@@ -10,7 +10,7 @@
 
 #include "base/log.h"
 #include "config/options.h"
-#include "forwarder/daemon.h"
+#include "forwarder/run.h"
 #include "status/client.h"
 
 static void
@@ -62,7 +62,7 @@ run(const struct options *options, const struct config *config)
 		    strerror(errno));
 		return EX_OSERR;
 	}
-	status = daemon_run(options, config);
+	status = forwarder_run(options, config);
 	log_finish();
 	return status;
 }

@@ -1,7 +1,7 @@
 /* Runs the forwarder: initialises the modules, starts the threads, then handles
  * signals, control requests and removed socket files in a poll() loop. */
-#ifndef FORWARDER_DAEMON_H
-#define FORWARDER_DAEMON_H
+#ifndef FORWARDER_RUN_H
+#define FORWARDER_RUN_H
 
 #include "config/options.h"
 
@@ -9,6 +9,6 @@
  * has exited. Returns the process's exit status; removes the socket files that
  * it created. The caller must exit the process afterwards, because the copy
  * threads may still be blocked on the guest. */
-int daemon_run(const struct options *options, const struct config *config);
+int forwarder_run(const struct options *options, const struct config *config);
 
 #endif
