@@ -52,7 +52,7 @@ on_connected(void *context, int fd)
 }
 
 static int64_t
-on_tend(void *context, uint64_t generation, int64_t now_ms)
+on_keepalive(void *context, uint64_t generation, int64_t now_ms)
 {
 	struct network *network = context;
 
@@ -75,7 +75,7 @@ refusal(void *context, const struct sockaddr *client)
 }
 
 static bool
-on_ask(void *context, uint64_t generation)
+on_probe(void *context, uint64_t generation)
 {
 	struct network *network = context;
 
@@ -140,9 +140,9 @@ network_start(struct network *network)
 		.event = on_event,
 		.configure = on_configure,
 		.on_connected = on_connected,
-		.tend = on_tend,
+		.keepalive = on_keepalive,
 		.refusal = refusal,
-		.ask = on_ask,
+		.probe = on_probe,
 		.alive = is_alive };
 
 	on_configure(network, &settings);

@@ -13,8 +13,8 @@
 #include "base/trust.h"
 #include "base/wait.h"
 
-/* Between two tries of a path that refuses: no event reports the listen(). The
- * goal is a first frame within 1 ms of it. A try costs 5 us. */
+/* The pause before a refused path is tried again: no event reports listen(). The
+ * goal is a first frame within 1 ms of listen(); a try costs 5 us. */
 #define RETRY_US 250
 
 static int
@@ -110,7 +110,7 @@ dial_unix(const struct dial *dial, struct error *error)
 }
 
 /* The kernel may choose the dialled port of this host as the local port. If
- * nobody listens there, the socket connects to itself (RFC 9293, simultaneous
+ * no process listens there, the socket connects to itself (RFC 9293, simultaneous
  * open). */
 static bool
 is_own_echo(int fd)

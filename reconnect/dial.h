@@ -28,8 +28,8 @@ struct dial {
 int dial(
     const struct dial *dial, struct resolver *resolver, struct error *error);
 
-/* Whether the daemon connected at a Unix path is trusted: its user is `user`, or
- * one that trust_owner() accepts. If not, sets the reason. */
-bool dial_trusts(const char *path, int fd, uid_t user, struct error *error);
+/* Returns whether the daemon connected at a Unix path is trusted: its user is
+ * `also`, or one that trust_owner() accepts. If not, sets the reason. */
+bool dial_trusts(const char *path, int fd, uid_t also, struct error *error);
 
 #endif

@@ -41,8 +41,8 @@ is_port(const char *text)
 	return port >= 1 && port <= 65535;
 }
 
-/* No name is resolved for listening: main() opens the socket, and must not hang.
- * An IPv6 address can name its interface: fe80::1%eth0. */
+/* No name is resolved for listening, because main() opens the socket and must not
+ * block. An IPv6 address may contain its interface: fe80::1%eth0. */
 static int
 check_address(struct endpoint *endpoint, struct error *error)
 {

@@ -6,8 +6,8 @@
  *
  * It is woken by main() for a stop or new settings, in any state, even during a
  * dial; by the watch; by a client; by a deadline; and, while up, by the link's
- * bell. While down it ignores that bell, which rings as often as a guest likes:
- * it must not delay a dial.
+ * bell. While down it ignores that bell: frames from the guest ring it, and must
+ * not delay a dial.
  *
  * Only this thread installs connections; any thread may end one. */
 #include "reconnect/fwd_link.h"
@@ -136,7 +136,7 @@ follow_link(struct fwd_link *fwd)
 		return false;
 	if (!reconnect_is_up(&fwd->machine))
 		return true;
-	/* It outlived reconnect.max, but was lost before the tick. */
+	/* Older than reconnect.max, but lost before the tick. */
 	if (lost && view->up_ms >= fwd->machine.settings.max_ms) {
 		link_prove(fwd->link, view->generation);
 		view = look(fwd);
@@ -227,7 +227,7 @@ admit_client(
 	int64_t now_ms = clock_now_ms(); /* before the probe is sent */
 
 	if (look(fwd)->state == LINK_UP &&
-	    fwd->hooks.ask(fwd->hooks.context, fwd->view.generation))
+	    fwd->hooks.probe(fwd->hooks.context, fwd->view.generation))
 		listener_hold(&fwd->listener, fd, client, now_ms);
 	else
 		serve_client(fwd, fd);
@@ -267,8 +267,8 @@ judge(struct fwd_link *fwd)
 	    hooks->alive(hooks->context, generation, listener->since_ms))) {
 	case LISTENER_WAIT:
 		break;
-	case LISTENER_ASK:
-		hooks->ask(hooks->context, generation);
+	case LISTENER_PROBE:
+		hooks->probe(hooks->context, generation);
 		break;
 	case LISTENER_REFUSE:
 		refuse_client(fwd, listener_release(listener),
@@ -351,22 +351,29 @@ notice_suspend(struct fwd_link *fwd)
 	step(fwd, RECONNECT_RESUMED);
 }
 
-/* Runs the keepalive, and returns when to wake up. */
+/* Returns when it is due again. */
 static int64_t
-tend(struct fwd_link *fwd, int64_t now_ms)
+run_keepalive(struct fwd_link *fwd, int64_t now_ms)
+{
+	if (!reconnect_is_up(&fwd->machine))
+		return INT64_MAX;
+	return fwd->hooks.keepalive(
+	    fwd->hooks.context, look(fwd)->generation, now_ms);
+}
+
+static int64_t
+wake_ms(const struct fwd_link *fwd, int64_t now_ms)
 {
 	int64_t due_ms = reconnect_wake_ms(&fwd->machine);
 
-	if (reconnect_is_up(&fwd->machine))
-		return earlier(due_ms, fwd->hooks.tend(fwd->hooks.context,
-					   look(fwd)->generation, now_ms));
+	due_ms = earlier(due_ms, listener_wake_ms(&fwd->listener, now_ms));
 	return fwd->machine.state == RECONNECT_WAITING
 		   ? earlier(due_ms, now_ms + NAP_MS)
 		   : due_ms;
 }
 
 static void
-sleep_until(struct fwd_link *fwd, int64_t due_ms)
+wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 {
 	const struct listener *listener = &fwd->listener;
 	int64_t now_ms = clock_now_ms();
@@ -379,10 +386,9 @@ sleep_until(struct fwd_link *fwd, int64_t due_ms)
 		{ .fd = accepts ? listener->fd : -1, .events = POLLIN },
 		{ .fd = up ? fwd->link->bell.fds[0] : -1, .events = POLLIN },
 	};
-	int ready;
+	int64_t due_ms = earlier(wake_ms(fwd, now_ms), keepalive_due_ms);
+	int ready = poll(fds, 5, wait_timeout(due_ms));
 
-	due_ms = earlier(due_ms, listener_wake_ms(listener, now_ms));
-	ready = poll(fds, 5, wait_timeout(due_ms));
 	if (ready < 0 && errno != EINTR)
 		wait_pause(WAIT_ERROR_MS);
 	if (ready <= 0)
@@ -416,7 +422,8 @@ run(void *argument)
 		update_watch(fwd);
 		act(fwd, action);
 		if (action == RECONNECT_NOTHING)
-			sleep_until(fwd, tend(fwd, clock_now_ms()));
+			wait_for_events(
+			    fwd, run_keepalive(fwd, clock_now_ms()));
 	}
 	doorbell_ring(&fwd->ended);
 	return NULL;

@@ -1,7 +1,7 @@
 /* fwd-link: the thread that makes a new connection whenever the link is down, by
  * dialling or by accepting a client. reconnect.h and listener.h decide when.
- * It logs nothing. It calls the hooks, among them one for each event, from its
- * own thread and with no lock held. */
+ * It does not log: it passes events to a hook. All hooks are called from its own
+ * thread, with no lock held. */
 #ifndef RECONNECT_FWD_LINK_H
 #define RECONNECT_FWD_LINK_H
 
@@ -24,7 +24,7 @@ enum link_event_kind {
 	LINK_EVENT_DIAL_FAILED, /* reason, error */
 	LINK_EVENT_UP,
 	LINK_EVENT_SETTLED,        /* up for RECONNECT_SETTLE_MS, or proven */
-	LINK_EVENT_LOST,           /* reason; unproven: it was a failed dial */
+	LINK_EVENT_LOST,           /* reason; if unproven, as a failed dial */
 	LINK_EVENT_LONG_OUTAGE,    /* reason: the last error */
 	LINK_EVENT_UNWATCHED,      /* error: why the path cannot be watched */
 	LINK_EVENT_ACCEPT_FAILED,  /* error */
@@ -37,7 +37,7 @@ struct link_event {
 	int64_t outage_ms;   /* while down: its age; UP: its length */
 	int64_t up_ms;       /* how long the generation was up */
 	unsigned dials;      /* in this outage */
-	bool proven;         /* whether the generation was proven */
+	bool proven;         /* the generation is */
 	const char *reason;
 	int error; /* an errno, or 0 */
 	const struct sockaddr *client;
@@ -47,9 +47,10 @@ struct fwd_link_settings {
 	struct endpoint endpoint;
 	struct reconnect_settings timing;
 	bool watch;
-	uid_t user;    /* see dial_trusts() */
-	int listen_fd; /* of listener_open(), for fwd-link to close; -1: none,
-			* or keep the present one */
+	uid_t user; /* see dial_trusts() */
+	/* From listener_open(); fwd-link closes it. -1 from configure(): keeps
+	 * the present one, or closes it if the endpoint has changed. */
+	int listen_fd;
 };
 
 struct fwd_link_hooks {
@@ -61,16 +62,17 @@ struct fwd_link_hooks {
 	 * thread can use it. Must not block. If the connection is broken, the
 	 * copy threads will notice, after reading what the peer sent. */
 	void (*on_connected)(void *context, int fd);
-	/* Runs the keepalive of this generation. Called at each wakeup while up.
-	 * Returns the time of the next call, or INT64_MAX. */
-	int64_t (*tend)(void *context, uint64_t generation, int64_t now_ms);
+	/* Runs the keepalive of this generation. Called before each sleep while
+	 * up. Returns the time of the next call, or INT64_MAX. */
+	int64_t (*keepalive)(
+	    void *context, uint64_t generation, int64_t now_ms);
 	/* Returns why this client may not connect, or NULL if it may. */
 	const char *(*refusal)(void *context, const struct sockaddr *client);
-	/* A client has connected while this generation is up. False: it replaces
-	 * the present one. True: it does so only if the present one does not
-	 * answer the probe that was sent now. Must not block. */
-	bool (*ask)(void *context, uint64_t generation);
-	/* Whether this generation's peer has sent anything since then. */
+	/* Probes the present client, because another one has connected. Returns
+	 * false if that is not possible: the new client then replaces it. May
+	 * block for the rest of a partly sent probe, at most write_stall. */
+	bool (*probe)(void *context, uint64_t generation);
+	/* Whether this generation's peer has sent anything since since_ms. */
 	bool (*alive)(void *context, uint64_t generation, int64_t since_ms);
 };
 
@@ -103,10 +105,10 @@ int fwd_link_start(struct fwd_link *fwd, struct link *link,
  * generation, and so do settings that do not admit its peer. */
 void fwd_link_wake(struct fwd_link *fwd);
 
-/* Call after link_stop(). Interrupts a dial and waits for the thread to end. False:
- * after FWD_LINK_JOIN_MS the thread is still in a system call, such as one on a
- * path whose file server is dead. It then keeps using *fwd until the process ends
- * or another call returns true. */
+/* Call after link_stop(). Interrupts a dial and waits for the thread to end.
+ * Returns false if it is still in a system call after FWD_LINK_JOIN_MS, such as
+ * one on a path whose file server is dead. It then keeps using *fwd until the
+ * process ends or another call returns true. */
 bool fwd_link_join(struct fwd_link *fwd);
 
 #endif

@@ -6,15 +6,16 @@
  *   any      link_stop()                       STOPPED, for good
  *
  * The last holder of a connection closes its descriptor, so the number is never
- * reused while a thread is still inside read() or write(). Going down, the link
- * shuts the descriptor down, which wakes those threads, and releases it. It does
- * not wait for them, so an old loan never delays the next generation.
+ * reused while a thread is still inside read() or write(). When the link goes
+ * down it calls shutdown(), which wakes those threads, and releases the
+ * connection. It does not wait for them, so an old loan never delays the next
+ * generation.
  *
- * A generation that ends without proof of life was a failed dial: the outage
- * before it goes on.
+ * A generation that ends without proof of life counts as a failed dial: the
+ * outage before it continues.
  *
- * A new connection takes any free place in connections[]. If they took turns, a
- * thread that is slow to return an old loan would block a later one.
+ * A new connection takes any free place in connections[]. If the places were used
+ * in turn, a loan that is returned late would block a later connection.
  *
  * Lock order: link.lock only, never held across a system call that blocks.
  * Decisions are made under the lock; shutdown(), close() and the bell follow. */
@@ -123,7 +124,8 @@ link_borrow(struct link *link, struct loan *loan, enum link_wait wait)
 	return answer;
 }
 
-/* A generation that the reader has not borrowed; its connection is open. */
+/* Returns the connection, still open, of a generation that the reader has not
+ * borrowed. */
 static struct connection *
 find(struct link *link, uint64_t generation) NEEDS(link->lock)
 {

@@ -28,9 +28,9 @@ struct connection {
 	uint64_t generation;
 	atomic_uint holders;
 	atomic_bool open; /* false: this place is free */
-	/* The writer's token. fwd-up waits for it, and may block in a write
-	 * while holding it; other threads that send only try it. Not part of
-	 * the lock order: nothing else is locked under it. */
+	/* The writer's token. fwd-up waits for it; other threads only try it,
+	 * but may then block for the rest of a partly sent frame, at most
+	 * write_stall. Nothing else is locked under it. */
 	struct mutex writing;
 };
 
@@ -62,8 +62,8 @@ struct link {
 	struct connection connections[LINK_CONNECTIONS];
 };
 
-/* Starts down, holding frames for ever. Returns 0, or -1 with errno. No function
- * below allocates memory. */
+/* The link starts down, with LINK_HOLD_FOREVER. Returns 0, or -1 with errno. No
+ * function below allocates memory. */
 int link_init(struct link *link);
 
 /* Call it only when all loans are returned and no thread waits in a borrow. */
@@ -92,31 +92,30 @@ enum link_answer link_borrow_next(struct link *link, struct loan *loan);
 
 void link_return(struct loan *loan);
 
-/* The caller saw `generation` fail. Takes the link down and wakes every thread
- * that is blocked on the descriptor. Only the first report about a generation
- * counts, and none about an older one. */
+/* Reports that `generation` has failed: takes the link down and wakes every thread
+ * that is blocked on the descriptor. Does nothing if `generation` is not up. */
 void link_fail(struct link *link, uint64_t generation, const char *reason);
 
 /* Proof of life: a byte came from the peer, or the generation outlived
  * reconnect.max. It also counts if another thread has just ended the generation:
- * the reader may be preempted between recv() and this call. Call it once per
- * generation; more calls do nothing. */
+ * the reader may be preempted between recv() and this call. One call per
+ * generation is enough. */
 void link_prove(struct link *link, uint64_t generation);
 
 /* How long frames wait in an outage. Also applies to threads that wait now. */
 void link_set_hold(struct link *link, int64_t hold_ms);
 
-/* Ends all waits, also later ones. */
+/* Stops the link for good: ends all present and later waits. */
 void link_stop(struct link *link);
 
 /* A snapshot. */
 struct link_view {
 	enum link_state state;
 	uint64_t generation;    /* the last one; 0: none yet */
-	bool proven;            /* whether the last generation was proven */
-	int64_t up_ms;          /* how long it has been up, or was */
+	bool proven;            /* the last generation is proven */
+	int64_t up_ms;          /* its age, or its length if it has ended */
 	int64_t outage_ms;      /* while down: the age of the outage */
-	int64_t last_outage_ms; /* length; the wait at the start is none */
+	int64_t last_outage_ms; /* length; the start is not an outage */
 	int64_t down_ms;        /* in all, the present outage included */
 	uint64_t outages;
 	uint64_t dials;
@@ -125,7 +124,7 @@ struct link_view {
 
 void link_look(struct link *link, struct link_view *view);
 
-/* For fwd-link: counts a dial; keeps the reason why it failed. */
+/* For fwd-link: counts a dial; records why it failed. */
 void link_dialled(struct link *link);
 void link_dial_failed(struct link *link, const char *reason);
 

@@ -143,7 +143,7 @@ listener_hold(struct listener *listener, int fd,
 	listener->candidate = *client;
 	listener->since_ms = now_ms;
 	listener->due_ms = now_ms + LISTENER_TICK_MS;
-	listener->asks = 1;
+	listener->probes = 1;
 }
 
 enum listener_verdict
@@ -155,10 +155,10 @@ listener_judge(struct listener *listener, int64_t now_ms, bool alive)
 		return LISTENER_WAIT;
 	if (alive)
 		return LISTENER_REFUSE;
-	if (listener->asks == LISTENER_ASKS && !late)
+	if (listener->probes == LISTENER_PROBES && !late)
 		return LISTENER_ADMIT;
 	if (!late)
-		listener->asks++;
+		listener->probes++;
 	listener->due_ms = now_ms + LISTENER_TICK_MS;
-	return LISTENER_ASK;
+	return LISTENER_PROBE;
 }

@@ -1,21 +1,22 @@
 /* The listening role: one client at a time is served, and the newest replaces the
- * present one. A present client that can be probed keeps its place if it answers;
- * the newest is then a candidate until the verdict.
+ * present one. But if the present client can be probed, it stays if it answers;
+ * until that is known the newest is a candidate.
  *
  *   state    at due_ms               entered when
  *   CLOSED   nothing                 the endpoint does not listen
  *   OPEN     a client is accepted    at the start; after each verdict
  *   JUDGING  listener_judge()        a candidate has connected, and the present
- *                                    client was asked (sent a probe)
+ *                                    client was sent a probe
  *
- *      candidate comes,  ask       ask       ask       ask     verdict
- *      first ask          |         |         |         |         |
+ *      candidate comes, probe     probe     probe     probe    verdict
+ *      first probe        |         |         |         |         |
  *      0 --------------- 200 ----- 400 ----- 600 ----- 800 ----- 1000 ---> ms
  *
  * If the present client sends anything after the candidate connected, the
  * candidate is refused at the next tick; otherwise it is admitted at the last
- * one. A late tick only asks again: the answer had no time to arrive. due_ms is kept when a candidate leaves, so that no two asks
- * are closer than a tick, however many candidates connect. */
+ * one. A late tick only probes again: the answer had no time to arrive. due_ms is
+ * kept when a candidate leaves, so that no two probes are closer than a tick,
+ * however many candidates connect. */
 #ifndef RECONNECT_LISTENER_H
 #define RECONNECT_LISTENER_H
 
@@ -27,10 +28,10 @@
 #include "base/unix_bind.h"
 #include "reconnect/endpoint.h"
 
-/* Five asks give the present client a second to answer. A peer answers at most ten
+/* Five probes give the present client a second to answer. A peer answers at most ten
  * PINGs a second (PONGS_PER_SECOND), those of the keepalive included. */
 #define LISTENER_TICK_MS 200
-#define LISTENER_ASKS 5
+#define LISTENER_PROBES 5
 
 /* After accept() ran out of descriptors or memory. The client still waits, so
  * without a pause poll() would keep returning at once. */
@@ -46,12 +47,12 @@ struct listener {
 	int candidate_fd;
 	struct sockaddr_storage candidate;
 	int64_t since_ms; /* when it connected */
-	unsigned asks;    /* for this candidate */
+	unsigned probes;  /* sent for this candidate */
 };
 
 enum listener_verdict {
 	LISTENER_WAIT,
-	LISTENER_ASK,    /* ask the present client again */
+	LISTENER_PROBE,  /* probe the present client again */
 	LISTENER_REFUSE, /* close the candidate */
 	LISTENER_ADMIT,  /* the candidate replaces the present client */
 };
@@ -68,7 +69,8 @@ void listener_replace(struct listener *listener, int fd);
 /* Whether to poll listener.fd for a client now. */
 bool listener_accepts(const struct listener *listener, int64_t now_ms);
 
-/* When listener_accepts() or the verdict will change; INT64_MAX: never. */
+/* When a client may be accepted again, or the verdict is due; INT64_MAX: no such
+ * time. */
 int64_t listener_wake_ms(const struct listener *listener, int64_t now_ms);
 
 /* Returns the client's descriptor, blocking, closed on exec and with TCP_NODELAY,
@@ -79,7 +81,7 @@ int listener_accept(
 /* Accepts no client for pause_ms. */
 void listener_pause(struct listener *listener, int64_t now_ms, int pause_ms);
 
-/* Enters JUDGING: call after asking the present client for the first time. */
+/* Enters JUDGING. Call it after sending the first probe. */
 void listener_hold(struct listener *listener, int fd,
     const struct sockaddr_storage *client, int64_t now_ms);
 
@@ -90,7 +92,7 @@ enum listener_verdict listener_judge(
 /* Ends JUDGING. Returns the candidate's descriptor. */
 int listener_release(struct listener *listener);
 
-/* Ends JUDGING, if there is a candidate: it has to connect again. */
+/* Ends JUDGING, if there is a candidate, and closes its connection. */
 void listener_drop(struct listener *listener);
 
 #endif

@@ -83,7 +83,7 @@ on_lost(struct reconnect *machine, int64_t now_ms)
 	else
 		back_off(machine, now_ms);
 	enter(machine, RECONNECT_WAITING, now_ms);
-	if (machine->retry_window_ms > 0) /* APPEARED or MOVED while up */
+	if (machine->retry_window_ms > 0) /* as after APPEARED while up */
 		hurry(machine, now_ms);
 }
 

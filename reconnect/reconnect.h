@@ -20,7 +20,7 @@
  *   FRESH                PROOF            PROVEN    SETTLED
  *   UNPROVEN             PROOF            PROVEN
  *   FRESH, UNPROVEN      TICK, age >= max same      PROVE, PROOF follows
- *   FRESH, UNPROVEN      APPEARED         same      on LOST, a dial is due at once
+ *   FRESH, UNPROVEN      APPEARED, MOVED  same      on LOST, a dial is due at once
  *   FRESH, UNPROVEN      LOST             WAITING   backs off: a failed dial
  *   PROVEN               LOST             WAITING   a new outage, due at once
  *   any                  RESUMED, RELOADED, MOVED   backoff starts over; if down,
@@ -37,10 +37,11 @@
  * a daemon may be starting (when we start, after APPEARED, MOVED and the loss of
  * a proven generation), the next dial retries them for RECONNECT_WINDOW_MS.
  *
- * "At once" keeps connections RECONNECT_SPACING_MS apart, and also dials that
- * APPEARED asked for, so that a daemon that sends a byte and dies, or a path that
- * comes and goes, does not make us spin. A failed dial does not delay the first
- * dial after the path appears: recovery has to take less than a millisecond. */
+ * A dial that is due "at once" still waits until RECONNECT_SPACING_MS have passed
+ * since the last connection, and since the last dial that an event made due. This
+ * limits the rate when a daemon sends a byte and exits, or a path comes and goes.
+ * A failed dial does not delay the first dial after APPEARED: recovery has to take
+ * less than a millisecond. */
 #ifndef RECONNECT_RECONNECT_H
 #define RECONNECT_RECONNECT_H
 
@@ -69,16 +70,16 @@ enum reconnect_state {
 };
 
 enum reconnect_event {
-	RECONNECT_TICK, /* time has passed */
-	RECONNECT_DIAL_FAILED,
+	RECONNECT_TICK,        /* time has passed */
+	RECONNECT_DIAL_FAILED, /* or an accepted client was not installed */
 	RECONNECT_INTERRUPTED, /* a reload or a stop interrupted the dial */
-	RECONNECT_CONNECTED,   /* we to a daemon, or a client to us */
+	RECONNECT_CONNECTED,   /* to a daemon, or a client to us */
 	RECONNECT_PROOF,       /* the generation is proven */
-	RECONNECT_LOST,        /* it ended; PROOF comes before this event */
+	RECONNECT_LOST,        /* the generation ended; PROOF comes first */
 	RECONNECT_APPEARED,    /* the daemon's path exists now */
 	RECONNECT_RESUMED,     /* the host woke up from a suspend */
 	RECONNECT_RELOADED,    /* the settings have changed */
-	RECONNECT_MOVED,       /* and so has the endpoint */
+	RECONNECT_MOVED,       /* so has the endpoint */
 };
 
 /* What the caller has to do. */
@@ -102,7 +103,7 @@ struct reconnect {
 	struct reconnect_settings settings;
 	int64_t delay_ms;        /* the next delay of the backoff */
 	uint32_t random;         /* not 0; differs between processes */
-	unsigned dials;          /* or clients accepted, in this outage */
+	unsigned dials;          /* made, or clients accepted, in this outage */
 	int64_t due_ms;          /* time of the next dial */
 	int64_t earliest_ms;     /* no dial before this time */
 	int64_t connected_ms;    /* time of the last connection */

@@ -141,8 +141,8 @@ expect_nothing_more(void)
 static struct fwd_link_settings settings; /* for the next reload() */
 static struct fwd_link_settings published;
 static atomic_bool is_published;
-static atomic_uint tended, asks;
-static atomic_bool answers, ends_when_asked, closed_to_all;
+static atomic_uint tended, probes;
+static atomic_bool answers, ends_when_probed, closed_to_all;
 
 static bool
 configure(void *context, struct fwd_link_settings *next)
@@ -179,7 +179,7 @@ say_hello(void *context, int fd)
 }
 
 static int64_t
-tend(void *context, uint64_t generation, int64_t now_ms)
+keepalive(void *context, uint64_t generation, int64_t now_ms)
 {
 	ck_assert_ptr_eq(context, &record);
 	ck_assert_uint_ge(generation, 1);
@@ -205,7 +205,7 @@ stop_at_the_second(void *context, const struct sockaddr *client)
 }
 
 static bool
-never_ask(void *context, uint64_t generation)
+never_probe(void *context, uint64_t generation)
 {
 	(void)context;
 	(void)generation;
@@ -213,13 +213,13 @@ never_ask(void *context, uint64_t generation)
 }
 
 static bool
-ask(void *context, uint64_t generation)
+probe(void *context, uint64_t generation)
 {
 	ck_assert_ptr_eq(context, &record);
 	ck_assert_uint_ge(generation, 1);
-	if (ends_when_asked)
+	if (ends_when_probed)
 		link_fail(&shared, generation, "it ended");
-	atomic_fetch_add(&asks, 1);
+	atomic_fetch_add(&probes, 1);
 	return true;
 }
 
@@ -236,9 +236,9 @@ static struct fwd_link_hooks hooks = { .context = &record,
 	.event = on_event,
 	.configure = configure,
 	.on_connected = say_hello,
-	.tend = tend,
+	.keepalive = keepalive,
 	.refusal = refusal,
-	.ask = never_ask,
+	.probe = never_probe,
 	.alive = is_alive };
 
 /* ---- the program around it ---- */
@@ -800,26 +800,26 @@ TEST(a_client_that_may_not_connect_is_refused_now_and_after_a_reload)
 	close(client);
 }
 
-/* ---- where the present client is asked before another takes its place ---- */
+/* ---- where the present client is probed before another takes its place ---- */
 
 static int
-first_of_those_asked(bool that_answers)
+first_of_those_probed(bool that_answers)
 {
-	hooks.ask = ask;
+	hooks.probe = probe;
 	atomic_store(&answers, that_answers);
 	return first_client();
 }
 
 TEST(a_client_that_answers_keeps_its_place)
 {
-	int first = first_of_those_asked(true);
+	int first = first_of_those_probed(true);
 
 	for (unsigned count = 1; count <= 3; count++) {
 		int other = call();
 
 		expect_refused("the present client answers");
 		expect_hung_up(other);
-		ck_assert_uint_eq(atomic_load(&asks), count);
+		ck_assert_uint_eq(atomic_load(&probes), count);
 	}
 	prove(first);
 	close(first);
@@ -833,14 +833,14 @@ TEST(a_client_that_does_not_answer_loses_its_place, .count = 2)
 	char hello[5];
 	int first, second;
 
-	atomic_store(&ends_when_asked, _i == 1);
-	first = first_of_those_asked(false);
+	atomic_store(&ends_when_probed, _i == 1);
+	first = first_of_those_probed(false);
 	second = call();
 	expect_lost(1, UNPROVEN, _i ? "it ended" : "replaced by a new client");
 	expect_up(2);
 	if (_i == 0)
 		ck_assert_int_ge(clock_now_ms() - began_ms, 1000);
-	ck_assert_uint_eq(atomic_load(&asks), _i ? 1 : LISTENER_ASKS);
+	ck_assert_uint_eq(atomic_load(&probes), _i ? 1 : LISTENER_PROBES);
 	ck_assert_int_eq(recv(second, hello, 5, MSG_WAITALL), 5);
 	close(first);
 	close(second);
@@ -849,15 +849,15 @@ TEST(a_client_that_does_not_answer_loses_its_place, .count = 2)
 /* Who may connect may have changed: the client has to connect again. */
 TEST(a_candidate_is_dropped_by_a_reload_and_by_the_stop)
 {
-	int first = first_of_those_asked(false), second = call();
+	int first = first_of_those_probed(false), second = call();
 
-	while (atomic_load(&asks) == 0)
+	while (atomic_load(&probes) == 0)
 		sched_yield();
 	reload();
 	expect_hung_up(second);
-	atomic_store(&asks, 0);
+	atomic_store(&probes, 0);
 	second = call();
-	while (atomic_load(&asks) == 0)
+	while (atomic_load(&probes) == 0)
 		sched_yield();
 	stop();
 	expect_hung_up(second);

@@ -166,7 +166,7 @@ TEST(a_client_that_is_silent_for_a_second_loses_its_place)
 		ck_assert_int_eq(
 		    listener_wake_ms(&listener, CAME_MS), CAME_MS + tick);
 		ck_assert_int_eq(silent_at(tick - 1), LISTENER_WAIT);
-		ck_assert_int_eq(silent_at(tick), LISTENER_ASK);
+		ck_assert_int_eq(silent_at(tick), LISTENER_PROBE);
 		ck_assert_int_eq(silent_at(tick), LISTENER_WAIT);
 		ck_assert(!listener_accepts(&listener, CAME_MS + 5000));
 	}
@@ -180,7 +180,7 @@ TEST(a_client_that_was_heard_keeps_its_place)
 	for (int tick = 200; tick <= 1000; tick += 200) {
 		come();
 		for (int before = 200; before < tick; before += 200)
-			ck_assert_int_eq(silent_at(before), LISTENER_ASK);
+			ck_assert_int_eq(silent_at(before), LISTENER_PROBE);
 		ck_assert_int_eq(heard_at(tick - 1), LISTENER_WAIT);
 		ck_assert_int_eq(heard_at(tick), LISTENER_REFUSE);
 		leave();
@@ -201,20 +201,20 @@ TEST(a_candidate_that_is_dropped_still_keeps_the_next_one_waiting)
 }
 
 /* The host was suspended, or too busy: the answer had no time to arrive. */
-TEST(a_late_tick_asks_and_decides_nothing)
+TEST(a_late_tick_probes_and_decides_nothing)
 {
 	come();
 	for (int tick = 200; tick < 1000; tick += 200)
-		ck_assert_int_eq(silent_at(tick), LISTENER_ASK);
-	ck_assert_int_eq(silent_at(3600000), LISTENER_ASK);
+		ck_assert_int_eq(silent_at(tick), LISTENER_PROBE);
+	ck_assert_int_eq(silent_at(3600000), LISTENER_PROBE);
 	ck_assert_int_eq(silent_at(3600199), LISTENER_WAIT);
 	ck_assert_int_eq(silent_at(3600200), LISTENER_ADMIT);
 	leave();
 
 	come();
-	ck_assert_int_eq(silent_at(400), LISTENER_ASK); /* doesn't count */
+	ck_assert_int_eq(silent_at(400), LISTENER_PROBE); /* doesn't count */
 	for (int tick = 600; tick < 1400; tick += 200)
-		ck_assert_int_eq(silent_at(tick), LISTENER_ASK);
+		ck_assert_int_eq(silent_at(tick), LISTENER_PROBE);
 	ck_assert_int_eq(silent_at(1400), LISTENER_ADMIT);
 	leave();
 }
