@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* BATCH_ROOM reaches one byte beyond the last slot. */
+/* BATCH_ROOM extends one byte beyond the last slot. */
 #define MEMORY_BYTES (BATCH_FRAMES * (size_t)BATCH_STRIDE + 1)
 /* A longer frame touches more than a page or two of its slot. */
 #define LONG_FRAME_BYTES 4096u
@@ -40,7 +40,7 @@ batch_clear(struct batch *batch)
 	if (batch->long_bytes <= LONG_BYTES_MAX)
 		return;
 	madvise(batch->memory, MEMORY_BYTES, MADV_DONTNEED);
-	memset(batch->long_slots, 0, sizeof(batch->long_slots));
+	memset(batch->touched_bytes, 0, sizeof(batch->touched_bytes));
 	batch->long_bytes = 0;
 }
 
@@ -53,8 +53,8 @@ batch_add(struct batch *batch, size_t length)
 	frame_put_header(header, (uint32_t)length);
 	batch->parcels[i] =
 	    (struct iovec){ header, FRAME_HEADER_BYTES + length };
-	if (length > LONG_FRAME_BYTES && length > batch->long_slots[i]) {
-		batch->long_bytes += length - batch->long_slots[i];
-		batch->long_slots[i] = (uint32_t)length;
+	if (length > LONG_FRAME_BYTES && length > batch->touched_bytes[i]) {
+		batch->long_bytes += length - batch->touched_bytes[i];
+		batch->touched_bytes[i] = (uint32_t)length;
 	}
 }

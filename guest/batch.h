@@ -1,7 +1,7 @@
 /* A batch is an array of parcels. A parcel is a frame preceded by its 4-byte
- * header. It is a datagram in one of the batch's slots, or points into the
- * buffer of a deframer. Either can be sent as a datagram or to a stream without
- * a copy.
+ * header. It is in one of the batch's slots, if it was received as a datagram,
+ * or in the buffer of a deframer. Either can be sent as a datagram or to a
+ * stream without a copy.
  *
  * A slot has room for the longest frame, so each message needs one iovec. A
  * frame of ordinary length touches one page of its slot; untouched pages use no
@@ -20,7 +20,7 @@
 /* Limits the memory to one page per frame in the usual case. 256 frames of 64
  * bytes fill half of the default write_batch. */
 #define BATCH_FRAMES 256
-/* The frame starts on a cache line, its header right before it. Slots are an
+/* The frame starts on a cache line; its header is right before it. Slots are an
  * odd number of cache lines apart, so that the frames do not all fall into the
  * same few cache sets. */
 #define BATCH_OFFSET 64u
@@ -37,8 +37,8 @@ struct batch {
 
 	uint8_t *memory;
 	struct batch_system *system;
-	/* Bytes of the longest frame in each slot, or 0 if that was short. */
-	uint32_t long_slots[BATCH_FRAMES];
+	/* the longest frame that was in each slot, or 0 if that was short */
+	uint32_t touched_bytes[BATCH_FRAMES];
 	size_t long_bytes; /* the sum of touched_bytes */
 };
 
@@ -67,7 +67,7 @@ batch_slot(const struct batch *batch, size_t i)
 	return batch->memory + i * BATCH_STRIDE + BATCH_OFFSET;
 }
 
-/* A frame was received into slot number batch->count. */
+/* Adds the frame that was received into slot number batch->count. */
 void batch_add(struct batch *batch, size_t length);
 
 /* Allocate and free the data that batch_receive() and batch_send() need on this

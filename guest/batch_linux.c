@@ -1,4 +1,4 @@
-/* recvmmsg() and sendmmsg(). */
+/* Sends and receives many datagrams per call: recvmmsg() and sendmmsg(). */
 #include "guest/batch.h"
 
 #include <stdlib.h>
@@ -34,10 +34,10 @@ batch_system_destroy(struct batch *batch)
 	free(batch->system);
 }
 
-/* The sender is requested for the first message only, to save copies. (Then say
- * why the other messages of the batch have the same sender.) For a path that
- * fills sun_path, Linux returns a length that includes a terminating zero it
- * has not written. */
+/* The sender is requested for the first message only, to save copies: a
+ * connected socket receives from the guest only, and another sender is examined
+ * when it begins a batch. For a path that fills sun_path, Linux
+ * returns a length that includes a terminating zero it has not written. */
 int
 batch_receive(struct batch *batch, int fd, size_t limit)
 {

@@ -1,4 +1,4 @@
-/* One datagram a call, for systems without recvmmsg() and sendmmsg(). */
+/* One datagram per call, for systems without recvmmsg() and sendmmsg(). */
 #include "guest/batch.h"
 
 int

@@ -24,7 +24,7 @@ find_fault(int fd)
 	if (type != SOCK_DGRAM)
 		return "a socket, but not a datagram socket";
 	if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
-		return "a datagram socket that is connected to nobody";
+		return "a datagram socket that is not connected";
 	return NULL;
 }
 
@@ -46,8 +46,7 @@ descriptor_open(struct guest *guest, mode_t mode, struct error *error)
 
 /* Another process that shares the socket may make it non-blocking, set a
  * receive timeout, or shut it down. After a shutdown each recv() returns 0
- * bytes; but a guest can also send an empty frame, so peer_is_shut() is
- * checked. */
+ * bytes; a guest can send an empty frame, too, so peer_is_shut() is called. */
 static int
 descriptor_receive(struct guest *guest, struct batch *batch, size_t limit)
 {

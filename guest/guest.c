@@ -91,9 +91,9 @@ guest_send_datagrams(struct guest *guest, struct batch *batch, size_t from)
 	return batch_send(batch, guest->fd, from);
 }
 
-/* Converts the errno of a failed send to guest `which` into a refusal. */
+/* Handles the errno of a failed send to guest `which`. */
 static enum guest_refusal
-judge(struct guest *guest, uint64_t which, int error)
+refusal_of(struct guest *guest, uint64_t which, int error)
 {
 	switch (error) {
 	case EAGAIN:
@@ -128,7 +128,7 @@ guest_send(struct guest *guest, struct batch *batch, size_t from,
 		while (sent < 0 && errno == EINTR);
 		if (sent > 0)
 			return (size_t)sent;
-		*refusal = judge(guest, which, errno);
+		*refusal = refusal_of(guest, which, errno);
 		if (*refusal != GUEST_REFUSED)
 			break;
 	}
@@ -176,10 +176,10 @@ guest_set_mode(struct guest *guest, mode_t mode)
 	result = unix_file_set_mode(&guest->file, mode);
 	if (result < 0)
 		log_line(LOG_LEVEL_WARN, LOG_GUEST,
-		    "can't change the mode of our socket path=%s error=\"%s\"",
+		    "can't change the mode of the socket file path=%s "
+		    "error=\"%s\"",
 		    guest->file.path, strerror(errno));
-	/* If the file has been removed, it will be created again with the new
-	 * mode. */
+	/* A file that was removed is created again with the new mode. */
 	if (result == 0 || !unix_file_stands(&guest->file))
 		guest->mode = mode;
 }

@@ -21,17 +21,14 @@
 
 /* Why a frame could not be sent to the guest. */
 enum guest_refusal {
-	/* no room in the guest's queue: call guest_await_room() */
-	GUEST_FULL,
+	GUEST_FULL, /* the guest's queue is full: call guest_await_room() */
 	/* the kernel is out of buffers; poll() does not report when it has some
 	 * again */
 	GUEST_NO_BUFFERS,
-	/* the frame is larger than the socket's send buffer */
-	GUEST_TOO_LARGE,
-	GUEST_REFUSED, /* the send failed although a guest is present */
-	GUEST_ABSENT,
-	/* the guest is gone and cannot return */
-	GUEST_GONE,
+	GUEST_TOO_LARGE, /* the frame exceeds the socket's send buffer */
+	GUEST_REFUSED,   /* the send failed although a guest is present */
+	GUEST_ABSENT,    /* no guest is present now */
+	GUEST_GONE,      /* the guest is gone and cannot return */
 };
 
 /* What main() polls for a guest. */
@@ -42,7 +39,7 @@ struct guest {
 	struct guest_endpoint endpoint;
 	int fd;
 	struct unix_file file;    /* socket file, if any; used by main() only */
-	mode_t mode;              /* of that file; main()'s */
+	mode_t mode;              /* of that file; used by main() only */
 	_Atomic uint64_t present; /* number of the current guest; 0: none */
 	_Atomic uint64_t mac;     /* 0 until learned */
 	counter lost; /* frames discarded unread when a guest was replaced */
@@ -53,15 +50,15 @@ struct guest {
 	void (*on_replaced)(void *context);
 	void *context;
 
-	struct unixgram unixgram; /* unixgram.c's */
-	/* used by tap_linux.c: the last receive emptied the queue */
-	bool drained;
+	struct unixgram unixgram; /* used by unixgram.c */
+	bool
+	    drained; /* used by tap_linux.c: the last receive read all frames */
 };
 
 /* The operations of one kind of guest. */
 struct guest_ops {
-	const char *name; /* in log and status, if there is no describe() */
-	/* Sets fd, and present if the guest is there from the start. */
+	const char *name; /* for the log and status, if describe is NULL */
+	/* Sets fd, and `present` if the guest is there from the start. */
 	int (*open)(struct guest *guest, mode_t mode, struct error *error);
 	/* As batch_receive(). ESHUTDOWN means that no more frames can
 	 * arrive. */
@@ -69,11 +66,11 @@ struct guest_ops {
 	/* As batch_send(). */
 	int (*send)(struct guest *guest, struct batch *batch, size_t from);
 
-	/* The rest may be NULL. */
+	/* The operations below may be NULL. */
 	void (*close)(struct guest *guest); /* releases everything except fd */
-	/* Guest number `which` refused a send with errno `error`. Returns
-	 * GUEST_REFUSED if a guest is present now, else GUEST_ABSENT. If the
-	 * pointer is NULL, the guest is gone for good. */
+	/* Handles errno `error` of a send to guest number `which`. Returns
+	 * GUEST_REFUSED if a guest is present now, else GUEST_ABSENT, or
+	 * GUEST_GONE. If the pointer is NULL, the guest is gone. */
 	enum guest_refusal (*refused)(
 	    struct guest *guest, uint64_t which, int error);
 	void (*describe)(struct guest *guest, char *text, size_t room);
@@ -93,22 +90,22 @@ extern const struct guest_ops guest_descriptor, guest_unixgram, guest_tap;
 int guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
     mode_t mode, struct error *error);
 
-/* Call it only when no thread uses the guest. If a thread may still be blocked
- * on the guest, call unix_file_remove(&guest->file) instead. */
+/* Call this only when no thread uses the guest. If a thread may still be
+ * blocked on the guest, call unix_file_remove(&guest->file) instead. */
 void guest_close(struct guest *guest);
 
-/* fwd-up: waits for frames, and takes `limit` at most. Returns 0 (the batch may
- * be empty), or -1 if no more frames can arrive. */
+/* For fwd-up: waits for frames and receives up to `limit`. Returns 0 (the batch
+ * may be empty), or -1 if no more frames can arrive. */
 int guest_receive(struct guest *guest, struct batch *batch, size_t limit);
 
-/* fwd-up: learns the guest's MAC from the source of its frame. */
+/* For fwd-up: learns the guest's MAC address from the source of its frame. */
 void guest_learn_mac(struct guest *guest, const uint8_t *frame);
 /* Copies the guest's MAC address. Returns false if it is not known yet. */
 bool guest_get_mac(const struct guest *guest, uint8_t mac[6]);
 
-/* fwd-down: sends the frames of the parcels from `from` on, without waiting.
- * Returns how many were sent; if 0, *refusal is the reason. If a guest is
- * present after a failed send, the send is tried once more. */
+/* For fwd-down: sends the frames of the parcels from `from` on, without
+ * waiting. Returns how many were sent; if 0, *refusal is the reason. If a guest
+ * is present after a failed send, the send is tried once more. */
 size_t guest_send(struct guest *guest, struct batch *batch, size_t from,
     enum guest_refusal *refusal);
 
@@ -116,22 +113,23 @@ size_t guest_send(struct guest *guest, struct batch *batch, size_t from,
  * there was no room by then. */
 bool guest_await_room(const struct guest *guest, int64_t deadline_ms);
 
-/* The guest's path, "" if no guest is present. */
+/* Writes the guest's path or kind to text; "" if no guest is present. */
 void guest_describe(struct guest *guest, char *text, size_t room);
 
-/* The functions below are called by main() only. Fills in the descriptors to
- * poll, and returns the timeout in ms, or -1. Call guest_poll_done()() after
- * poll(). */
+/* The functions below are called by main() only. */
+
+/* Fills in the descriptors to poll, and returns the timeout in ms, or -1. Call
+ * guest_serve() after poll(). */
 int guest_watch(struct guest *guest, struct pollfd fds[GUEST_DESCRIPTORS]);
 void guest_serve(
     struct guest *guest, const struct pollfd fds[GUEST_DESCRIPTORS]);
 
-/* Changes the permission bits of our socket's file. Logs an error. */
+/* Changes the permission bits of the socket file. Logs a failure. */
 void guest_set_mode(struct guest *guest, mode_t mode);
 
-/* Call it when our socket's file was removed: binds a new socket to its path. A
- * guest connected to the old socket stays connected until another guest sends
- * to the new socket. Returns 0, or -1 with the reason: nothing has changed. */
+/* Binds a new socket to the path whose file was removed. A guest connected to
+ * the old socket stays connected until another guest sends to the new socket.
+ * Returns 0, or -1 with the reason: nothing has changed. */
 int guest_bind_again(struct guest *guest, struct error *error);
 
 #endif

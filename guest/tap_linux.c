@@ -1,6 +1,6 @@
 /* A TAP device as the guest: containers, network namespaces, Firecracker. Each
- * read() or write() transfers one frame. Frames are still collected into
- * batches for writing to the stream. */
+ * read() or write() transfers one frame. Frames are collected into batches
+ * nevertheless, for writing to the stream. */
 #include "guest/guest.h"
 
 #include <errno.h>
@@ -14,19 +14,21 @@
 #include <unistd.h>
 
 #define TUN_PATH "/dev/net/tun"
+/* errno of read() and write() after the device was deleted */
+#define DELETED EBADFD
 
 static const char *
 attach_fault(int error)
 {
 	switch (error) {
 	case EPERM:
-		return "not permitted; make it once for this user: "
+		return "not permitted; create the device as root: "
 		       "ip tuntap add dev NAME mode tap user USER";
 	case EBUSY:
 		return "in use by another program";
 	case EINVAL:
-		return "there is a device of that name that is no TAP, or a "
-		       "multi-queue one";
+		return "a device of that name exists and is not a single-queue "
+		       "TAP device";
 	default:
 		return strerror(error);
 	}
@@ -83,7 +85,7 @@ receive_one(struct batch *batch, int fd)
 	ssize_t length = read(fd, batch_slot(batch, batch->count), BATCH_ROOM);
 
 	if (length < 0) {
-		if (errno == EBADFD) /* errno after the device was deleted */
+		if (errno == DELETED)
 			errno = ENODEV;
 		return -1;
 	}
@@ -97,7 +99,7 @@ tap_receive(struct guest *guest, struct batch *batch, size_t limit)
 	struct pollfd readable = { .fd = guest->fd, .events = POLLIN };
 
 	batch_clear(batch);
-	/* The last read() returned EAGAIN: wait first. */
+	/* The last read() failed with EAGAIN: wait first. */
 	if (guest->drained && poll(&readable, 1, -1) < 0)
 		return -1;
 	while (receive_one(batch, guest->fd) < 0)
@@ -121,13 +123,15 @@ tap_send(struct guest *guest, struct batch *batch, size_t from)
 	return i > from ? (int)(i - from) : -1;
 }
 
-/* The device is down and may come up again. If it was deleted, tap_receive()
- * detects it. */
+/* Unless the device was deleted, it is down and may come up again. */
 static enum guest_refusal
 tap_refused(struct guest *guest, uint64_t which, int error)
 {
-	(void)guest, (void)which, (void)error;
-	return GUEST_ABSENT;
+	(void)which;
+	if (error != DELETED)
+		return GUEST_ABSENT;
+	atomic_store(&guest->present, 0);
+	return GUEST_GONE;
 }
 
 const struct guest_ops guest_tap = {

@@ -20,16 +20,16 @@
  * queue holds fewer. */
 #define QUEUE_FRAMES 65536
 #define PATH_OFFSET ((socklen_t)offsetof(struct sockaddr_un, sun_path))
-/* errno for a stranger's file. */
+/* errno for a file that belongs to a stranger */
 #define STRANGER EPERM
 
-/* Rate limits, because any process that can send to the socket can cause these
- * messages. Those of the one kind don't hold back those of the other. */
+/* Any process that can send to the socket can cause these messages. A flood of
+ * one kind does not suppress the other. */
 static struct log_limit changes = { .burst = 20 };
 static struct log_limit warnings = { .burst = 5 };
 
-/* A path from the kernel may lack its final zero, which Linux counts all the
- * same. */
+/* Converts an address from the kernel. Its path may lack the final zero; Linux
+ * includes that zero in the length nevertheless. */
 static struct unixgram_name
 name_of(const struct sockaddr_un *address, socklen_t length)
 {
@@ -69,29 +69,29 @@ count_queue(struct guest *guest)
 			break;
 }
 
-/* Replaces the socket by the successor. A recv() blocked on the old socket
- * returns 0 bytes and no sender address. */
+/* Replaces the socket by the successor, if there is one. A recv() blocked on
+ * the old socket returns 0 bytes and no sender address. */
 static void
 use_successor(struct guest *guest) LOCKED
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 
-	if (it->successor < 0)
+	if (u->successor < 0)
 		return;
 	count_queue(guest);
-	atomic_store(&it->succeeded, true);
+	atomic_store(&u->fd_replaced, true);
 	shutdown(guest->fd, SHUT_RD);
-	dup2(it->successor, guest->fd);
+	dup2(u->successor, guest->fd);
 	fcntl(guest->fd, F_SETFD, FD_CLOEXEC);
-	close(it->successor);
-	it->successor = -1;
+	close(u->successor);
+	u->successor = -1;
 }
 
 /* Stops sending to the present guest and counts its queued frames. If the
- * socket is not connected, the queue is kept by connect() and may hold frames
- * of the next guest, so it is not counted. */
+ * socket is not connected, connect() keeps the queue, which may hold frames of
+ * the next guest, so nothing is counted. */
 static void
-let_go(struct guest *guest) LOCKED
+stop_sending(struct guest *guest) LOCKED
 {
 	struct sockaddr_un peer;
 	socklen_t length = sizeof(peer);
@@ -101,27 +101,26 @@ let_go(struct guest *guest) LOCKED
 		count_queue(guest);
 }
 
-/* All changes of the state are made here. The file is watched in the states
- * WATCHED and FILELESS. */
+/* Makes every change of the state. Only WATCHED and FILELESS have a watch. */
 static void
 enter(struct guest *guest, enum unixgram_state state) LOCKED
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 
-	it->state = state;
+	u->state = state;
 	if (state != UNIXGRAM_WATCHED && state != UNIXGRAM_FILELESS)
-		file_watch_stop(&it->watch);
+		file_watch_stop(&u->watch);
 	if (state == UNIXGRAM_ABSENT)
-		it->peer = (struct unixgram_name){ .length = 0 };
+		u->peer = (struct unixgram_name){ .length = 0 };
 }
 
-/* Disconnects the socket: there is no guest any more. */
+/* Disconnects the socket. There is no guest then. */
 static void
 detach(struct guest *guest) LOCKED
 {
 	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
 
-	let_go(guest);
+	stop_sending(guest);
 	/* On macOS this fails if the socket was not connected. */
 	(void)connect(guest->fd, &nobody, sizeof(nobody));
 	use_successor(guest);
@@ -129,7 +128,8 @@ detach(struct guest *guest) LOCKED
 }
 
 /* Stats the socket file and checks its owner. Returns 0, or an errno if
- * forwarder must not connect to it. An abstract name has no file. */
+ * forwarder can't or must not connect to it. An abstract name has no file: it
+ * gets inode number 0. */
 static int
 examine(struct guest *guest, const struct unixgram_name *name,
     struct stat *file) LOCKED
@@ -141,13 +141,13 @@ examine(struct guest *guest, const struct unixgram_name *name,
 		return errno;
 	if (trust_owner(name->path, file->st_uid, TRUST_NOBODY_ELSE))
 		return 0;
-	if (file->st_ino != guest->unixgram.stranger)
+	if (file->st_ino != guest->unixgram.logged_stranger)
 		log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,
-		    "not answered: another user's socket in a folder that "
-		    "others may write (let the guest use a private folder) "
+		    "not answered: another user's socket in a directory that "
+		    "other users can write to (use a private directory) "
 		    "peer=%s uid=%lu",
 		    name->path, (unsigned long)file->st_uid);
-	guest->unixgram.stranger = file->st_ino;
+	guest->unixgram.logged_stranger = file->st_ino;
 	return STRANGER;
 }
 
@@ -157,7 +157,7 @@ warn_unwatched(int error)
 	const char *advice = file_watch_advice(error);
 
 	log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,
-	    "can't watch the guest's socket, looking at it once a second "
+	    "can't watch the guest's socket file; checking it every second "
 	    "instead error=\"%s\"%s%s%s",
 	    strerror(error), *advice ? " (" : "", advice, *advice ? ")" : "");
 }
@@ -167,37 +167,38 @@ warn_unwatched(int error)
 static enum unixgram_state
 watch_file(struct guest *guest, const struct unixgram_name *name) LOCKED
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 	int error = 0;
 
 	if (is_abstract(name))
 		return UNIXGRAM_ABSTRACT;
-	if (file_watch_file(&it->watch, name->path) < 0)
+	if (file_watch_file(&u->watch, name->path) < 0)
 		error = errno;
 	if (error == ENOENT)
 		return UNIXGRAM_UNWATCHED;
-	if (error && error != it->watch_error)
+	if (error && error != u->watch_error)
 		warn_unwatched(error);
-	it->watch_error = error;
+	u->watch_error = error;
 	return error ? UNIXGRAM_UNWATCHED : UNIXGRAM_WATCHED;
 }
 
-/* Makes the socket of that name the guest. Connects to the address and makes it
- * the guest. Repeats this if the file was replaced meanwhile. Returns 0, or an
- * errno with no guest connected. */
+/* Connects to the socket of that name and makes it the guest. Connects again if
+ * the file was replaced meanwhile. Returns 0, or an errno: there is no guest
+ * then. */
 static int
 attach(struct guest *guest, const struct unixgram_name *name) LOCKED
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 	enum unixgram_state state;
 	struct stat file;
 	ino_t before;
 	int error;
 
-	let_go(guest);
-	use_successor(guest);
 	state = watch_file(guest, name);
 	error = examine(guest, name, &file);
+	/* right before connect(), so that all discarded frames are counted */
+	stop_sending(guest);
+	use_successor(guest);
 	do {
 		before = file.st_ino;
 		if (!error && connect_to(guest->fd, name) < 0)
@@ -209,14 +210,14 @@ attach(struct guest *guest, const struct unixgram_name *name) LOCKED
 		detach(guest);
 		return error;
 	}
-	it->peer = *name;
-	it->inode = file.st_ino;
-	it->changed_ns = file_watch_changed_ns(&file);
+	u->peer = *name;
+	u->inode = file.st_ino;
+	u->changed_ns = file_watch_changed_ns(&file);
 	enter(guest, state);
-	atomic_store(&guest->present, ++it->guests);
-	if (it->guests > 1 && guest->on_replaced)
+	atomic_store(&guest->present, ++u->guests);
+	if (u->guests > 1 && guest->on_replaced)
 		guest->on_replaced(guest->context);
-	doorbell_ring(&it->bell);
+	doorbell_ring(&u->bell);
 	return 0;
 }
 
@@ -226,16 +227,17 @@ static void
 replace(struct guest *guest, const char *reason) LOCKED
 {
 	const struct unixgram_name name = guest->unixgram.peer;
+	int error = attach(guest, &name);
 
 	log_limited(&changes, LOG_LEVEL_WARN, LOG_GUEST,
-	    "%s peer=%s reason=\"%s\"",
-	    attach(guest, &name) ? "gone" : "restarted", name.path, reason);
+	    "%s peer=%s reason=\"%s\"", error ? "gone" : "restarted", name.path,
+	    reason);
 }
 
 /* Attaches to the sender of a frame, unless it is the guest already or a
  * stranger. */
 static void
-adopt(struct guest *guest, const struct unixgram_name *name) LOCKED
+attach_to_sender(struct guest *guest, const struct unixgram_name *name) LOCKED
 {
 	const struct unixgram_name *peer = &guest->unixgram.peer;
 	struct stat file;
@@ -251,35 +253,35 @@ adopt(struct guest *guest, const struct unixgram_name *name) LOCKED
 		    "found peer=%s", name->path);
 	else if (error != STRANGER)
 		log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,
-		    "can't answer peer=%s error=\"%s\"", name->path,
-		    strerror(error));
+		    "can't connect to the guest peer=%s error=\"%s\"",
+		    name->path, strerror(error));
 }
 
-/* The sender of a batch. Examines the sender of a batch. While the socket is
- * connected only the guest can send to it. But a failed send disconnects the
- * socket, and a frame from another sender can arrive while `present` is still
- * set. */
+/* Examines the sender of a batch. While the socket is connected, only the guest
+ * can send to it. But a failed send disconnects it, and a frame from another
+ * sender can arrive while `present` is still set. */
 static void
-hear(struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
+check_sender(
+    struct guest *guest, const struct sockaddr_un *sender, socklen_t length)
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 	bool named = length > PATH_OFFSET;
 	bool present = atomic_load(&guest->present) != 0;
 	struct unixgram_name name;
 
-	if ((present || !named) && it->heard_length == length &&
-	    memcmp(&it->heard, sender, length) == 0)
+	if ((present || !named) && u->last_sender_length == length &&
+	    memcmp(&u->last_sender, sender, length) == 0)
 		return;
-	memcpy(&it->heard, sender, length);
-	it->heard_length = length;
+	memcpy(&u->last_sender, sender, length);
+	u->last_sender_length = length;
 	if (named) {
 		name = name_of(sender, length);
 		mutex_lock(&guest->unixgram.lock);
-		adopt(guest, &name);
+		attach_to_sender(guest, &name);
 		mutex_unlock(&guest->unixgram.lock);
 	} else if (!present) {
 		log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,
-		    "can't answer a guest whose socket has no name "
+		    "can't send to a guest whose socket is not bound "
 		    "(bind it to a path)");
 	}
 }
@@ -291,10 +293,10 @@ unixgram_receive(struct guest *guest, struct batch *batch, size_t limit)
 		return -1;
 	if (batch->count == 1 && parcel_length(batch->parcels) == 0 &&
 	    batch->sender_length == 0 &&
-	    atomic_load(&guest->unixgram.succeeded))
-		batch->count = 0; /* use_successor() ended the call */
+	    atomic_load(&guest->unixgram.fd_replaced))
+		batch->count = 0; /* use_successor() woke recv() */
 	else
-		hear(guest, &batch->sender, batch->sender_length);
+		check_sender(guest, &batch->sender, batch->sender_length);
 	return 0;
 }
 
@@ -306,55 +308,55 @@ enum at_path { THE_GUEST, NOTHING, ANOTHER };
 static enum at_path
 look_at_path(struct guest *guest, bool watched) LOCKED
 {
-	const struct unixgram *it = &guest->unixgram;
+	const struct unixgram *u = &guest->unixgram;
 	struct stat file;
 
-	if (it->state == UNIXGRAM_ABSTRACT)
+	if (u->state == UNIXGRAM_ABSTRACT)
 		return THE_GUEST;
-	if (lstat(it->peer.path, &file) < 0)
+	if (lstat(u->peer.path, &file) < 0)
 		return NOTHING;
-	if (file.st_ino == it->inode &&
-	    (watched || file_watch_changed_ns(&file) == it->changed_ns))
+	if (file.st_ino == u->inode &&
+	    (watched || file_watch_changed_ns(&file) == u->changed_ns))
 		return THE_GUEST;
 	return ANOTHER;
 }
 
 /* Returns whether the same guest is still there although a send failed, for
- * example because it has shut down its receiving side. Connects to it again;
- * this discards no queued frames. */
+ * example because it has shut down its receiving side. Connects to it again,
+ * which discards no queued frames. */
 static bool
 still_answers(struct guest *guest, int error) LOCKED
 {
-	const struct unixgram *it = &guest->unixgram;
+	const struct unixgram *u = &guest->unixgram;
 
-	if (it->state == UNIXGRAM_ABSTRACT && error != EPIPE)
+	if (u->state == UNIXGRAM_ABSTRACT && error != EPIPE)
 		return false;
 	return look_at_path(guest, false) == THE_GUEST &&
-	       connect_to(guest->fd, &it->peer) == 0;
+	       connect_to(guest->fd, &u->peer) == 0;
 }
 
 static enum guest_refusal
 unixgram_refused(struct guest *guest, uint64_t which, int error)
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 	bool present;
 
 	mutex_lock(&guest->unixgram.lock);
 	if (guest->present == which && !still_answers(guest, error)) {
-		replace(guest, "a send was refused");
-	} else if (guest->present == which && it->refusing != which) {
+		replace(guest, "a send failed");
+	} else if (guest->present == which && u->logged_refusing != which) {
 		log_limited(&changes, LOG_LEVEL_WARN, LOG_GUEST,
-		    "refuses frames peer=%s error=\"%s\"", it->peer.path,
+		    "refuses frames peer=%s error=\"%s\"", u->peer.path,
 		    strerror(error));
-		it->refusing = which;
+		u->logged_refusing = which;
 	}
 	present = guest->present != 0;
 	mutex_unlock(&guest->unixgram.lock);
 	return present ? GUEST_REFUSED : GUEST_ABSENT;
 }
 
-/* Returns whether a new socket at the guest's path accepts connections. The
- * present connection is not changed. */
+/* Returns whether the socket at the guest's path accepts connections, by means
+ * of another socket. */
 static bool
 another_answers(struct guest *guest) LOCKED
 {
@@ -374,24 +376,24 @@ another_answers(struct guest *guest) LOCKED
 static void
 look(struct guest *guest) LOCKED
 {
-	struct unixgram *it = &guest->unixgram;
-	bool deleted = file_watch_deleted(&it->watch);
-	bool watched = it->state != UNIXGRAM_UNWATCHED;
+	struct unixgram *u = &guest->unixgram;
+	bool deleted = file_watch_deleted(&u->watch);
+	bool watched = u->state != UNIXGRAM_UNWATCHED;
 	bool closed = peer_is_closed(guest->fd, deleted);
 	enum at_path there = look_at_path(guest, watched);
 
 	if (closed || (there == ANOTHER && another_answers(guest)))
-		replace(guest, "its socket was closed or replaced");
+		replace(guest, "the guest's socket was closed or replaced");
 	else if (watched)
 		enter(guest,
 		    there == THE_GUEST ? UNIXGRAM_WATCHED : UNIXGRAM_FILELESS);
 }
 
-/* A frame waits at the successor. Returns whether its sender can be the next
- * guest. If not, drops the frame. The present guest is kept, because it could
- * not reconnect to the old socket. */
+/* Returns whether the sender of the frame that waits at the successor can be
+ * the next guest. If not, drops the frame and keeps the present guest, which
+ * could not connect to the old socket again. */
 static bool
-next_guest_calls(struct guest *guest) LOCKED
+next_guest_waits(struct guest *guest) LOCKED
 {
 	int fd = guest->unixgram.successor;
 	struct sockaddr_un sender = { 0 };
@@ -416,32 +418,31 @@ enum { POLL_BELL, POLL_FILE, POLL_SUCCESSOR };
 static int
 unixgram_watch(struct guest *guest, struct pollfd *fds)
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 	int timeout_ms;
 
 	mutex_lock(&guest->unixgram.lock);
-	fds[POLL_BELL].fd = it->bell.fds[0];
-	fds[POLL_FILE].fd = file_watch_fd(&it->watch);
-	fds[POLL_SUCCESSOR].fd = it->successor;
-	timeout_ms = it->state >= UNIXGRAM_FILELESS ? LOOK_MS : -1;
+	fds[POLL_BELL].fd = u->bell.fds[0];
+	fds[POLL_FILE].fd = file_watch_fd(&u->watch);
+	fds[POLL_SUCCESSOR].fd = u->successor;
+	timeout_ms = u->state >= UNIXGRAM_FILELESS ? LOOK_MS : -1;
 	mutex_unlock(&guest->unixgram.lock);
 	return timeout_ms;
 }
 
-/* The check is cheap and is made at each wake of main(). */
 static void
 unixgram_serve(struct guest *guest, const struct pollfd *fds)
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 
-	doorbell_answer(&it->bell);
+	doorbell_answer(&u->bell);
 	mutex_lock(&guest->unixgram.lock);
-	if (it->state >= UNIXGRAM_WATCHED)
+	if (u->state >= UNIXGRAM_WATCHED) /* cheap, so at each wake */
 		look(guest);
 	/* Detach now; fwd-up attaches to the sender when it receives the
 	 * frame. */
-	if (fds[POLL_SUCCESSOR].revents && it->successor >= 0 &&
-	    next_guest_calls(guest))
+	if (fds[POLL_SUCCESSOR].revents && u->successor >= 0 &&
+	    next_guest_waits(guest))
 		detach(guest);
 	mutex_unlock(&guest->unixgram.lock);
 }
@@ -449,28 +450,29 @@ unixgram_serve(struct guest *guest, const struct pollfd *fds)
 static int
 unixgram_open(struct guest *guest, mode_t mode, struct error *error)
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 
-	*it =
-	    (struct unixgram){ .successor = -1, .heard_length = (socklen_t)-1 };
+	*u = (struct unixgram){ .successor = -1,
+		.last_sender_length = (socklen_t)-1 };
 	guest->fd = unix_bind(
 	    &guest->file, SOCK_DGRAM, guest->endpoint.path, mode, error);
 	if (guest->fd < 0)
 		return -1;
-	if (doorbell_init(&it->bell) < 0) {
+	if (doorbell_init(&u->bell) < 0) {
 		unix_file_remove(&guest->file);
 		close(guest->fd);
-		return error_set(error, "no pipe: %s", strerror(errno));
+		return error_set(
+		    error, "can't create a pipe: %s", strerror(errno));
 	}
-	mutex_init(&it->lock);
-	file_watch_init(&it->watch, &it->bell);
+	mutex_init(&u->lock);
+	file_watch_init(&u->watch, &u->bell);
 	return 0;
 }
 
 static int
 unixgram_bind_again(struct guest *guest, struct error *error)
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 	struct unix_file file;
 	int fd = unix_bind(
 	    &file, SOCK_DGRAM, guest->endpoint.path, guest->mode, error);
@@ -479,10 +481,10 @@ unixgram_bind_again(struct guest *guest, struct error *error)
 		return -1;
 	guest->file = file;
 	mutex_lock(&guest->unixgram.lock);
-	if (it->successor >= 0)
-		close(it->successor);
-	it->successor = fd;
-	if (it->state == UNIXGRAM_ABSENT)
+	if (u->successor >= 0)
+		close(u->successor);
+	u->successor = fd;
+	if (u->state == UNIXGRAM_ABSENT)
 		use_successor(guest);
 	mutex_unlock(&guest->unixgram.lock);
 	return 0;
@@ -499,15 +501,15 @@ unixgram_describe(struct guest *guest, char *text, size_t room)
 static void
 unixgram_close(struct guest *guest)
 {
-	struct unixgram *it = &guest->unixgram;
+	struct unixgram *u = &guest->unixgram;
 
 	mutex_lock(&guest->unixgram.lock);
-	if (it->successor >= 0)
-		close(it->successor);
+	if (u->successor >= 0)
+		close(u->successor);
 	mutex_unlock(&guest->unixgram.lock);
-	file_watch_destroy(&it->watch);
-	doorbell_destroy(&it->bell);
-	mutex_destroy(&it->lock);
+	file_watch_destroy(&u->watch);
+	doorbell_destroy(&u->bell);
+	mutex_destroy(&u->lock);
 }
 
 const struct guest_ops guest_unixgram = {

@@ -1,52 +1,63 @@
-/* A guest at a path: found by what it sends, and found again after each restart.
+/* A guest that uses a Unix datagram socket at a path. It is identified by the
+ * sender address of its frames.
  *
- * While nobody is the guest, the first sender with a name becomes it, and our
- * socket is connected to the sender's. From then on the kernel lets nobody else
- * send to us, and doesn't report who tried. So a guest that restarted is found
- * by its file, which main() watches, or by a send that is refused.
+ * While there is no guest, the first sender whose socket is bound becomes the
+ * guest, and forwarder's socket is connected to it. The kernel then rejects
+ * frames from other senders without notifying forwarder. A restart of the guest
+ * is therefore detected by a change of its socket file, or by a send that
+ * fails.
  *
- *      state      the guest's file          main() looks at the path
- *      ABSENT     there is no guest         never
- *      ABSTRACT   it never had one          never
- *      WATCHED    is at its path            when the watch reports a change
- *      FILELESS   is no longer there        every second
- *      UNWATCHED  can't be watched          every second
+ *      state      the guest's file            main() wakes to check it
+ *      ABSENT     (there is no guest)         never
+ *      ABSTRACT   none: an abstract address   never
+ *      WATCHED    is at its path              when the watch reports a change
+ *      FILELESS   is no longer at its path    every second
+ *      UNWATCHED  can't be watched            every second
  *
- * FILELESS: a live guest's file may be removed (a cleaner of /tmp). The
- * connection still works both ways, and could never be made again: it is kept.
- * UNWATCHED: the system gives a user only so many watches, and none of a file
- * that the user may not read.
+ * In the last three states main() also checks the file whenever it wakes for
+ * another reason.
  *
- * Attaching connects our socket to a guest's. It ends in one of the last four
- * states, with a new guest; or in ABSENT, if nobody answers.
+ * FILELESS: the file of a running guest was removed, for example by a program
+ * that cleans /tmp. The connection still works in both directions, but could
+ * not be made again, so it is kept.
+ * UNWATCHED: the user's limit of watches is reached, or the user may not read
+ * the file.
+ *
+ * Attaching connects forwarder's socket to a guest's. The next state is
+ * ABSTRACT, WATCHED or UNWATCHED, with a new guest; or ABSENT if the connection
+ * fails or the guest is a stranger.
  *
  *      event                           what follows
- *      a frame from another sender     attach to it, unless it is a stranger's
- *      a refused send                  nothing, if the guest still answers;
- *                                      else attach at its path
- *      main() looks at the path:       guest's socket is open   it is closed
+ *      a frame from another sender     attach to it, unless it is a stranger
+ *      a send fails                    nothing, if the guest's socket still
+ *                                      accepts a connection; else attach to
+ *                                      the socket at its path
+ *      main() checks the path:         guest's socket is open   it is closed
  *        the guest's file is there     WATCHED                  attach
  *        nothing is there              FILELESS                 ABSENT
- *        another file is there         attach, if it answers;   attach
- *                                      else FILELESS
+ *        another file is there         attach, if it accepts a  attach
+ *                                      connection; else
+ *                                      FILELESS
  *      (UNWATCHED stays UNWATCHED where this table says WATCHED or FILELESS.)
  *
- * Where others may write the folder, anybody may bind the path of a guest that
- * restarts. So the file's owner decides who is a stranger (trust.h).
+ * In a directory that other users can write to, any user can bind the path of a
+ * guest that restarts. A guest is a stranger if the owner of its file is not
+ * trusted (trust.h).
  *
- * Frames that the old guest had queued are thrown away by attaching; they are
- * read and counted first. Those that the kernel throws away when it refuses a
- * send can't be counted.
+ * Attaching discards the frames queued by the old guest; they are read and
+ * counted first. Frames that the kernel discards when a send fails can't be
+ * counted.
  *
- * Our own socket's file may be removed, too. Then a new socket, the successor,
- * is bound to the path. The guest that is connected to the old socket stays.
- * The successor replaces the old one as soon as nobody is connected to that:
- * at once, when the guest is found gone, or when a frame of another guest
- * arrives at the successor.
+ * The file of forwarder's own socket may be removed, too. Then a new socket,
+ * the successor, is bound to the path. A guest connected to the old socket
+ * keeps using it. The successor replaces the old socket at once if there is no
+ * guest; otherwise when the guest is gone or replaced, or when a frame from
+ * another guest arrives at the successor.
  *
- * The lock orders the threads that may connect the socket: fwd-up (a new
- * sender), fwd-down (a refused send) and main() (the file). No call under it
- * blocks: connect() of a datagram socket doesn't, nor does the log. */
+ * The lock serialises the threads that may connect the socket: fwd-up (a new
+ * sender), fwd-down (a failed send) and main() (the file). It is held during
+ * lstat(), watching and connect(), which may block if the path is on a dead
+ * file server. Nothing else under it blocks. */
 #ifndef GUEST_UNIXGRAM_H
 #define GUEST_UNIXGRAM_H
 
@@ -79,19 +90,21 @@ struct unixgram_name {
 struct unixgram {
 	struct mutex lock;
 	enum unixgram_state state GUARDED;
-	struct unixgram_name peer GUARDED; /* the guest's; empty if ABSENT */
-	ino_t inode GUARDED;               /* of its file */
-	int64_t changed_ns GUARDED;        /* when that file was */
+	struct unixgram_name peer GUARDED; /* of the guest; empty if ABSENT */
+	ino_t inode GUARDED;               /* of the guest's file */
+	int64_t changed_ns GUARDED;        /* ctime of that file */
 	struct file_watch watch GUARDED;   /* of that file */
-	int watch_error GUARDED;   /* errno of the last try, logged; or 0 */
-	struct doorbell bell;      /* rings for main(): a new guest, its file */
-	int successor GUARDED;     /* descriptor, or -1 */
-	atomic_bool succeeded;     /* a successor was used: it woke recv() */
-	uint64_t guests GUARDED;   /* so far; the number of the last one */
-	ino_t stranger GUARDED;    /* the file that was last warned of */
-	uint64_t refusing GUARDED; /* the guest that was last warned of */
-	struct sockaddr_un heard;  /* fwd-up's own: the last sender */
-	socklen_t heard_length;
+	int watch_error GUARDED; /* last error of the watch, logged; or 0 */
+	struct doorbell bell;    /* wakes main(): new guest, or file changed */
+	int successor GUARDED;   /* descriptor, or -1 */
+	atomic_bool fd_replaced; /* a successor was used: recv() was woken */
+	uint64_t guests GUARDED; /* attached so far; number of the last one */
+	ino_t logged_stranger GUARDED; /* inode of the last one logged */
+	/* number of the last guest logged as refusing frames */
+	uint64_t logged_refusing GUARDED;
+
+	struct sockaddr_un last_sender; /* used by fwd-up only */
+	socklen_t last_sender_length;
 };
 
 #endif

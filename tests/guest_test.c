@@ -310,7 +310,7 @@ TEST(a_descriptor_that_is_no_guest_is_refused)
 		    "no such open descriptor (was it passed on?)" },
 		{ &pipes[0], "not a socket" },
 		{ &ends[0], "a socket, but not a datagram socket" },
-		{ &alone, "a datagram socket that is connected to nobody" },
+		{ &alone, "a datagram socket that is not connected" },
 	};
 
 	open_pair();
@@ -354,7 +354,8 @@ TEST(a_mode_that_changes_while_the_file_is_gone_is_that_of_the_next)
 	guest_set_mode(&guest, 0600);
 	expect_logged("warn", 0);
 	guest_set_mode(&guest, 0640);
-	expect_logged("warn guest: can't change the mode of our socket", 1);
+	expect_logged(
+	    "warn guest: can't change the mode of the socket file", 1);
 	ck_assert_uint_eq(mode_of("moved"), 0600);
 	ck_assert_int_eq(guest_bind_again(&guest, &error), 0);
 	ck_assert_uint_eq(mode_of("ours"), 0640);
@@ -501,7 +502,7 @@ TEST(a_guest_without_a_name_is_logged_once_and_never_answered)
 	say_and_hear(fd);
 	say_and_hear(fd);
 	ck_assert_int_eq(answer(), GUEST_ABSENT);
-	expect_logged("whose socket has no name", 1);
+	expect_logged("whose socket is not bound", 1);
 	learned("vm");
 }
 
@@ -513,7 +514,8 @@ TEST(a_sender_that_cant_be_answered_is_logged_and_forgotten)
 	die(fd, "vm");
 	hear(1);
 	ck_assert(!guest.present);
-	expect_logged("warn guest: can't answer peer=vm error=", 1);
+	expect_logged(
+	    "warn guest: can't connect to the guest peer=vm error=", 1);
 	learned("next");
 }
 
@@ -779,7 +781,7 @@ TEST(frames_of_the_new_guest_are_kept_those_of_the_dead_one_counted)
 	ck_assert_uint_eq(counter_read(&guest.lost), 3);
 }
 
-/* ---- in a folder that others may write ---- */
+/* ---- in a directory that other users can write to ---- */
 
 /* Only root can give a file away; others skip what needs that. */
 static bool
@@ -802,9 +804,9 @@ static void
 expect_one_warning(void)
 {
 	expect_logged("warn guest: not answered: another user's socket in a "
-		      "folder that others may write",
+		      "directory that other users can write to",
 	    1);
-	expect_logged("can't answer", 0);
+	expect_logged("can't connect", 0);
 }
 
 TEST(a_stranger_in_a_shared_folder_is_not_answered)

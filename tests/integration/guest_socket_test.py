@@ -150,7 +150,7 @@ def guest_that_comes_and_goes_without_end_does_not_fill_the_log(case: Case):
             pass
     for line, burst in (("info guest: found", 20), ("warn guest: gone", 20),
                         ("warn guest: restarted", 20),
-                        ("warn guest: can't answer", 5)):
+                        ("warn guest: can't connect to", 5)):
         lines = len(bridge.lines(line))
         expect(lines <= burst + 10, f"expected some lines, found {lines}:"
                                     f" {line}")
