@@ -74,7 +74,7 @@ expect(size_t i, size_t length, uint32_t number)
 
 FIXTURE(set_up, tear_down)
 
-TEST(what_is_there_comes_in_order_and_no_more_than_the_limit)
+TEST(queued_frames_are_received_in_order_up_to_the_limit)
 {
 	guest_sends(BATCH_FRAMES + 8, 60, 0);
 	receive(1, 1);
@@ -94,7 +94,7 @@ receive_one(void *argument)
 	return argument;
 }
 
-TEST(it_waits_for_the_first_frame_and_for_no_second)
+TEST(it_waits_for_the_first_frame_only)
 {
 	pthread_t thread;
 
@@ -114,7 +114,7 @@ TEST(a_failure_leaves_no_frames)
 }
 
 /* It isn't an end of file, as QEMU takes it for. */
-TEST(an_empty_datagram_is_a_frame_of_no_length)
+TEST(an_empty_datagram_is_a_frame_of_length_zero)
 {
 	guest_sends(1, 60, 1);
 	guest_sends(1, 0, 2);
@@ -138,7 +138,7 @@ TEST(frames_of_any_length_lie_whole_behind_their_headers)
 	}
 }
 
-TEST(a_longer_datagram_is_cut_shows_and_hurts_no_other)
+TEST(a_datagram_that_is_too_long_is_cut_and_reported_alone)
 {
 	static uint8_t longer[FRAME_LIMIT_BYTES + 100];
 
@@ -188,7 +188,7 @@ TEST(each_frame_goes_as_one_datagram)
 }
 
 /* The descriptor itself would block. */
-TEST(a_full_guest_takes_a_part_and_nobody_waits)
+TEST(a_full_guest_takes_some_frames_and_the_call_does_not_block)
 {
 	int first, second;
 
@@ -233,7 +233,7 @@ frames_came(size_t first, size_t count, size_t bytes)
 	batch_clear(&batch);
 }
 
-TEST(nothing_has_memory_before_it_is_used)
+TEST(slots_have_no_memory_before_they_are_used)
 {
 	ck_assert_uint_eq(resident(), 0);
 	guest_sends(20, 60, 0);
@@ -242,7 +242,7 @@ TEST(nothing_has_memory_before_it_is_used)
 	ck_assert_uint_le(resident(), 40);
 }
 
-TEST(a_burst_of_long_frames_gives_all_its_memory_back)
+TEST(the_memory_of_a_burst_of_long_frames_is_released)
 {
 	memset(batch.memory, 1, MEMORY_BYTES);
 	frames_came(0, BATCH_FRAMES, 65550);

@@ -92,7 +92,7 @@ status(void)
 
 FIXTURE(set_up, tear_down)
 
-TEST(the_number_stands_wherever_the_place_was)
+TEST(every_placeholder_is_replaced_by_the_number)
 {
 	char alone[] = "{fd}", many[] = "{fd}{fd},x={fd}", inner[] = "{{fd}}";
 	char others[] = "{fd {f} fd} { }", expected[32];
@@ -110,7 +110,7 @@ TEST(the_number_stands_wherever_the_place_was)
 	ck_assert_str_eq(others, "{fd {f} fd} { }");
 }
 
-TEST(its_end_is_noticed_once_with_the_status_a_shell_would_give, .count = 2)
+TEST(its_end_is_reported_once_with_the_status_of_a_shell, .count = 2)
 {
 	char script[] = "read -r line <fifo; exit 3";
 	int answer = -1;
@@ -129,7 +129,7 @@ TEST(its_end_is_noticed_once_with_the_status_a_shell_would_give, .count = 2)
 }
 
 /* A program that isn't there, or can't be run. */
-TEST(a_command_that_cannot_start_is_told_and_leaves_nothing, .count = 2)
+TEST(a_command_that_cannot_start_is_reported_and_leaves_nothing, .count = 2)
 {
 	char program[] = "./letter";
 
@@ -181,7 +181,7 @@ TEST(it_starts_with_signals_as_from_a_shell)
 }
 
 /* What others have left open here (the test's own runner) it gets too. */
-TEST(of_the_pair_it_inherits_its_own_end_only)
+TEST(it_inherits_only_its_own_end_of_the_pair)
 {
 	struct told told;
 	int fd = ends[1];

@@ -105,7 +105,7 @@ TEST(the_annotated_file_loads_to_exactly_the_defaults)
 		    config_keys[i].name);
 }
 
-TEST(the_annotated_file_says_limits_and_default_of_each_key,
+TEST(the_annotated_file_gives_limits_and_default_of_each_key,
     .count = CONFIG_KEYS)
 {
 	const struct config_key *key = &config_keys[_i];
@@ -155,7 +155,7 @@ TEST(the_manual_names_every_key_and_its_default, .count = CONFIG_KEYS)
 
 FIXTURE(scratch_enter, scratch_leave)
 
-TEST(the_defaults_are_those_of_the_contract)
+TEST(the_defaults_are_the_documented_ones)
 {
 	begin();
 	ck_assert_str_eq(
@@ -255,7 +255,7 @@ static const struct {
 };
 /* clang-format on */
 
-TEST(a_value_is_accepted_or_told_to_the_letter, .count = LENGTH(values))
+TEST(a_value_is_accepted_or_its_error_is_exact, .count = LENGTH(values))
 {
 	char section[32], result[512];
 	const char *name = strchr(values[_i].key, '.') + 1;
@@ -278,7 +278,7 @@ TEST(a_value_is_accepted_or_told_to_the_letter, .count = LENGTH(values))
 	ck_assert_str_eq(result, values[_i].result);
 }
 
-TEST(an_address_and_a_list_are_values)
+TEST(addresses_and_lists_are_parsed)
 {
 	static const uint8_t gateway[4] = { 192, 168, 5, 1 };
 
@@ -307,7 +307,7 @@ TEST(what_an_option_accepts_a_file_can_hold, .count = 255)
 	}
 }
 
-TEST(the_longest_accepted_value_is_printed_as_a_line_that_is_read)
+TEST(the_longest_accepted_value_can_be_printed_and_read_again)
 {
 	char value[182] = "tcp:", text[4096];
 
@@ -411,7 +411,7 @@ static const struct {
 	    "f:2: [guest] stall: " UNWRITABLE "\n", 2000 },
 };
 
-TEST(a_file_is_read_or_told_what_is_wrong_with_it, .count = LENGTH(files))
+TEST(a_file_is_read_or_all_its_problems_are_reported, .count = LENGTH(files))
 {
 	expect(files[_i].text, files[_i].problems);
 	ck_assert_int_eq(config.network.hold_ms, files[_i].hold_ms);
@@ -437,7 +437,7 @@ read_line_of(size_t bytes, const char *start, const char *lines)
 	ck_assert_int_eq(config.network.hold_ms, 1000);
 }
 
-TEST(a_line_is_never_cut_in_silence)
+TEST(a_line_that_is_too_long_is_never_cut_silently)
 {
 	static const char told_long[] = "f:2: longer than 198 bytes\n";
 
@@ -463,7 +463,7 @@ TEST(a_section_header_that_is_too_long_takes_its_keys_with_it)
 	ck_assert_int_eq(config.network.hold_ms, 2000);
 }
 
-TEST(what_is_no_text_is_told_once_and_not_read_on)
+TEST(a_binary_file_is_reported_once_and_not_read_further)
 {
 	static const char nul[] = "[network]\nhold = 1s\0\nfoo\nbar\n";
 	static const char utf16[] = "\xFF\xFE[\0n\0e\0t\0]\0\n\0";
@@ -477,7 +477,7 @@ TEST(what_is_no_text_is_told_once_and_not_read_on)
 }
 
 /* Nobody writes to the FIFO: whoever opens it as a file would wait for ever. */
-TEST(a_file_that_cannot_be_read_is_told)
+TEST(a_file_that_cannot_be_read_is_reported)
 {
 	static const struct {
 		const char *path;
@@ -515,7 +515,8 @@ static const struct {
 	{ NULL, "unixgram:/run/.hidden", "", ".hidden" },
 };
 
-TEST(a_forwarder_has_a_name_though_none_was_given, .count = LENGTH(names))
+TEST(a_forwarder_without_a_configured_name_has_a_default_one,
+    .count = LENGTH(names))
 {
 	char name[LOG_NAME_BYTES];
 
@@ -542,7 +543,7 @@ TEST(a_name_taken_from_a_long_path_is_cut)
 	ck_assert_int_eq(set("service", "name", file), 1);
 }
 
-TEST(what_is_left_open_is_printed_with_what_it_comes_to)
+TEST(defaults_are_printed_with_their_effective_values)
 {
 	char text[4096];
 
@@ -598,7 +599,7 @@ static const struct {
 	{ "[network]\nendpoint=listen-unix:/run/x\n", "" },
 };
 
-TEST(values_that_exclude_each_other_are_told, .count = LENGTH(checks))
+TEST(values_that_exclude_each_other_are_reported, .count = LENGTH(checks))
 {
 	read_bytes(checks[_i].text, strlen(checks[_i].text));
 	config_check(&config, &problems);
@@ -627,7 +628,8 @@ static const struct {
 	{ "", "it must begin with fd:, unixgram: or tap:" },
 };
 
-TEST(a_guest_endpoint_is_understood_or_told_why_not, .count = LENGTH(guests))
+TEST(a_guest_endpoint_is_parsed_or_refused_with_a_reason,
+    .count = LENGTH(guests))
 {
 	struct guest_endpoint guest;
 	struct error result;
@@ -677,7 +679,7 @@ TEST(a_network_holds_its_addresses_and_no_others, .count = LENGTH(memberships))
 		  memberships[_i].held);
 }
 
-TEST(a_list_of_networks_is_good_throughout_or_refused)
+TEST(a_list_of_networks_with_one_bad_entry_is_refused)
 {
 	static const char *const wrong[] = { ",", "10.0.0.0/8,", "10.0.0.0/8,,",
 		"10.0.0.0/8 11.0.0.0/8", "10.0.0.0/", "10.0.0.0/-1", "/8",

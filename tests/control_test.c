@@ -219,7 +219,7 @@ TEST(a_client_has_20_ms_to_send_its_line)
 	assert_answered(fd);
 }
 
-TEST(a_crowd_of_silent_clients_keeps_no_honest_one_out)
+TEST(many_silent_clients_do_not_block_an_honest_one)
 {
 	int64_t now_ms = 0;
 	int fd;
@@ -249,7 +249,7 @@ TEST(a_client_is_not_inherited_and_ends_with_the_server)
 	ck_assert_int_ne(access(path, F_OK), 0);
 }
 
-TEST(without_descriptors_to_accept_with_the_server_does_not_spin)
+TEST(the_server_does_not_spin_when_it_is_out_of_descriptors)
 {
 	struct rlimit limit, none = { 0, 0 };
 	int64_t start_ms = clock_now_ms();
@@ -266,7 +266,7 @@ TEST(without_descriptors_to_accept_with_the_server_does_not_spin)
 	assert_answered(fd);
 }
 
-TEST(no_path_means_no_socket)
+TEST(without_a_path_there_is_no_socket)
 {
 	control_close(&control);
 	ck_assert_int_eq(control_open(&control, "", &error), 0);
@@ -428,8 +428,7 @@ static const struct {
 	{ "text", true, WATCH, "no numbers\n\n", "", 69, FOREIGN },
 };
 
-TEST(a_whole_answer_is_printed_and_another_is_not_believed,
-    .count = LENGTH(exchanges))
+TEST(only_a_complete_answer_is_printed, .count = LENGTH(exchanges))
 {
 	start(exchanges[_i].form, exchanges[_i].watch, -1);
 	answer(exchanges[_i].request, exchanges[_i].reply);
@@ -438,7 +437,7 @@ TEST(a_whole_answer_is_printed_and_another_is_not_believed,
 	ck_assert(exchanges[_i].code != 0 || *text == '\0');
 }
 
-TEST(no_forwarder_is_told_with_the_path_and_what_to_do)
+TEST(a_missing_forwarder_is_reported_with_the_path_and_a_hint)
 {
 	close(control.fd); /* it died, and left its file */
 	control.fd = -1;
@@ -450,7 +449,7 @@ TEST(no_forwarder_is_told_with_the_path_and_what_to_do)
 	assert_exit(69, "No such file or directory (start one");
 }
 
-TEST(a_path_too_long_is_told)
+TEST(a_path_that_is_too_long_is_reported)
 {
 	char longer[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
 
@@ -460,7 +459,7 @@ TEST(a_path_too_long_is_told)
 }
 
 /* Stopped before it accepts, or in the middle of its answer. */
-TEST(a_stopped_forwarder_is_waited_for_two_seconds, .count = 2)
+TEST(the_command_waits_two_seconds_for_a_stopped_forwarder, .count = 2)
 {
 	int64_t start_ms = clock_now_ms(), took_ms;
 
@@ -493,7 +492,7 @@ TEST(a_full_backlog_does_not_hang_the_command)
 	assert_exit(69, "no forwarder answers");
 }
 
-TEST(a_lost_turn_is_tried_again_twice)
+TEST(a_request_that_was_dropped_is_sent_again_twice)
 {
 	start("json", false, -1);
 	answer("status json\n", "");
@@ -507,7 +506,7 @@ TEST(a_lost_turn_is_tried_again_twice)
 	assert_exit(69, "Connection reset");
 }
 
-TEST(an_output_that_cannot_be_written_is_told)
+TEST(an_output_that_cannot_be_written_is_reported)
 {
 	int full = open("/dev/full", O_WRONLY);
 
@@ -518,7 +517,7 @@ TEST(an_output_that_cannot_be_written_is_told)
 	assert_exit(71, "forwarder: standard output: No space left on device");
 }
 
-TEST(a_reader_that_left_ends_a_watch_in_peace, .count = 2)
+TEST(a_reader_that_left_ends_a_watch_without_an_error, .count = 2)
 {
 	int ends[2];
 

@@ -465,7 +465,7 @@ network_gets_batch(uint32_t from)
 		network_gets(1, batch_length(i), i);
 }
 
-TEST(a_batch_that_broke_off_goes_on_with_its_first_incomplete_frame, .count = 2,
+TEST(a_broken_batch_continues_with_its_first_incomplete_frame, .count = 2,
     .seconds = 60)
 {
 	size_t step = getenv("COPY_BREAKS") ? 1 : 997;
@@ -496,7 +496,7 @@ TEST(a_batch_that_broke_off_goes_on_with_its_first_incomplete_frame, .count = 2,
 	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
 }
 
-TEST(what_a_broken_batch_left_is_dropped_when_hold_is_over, .seconds = 60)
+TEST(the_rest_of_a_broken_batch_is_dropped_when_hold_is_over, .seconds = 60)
 {
 	uint32_t written;
 
@@ -617,7 +617,7 @@ TEST(a_frame_above_max_frame_ends_the_generation, .count = 2)
 
 /* ---- what the guest may send ---- */
 
-TEST(what_cant_be_a_frame_is_dropped_and_counted)
+TEST(datagrams_of_an_invalid_length_are_dropped_and_counted)
 {
 	static const uint8_t runt[13] = { 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2 };
 	uint8_t mac[6];
@@ -664,7 +664,7 @@ flood(uint32_t count)
 	return (uint32_t)counter_read(&copy.down.frames);
 }
 
-TEST(a_guest_that_reads_nothing_is_waited_for_once)
+TEST(fwd_down_waits_once_for_a_guest_that_reads_nothing)
 {
 	int64_t began_ms = clock_now_ms();
 	uint32_t taken;
@@ -698,7 +698,7 @@ guest_reads_slowly(void *argument)
 
 /* Were it waited for again after each frame that it takes: a `stall` a batch,
  * 16 seconds in all. */
-TEST(a_guest_that_reads_slowly_isnt_waited_for_all_the_time)
+TEST(the_wait_for_a_slow_guest_is_limited_in_all)
 {
 	int64_t began_ms = clock_now_ms();
 	pthread_t reader;
@@ -712,7 +712,7 @@ TEST(a_guest_that_reads_slowly_isnt_waited_for_all_the_time)
 	pthread_join(reader, NULL);
 }
 
-TEST(a_guest_that_reads_again_is_waited_for_again)
+TEST(fwd_down_waits_again_for_a_guest_that_reads_again)
 {
 	pthread_t sender;
 	uint64_t dropped;
@@ -731,7 +731,7 @@ TEST(a_guest_that_reads_again_is_waited_for_again)
 	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), dropped);
 }
 
-TEST(a_frame_too_large_for_our_buffer_costs_itself_only)
+TEST(only_a_frame_too_large_for_our_buffer_is_dropped)
 {
 	int smallest = 1;
 
@@ -756,7 +756,7 @@ expect_guest_gone(void)
 	ck_assert(atomic_load(&copy.guest_gone));
 }
 
-TEST(a_guest_that_cant_take_a_frame_costs_that_frame_only, .count = 2)
+TEST(only_a_frame_that_the_guest_cannot_take_is_dropped, .count = 2)
 {
 	meaning = _i ? GUEST_REFUSED : GUEST_ABSENT;
 	balk(&sends, guest.fd, BALKING_ALWAYS, EPIPE);
@@ -770,7 +770,7 @@ TEST(a_guest_that_cant_take_a_frame_costs_that_frame_only, .count = 2)
 	ck_assert_int_eq(look().state, LINK_UP);
 }
 
-TEST(main_is_told_of_a_guest_that_is_gone_for_good)
+TEST(a_guest_that_is_gone_for_good_is_reported_to_main)
 {
 	meaning = GUEST_GONE;
 	balk(&sends, guest.fd, 1, ECONNREFUSED);
@@ -781,7 +781,7 @@ TEST(main_is_told_of_a_guest_that_is_gone_for_good)
 }
 
 /* By a launcher that shares it: it says nothing but "empty", at once, for ever. */
-TEST(a_guests_socket_that_was_shut_down_is_a_guest_that_is_gone, .count = 2)
+TEST(a_guest_that_shut_its_socket_down_is_gone, .count = 2)
 {
 	if (_i == 1)
 		fcntl(guest.fd, F_SETFL, O_NONBLOCK);
@@ -813,7 +813,7 @@ TEST(a_frame_between_the_forwarders_never_reaches_the_guest)
 static const int shortages[] = { ENOBUFS, ENOMEM };
 
 /* For ever would hold up the network, and every other guest of it. */
-TEST(without_buffers_a_frame_is_tried_again_some_times, .count = 2)
+TEST(a_send_without_kernel_memory_is_retried_a_few_times, .count = 2)
 {
 	unsigned refused;
 
@@ -845,7 +845,7 @@ TEST(without_buffers_a_frame_is_tried_again_some_times, .count = 2)
 
 static const int passing_errors[] = { ECONNRESET, ENOBUFS, ENOMEM, EINTR };
 
-TEST(an_error_that_passes_costs_no_frame_of_the_guest, .count = 4)
+TEST(a_temporary_error_loses_no_frame_of_the_guest, .count = 4)
 {
 	install();
 	balk(&receives, guest.fd, 3, passing_errors[_i]);
@@ -857,7 +857,7 @@ TEST(an_error_that_passes_costs_no_frame_of_the_guest, .count = 4)
 	ck_assert(!atomic_load(&copy.guest_gone));
 }
 
-TEST(an_error_that_doesnt_pass_is_logged_and_ends_the_guest)
+TEST(a_permanent_error_is_logged_and_ends_the_guest)
 {
 	install();
 	guest_sends(1, 60, 1);
@@ -881,7 +881,7 @@ expect_calm_for_a_while(void)
 	    atomic_load(&receives.asked) - before, clock_now_ms() - began_ms);
 }
 
-TEST(without_memory_to_receive_nothing_spins, .count = 2)
+TEST(a_receive_without_kernel_memory_does_not_spin, .count = 2)
 {
 	install();
 	balk(&receives, guest.fd, BALKING_ALWAYS, shortages[_i]);
@@ -892,7 +892,7 @@ TEST(without_memory_to_receive_nothing_spins, .count = 2)
 }
 
 /* O_NONBLOCK and SO_RCVTIMEO belong to the socket, which a launcher shares. */
-TEST(a_guests_socket_that_was_told_not_to_block_is_waited_for, .count = 2)
+TEST(a_guest_socket_that_never_blocks_is_polled, .count = 2)
 {
 	struct timeval limit = { .tv_usec = 1 };
 

@@ -116,7 +116,7 @@ expect_connection(int fd, int listener)
 FIXTURE(set_up, tear_down)
 
 /* Missing; bound but not listened on; left by a dead process; no socket. */
-TEST(a_path_that_is_no_daemons_is_an_error_at_once, .count = 4)
+TEST(a_path_without_a_daemon_is_an_error_at_once, .count = 4)
 {
 	int fd = _i == 0   ? -1
 		 : _i == 3 ? open("sock", O_CREAT | O_WRONLY, 0600)
@@ -132,7 +132,7 @@ TEST(a_path_that_is_no_daemons_is_an_error_at_once, .count = 4)
 }
 
 /* A daemon that opens its socket to others by a chmod() after bind(). */
-TEST(a_path_that_is_forbidden_is_retried_until_the_window_ends)
+TEST(a_path_without_permission_is_retried_until_the_window_ends)
 {
 	int listener = listening_unix("sock", 5);
 	int64_t began_ms = clock_now_ms();
@@ -172,7 +172,7 @@ start_slowly(void *argument)
 	return NULL;
 }
 
-TEST(a_path_is_retried_from_no_file_over_bind_to_listen)
+TEST(a_path_is_retried_until_bind_and_then_until_listen)
 {
 	pthread_t thread;
 	int listener, fd;
@@ -216,7 +216,7 @@ expect_refusal(int fd, int listener, const char *why)
 	close(peer);
 }
 
-TEST(a_strangers_daemon_in_a_shared_folder_is_not_spoken_to)
+TEST(a_strangers_daemon_in_a_shared_folder_is_refused)
 {
 	int listener = listening_unix("sock", 5);
 
@@ -245,7 +245,7 @@ TEST(a_frozen_daemons_full_backlog_is_an_error_at_once)
 	close(listener);
 }
 
-TEST(a_port_is_dialled_without_delay_of_small_frames, .count = 2)
+TEST(a_connection_to_a_port_has_tcp_nodelay, .count = 2)
 {
 	char port[6];
 	int listener = listening_tcp(_i ? AF_INET6 : AF_INET, 5, port);
@@ -307,7 +307,7 @@ silent_host_close(void)
 	close(silent.listener);
 }
 
-TEST(a_silent_host_is_given_up_at_the_limit, .seconds = 30)
+TEST(a_dial_to_a_silent_host_ends_at_the_limit, .seconds = 30)
 {
 	int64_t began_ms = clock_now_ms();
 
@@ -338,7 +338,7 @@ TEST(a_silent_address_is_followed_by_the_next_one, .count = 2)
 }
 
 /* The kernel may give a dial the very port that it dials. */
-TEST(a_port_that_nobody_listens_on_and_ones_own_are_refused, .count = 2)
+TEST(an_unused_port_and_a_connection_to_itself_are_refused, .count = 2)
 {
 	char port[6];
 
@@ -348,7 +348,7 @@ TEST(a_port_that_nobody_listens_on_and_ones_own_are_refused, .count = 2)
 	ck_assert_uint_eq(atomic_load(&tries), 1);
 }
 
-TEST(a_ring_from_before_ends_a_dial_that_would_wait, .seconds = 30)
+TEST(an_earlier_interrupt_ends_a_dial_that_would_wait, .seconds = 30)
 {
 	ck_assert_int_eq(write(way_out[1], "", 1), 1);
 	attempt.retry_window_ms = 60 * 60 * 1000;

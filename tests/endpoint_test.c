@@ -29,7 +29,7 @@ static const struct {
 	{ "listen-tcp:localhost:80", "listens on loopback 127.0.0.1 80" },
 };
 
-TEST(a_good_endpoint_is_taken_apart, .count = LENGTH(good))
+TEST(a_good_endpoint_is_parsed, .count = LENGTH(good))
 {
 	char parts[512];
 
@@ -75,7 +75,7 @@ static const struct {
 	{ "tcp:[::1]:80:90", "port is not" },
 };
 
-TEST(a_bad_endpoint_is_refused_with_a_sentence, .count = LENGTH(bad))
+TEST(a_bad_endpoint_is_refused_with_a_reason, .count = LENGTH(bad))
 {
 	why.text[0] = '\0';
 	ck_assert_int_eq(endpoint_parse(&endpoint, bad[_i].text, &why), -1);
@@ -94,7 +94,7 @@ static const struct {
 	    sizeof(endpoint.host) - 1 },
 };
 
-TEST(a_path_or_host_fits_to_the_last_byte, .count = LENGTH(lengths))
+TEST(the_longest_path_and_host_are_accepted, .count = LENGTH(lengths))
 {
 	char name[400] = { 0 }, text[420];
 
@@ -111,7 +111,7 @@ TEST(a_path_or_host_fits_to_the_last_byte, .count = LENGTH(lengths))
 }
 
 /* The text doesn't count: localhost is 127.0.0.1 to a listener. */
-TEST(endpoints_are_equal_if_they_name_the_same_thing)
+TEST(endpoints_are_equal_if_they_name_the_same_address)
 {
 	static const char *const texts[] = { "unix:/a", "unix:/b",
 		"listen-unix:/a", "tcp:a:1", "tcp:b:1", "tcp:a:2",

@@ -250,7 +250,7 @@ limit_descriptors(int number)
 }
 
 /* No descriptor is left to open. */
-TEST(refused_by_the_system_it_can_be_asked_again)
+TEST(a_watch_that_the_system_refused_can_be_retried)
 {
 	int last = dup(0);
 
@@ -273,7 +273,7 @@ become(uid_t user)
 		ck_assert_int_eq(seteuid(user), 0);
 }
 
-TEST(a_folder_that_is_opened_to_us_is_not_missed)
+TEST(a_folder_that_becomes_readable_is_not_missed)
 {
 	run_script("mkdir a; touch a/sock");
 	ck_assert_int_eq(chmod("a", 0), 0);
@@ -291,7 +291,7 @@ TEST(a_folder_that_is_opened_to_us_is_not_missed)
 }
 
 /* Whichever of the two reads, both learn of it. */
-TEST(what_another_has_read_rings_the_bell)
+TEST(an_event_read_by_another_watch_rings_the_bell)
 {
 	run_script("touch theirs; watch sock");
 	ck_assert_int_eq(file_watch_file(&other, "theirs"), 0);
@@ -312,7 +312,7 @@ TEST(what_another_has_read_rings_the_bell)
 }
 
 /* The one that goes on keeps the descriptor. */
-TEST(a_watch_outlives_another)
+TEST(stopping_one_watch_leaves_the_others_working)
 {
 	run_script("touch theirs; watch sock");
 	ck_assert_int_eq(file_watch_file(&other, "theirs"), 0);
@@ -370,7 +370,7 @@ watch_sock(void *unused)
 }
 
 /* A file server may be dead. What the others read meanwhile isn't lost. */
-TEST(a_lookup_that_takes_long_holds_up_nobody_else)
+TEST(a_slow_lookup_does_not_delay_other_watches)
 {
 	pthread_t thread;
 

@@ -92,7 +92,7 @@ static const struct {
 	{ UINT64_MAX, 69632, FRAME_OVERSIZE },
 };
 
-TEST(every_length_is_judged_as_the_table_says, .count = LENGTH(verdicts))
+TEST(every_length_has_the_verdict_of_the_table, .count = LENGTH(verdicts))
 {
 	ck_assert_int_eq(
 	    frame_judge(verdicts[_i].length, verdicts[_i].max_frame),
@@ -189,7 +189,7 @@ TEST(one_byte_more_than_max_frame_loses_the_stream, .count = LENGTH(max_frames))
 static const uint32_t hostile[] = { 69633, 0x00ffffff, 0x7fffffff, 0x80000000,
 	0xfffffff0, 0xfffffffb, 0xfffffffc, 0xffffffff };
 
-TEST(a_hostile_length_is_known_by_its_header_alone, .count = LENGTH(hostile))
+TEST(the_header_alone_reveals_a_hostile_length, .count = LENGTH(hostile))
 {
 	add_frame(100);
 	add_header(hostile[_i]);
@@ -202,7 +202,7 @@ TEST(a_hostile_length_is_known_by_its_header_alone, .count = LENGTH(hostile))
 	ck_assert_uint_eq(pair.frames, 2);
 }
 
-TEST(another_max_frame_holds_from_the_next_frame_on)
+TEST(a_new_max_frame_applies_from_the_next_frame_on)
 {
 	add_frame(1000);
 	start(4 * LARGEST, 1000);
@@ -231,7 +231,7 @@ static const struct {
 	{ 34, false },
 };
 
-TEST(half_a_frame_goes_with_its_stream, .count = LENGTH(ends))
+TEST(a_partial_frame_is_dropped_with_its_stream, .count = LENGTH(ends))
 {
 	add_frame(20);
 	add_frame(0);
@@ -248,7 +248,7 @@ TEST(half_a_frame_goes_with_its_stream, .count = LENGTH(ends))
 	ck_assert_uint_eq(pair.frames, 1);
 }
 
-TEST(a_buffer_turns_over_with_any_pieces, .seconds = 30)
+TEST(a_buffer_works_with_pieces_of_any_length, .seconds = 30)
 {
 	size_t capacity = 10 * (FRAME_HEADER_BYTES + 1514);
 

@@ -432,7 +432,7 @@ TEST(a_daemon_that_starts_and_restarts_is_dialled_at_once, .count = 2)
 
 /* The next daemon appears while the dead one's backlog is still open. */
 /* As after the process was stopped for a while. */
-TEST(a_connection_that_grew_old_while_nobody_looked_was_alive)
+TEST(a_connection_older_than_max_is_proven_even_if_lost_before_a_tick)
 {
 	struct daemon daemon = daemon_at("sock");
 
@@ -445,7 +445,7 @@ TEST(a_connection_that_grew_old_while_nobody_looked_was_alive)
 	daemon_kill(&daemon);
 }
 
-TEST(a_path_that_appears_before_the_backlog_died_is_not_missed)
+TEST(a_path_that_appears_before_the_old_backlog_closes_is_not_missed)
 {
 	struct daemon old = daemon_at("sock"), new;
 
@@ -461,7 +461,7 @@ TEST(a_path_that_appears_before_the_backlog_died_is_not_missed)
 }
 
 /* Bound before the loss and so unseen by the watch, listening after it. */
-TEST(after_a_proven_loss_a_path_that_refuses_is_tried_for_a_while)
+TEST(after_a_proven_loss_a_refusing_path_is_retried_for_a_while)
 {
 	struct daemon old = daemon_at("sock"), next;
 
@@ -584,7 +584,7 @@ TEST(other_settings_leave_the_connection_alone)
 	daemon_kill(&daemon);
 }
 
-TEST(a_daemon_that_may_not_answer_any_more_is_dropped_by_a_reload)
+TEST(a_reload_drops_a_daemon_that_is_no_longer_trusted)
 {
 	struct daemon daemon = daemon_at("sock");
 
@@ -611,7 +611,7 @@ TEST(a_daemon_that_may_not_answer_any_more_is_dropped_by_a_reload)
 /* ---- stopping and interrupting ---- */
 
 /* In the backoff at a path, while up, while a name server does not answer. */
-TEST(it_stops_at_once_whatever_it_does, .count = 4)
+TEST(it_stops_at_once_in_every_state, .count = 4)
 {
 	struct daemon daemon = { .listener = -1 };
 
@@ -738,7 +738,7 @@ expect_hung_up(int fd)
 
 #define CLIENTS 20
 
-TEST(the_newest_client_is_served_but_no_two_within_ten_milliseconds)
+TEST(the_newest_client_is_served_at_most_every_ten_milliseconds)
 {
 	int64_t began_ms = clock_now_ms();
 	int clients[CLIENTS];
@@ -759,7 +759,7 @@ TEST(the_newest_client_is_served_but_no_two_within_ten_milliseconds)
 }
 
 /* It looked for the end of a generation that the stop had ended unreported. */
-TEST(a_client_that_comes_as_it_stops_is_turned_away)
+TEST(a_client_that_connects_during_a_stop_is_closed)
 {
 	int first;
 
@@ -867,7 +867,7 @@ TEST(a_candidate_is_dropped_by_a_reload_and_by_the_stop)
 /* ---- time ---- */
 
 /* Neither backoff nor watch would find the daemon; and once is enough. */
-TEST(when_the_host_wakes_up_the_daemon_is_dialled_at_once)
+TEST(after_a_suspend_the_daemon_is_dialled_at_once)
 {
 	struct daemon daemon;
 
@@ -913,7 +913,7 @@ getpid(void)
 	return pid ? pid : real();
 }
 
-TEST(forwarders_that_start_in_the_same_millisecond_have_other_jitter)
+TEST(forwarders_started_in_the_same_millisecond_differ_in_jitter)
 {
 	uint32_t random[2];
 

@@ -334,7 +334,7 @@ TEST(a_descriptor_that_is_no_guest_is_refused)
 
 /* ---- our socket at a path ---- */
 
-TEST(a_path_is_bound_with_its_mode_and_nobody_is_there)
+TEST(a_path_is_bound_with_its_mode_and_has_no_guest_yet)
 {
 	open_guest("unixgram:ours", 0620);
 	ck_assert_uint_eq(mode_of("ours"), 0620);
@@ -347,7 +347,7 @@ TEST(a_path_is_bound_with_its_mode_and_nobody_is_there)
 FIXTURE(set_up_path, tear_down)
 
 /* There is no file to change: it must not come back with the old mode. */
-TEST(a_mode_that_changes_while_the_file_is_gone_is_that_of_the_next)
+TEST(a_mode_changed_while_the_file_is_missing_applies_to_the_next_file)
 {
 	ck_assert_int_eq(rename("ours", "moved"), 0);
 	/* The same mode is nothing to do. */
@@ -380,7 +380,7 @@ TEST(frames_in_the_socket_that_a_new_one_replaces_are_counted)
 
 /* After the successor was used, an empty frame from nobody may have been the
  * end of the old socket; what stands behind it is a frame all the same. */
-TEST(what_follows_an_empty_frame_is_not_lost_with_it)
+TEST(a_frame_after_an_empty_one_is_not_lost)
 {
 	int nobody = guest_at("");
 
@@ -394,7 +394,7 @@ TEST(what_follows_an_empty_frame_is_not_lost_with_it)
 	    parcel_length(&received.parcels[received.count - 1]), 15);
 }
 
-TEST(a_guest_stays_when_our_file_was_removed_until_the_next_one_calls)
+TEST(when_our_file_is_removed_the_guest_stays_until_the_next_one_sends)
 {
 	int fd = learned("vm"), nameless = guest_at(""), next;
 
@@ -416,7 +416,7 @@ TEST(a_guest_stays_when_our_file_was_removed_until_the_next_one_calls)
 	ck_assert_uint_eq(counter_read(&guest.lost), 1);
 }
 
-TEST(when_its_guest_is_gone_the_next_ones_come_to_our_new_socket)
+TEST(when_the_guest_is_gone_the_next_one_uses_our_new_socket)
 {
 	int fd = learned("vm");
 
@@ -462,7 +462,7 @@ TEST(a_guest_with_the_longest_path_is_answered_and_found_again)
 	answers_reach(fd);
 }
 
-TEST(a_guest_with_the_longest_path_is_heard_at_our_new_socket)
+TEST(a_guest_with_the_longest_path_can_use_our_new_socket)
 {
 	char name[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
 	int fd;
@@ -506,7 +506,7 @@ TEST(a_guest_without_a_name_is_logged_once_and_never_answered)
 	learned("vm");
 }
 
-TEST(a_sender_that_cant_be_answered_is_logged_and_forgotten)
+TEST(a_sender_that_cannot_be_answered_is_logged_and_ignored)
 {
 	int fd = guest_at("vm");
 
@@ -551,7 +551,7 @@ TEST(every_guest_after_the_first_is_found_reported_and_answered)
 }
 
 /* It died with its file left behind. */
-TEST(a_dead_guest_makes_room_for_anybody)
+TEST(any_sender_can_replace_a_dead_guest)
 {
 	hang_up(learned("vm"));
 	ck_assert_int_eq(answer(), GUEST_ABSENT);
@@ -621,7 +621,7 @@ make_a_file(const char *path)
 }
 
 /* What becomes of the guest when another file is at its path. */
-TEST(only_a_file_where_somebody_answers_replaces_a_live_guest)
+TEST(only_a_file_of_a_live_socket_replaces_a_live_guest)
 {
 	int fd = learned("vm"), next;
 
@@ -724,7 +724,7 @@ learned_unwatched(void)
 	return fd;
 }
 
-TEST(a_guest_that_cant_be_watched_is_looked_at_on_a_timer)
+TEST(a_guest_that_cannot_be_watched_is_checked_by_a_timer)
 {
 	int fd = learned_unwatched();
 
@@ -924,7 +924,7 @@ TEST(a_guest_restarted_often_under_traffic_is_found_each_time, .seconds = 30)
 
 /* ---- its MAC ---- */
 
-TEST(the_guests_mac_is_the_source_of_its_latest_frame_if_a_guest_can_have_it)
+TEST(the_guests_mac_is_the_latest_valid_source_address)
 {
 	static const struct {
 		uint8_t source[6], mac[6];

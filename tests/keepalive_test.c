@@ -206,7 +206,7 @@ TEST(every_promise_is_kept, .count = LENGTH(transcripts))
 	    transcripts[_i].count, transcripts[_i].transcript);
 }
 
-TEST(traffic_costs_one_look_an_interval_and_no_probe)
+TEST(traffic_causes_one_check_per_interval_and_no_probe)
 {
 	unsigned looks = 0;
 
@@ -229,14 +229,14 @@ TEST(a_connection_that_ended_is_left_alone)
 	ck_assert(step("idle", 5000));
 }
 
-TEST(a_host_that_dozes_off_again_and_again_never_gives_up)
+TEST(repeated_short_suspends_never_end_a_connection)
 {
 	start(1000, 1);
 	for (int64_t t = MINUTE; t < 100 * MINUTE; t += MINUTE)
 		ck_assert(step("late", t));
 }
 
-TEST(other_hosts_bytes_do_not_bring_a_mute_peer_more_probes)
+TEST(bytes_of_other_hosts_cause_no_extra_probes_of_a_silent_peer)
 {
 	unsigned probes = 0, reports = 0;
 
@@ -256,7 +256,7 @@ TEST(other_hosts_bytes_do_not_bring_a_mute_peer_more_probes)
 	ck_assert_uint_ge(probes, 50);
 }
 
-TEST(the_minute_is_kept_though_every_tick_is_a_little_late)
+TEST(late_ticks_do_not_add_up)
 {
 	unsigned probes = 0;
 

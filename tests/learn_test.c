@@ -265,7 +265,7 @@ TEST(
 
 /* ---- a lease ---- */
 
-TEST(a_lease_is_the_guests_own)
+TEST(only_a_lease_of_the_guest_counts)
 {
 	size_t length = dhcp(guest, ack, sizeof(ack));
 
@@ -305,13 +305,13 @@ static const struct {
 	{ "a code only", { 53, 1, 5, 3 }, 4 },
 };
 
-TEST(a_lease_with_odd_options_teaches_nothing, .count = LENGTH(absurd))
+TEST(nothing_is_learned_from_a_lease_with_bad_options, .count = LENGTH(absurd))
 {
 	acknowledged(guest, absurd[_i].bytes, absurd[_i].length);
 	ck_assert_msg(l.state == LEARN_NOTHING, "%s", absurd[_i].what);
 }
 
-TEST(a_cut_lease_teaches_nothing)
+TEST(nothing_is_learned_from_a_truncated_lease)
 {
 	size_t whole = dhcp(guest, ack, sizeof(ack));
 
@@ -329,7 +329,7 @@ static const struct {
 	{ 21, 1 }, { 23, 6 }, { 35, 68 }, { 37, 67 }, { 38, 0xff }, { 38, 0 },
 	{ 42, 1 }, { 43, 6 }, { 44, 16 }, { 278, 0 }, { 12, 0x86 } };
 
-TEST(what_is_no_whole_reply_of_a_server_is_no_lease, .count = LENGTH(spoilt))
+TEST(only_a_complete_reply_of_a_server_is_a_lease, .count = LENGTH(spoilt))
 {
 	size_t length = dhcp(guest, ack, sizeof(ack));
 
@@ -349,7 +349,7 @@ TEST(a_lease_in_a_frame_with_padding_is_read)
 
 /* ---- what the guest sends ---- */
 
-TEST(broadcasts_and_multicasts_show_no_gateway)
+TEST(broadcasts_and_multicasts_reveal_no_gateway)
 {
 	step("answers", host('G'));
 	guest_sends(everybody, far_away);
@@ -357,7 +357,7 @@ TEST(broadcasts_and_multicasts_show_no_gateway)
 	expect_nothing();
 }
 
-TEST(many_neighbours_do_not_crowd_out_the_gateway_for_good)
+TEST(many_neighbours_do_not_displace_the_gateway_for_good)
 {
 	for (uint8_t i = 10; i < 200; i++) {
 		struct host h = { '-', { 192, 168, 105, i },
@@ -372,7 +372,7 @@ TEST(many_neighbours_do_not_crowd_out_the_gateway_for_good)
 	ck_assert_mem_eq(learn_gateway_mac(&l), router, 6);
 }
 
-TEST(a_runt_from_the_guest_teaches_nothing)
+TEST(nothing_is_learned_from_a_runt)
 {
 	static const unsigned types[] = { 0x0800, 0x0806 };
 
@@ -384,7 +384,7 @@ TEST(a_runt_from_the_guest_teaches_nothing)
 	expect_nothing();
 }
 
-TEST(vlan_tagged_arp_teaches_nothing)
+TEST(nothing_is_learned_from_vlan_tagged_arp)
 {
 	learn_configure(&l, gateway);
 	step("answers", host('G'));
@@ -397,7 +397,7 @@ TEST(vlan_tagged_arp_teaches_nothing)
 	ck_assert_int_eq(l.state, LEARN_ADDRESS);
 }
 
-TEST(the_quick_look_lets_teachers_pass_and_little_else)
+TEST(the_quick_check_passes_frames_to_learn_from_and_few_others)
 {
 	size_t length = dhcp(guest, ack, sizeof(ack));
 

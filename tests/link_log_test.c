@@ -70,7 +70,7 @@ usual(enum link_event_kind kind)
 
 FIXTURE(set_up, NULL)
 
-TEST(a_lost_connection_is_a_warning_and_a_new_one_a_line)
+TEST(a_lost_connection_is_a_warning_and_a_new_one_is_info)
 {
 	for (int i = 0; i < 2; i++) {
 		EVENT(UP, UP, event.proven = true);
@@ -83,7 +83,7 @@ TEST(a_lost_connection_is_a_warning_and_a_new_one_a_line)
 }
 
 /* Only the first of an outage is a warning; one that lasted is a line. */
-TEST(a_daemon_that_accepts_and_closes_is_one_warning_an_outage)
+TEST(a_daemon_that_accepts_and_closes_causes_one_warning_per_outage)
 {
 	EVENT(UP, UP);
 	EVENT(LOST, "~warn " CLOSED);
@@ -101,7 +101,7 @@ TEST(a_daemon_that_accepts_and_closes_is_one_warning_an_outage)
 	EVENT(LOST, "~warn " CLOSED);
 }
 
-TEST(a_failed_dial_is_for_those_who_debug_but_the_first_of_all)
+TEST(failed_dials_are_debug_lines_except_the_very_first)
 {
 	EVENT(DIAL_FAILED,
 	    "info link: waiting for the daemon endpoint=unix:sock "
@@ -121,7 +121,7 @@ TEST(a_failed_dial_is_for_those_who_debug_but_the_first_of_all)
 	"other users can write to its folder: use a private one, or set "      \
 	"network.user"
 
-TEST(a_daemon_of_a_stranger_is_a_warning_until_something_changes)
+TEST(an_untrusted_daemon_is_one_warning_until_something_changes)
 {
 	for (int i = 0; i < 2; i++) {
 		EVENT(DIAL_FAILED,
@@ -196,7 +196,7 @@ TEST(a_long_wait_for_a_client_names_no_error)
 	"warn link: can't watch for the daemon's socket, relying on backoff "  \
 	"alone endpoint=unix:sock error=\"Operation not permitted\""
 
-TEST(a_watch_that_fails_is_a_warning_an_outage)
+TEST(a_watch_that_fails_is_one_warning_per_outage)
 {
 	for (int i = 0; i < 2; i++) {
 		EVENT(UNWATCHED, UNWATCHED, event.error = EPERM);
@@ -218,7 +218,7 @@ TEST(a_watch_that_fails_is_a_warning_an_outage)
 	"~warn link: can't accept a client endpoint=unix:sock "                \
 	"error=\"Too many open files\""
 
-TEST(a_client_that_cannot_be_accepted_is_a_warning_until_one_is)
+TEST(a_failed_accept_is_one_warning_until_one_succeeds)
 {
 	const struct sockaddr_in client = { .sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };

@@ -137,7 +137,7 @@ rings(void)
 
 FIXTURE(set_up, tear_down)
 
-TEST(it_starts_down_and_lends_the_present_generation)
+TEST(it_starts_down_and_lends_the_current_generation)
 {
 	struct loan loan;
 
@@ -154,7 +154,7 @@ TEST(it_starts_down_and_lends_the_present_generation)
 	ck_assert_int_eq(loan.fd, -1);
 }
 
-TEST(only_the_first_failure_of_the_present_generation_counts)
+TEST(only_the_first_failure_of_the_current_generation_counts)
 {
 	install_proven();
 	ck_assert(!rings());
@@ -206,7 +206,7 @@ write_until_woken(void *argument)
 	return NULL;
 }
 
-TEST(a_failure_and_a_stop_wake_what_is_blocked_on_the_descriptor, .count = 2)
+TEST(a_failure_and_a_stop_wake_threads_blocked_on_the_descriptor, .count = 2)
 {
 	struct pollfd arrived = { .fd = install(), .events = POLLIN };
 	struct borrower reading = { .loan = borrow(), .result = -1 };
@@ -228,7 +228,7 @@ TEST(a_failure_and_a_stop_wake_what_is_blocked_on_the_descriptor, .count = 2)
 }
 
 /* It delays neither the next generation nor another descriptor's end. */
-TEST(the_last_loan_to_be_returned_closes)
+TEST(the_last_returned_loan_closes_the_descriptor)
 {
 	struct loan first, second;
 	int fd;
@@ -358,7 +358,7 @@ TEST(a_connection_and_a_stop_wake_every_waiter, .count = 3)
 
 /* Whether it waits already or is only about to: each round is another one of
  * these orders. */
-TEST(another_hold_reaches_a_waiting_thread)
+TEST(a_new_hold_applies_to_a_waiting_thread)
 {
 	for (int round = 0; round < 200; round++) {
 		pthread_t waiter = start(wait_while_held, answers);
@@ -372,7 +372,7 @@ TEST(another_hold_reaches_a_waiting_thread)
 
 /* ---- the stop ---- */
 
-TEST(after_the_stop_nothing_happens_and_nobody_waits)
+TEST(after_the_stop_no_call_waits_or_has_an_effect)
 {
 	struct loan loan;
 	int ends[2];
@@ -397,7 +397,7 @@ TEST(after_the_stop_nothing_happens_and_nobody_waits)
 	ck_assert_uint_eq(look().outages, 0);
 }
 
-TEST(a_stop_closes_what_was_never_read)
+TEST(a_stop_closes_generations_that_were_never_read)
 {
 	close(install_unread());
 	link_fail(&shared, 1, "peer closed");

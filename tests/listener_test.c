@@ -81,7 +81,7 @@ TEST(a_listener_is_not_inherited_and_never_blocks, .count = 2)
 	ck_assert(listener_accepts(&listener, 1000));
 }
 
-TEST(a_client_blocks_is_not_inherited_and_never_delayed, .count = 2)
+TEST(a_client_is_blocking_not_inherited_and_has_tcp_nodelay, .count = 2)
 {
 	struct sockaddr_storage client;
 	int caller, fd, prompt = 1;
@@ -175,7 +175,7 @@ TEST(a_client_that_is_silent_for_a_second_loses_its_place)
 	leave();
 }
 
-TEST(a_client_that_was_heard_keeps_its_place)
+TEST(a_client_that_sent_something_keeps_its_place)
 {
 	for (int tick = 200; tick <= 1000; tick += 200) {
 		come();
@@ -201,7 +201,7 @@ TEST(a_candidate_that_is_dropped_still_keeps_the_next_one_waiting)
 }
 
 /* The host was suspended, or too busy: the answer had no time to arrive. */
-TEST(a_late_tick_probes_and_decides_nothing)
+TEST(a_late_tick_only_probes_again)
 {
 	come();
 	for (int tick = 200; tick < 1000; tick += 200)

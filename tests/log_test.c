@@ -137,7 +137,7 @@ TEST(a_value_cannot_forge_a_line_or_a_key, .count = LENGTH(values))
 	ck_assert_str_eq(line + 7, values[_i].logged);
 }
 
-TEST(every_number_the_header_names_is_written)
+TEST(every_counter_in_the_header_is_written)
 {
 	log_line(LOG_LEVEL_INFO, LOG_GUEST, "%d %u %ld %lu %lld %llu %zu", -1,
 	    UINT_MAX, LONG_MIN, ULONG_MAX, LLONG_MIN, ULLONG_MAX, SIZE_MAX);
@@ -159,7 +159,7 @@ TEST(a_name_ends_every_line_once_it_is_set)
 	    "found peer=/a suppressed=2 name=vm1\n.*info guest: gone\n$");
 }
 
-TEST(a_line_too_long_is_cut_and_still_ends)
+TEST(a_line_that_is_too_long_is_cut_and_ends_with_a_newline)
 {
 	char word[5000];
 	struct log_limit limit = { .burst = 1, .suppressed = 7 };
@@ -173,7 +173,7 @@ TEST(a_line_too_long_is_cut_and_still_ends)
 	assert_matches(line, "x[.]{3} suppressed=7\n$");
 }
 
-TEST(what_is_below_the_level_is_not_logged_and_uses_up_no_limit)
+TEST(lines_below_the_level_are_not_logged_and_do_not_count_as_repeats)
 {
 	struct log_limit limit = { .burst = 1 };
 
@@ -189,7 +189,7 @@ TEST(what_is_below_the_level_is_not_logged_and_uses_up_no_limit)
 }
 
 /* Closed, a full disk, a reader that went away. */
-TEST(a_standard_error_that_refuses_lines_harms_nothing, .count = 3)
+TEST(a_standard_error_that_refuses_lines_does_no_harm, .count = 3)
 {
 	int full = open("/dev/full", O_WRONLY), ends[2];
 
@@ -272,7 +272,7 @@ assert_whole_or_counted(const char *lines)
 	ck_assert_int_eq(next, LINES + 1);
 }
 
-TEST(what_nobody_reads_delays_nothing_and_is_counted)
+TEST(lines_that_are_not_read_cause_no_delay_and_are_counted)
 {
 	int reader = open_pipe();
 
@@ -287,7 +287,7 @@ TEST(what_nobody_reads_delays_nothing_and_is_counted)
 }
 
 /* Another process that shares standard error may have set O_NONBLOCK. */
-TEST(an_end_waits_for_the_log_but_not_for_ever, .count = 2)
+TEST(the_exit_waits_for_the_log_but_not_for_ever, .count = 2)
 {
 	int reader = open_pipe(), next = 0;
 

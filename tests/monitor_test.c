@@ -300,7 +300,7 @@ TEST(the_mode_is_what_is_configured_and_possible, .count = LENGTH(modes))
 }
 
 /* The data path looks at frames only while that can teach something. */
-TEST(the_guests_frames_are_looked_at_until_all_is_known)
+TEST(the_guests_frames_are_examined_until_everything_is_learned)
 {
 	uint8_t answer[PROBE_BYTES];
 
@@ -319,7 +319,7 @@ TEST(the_guests_frames_are_looked_at_until_all_is_known)
 	ck_assert(monitor_wants_guest(&monitor));
 }
 
-TEST(the_configuration_at_the_start_holds_before_the_first_connection)
+TEST(the_initial_configuration_applies_before_the_first_connection)
 {
 	config.keepalive.mode = KEEPALIVE_ARP;
 	set_key(&config, "keepalive", "gateway", gateway);
@@ -344,7 +344,7 @@ TEST(the_guests_first_frame_wakes_the_prober)
 
 /* A bridge behind it, or a stranger who makes MACs up: each teaches something
  * and changes nothing. */
-TEST(a_guest_of_many_macs_wakes_nobody)
+TEST(a_guest_with_many_macs_does_not_wake_the_prober)
 {
 	uint8_t request[PROBE_BYTES];
 	uint8_t mac[6] = { 0x52, 0x54, 0, 0x12, 0x34 };
@@ -426,7 +426,7 @@ TEST(a_quiet_peer_is_probed_when_it_is_due_and_not_before)
 	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
 }
 
-TEST(a_gateway_that_answered_is_asked_alone_until_it_is_in_doubt)
+TEST(a_gateway_that_answered_is_probed_by_unicast_until_it_falls_silent)
 {
 	uint8_t probe[PROBE_BYTES], answer[PROBE_BYTES];
 
@@ -444,7 +444,7 @@ TEST(a_gateway_that_answered_is_asked_alone_until_it_is_in_doubt)
 	ck_assert_uint_eq(probe[0], 0xff);
 }
 
-TEST(nothing_is_written_while_another_writes)
+TEST(no_probe_is_sent_while_another_thread_writes)
 {
 	watch_by(KEEPALIVE_PEER);
 	mutex_lock(&loan.connection->writing);
@@ -464,7 +464,7 @@ TEST(nothing_is_written_while_another_writes)
 }
 
 /* A probe that can't be sent is no evidence, and never waits. */
-TEST(a_probe_that_finds_no_room_isnt_counted)
+TEST(a_probe_that_does_not_fit_the_buffer_is_not_counted)
 {
 	uint8_t probe[PROBE_BYTES];
 
@@ -513,7 +513,7 @@ TEST(a_late_call_about_an_older_generation_sends_nothing)
 
 /* ---- another client wants the peer's place ---- */
 
-TEST(a_forwarder_over_tcp_is_asked_whether_it_lives)
+TEST(a_forwarder_over_tcp_is_probed_for_a_candidate)
 {
 	watch_by(KEEPALIVE_PEER);
 	ck_assert(monitor_ask(&monitor, loan.generation));
@@ -541,7 +541,7 @@ static const struct {
 	{ KEEPALIVE_AUTO, "listen-tcp:127.0.0.1:7000" },
 };
 
-TEST(any_other_peer_is_not_asked, .count = LENGTH(unasked))
+TEST(any_other_peer_is_not_probed_for_a_candidate, .count = LENGTH(unasked))
 {
 	configure(unasked[_i].mode, unasked[_i].endpoint, gateway);
 	guest_speaks();
@@ -550,7 +550,7 @@ TEST(any_other_peer_is_not_asked, .count = LENGTH(unasked))
 	ck_assert(!sent_any());
 }
 
-TEST(a_peer_is_alive_if_a_byte_came_since_or_waits)
+TEST(a_peer_is_alive_if_a_byte_has_arrived_since_or_is_unread)
 {
 	uint8_t any[PROBE_BYTES] = { 0 };
 	uint64_t generation;
@@ -585,7 +585,7 @@ TEST(idle_is_counted_from_the_last_byte_or_the_connection)
 
 /* ---- answers ---- */
 
-TEST(the_answer_to_our_question_is_ours_the_guests_own_is_the_guests)
+TEST(only_the_answer_to_our_own_request_is_consumed)
 {
 	uint8_t ours[PROBE_BYTES], theirs[PROBE_BYTES];
 
@@ -644,7 +644,7 @@ TEST(a_pong_that_took_longer_than_an_interval_counts_too)
 	ck_assert_uint_eq(counter_read(&monitor.rtt_us), 0);
 }
 
-TEST(an_answer_to_the_generation_before_says_nothing_of_this_one)
+TEST(an_answer_from_an_older_generation_does_not_count)
 {
 	watch_by(KEEPALIVE_PEER);
 	pass(5 * SECOND_MS);
@@ -675,7 +675,7 @@ pass_intervals(int count)
 		pass(config.keepalive.interval_ms);
 }
 
-TEST(death_comes_after_thirty_seconds_and_is_said)
+TEST(a_silent_peer_is_dead_after_thirty_seconds_and_is_logged)
 {
 	struct link_view view;
 
@@ -792,7 +792,7 @@ TEST(a_write_is_limited_as_configured)
 	ck_assert_int_eq(send_limit_ms(), 200);
 }
 
-TEST(tcp_is_watched_by_the_kernel_unless_off)
+TEST(tcp_keepalive_is_set_unless_off)
 {
 	static const enum keepalive_mode cases[] = { KEEPALIVE_OFF,
 		KEEPALIVE_AUTO, KEEPALIVE_OFF };
@@ -832,7 +832,7 @@ TEST(a_new_connection_begins_with_the_announcement)
 	ck_assert(!sent_any());
 }
 
-TEST(a_probe_to_a_peer_that_left_isnt_counted)
+TEST(a_probe_to_a_peer_that_left_is_not_counted)
 {
 	watch_by(KEEPALIVE_PEER);
 	close(peer);
@@ -841,7 +841,7 @@ TEST(a_probe_to_a_peer_that_left_isnt_counted)
 	ck_assert_uint_eq(counter_read(&monitor.probes), 0);
 }
 
-TEST(the_rest_of_a_cut_probe_follows_before_anything_else)
+TEST(the_rest_of_a_partly_sent_probe_is_sent_before_anything_else)
 {
 	watch_by(KEEPALIVE_PEER);
 	balk(&sends, loan.fd, 0, 0);
@@ -855,7 +855,7 @@ TEST(the_rest_of_a_cut_probe_follows_before_anything_else)
 
 /* Whatever came next would be taken for the rest. A new connection's dial must
  * not wait for it. */
-TEST(a_frame_that_stays_cut_is_the_last, .count = 2)
+TEST(a_frame_that_cannot_be_completed_ends_the_connection, .count = 2)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES + PROBE_BYTES];
 

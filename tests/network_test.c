@@ -203,7 +203,7 @@ TEST(without_a_list_only_this_host_may_connect)
 	ck_assert(!admits("::2"));
 }
 
-TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload, .count = 2)
+TEST(listening_on_loopback_causes_a_warning_at_start_and_on_reload, .count = 2)
 {
 	char port[6], endpoint[32], warning[96];
 	struct error error;
@@ -228,7 +228,7 @@ TEST(listening_on_loopback_is_warned_of_at_start_and_by_a_reload, .count = 2)
 }
 
 /* Closing our own listener first could leave us with none. */
-TEST(a_reload_that_cannot_listen_changes_nothing_and_says_what_to_do)
+TEST(a_reload_that_cannot_listen_changes_nothing_and_gives_a_hint)
 {
 	char port[6], near[32], all[32], other[32];
 	int taken = listening_tcp(AF_INET, 5, port);
@@ -252,7 +252,7 @@ TEST(a_reload_that_cannot_listen_changes_nothing_and_says_what_to_do)
 }
 
 /* fwd-link may be too late for some of them. */
-TEST(of_reloads_in_quick_succession_the_last_listener_stays)
+TEST(after_several_quick_reloads_the_last_listener_stays)
 {
 	struct sockaddr_un door = { .sun_family = AF_UNIX,
 		.sun_path = "door1" };

@@ -90,7 +90,7 @@ static const struct {
 	{ "status --version", "version" },
 };
 
-TEST(a_good_line_is_understood, .count = LENGTH(good))
+TEST(a_good_command_line_is_parsed, .count = LENGTH(good))
 {
 	ck_assert_msg(parse(good[_i].line) == 0, "%s", error.text);
 	ck_assert_str_eq(understood(), good[_i].meaning);
@@ -132,14 +132,14 @@ static const struct {
 	{ "status -c", "option \"-c\" needs a value" },
 };
 
-TEST(a_wrong_line_is_told_in_one_line, .count = LENGTH(bad))
+TEST(a_wrong_command_line_is_reported_in_one_line, .count = LENGTH(bad))
 {
 	ck_assert_int_eq(parse(bad[_i].line), -1);
 	ck_assert_str_eq(error.text, bad[_i].problem);
 }
 
 /* A start with nothing but defaults can't work; the example is the system's. */
-TEST(nothing_given_is_told_with_an_example)
+TEST(an_empty_command_line_is_answered_with_an_example)
 {
 	char *none[] = { NULL };
 	static const char *const bare[] = { "", "-v" };
@@ -153,7 +153,7 @@ TEST(nothing_given_is_told_with_an_example)
 	ck_assert_int_eq(options_parse(&options, 0, none, &error), -1);
 }
 
-TEST(settings_beyond_the_limit_are_told_not_lost)
+TEST(too_many_settings_are_reported)
 {
 	char line[512] = "";
 
@@ -246,7 +246,7 @@ TEST(each_problem_names_where_it_came_from)
 	    "-o .=: unknown section\n");
 }
 
-TEST(problems_of_file_options_and_both_together_are_all_told)
+TEST(all_problems_of_file_and_options_are_reported)
 {
 	write_file("[reconnect]\nmin = 3s\nmaxx = 1\n");
 	configured("-c a.ini -o log.level=loud",
@@ -265,7 +265,7 @@ TEST(status_needs_no_network)
 	configured("status s", "");
 }
 
-TEST(each_v_raises_the_level_of_the_log_as_far_as_it_goes)
+TEST(each_v_raises_the_log_level_up_to_the_highest)
 {
 	configured("-n unix:/n -v", "");
 	ck_assert_int_eq(config.log.level, LOG_LEVEL_DEBUG);

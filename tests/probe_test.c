@@ -140,7 +140,7 @@ TEST(the_answer_to_our_question_is_ours)
 	ck_assert_int_eq(kind(reply, 42), PROBE_ARP_ANSWER);
 }
 
-TEST(an_answer_nobody_waits_for_is_the_guests)
+TEST(an_answer_to_no_request_of_ours_is_the_guests)
 {
 	uint8_t reply[PROBE_BYTES];
 	uint64_t sequence;
@@ -178,7 +178,7 @@ TEST(a_ping_that_differs_in_a_bit_is_forwarded, .count = 60 * 8)
 	    kind(frame, PROBE_BYTES), free_to_vary ? PROBE_PING : PROBE_NONE);
 }
 
-TEST(a_type_of_tomorrow_is_forwarded)
+TEST(an_unknown_type_is_forwarded)
 {
 	uint8_t frame[PROBE_BYTES];
 
@@ -220,7 +220,7 @@ TEST(runts_and_cut_frames_match_nothing)
 	}
 }
 
-TEST(the_quick_look_lets_all_probes_pass_and_no_tagged_frame, .count = 2)
+TEST(the_quick_check_passes_all_probes_and_no_tagged_frame, .count = 2)
 {
 	static const uint8_t vlan[] = { 0x81, 0x00, 0, 5 };
 	uint8_t frame[PROBE_BYTES], tagged[PROBE_BYTES + 4];

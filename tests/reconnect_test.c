@@ -92,7 +92,7 @@ set_up(void)
 
 FIXTURE(set_up, NULL)
 
-TEST(a_dial_that_fails_is_followed_by_others_further_and_further_apart)
+TEST(failed_dials_are_repeated_at_growing_intervals)
 {
 	TRANSCRIPT({ 0, TICK, DIALLING, DIAL, NEVER, WINDOW },
 	    { 50, DIAL_FAILED, WAITING, 0, 150, 0 },
@@ -144,7 +144,7 @@ TEST(a_path_that_appears_while_unproven_is_dialled_at_once_after_the_loss)
 	    { 41, LOST, WAITING, 0, 241, 0 });
 }
 
-TEST(life_is_proven_by_a_byte_at_any_time_or_by_age)
+TEST(a_byte_at_any_time_or_age_proves_a_generation)
 {
 	TRANSCRIPT(UP_AND_PROVEN, { 1051, PROOF, PROVEN, 0, NEVER, 0 },
 	    { 2000, LOST, WAITING, 0, 2000, WINDOW },
@@ -365,7 +365,7 @@ TEST(a_daemon_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds,
 }
 
 /* Whatever happens in whatever order. */
-TEST(no_history_brings_two_connections_closer, .count = 8)
+TEST(no_sequence_of_events_brings_two_connections_closer, .count = 8)
 {
 	static const enum reconnect_event others[] = { RECONNECT_APPEARED,
 		RECONNECT_RESUMED, RECONNECT_RELOADED, RECONNECT_MOVED };

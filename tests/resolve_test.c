@@ -68,7 +68,7 @@ TEST(a_numeric_address_needs_no_lookup)
 	freeaddrinfo(found);
 }
 
-TEST(a_missing_name_is_named_in_words)
+TEST(a_missing_host_is_reported_in_words)
 {
 	/* Another one that hangs does not delay it. */
 	ck_assert_int_eq(look_up("hangs.test", 1), -1);
@@ -79,7 +79,7 @@ TEST(a_missing_name_is_named_in_words)
 	ck_assert_ptr_null(resolver.pending);
 }
 
-TEST(a_lookup_is_waited_for_until_the_deadline_or_an_interrupt)
+TEST(a_lookup_ends_at_the_deadline_or_an_interrupt)
 {
 	int64_t asked_ms = clock_now_ms();
 
@@ -92,7 +92,7 @@ TEST(a_lookup_is_waited_for_until_the_deadline_or_an_interrupt)
 	ck_assert_int_eq(errno, EINTR);
 }
 
-TEST(lookups_that_hang_do_not_pile_up_and_are_taken_up_again)
+TEST(hanging_lookups_do_not_pile_up_and_are_resumed)
 {
 	unsigned descriptors;
 
@@ -108,7 +108,7 @@ TEST(lookups_that_hang_do_not_pile_up_and_are_taken_up_again)
 }
 
 /* While it hangs, and once it has ended. */
-TEST(a_lookup_left_behind_cleans_up_after_itself, .count = 2)
+TEST(an_abandoned_lookup_frees_itself, .count = 2)
 {
 	ck_assert_int_eq(look_up("hangs.test", 1), -1);
 	if (_i == 1)

@@ -34,7 +34,7 @@ static const struct {
 	{ SIGHUP, FROM_KERNEL, 0, false },
 };
 
-TEST(only_what_the_terminal_sent_is_typed, .count = LENGTH(origins))
+TEST(only_a_signal_from_the_terminal_counts_as_typed, .count = LENGTH(origins))
 {
 	siginfo_t info = sent(origins[_i].code, origins[_i].pid);
 
@@ -43,7 +43,7 @@ TEST(only_what_the_terminal_sent_is_typed, .count = LENGTH(origins))
 }
 
 /* The threads start before signals are unblocked, and never get one. */
-TEST(a_signal_is_a_note_in_the_pipe_and_interrupts_no_call)
+TEST(a_signal_is_written_to_the_pipe_and_interrupts_no_call)
 {
 	struct signal_note note;
 	struct sigaction action;

@@ -20,7 +20,7 @@ wait_ms(int64_t ms)
 	stall_spend(&stall, ms * 1000, now_ms * 1000);
 }
 
-TEST(what_is_spent_is_missing_for_a_second_and_little_longer)
+TEST(time_spent_waiting_is_available_again_after_a_second)
 {
 	static const struct {
 		int64_t at_ms, wait_ms, left_ms; /* after the wait */
@@ -59,7 +59,7 @@ TEST(waits_shorter_than_a_millisecond_add_up)
 #define TIMES 4096
 
 /* Whatever the guest does: waits of any length at any time. */
-TEST(no_second_has_more_waits_than_the_limit)
+TEST(the_waits_of_any_second_stay_within_the_limit)
 {
 	static int64_t began[TIMES], ended[TIMES];
 	uint64_t luck = 1;

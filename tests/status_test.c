@@ -42,7 +42,7 @@ example(void)
 	};
 }
 
-TEST(json_is_the_contract_to_the_letter)
+TEST(json_has_the_documented_form)
 {
 	struct status s = example();
 	struct text t = fresh();
@@ -209,7 +209,7 @@ TEST(only_up_is_up_in_prometheus, .count = LENGTH(not_up))
 	assert_holds("\nforwarder_up{name=\"vm1\"} 0\n");
 }
 
-TEST(people_get_what_is_neither_empty_nor_zero)
+TEST(the_text_form_omits_empty_and_zero_values)
 {
 	struct status s = example();
 	struct text t = fresh();
@@ -256,7 +256,7 @@ TEST(people_get_what_is_neither_empty_nor_zero)
 	    "    rtt_us                231\n");
 }
 
-TEST(the_log_gets_a_line_a_section)
+TEST(the_log_gets_one_line_per_section)
 {
 	struct status s = example();
 	FILE *file = tmpfile();
@@ -280,7 +280,7 @@ TEST(the_log_gets_a_line_a_section)
 		     "armed=true idle_ms=31 ");
 }
 
-TEST(a_watch_gets_the_numbers_it_needs_and_the_network)
+TEST(a_watch_gets_its_counters_and_the_network_state)
 {
 	static const status_number up[] = { 101, 10200, 65 };
 	static const status_number down[] = { 201, 2020202020, 141 };
@@ -306,7 +306,7 @@ TEST(a_watch_gets_the_numbers_it_needs_and_the_network)
 	}
 }
 
-TEST(an_answer_without_all_numbers_is_none)
+TEST(an_answer_that_lacks_a_counter_is_refused)
 {
 	static const char *const broken[] = { "", "\n", "up\n",
 		"up 3 4711 7500123 101 10200 65 201 2020202020\nnetwork\n",
@@ -339,7 +339,7 @@ static const struct {
 	{ { .pid = 4712, .uptime_ms = 0, .up = { 3000 } }, "        0 fr" },
 };
 
-TEST(rates_are_of_one_forwarder, .count = LENGTH(laters))
+TEST(rates_are_computed_only_within_one_process, .count = LENGTH(laters))
 {
 	static const struct rates_sample before = { .pid = 4711,
 		.uptime_ms = 10000,

@@ -127,7 +127,7 @@ assert_written(size_t limit_bytes)
 
 FIXTURE(set_up, NULL)
 
-TEST(no_parcels_are_no_call)
+TEST(without_parcels_there_is_no_system_call)
 {
 	ck_assert_uint_eq(stream_write(-1, parcels, 0, 32 * KIB), 0);
 	ck_assert_uint_eq(kernel.calls, 0);
@@ -143,7 +143,7 @@ add_a_few(void)
 }
 
 /* A signal costs no byte. */
-TEST(a_part_that_went_is_finished_wherever_it_was_cut)
+TEST(a_partial_write_is_completed_wherever_it_was_cut)
 {
 	add_a_few();
 	for (size_t at_most = 1; at_most <= stream_bytes; at_most += 7) {
@@ -178,7 +178,8 @@ TEST(a_break_at_any_byte_returns_the_parcels_before_it, .count = 3)
 static const size_t limits[] = { 0, 1, 17, 18, 64, 1517, 1518, 3036, 10 * KIB,
 	32 * KIB, 48 * KIB, 128 * KIB };
 
-TEST(a_call_is_whole_parcels_as_many_as_fit_the_limit, .count = LENGTH(limits))
+TEST(a_call_writes_as_many_whole_parcels_as_fit_the_limit,
+    .count = LENGTH(limits))
 {
 	size_t limit = limits[_i], next = 0;
 
@@ -200,7 +201,7 @@ TEST(a_call_is_whole_parcels_as_many_as_fit_the_limit, .count = LENGTH(limits))
 	ck_assert_uint_eq(next, count);
 }
 
-TEST(more_parcels_than_a_call_may_have_become_several_calls)
+TEST(more_parcels_than_fit_one_call_take_several_calls)
 {
 	add_parcels(MOST, 18);
 	be_kernel(NO_LIMIT, NO_LIMIT);
@@ -209,7 +210,7 @@ TEST(more_parcels_than_a_call_may_have_become_several_calls)
 }
 
 /* Wherever it stands still: within a parcel, between two, at the beginning. */
-TEST(two_waits_without_a_byte_are_a_break)
+TEST(two_waits_without_a_byte_are_a_failure)
 {
 	static const size_t stands_still_after[] = { 0, 1, 1518, 2000 };
 
@@ -224,7 +225,7 @@ TEST(two_waits_without_a_byte_are_a_break)
 	}
 }
 
-TEST(one_wait_between_calls_that_take_all_is_no_break)
+TEST(one_wait_between_complete_calls_is_not_a_failure)
 {
 	add_parcels(10, 1518);
 	be_kernel(NO_LIMIT, NO_LIMIT);
@@ -235,7 +236,7 @@ TEST(one_wait_between_calls_that_take_all_is_no_break)
 }
 
 /* A real socket, the least buffer, and nobody who reads. */
-TEST(a_peer_that_reads_nothing_for_the_limit_is_a_break)
+TEST(a_peer_that_reads_nothing_until_the_limit_is_a_failure)
 {
 	struct timeval limit = { .tv_usec = 10000 };
 	int ends[2], least = 1;

@@ -51,7 +51,7 @@ static const struct tcp_settings settings[] = {
 	{ 15, 5, 3 }, { 7200, 7200, 100 }, /* the largest */
 };
 
-TEST(a_connection_is_watched_by_the_kernel, .count = LENGTH(settings))
+TEST(the_kernel_gets_the_keepalive_options, .count = LENGTH(settings))
 {
 	const struct tcp_settings *s = &settings[_i];
 
@@ -67,7 +67,7 @@ TEST(a_connection_is_watched_by_the_kernel, .count = LENGTH(settings))
 	ck_assert_int_eq(option(IPPROTO_TCP, LIMIT_OPTION), 0);
 }
 
-TEST(an_idle_time_of_0_leaves_the_system_its_own)
+TEST(an_idle_time_of_0_keeps_the_systems_default)
 {
 	int idle_s = option(IPPROTO_TCP, IDLE_OPTION);
 	int interval_s = option(IPPROTO_TCP, TCP_KEEPINTVL);

@@ -2,7 +2,7 @@
 
 #include "tests/support/suite.h"
 
-TEST(what_does_not_fit_is_left_out_whole)
+TEST(text_that_does_not_fit_is_left_out_whole)
 {
 	char bytes[8];
 	struct text t = text_in(bytes, sizeof(bytes));
@@ -44,8 +44,7 @@ static const struct {
 	{ "\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf" },
 };
 
-TEST(controls_and_bytes_that_are_no_text_become_visible,
-    .count = LENGTH(visible))
+TEST(control_characters_and_invalid_bytes_are_escaped, .count = LENGTH(visible))
 {
 	char bytes[128];
 	struct text t = text_in(bytes, sizeof(bytes));
@@ -54,7 +53,7 @@ TEST(controls_and_bytes_that_are_no_text_become_visible,
 	ck_assert_str_eq(t.bytes, visible[_i].out);
 }
 
-TEST(one_byte_is_a_character_or_none)
+TEST(a_single_byte_is_a_character_or_invalid)
 {
 	uint32_t character;
 

@@ -46,7 +46,7 @@ TEST(
 }
 
 /* The sticky bit keeps others from replacing it, not from being the first. */
-TEST(what_a_stranger_made_in_a_shared_folder_is_not_trusted)
+TEST(a_strangers_file_in_a_shared_folder_is_untrusted)
 {
 	if (geteuid() != 0)
 		return; /* only root can give a folder away */
@@ -76,7 +76,7 @@ TEST(a_private_folder_that_others_can_replace_is_shared)
 	ck_assert(trusted("above/private/vm", STRANGER));
 }
 
-TEST(what_a_link_points_to_counts_and_where_it_lies)
+TEST(a_links_target_and_its_folder_count)
 {
 	folder("private", 0700);
 	folder("shared", 0777);

@@ -143,7 +143,7 @@ TEST(a_stream_socket_listens_and_a_datagram_socket_receives, .count = 2)
 	close(fd);
 }
 
-TEST(what_a_dead_process_left_is_replaced, .count = 4)
+TEST(the_socket_of_a_dead_process_is_replaced, .count = 4)
 {
 	int fd;
 
@@ -170,7 +170,7 @@ TEST(the_socket_of_a_living_process_is_left_alone, .count = 4)
 
 /* Ours; one that doesn't listen yet; one with a full backlog; and one with a
  * peer, beside whom the kernel lets nobody connect. */
-TEST(whatever_the_living_process_does_with_it, .count = 4)
+TEST(a_live_socket_is_left_alone_in_every_state, .count = 4)
 {
 	int fds[8], theirs = -1;
 	size_t count = 0;
@@ -202,7 +202,7 @@ static const char no_socket[] =
 static const char *const others[] = { "file", "folder", "fifo", "dangling",
 	"link" };
 
-TEST(whatever_is_no_socket_is_left_alone, .count = LENGTH(others))
+TEST(a_file_that_is_not_a_socket_is_left_alone, .count = LENGTH(others))
 {
 	close(open("file", O_CREAT | O_WRONLY, 0644));
 	ck_assert_int_eq(mkdir("folder", 0755), 0);
@@ -264,7 +264,7 @@ TEST(the_error_names_a_missing_folder_and_missing_permission)
 }
 
 /* Only its owner may ask whether the socket lives. */
-TEST(one_that_may_not_be_asked_is_left_alone)
+TEST(a_socket_that_cannot_be_checked_is_left_alone)
 {
 	int theirs = stranger(SOCK_DGRAM, "here");
 
@@ -322,7 +322,7 @@ listen(int fd, int backlog)
 	return real(fd, backlog);
 }
 
-TEST(a_file_that_is_removed_at_once_is_no_failure)
+TEST(a_file_that_is_removed_at_once_is_not_an_error)
 {
 	int fd;
 
@@ -336,7 +336,7 @@ TEST(a_file_that_is_removed_at_once_is_no_failure)
 /* Whoever may read the folder can lock it. A start with three sockets waits
  * 0.1 s for each; the rest is room for a slow machine, below the 30 s that a
  * wrong unit would make of it. */
-TEST(a_folder_that_somebody_keeps_locked_holds_nobody_up, .seconds = 120)
+TEST(a_folder_that_stays_locked_does_not_delay_the_start, .seconds = 120)
 {
 	int64_t before_ms = clock_now_ms();
 	int folder = open(".", O_RDONLY);

@@ -58,7 +58,7 @@ TEST(what_is_ready_or_hung_up_ends_the_wait)
 	ck_assert_int_eq(wait_readable(data[0], way_out[0], deadline_ms), 0);
 }
 
-TEST(the_way_out_goes_before_everything_and_keeps_its_bytes)
+TEST(the_interrupt_comes_first_and_keeps_its_bytes)
 {
 	char bytes[2];
 
@@ -88,7 +88,7 @@ count_signal(int number)
 }
 
 /* With a descriptor, without one, in the past; while signals come. */
-TEST(the_deadline_ends_the_wait_and_not_before_its_time, .count = 4)
+TEST(the_deadline_ends_the_wait_and_not_earlier, .count = 4)
 {
 	int64_t deadline_ms = _i == 2 ? 0 : clock_now_ms() + 20;
 	struct itimerval every_ms = { { 0, 1000 }, { 0, 1000 } }, off = { 0 };
@@ -103,7 +103,7 @@ TEST(the_deadline_ends_the_wait_and_not_before_its_time, .count = 4)
 	ck_assert(_i != 3 || signals > 0);
 }
 
-TEST(a_timeout_is_what_poll_wants)
+TEST(a_timeout_is_in_the_form_poll_expects)
 {
 	int64_t now_ms = clock_now_ms();
 
@@ -117,7 +117,7 @@ TEST(a_timeout_is_what_poll_wants)
 }
 
 /* Whoever waits in a loop must not spin when no wait can succeed. */
-TEST(an_error_of_poll_is_returned_slowly)
+TEST(an_error_of_poll_is_returned_after_a_pause)
 {
 	struct rlimit before, limit;
 	int64_t before_ms = clock_now_ms();
@@ -187,7 +187,7 @@ clock_gettime(clockid_t id, struct timespec *now)
 	return result;
 }
 
-TEST(a_suspend_is_what_one_clock_counts_and_the_other_does_not)
+TEST(a_suspend_is_measured_by_comparing_two_clocks)
 {
 	int64_t before_ms = clock_suspended_ms(), now_ms = clock_now_ms();
 

@@ -26,7 +26,7 @@ def write(case: Case, text: str, name: str = "forwarder.ini") -> Path:
 # --- the configuration --------------------------------------------------------
 
 @needs()
-def every_problem_of_the_configuration_is_told_and_where_it_is(case: Case):
+def every_problem_of_the_configuration_is_reported_with_its_place(case: Case):
     path = write(case, "[network]\nendpont = unix:/run/x\n"
                        "[reconnect]\nmin = 3s\nmax = 2s\n")
     done = run_forwarder("-c", path, "-g", "fd:x")
@@ -39,7 +39,7 @@ def every_problem_of_the_configuration_is_told_and_where_it_is(case: Case):
 
 
 @needs()
-def check_says_what_would_run_and_starts_nothing(case: Case):
+def check_prints_what_would_run_and_starts_nothing(case: Case):
     guest = case.path("guest.sock")
     path = write(case, f"[guest]\nendpoint = unixgram:{guest}\n"
                        "[network]\nhold = 120s ; two minutes\n")
@@ -76,7 +76,7 @@ def wrong_command_line_is_one_line_and_64(case: Case):
 
 
 @needs()
-def what_the_system_refuses_is_one_line_and_nothing_is_left(case: Case):
+def a_refusal_of_the_system_is_one_line_and_leaves_nothing(case: Case):
     bridge = Bridge(case)
     folder, port = case.path("missing"), socket.create_server(("127.0.0.1", 0))
     taken = "{}:{}".format(*case.own(port).getsockname())
@@ -104,7 +104,7 @@ def what_the_system_refuses_is_one_line_and_nothing_is_left(case: Case):
 
 
 @needs("root")
-def missing_permission_is_told(case: Case):
+def missing_permission_is_reported(case: Case):
     path = write(case, "[log]\n", "secret.ini")
     path.chmod(0o600)
     expect_refused(run_as_nobody(case, "-n", "unix:/x", "-c", path), EX_CONFIG,
@@ -117,7 +117,7 @@ def missing_permission_is_told(case: Case):
 
 
 @needs("plain-build")
-def too_little_memory_at_start_is_told_and_nothing_is_left(case: Case):
+def too_little_memory_at_start_is_reported_and_leaves_nothing(case: Case):
     """Limits at which the buffers, or a thread's stack, are refused."""
     guest = case.path("guest.sock")
     for megabytes in (16, 24, 32, 40):
@@ -186,7 +186,7 @@ def peers_path_cannot_forge_a_key_in_the_log(case: Case):
 # --- status -------------------------------------------------------------------
 
 @needs()
-def status_tells_of_both_ends_in_every_form(case: Case):
+def status_reports_both_ends_in_every_form(case: Case):
     bridge = Bridge(case, name="vm1")
     bridge.meet()
     bridge.until("down.frames", 1)
@@ -234,7 +234,7 @@ def status_counts_what_happened_in_an_outage(case: Case):
 
 
 @needs()
-def status_ends_with_69_when_nobody_answers(case: Case):
+def status_exits_with_69_without_a_forwarder(case: Case):
     for form in ((), ("--json",), ("--prometheus",), ("--watch",)):
         path = case.path("missing.sock")
         done = run_forwarder("status", path, *form)

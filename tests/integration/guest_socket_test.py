@@ -18,7 +18,7 @@ from peers import (Bridge, Child, Connection, FakeDaemon, FakeGuest,
 # --- a guest that does not read ------------------------------------------------
 
 @needs()
-def guest_that_stops_reading_holds_nobody_up_and_recovers(case: Case):
+def guest_that_stops_reading_does_not_delay_others_and_recovers(case: Case):
     bridge = Bridge(case)
     connection = bridge.meet()
     # This blocks, were it held up.
@@ -118,7 +118,7 @@ def guest_whose_first_frame_races_with_the_old_ones_end_is_answered(
 
 
 @needs("namespaces")
-def guest_restarted_where_the_system_gives_no_watch_is_relearned(case: Case):
+def guest_restarted_without_a_file_watch_is_relearned(case: Case):
     """A user has 128 inotify instances: too few for 65 forwarders."""
     bridge = Bridge(case, before=[
         "unshare", "--user", "--map-root-user", "sh", "-c",

@@ -125,7 +125,7 @@ def part_of_a_frame_ends_with_its_connection_and_is_counted(case: Case):
 # --- from the guest -----------------------------------------------------------
 
 @needs()
-def what_is_no_frame_of_the_guest_never_reaches_the_network(case: Case):
+def invalid_frames_of_the_guest_never_reach_the_network(case: Case):
     """Neither is one that socket_vmnet takes at most: over 65,536 bytes it
     aborts, for every machine."""
     bridge = Bridge(case)
@@ -253,7 +253,7 @@ def peer_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds_at_most(
 
 
 @needs()
-def peer_that_greets_and_dies_is_not_dialled_more_than_every_ten_milliseconds(
+def peer_that_sends_and_closes_is_dialled_at_most_every_ten_milliseconds(
         case: Case):
     bridge = Bridge(case, ["log.level=info"])
     bridge.meet().close()
@@ -312,7 +312,7 @@ def until_no_more_frames(bridge: Bridge) -> int:
 
 
 @needs()
-def full_backlog_is_told_and_tried_again_until_there_is_room(case: Case):
+def full_backlog_is_reported_and_retried_until_there_is_room(case: Case):
     daemon = FakeDaemon(case.path("net.sock"))
     daemon.bind()
     daemon.listen(0)
@@ -335,7 +335,7 @@ def full_backlog_is_told_and_tried_again_until_there_is_room(case: Case):
 
 
 @needs()
-def daemon_that_leaves_us_in_its_backlog_gets_all_once_it_accepts(case: Case):
+def daemon_that_accepts_late_gets_all_frames(case: Case):
     bridge = Bridge(case)
     bridge.until("network.state", "up")
     bridge.guest.send(*range(50))
@@ -411,7 +411,7 @@ class NamingGuest(FakeGuest):
 
 
 @needs()
-def guest_keeps_its_socket_over_our_death(case: Case):
+def guest_keeps_its_socket_when_the_forwarder_is_killed(case: Case):
     """If it names its receiver, or connects its socket again."""
     bridge = Bridge(case)
     naming = case.own(NamingGuest(case.path("naming.sock"), bridge.guest_path))
@@ -434,7 +434,7 @@ def guest_keeps_its_socket_over_our_death(case: Case):
 
 
 @needs()
-def descriptor_that_another_keeps_outlives_our_stop_and_our_death(case: Case):
+def inherited_descriptor_stays_usable_after_a_stop_or_kill(case: Case):
     """A shutdown() would break it for whoever else has it: a descriptor store,
     a launcher, the next forwarder. Nor does it matter that it blocks or not."""
     daemon = case.own(FakeDaemon(case.path("net.sock"))).start()

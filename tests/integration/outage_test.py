@@ -68,7 +68,7 @@ def prove(bridge: Bridge, connection: Connection) -> None:
 
 
 @needs(limit=120)
-def no_frame_is_lost_or_doubled_over_fifty_deaths_under_load(case: Case):
+def no_frame_is_lost_or_doubled_when_a_daemon_exits_fifty_times(case: Case):
     """The daemon tells what it left unread, so that no gap is allowed at all.
     It dies at moments of all kinds: mid-frame, with an empty or full buffer."""
     dice = random.Random(2)
@@ -116,8 +116,7 @@ def serve(tell: Callable, daemon: FakeDaemon) -> None:
 
 
 @needs(limit=120)
-def no_frame_is_doubled_or_lost_elsewhere_over_fifty_kills_under_load(
-        case: Case):
+def frames_are_lost_only_inside_a_daemon_killed_fifty_times(case: Case):
     """SIGKILL for a daemon of its own process. Frames may be missing only
     where one died, and no more than its buffers hold."""
     dice = random.Random(3)
@@ -151,7 +150,8 @@ def start_daemon_process(case: Case, daemon: FakeDaemon) -> Child:
 
 
 @needs()
-def guest_gets_whole_frames_in_order_over_thirty_deaths(case: Case):
+def guest_gets_whole_frames_in_order_when_a_daemon_exits_thirty_times(
+        case: Case):
     """The other direction: each generation's frames come in their order, and
     what a daemon sent before it died comes before what the next one sends."""
     bridge = Bridge(case)
@@ -253,7 +253,7 @@ def daemon_absent_at_start_is_reached_without_waiting_out_a_backoff(
 # --- one outage, one warning --------------------------------------------------
 
 @needs()
-def both_sides_seeing_a_break_is_one_outage_with_one_line_each(case: Case):
+def break_detected_by_both_threads_is_one_outage(case: Case):
     bridge = Bridge(case)
     connection = bridge.meet()
     case.own(Child(flood, bridge.guest, 50000, [1514]))
@@ -271,7 +271,8 @@ def both_sides_seeing_a_break_is_one_outage_with_one_line_each(case: Case):
 
 
 @needs()
-def loss_is_seen_without_any_traffic_and_failed_dials_are_told_once(case: Case):
+def loss_is_detected_without_traffic_and_failed_dials_are_logged_once(
+        case: Case):
     bridge = Bridge(case, ["log.level=info", "reconnect.max=100ms"])
     bridge.lose(bridge.meet())
     dials = bridge.value("network.dials")
@@ -285,8 +286,7 @@ def loss_is_seen_without_any_traffic_and_failed_dials_are_told_once(case: Case):
 # --- hold ---------------------------------------------------------------------
 
 @needs()
-def guest_is_held_back_for_hold_and_then_dropped_without_a_stale_burst(
-        case: Case):
+def guest_blocks_for_hold_and_then_its_frames_are_dropped(case: Case):
     for name, hold, seconds in (("hold", "500ms", 0.5), ("zero", "0", 0)):
         bridge = Bridge(case.corner(name), [f"network.hold={hold}"])
         connection = bridge.meet()
@@ -322,7 +322,8 @@ def flap(tell: Callable, daemon: FakeDaemon) -> None:
 
 
 @needs()
-def frames_before_the_first_connection_and_within_hold_are_not_lost(case: Case):
+def frames_before_the_first_connection_and_within_hold_are_not_lost(
+        case: Case):
     bridge = Bridge(case, ["network.hold=forever"], daemon_runs=False)
     bridge.guest.send(*range(1, 6))
     bridge.until("network.down_ms", above(2500))  # more than any default
@@ -385,7 +386,7 @@ def alternate(tell: Callable, guest: FakeGuest) -> None:
 
 
 @needs()
-def tcp_dial_completes_whatever_the_guest_teaches(case: Case):
+def frames_of_the_guest_do_not_interrupt_a_tcp_dial(case: Case):
     """Nobody answers the probe, so each frame of the guest may teach something.
     The backlog is full: the dial waits a second for its next SYN."""
     daemon = case.own(FakeDaemon()).start()

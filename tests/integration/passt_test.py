@@ -17,7 +17,7 @@ def expect_transfer(guest: Guest) -> None:
 
 
 @needs("guest", "passt", "namespaces", "iperf3", limit=180)
-def guest_is_probed_for_and_makes_new_connections_after_passt_was_killed(case: Case):
+def guest_makes_new_connections_after_passt_was_killed(case: Case):
     passt = case.own(Passt(case.folder))
     passt.start()
     case.own(Iperf3Server(case.folder, passt.namespace, "127.0.0.1"))

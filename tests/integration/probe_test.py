@@ -29,7 +29,8 @@ def next_probe(connection: Connection, gateway: str = GATEWAY) -> bytes:
 # --- ARP ----------------------------------------------------------------------
 
 @needs()
-def nothing_is_asked_before_the_guest_is_known_and_then_at_once(case: Case):
+def no_probe_is_sent_before_the_guest_is_known_and_then_one_at_once(
+        case: Case):
     """Once it began two seconds late, or never: the thread that probes was
     woken before the guest's MAC could be read."""
     bridges = [Bridge(case.corner(str(number)), KNOWN) for number in range(12)]
@@ -48,7 +49,7 @@ def nothing_is_asked_before_the_guest_is_known_and_then_at_once(case: Case):
 
 
 @needs()
-def gateway_is_asked_in_the_form_of_rfc_5227_and_by_name_once_it_is_known(
+def probe_is_an_rfc_5227_request_and_unicast_once_the_gateway_is_known(
         case: Case):
     bridge = Bridge(case, KNOWN)
     connection = meet(bridge)
@@ -67,7 +68,7 @@ def gateway_is_asked_in_the_form_of_rfc_5227_and_by_name_once_it_is_known(
 
 
 @needs()
-def answers_to_our_probes_are_ours_and_those_to_the_guest_the_guests(
+def answers_to_probes_are_consumed_and_those_for_the_guest_forwarded(
         case: Case):
     bridge = Bridge(case, KNOWN)
     connection = meet(bridge)
@@ -93,8 +94,7 @@ def answers_to_our_probes_are_ours_and_those_to_the_guest_the_guests(
 
 
 @needs()
-def gateway_is_asked_for_at_large_again_once_the_guest_was_restarted(
-        case: Case):
+def gateway_is_probed_by_broadcast_again_after_a_guest_restart(case: Case):
     """What answered the old guest may not be what the new one has."""
     bridge = Bridge(case, ["keepalive.mode=arp", "keepalive.interval=1s",
                            "keepalive.count=100",

@@ -85,7 +85,7 @@ def reload_that_the_system_refuses_changes_nothing(case: Case):
 
 
 @needs()
-def reload_keeps_the_guest_endpoint_and_says_so(case: Case):
+def reload_keeps_the_guest_endpoint_and_logs_it(case: Case):
     bridge = Bridge(case)
     other = case.path("other.sock")
     bridge.reload(f"guest.endpoint=unixgram:{other}")
@@ -96,7 +96,7 @@ def reload_keeps_the_guest_endpoint_and_says_so(case: Case):
 
 
 @needs()
-def reload_of_a_wrong_file_changes_nothing_and_is_told(case: Case):
+def reload_of_a_wrong_file_changes_nothing_and_is_logged(case: Case):
     bridge = Bridge(case)
     connection = bridge.meet()
     bridge.refuse_reload("network.max_frame=100", "network.hold=soon",

@@ -252,7 +252,7 @@ def expect_service_without_log(case: Case, redirection: str, rounds: int,
 
 
 @needs()
-def log_that_goes_nowhere_does_no_harm(case: Case):
+def log_to_a_closed_or_full_standard_error_does_no_harm(case: Case):
     """A full disk; standard error closed, alone or with the other two: no
     descriptor of ours may take its number, and a log line for a frame."""
     for number, redirection in enumerate((
@@ -262,7 +262,7 @@ def log_that_goes_nowhere_does_no_harm(case: Case):
 
 
 @needs()
-def log_that_nobody_reads_does_not_hold_up_the_traffic(case: Case):
+def log_that_is_not_read_does_not_delay_traffic(case: Case):
     """A pipe that is full: lines are lost, frames are not."""
     unread, full = os.pipe()
     os.set_blocking(full, False)

@@ -92,7 +92,7 @@ def on_port(case: Case, options: Sequence[str] = ()) -> Listening:
 # --- a path -------------------------------------------------------------------
 
 @needs()
-def path_it_listens_on_is_its_own_and_a_stale_one_is_replaced(case: Case):
+def listening_path_is_private_and_a_stale_one_is_replaced(case: Case):
     path = case.path("net.sock")
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -117,7 +117,7 @@ def path_it_listens_on_is_its_own_and_a_stale_one_is_replaced(case: Case):
 # --- clients ------------------------------------------------------------------
 
 @needs()
-def newest_client_is_served_and_the_one_before_is_told_by_the_end(case: Case):
+def newest_client_is_served_and_the_one_before_is_closed(case: Case):
     for name, make in (("path", on_path), ("port", on_port)):
         server = make(case.corner(name))
         client = server.call()
@@ -178,7 +178,8 @@ def client_that_leaves_is_an_outage_until_the_next_one_comes(case: Case):
 # --- who may come in ----------------------------------------------------------
 
 @needs()
-def stranger_is_closed_before_a_byte_is_read_and_told_with_a_limit(case: Case):
+def stranger_is_closed_before_a_byte_is_read_and_logged_with_a_limit(
+        case: Case):
     server = on_port(case, ["network.allow=127.0.0.2/32, 10.0.0.0/8"])
     client = server.call("127.0.0.2")
     server.exchange(client, 1)
@@ -282,7 +283,7 @@ def reload_moves_the_listener_and_keeps_one_that_stays(case: Case):
 
 
 @needs()
-def reload_to_a_listener_that_cannot_be_keeps_the_old_one(case: Case):
+def reload_that_cannot_listen_keeps_the_old_listener(case: Case):
     server = on_path(case, ["network.allow=127.0.0.0/8"])
     client = server.call()
     with case.own(socket.create_server((LOOPBACK, 0))) as taken:
@@ -344,7 +345,7 @@ class Link:
 
 
 @needs()
-def two_forwarders_make_a_link_that_outlives_both(case: Case):
+def link_of_two_forwarders_survives_the_restart_of_either(case: Case):
     path, port = case.path("link.sock"), free_port()
     options = ["keepalive.mode=peer", "keepalive.interval=100ms"]
     for name, listens, calls in (
@@ -394,7 +395,7 @@ def call_for_ever(tell: Callable, port: int) -> None:
 
 
 @needs()
-def strangers_that_call_in_floods_do_not_take_a_peers_place(case: Case):
+def flood_of_strangers_does_not_replace_a_peer(case: Case):
     port = free_port()
     link = Link(case, f"listen-tcp:{LOOPBACK}:{port}", f"tcp:{LOOPBACK}:{port}",
                 ["keepalive.mode=peer", "network.hold=forever",

@@ -77,7 +77,7 @@ def answer_for_the_gateway(connection: Connection) -> float:
 
 
 @needs("filter")
-def host_that_vanished_is_found_by_tcp_and_by_every_kind_of_probe_in_time(
+def vanished_host_is_detected_in_time_by_tcp_and_every_kind_of_probe(
         case: Case):
     arp = ["keepalive.mode=arp", f"keepalive.gateway={GATEWAY}", *PROBING]
     by_tcp = [Vanishing(case, "tcp-idle", TCP, send_a_frame),
@@ -116,7 +116,7 @@ def expect_echo(bridge: Bridge, number: int) -> None:
 
 
 @needs()
-def frozen_daemon_is_found_by_its_missing_answers(case: Case):
+def frozen_daemon_is_detected_by_missing_answers(case: Case):
     bridge = Bridge(case, PEER)
     daemon = case.own(Child(echo_daemon, bridge.daemon))
     expect_echo(bridge, 1)
@@ -131,7 +131,7 @@ def frozen_daemon_is_found_by_its_missing_answers(case: Case):
 
 
 @needs()
-def frozen_daemon_is_found_by_a_write_that_makes_no_progress(case: Case):
+def frozen_daemon_is_detected_by_a_write_without_progress(case: Case):
     """Between two frames, or in the middle of a long one."""
     for frames_per_s, size in ((5000, 1514), (500, 60000)):
         bridge = Bridge(case.corner(str(size)), ["keepalive.mode=passive",
@@ -192,7 +192,7 @@ def last_byte_time(forwarder: Forwarder) -> float:
 
 
 @needs("namespaces", "tun", "iperf3", "busybox", limit=90)
-def tcp_session_outlives_a_cable_that_was_out_for_ten_seconds(case: Case):
+def tcp_session_survives_an_unplugged_cable_for_ten_seconds(case: Case):
     # An acknowledgement that is held for the whole outage would be taken for a
     # round trip of ten seconds: the next retransmission is three times that.
     hosts = TwoHosts(case, [*PEER, *TCP[1:], "network.hold=0"])
@@ -232,7 +232,7 @@ def tcp_session_outlives_a_cable_that_was_out_for_ten_seconds(case: Case):
 
 
 @needs("namespaces", "tun", "nft", "busybox")
-def connection_that_a_firewall_forgot_is_replaced_by_a_new_one(case: Case):
+def connection_forgotten_by_a_firewall_is_replaced(case: Case):
     hosts = TwoHosts(case, PEER)
     hosts.expect_ping()
     hosts.wait_until_armed()

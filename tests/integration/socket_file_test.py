@@ -72,7 +72,7 @@ def socket_it_listens_on_is_bound_again_and_its_client_stays(case: Case):
 
 
 @needs()
-def socket_whose_folder_is_removed_or_moved_comes_back_with_it(case: Case):
+def socket_returns_when_its_removed_or_moved_folder_returns(case: Case):
     folder = case.path("run")
     folder.mkdir()
     server = Listening(case, f"listen-unix:{folder / 'net.sock'}")

@@ -36,7 +36,7 @@ def stops_while_up_and_idle_with_or_without_a_guest(case: Case):
 
 
 @needs()
-def signals_that_are_no_stop_are_none(case: Case):
+def other_signals_do_not_stop_it(case: Case):
     """Hangup and interrupt that were ignored at start, as under nohup, whose
     terminal goes, and behind a shell's &; one that is for a command."""
     forwarder = start_after(case, "trap '' HUP INT")
@@ -231,12 +231,12 @@ def go_on_and_stop(case: Case, ends: tuple[int, int]) -> None:
 
 
 @needs()
-def stops_and_dials_while_nobody_reads_the_terminal_it_logs_to(case: Case):
+def stops_and_dials_while_its_terminal_is_not_read(case: Case):
     go_on_and_stop(case, os.openpty())
 
 
 @needs()
-def stops_and_dials_while_nobody_reads_the_pipe_it_logs_to(case: Case):
+def stops_and_dials_while_its_log_pipe_is_not_read(case: Case):
     go_on_and_stop(case, os.pipe())
 
 

@@ -64,7 +64,7 @@ def with_address(case: Case) -> Tap:
 
 
 @needs("namespaces", "tun")
-def device_that_is_absent_is_made_and_goes_with_the_forwarder(case: Case):
+def missing_device_is_created_and_removed_with_the_forwarder(case: Case):
     tap = with_address(case)
     expect("UP" in tap.shown(), "expected it to be up")
     expect_equal("endpoint", tap.value("guest.endpoint"), "tap:vm0")
@@ -74,7 +74,7 @@ def device_that_is_absent_is_made_and_goes_with_the_forwarder(case: Case):
 
 
 @needs("namespaces", "tun")
-def persistent_device_is_taken_over_again_and_again(case: Case):
+def persistent_device_can_be_attached_again_and_again(case: Case):
     """Also by somebody who may make none."""
     host = case.own(Namespace())
     host.ip("tuntap add dev vm0 mode tap")
@@ -102,7 +102,7 @@ def try_start(case: Case, host: Namespace, name: str, prefix: Sequence = ()
 
 
 @needs("namespaces", "tun")
-def device_that_cannot_be_had_is_told_with_the_reason(case: Case):
+def device_that_cannot_be_attached_is_reported_with_the_reason(case: Case):
     host = case.own(Namespace())
     expect_refused(try_start(case, host, "vm0", NO_CAPABILITIES), 71,
                    "error guest: can't open ", "tap:vm0", "not permitted",
@@ -141,7 +141,7 @@ def pour_questions(tell: Callable, connection: Connection) -> None:
 
 
 @needs("namespaces", "tun")
-def device_that_is_taken_down_comes_back(case: Case):
+def device_that_is_set_down_and_up_works_again(case: Case):
     tap = with_address(case)
     for _ in range(3):
         tap.host.ip("link set vm0 down")

@@ -71,7 +71,7 @@ def commands_descriptor_is_a_connected_datagram_socket_that_carries_frames(
 
 
 @needs()
-def signals_that_were_ignored_at_start_stay_so_for_the_command(case: Case):
+def signals_ignored_at_start_stay_ignored_in_the_command(case: Case):
     done = subprocess.run(
         ["sh", "-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh", FORWARDER,
          "-n", "unix:/nobody", "--", *shell("grep SigIgn /proc/self/status")],
@@ -84,7 +84,7 @@ def signals_that_were_ignored_at_start_stay_so_for_the_command(case: Case):
 # --- the exit status ----------------------------------------------------------
 
 @needs()
-def exit_status_is_the_commands_own_and_never_missed(case: Case):
+def exit_status_is_the_commands_own(case: Case):
     """However soon it ends. A signal that ended it is 128 and the signal."""
     for script, expected in (
             *((f"exit {status}", status) for status in (0, 7, 71, 127, 255)),
@@ -96,8 +96,7 @@ def exit_status_is_the_commands_own_and_never_missed(case: Case):
 
 
 @needs()
-def command_that_cannot_be_started_is_told_in_one_line_and_as_env_does(
-        case: Case):
+def command_that_cannot_start_is_one_line_and_the_status_of_env(case: Case):
     for command, status, word in (
             ("no-such-program", 127, "No such file"),
             ("/etc/passwd", 126, "Permission denied"),
@@ -122,7 +121,7 @@ def command_is_not_started_when_something_else_is_refused(case: Case):
 # --- signals ------------------------------------------------------------------
 
 @needs()
-def signals_are_passed_on_and_the_forwarder_lives_as_long_as_the_command(
+def signals_are_passed_on_and_the_forwarder_runs_until_the_command_ends(
         case: Case):
     wrapped = Wrapped(case, python(
         "def say(number, _): print(number, flush=True)\n"
@@ -208,7 +207,7 @@ def socket_that_breaks_before_the_command_ends_changes_nothing(case: Case):
 
 
 @needs()
-def nothing_is_left_of_the_command_and_nobody_else_is_waited_for(case: Case):
+def exit_leaves_no_file_and_does_not_wait_for_background_processes(case: Case):
     """A background process may hold the socket's other end as long as it
     likes."""
     done = run_wrapped(*shell("sleep 60 >/dev/null 2>&1 & echo $$ $!; exit 3"))
