@@ -155,7 +155,8 @@ const char *config_section(const char *name);
 void config_unknown(const char *where, const char *section, const char *name,
     struct config_problems *problems);
 
-/* Sets the key's field. Returns 0, or -1 with the error set. */
+/* Sets the key's field. Returns 0, or -1 with the error set; the field may have
+ * been cleared then. */
 int config_value_parse(const struct config_key *key, const char *text,
     struct config *config, struct error *error);
 

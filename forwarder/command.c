@@ -15,8 +15,7 @@
 extern char **environ;
 
 #define PLACE "{fd}"
-/* a descriptor number must not be longer than the text {fd} */
-#define FD_LIMIT 10000
+#define FD_LIMIT 10000 /* a number must not be longer than {fd} */
 
 int
 command_pair(int ends[2])
@@ -27,8 +26,7 @@ command_pair(int ends[2])
 	return 0;
 }
 
-/* Replaces each {fd} in text by the descriptor number, which has at most four
- * digits. */
+/* Replaces each {fd} in text by the number fd, which is below FD_LIMIT. */
 static void
 fill_in(char *text, int fd)
 {
@@ -43,7 +41,8 @@ fill_in(char *text, int fd)
 	}
 }
 
-/* The command starts as from a shell: no signal blocked, SIGPIPE as usual. */
+/* Starts the command with no signal blocked, and with SIGPIPE's default
+ * action. */
 static int
 spawn(pid_t *pid, char **argv)
 {
@@ -51,7 +50,7 @@ spawn(pid_t *pid, char **argv)
 	sigset_t none, usual;
 	int error;
 
-	assert(argv[0]); /* options_parse() has seen to it */
+	assert(argv[0]); /* options_parse() checks it */
 	sigemptyset(&none);
 	sigemptyset(&usual);
 	sigaddset(&usual, SIGPIPE);

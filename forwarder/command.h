@@ -1,5 +1,5 @@
-/* The command after `--`: it is given one end of a socket pair, and its exit
- * status becomes ours. */
+/* Runs the command after `--`, which is given one end of a socket pair. The
+ * forwarder exits with the command's exit status. */
 #ifndef FORWARDER_COMMAND_H
 #define FORWARDER_COMMAND_H
 
@@ -10,13 +10,13 @@ struct command {
 	pid_t pid; /* 0: none */
 };
 
-/* Creates the socket pair: ends[0] is forwarder's end and closed on exec,
+/* Creates the socket pair: ends[0] is the forwarder's end and closed on exec,
  * ends[1] is the command's. Returns 0, or -1 with errno. */
 int command_pair(int ends[2]);
 
-/* The exit status for an errno of command_start(), as env(1) has it: 127 if
- * there is no such program, 126 if it can't be run, EX_OSERR if the system is
- * out of memory or processes. */
+/* Returns the exit status for an errno of command_start(), as env(1) does: 127
+ * if there is no such program, 126 if it can't be run. EX_OSERR if the system
+ * is out of memory or processes. */
 int command_failure_status(int error);
 
 /* Replaces each {fd} in argv (in place) by the number guest_fd, starts the

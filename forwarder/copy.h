@@ -1,4 +1,4 @@
-/* The two copy threads (up.c, down.c), and what they share. */
+/* The two copy threads (up.c, down.c), and the data they share. */
 #ifndef FORWARDER_COPY_H
 #define FORWARDER_COPY_H
 
@@ -16,31 +16,30 @@ struct copy {
 	struct monitor *monitor;
 	_Alignas(CACHE_LINE_BYTES) struct up_counters up;
 	_Alignas(CACHE_LINE_BYTES) struct down_counters down;
-	_Alignas(CACHE_LINE_BYTES) struct doorbell
-	    /* rung once, when no frame can ever be exchanged with the guest
-	     * again */
-	    *ended;
+	/* rung once, when the guest is gone for good */
+	_Alignas(CACHE_LINE_BYTES) struct doorbell *ended;
 	atomic_bool guest_gone;
-	struct up *fwd_up; /* each thread's own */
+	struct up *fwd_up; /* used by one thread each */
 	struct down *fwd_down;
 };
 
-/* Starts both threads, detached: a thread may be blocked on a silent guest until
- * the process ends. Returns 0, or -1 with errno. */
+/* Starts both threads detached, because a thread may be blocked on an idle guest
+ * until the process exits. Returns 0, or -1 with errno. */
 int copy_start(struct copy *copy);
 
-/* The parts of copy_start(). copy_open() allocates all memory of the threads. The
- * others are what they run: they return when the link stops, and free it. */
+/* The parts of copy_start(). copy_open() allocates all memory of the threads.
+ * copy_up() and copy_down() are run by the threads. They return when the link
+ * stops, copy_up() also when the guest is gone, and free their memory. */
 int copy_open(struct copy *copy);
 void copy_up(struct copy *copy);   /* fwd-up: guest to network */
 void copy_down(struct copy *copy); /* fwd-down: network to guest */
 
 /* Called by copy_open(). Return NULL with errno if out of memory. The process
- * ends then, so nobody destroys what the other one has allocated. */
+ * exits then, so there is no function that frees the other one's memory. */
 struct up *up_create(struct copy *copy);
 struct down *down_create(struct copy *copy);
 
-/* Bytes of the parcels' frames. */
+/* Returns the sum of the frames' lengths. */
 static inline size_t
 copy_bytes(const struct iovec *parcels, size_t count)
 {
@@ -51,7 +50,7 @@ copy_bytes(const struct iovec *parcels, size_t count)
 	return bytes;
 }
 
-/* The guest is gone for good: reports it to main(). Any thread. */
+/* Reports to main() that the guest is gone for good. Any thread. */
 static inline void
 copy_guest_gone(struct copy *copy)
 {

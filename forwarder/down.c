@@ -1,13 +1,12 @@
-/* fwd-down: reads the network's stream, and sends its frames to the guest right
+/* fwd-down: reads frames from the network and sends them to the guest, directly
  * from the receive buffer.
  *
- * It keeps its loan as long as the generation lasts, because it waits for bytes
- * nearly all of that time; link_fail() shuts the descriptor down to wake it. It
- * gets every generation and reads it to its end: what a daemon wrote before it
- * died isn't lost, even if fwd-up was the first to see it dead.
+ * It borrows each generation once and reads it to its end, even if fwd-up has
+ * already reported a failure. So data that a daemon wrote before it died isn't
+ * lost. link_fail() wakes fwd-down by shutting the descriptor down.
  *
- * A guest that has no room may hold it back for `stall` in any one second
- * (stall.h). Then frames are dropped without waiting until the guest takes one.
+ * If the guest has no room, fwd-down waits for `stall` in any one second at most
+ * (stall.h). Then it drops frames without waiting, until the guest takes one.
  * So a guest that reads nothing is waited for only in the first second. */
 #include "forwarder/copy.h"
 
@@ -20,20 +19,20 @@
 #include "base/wait.h"
 #include "forwarder/stall.h"
 
-/* How many bytes one recv() may return. For long frames, as many as a Unix socket
- * holds by default. For others half of that, which stays in the processor's
- * cache until the guest has it. */
+/* Maximum bytes per recv(). For long frames, as many as a Unix socket holds by
+ * default. For others half of that, which stays in the processor's cache until
+ * it is sent to the guest. */
 #define BUFFER_BYTES (256 * 1024)
 #define READ_BYTES (128 * 1024)
 #define LONG_FRAME_BYTES (16 * 1024)
 
-/* The other direction is quiet_reads after CALM_ENOUGH receptions in a row
- * between which it sent no more than CALM_FRAMES. */
+/* The other direction is calm if at most CALM_FRAMES frames went up between two
+ * recv() calls, CALM_ENOUGH times in a row. */
 #define CALM_FRAMES 4
 #define CALM_ENOUGH 8
 
-/* ENOBUFS (macOS): poll() doesn't report when there is room. So pause, at most
- * this often, then drop. */
+/* After ENOBUFS (macOS) poll() doesn't report when there is room. Retry this often
+ * after a pause, then drop. */
 #define NO_BUFFERS_TRIES 10
 #define NO_BUFFERS_PAUSE_MS 1
 
@@ -42,13 +41,12 @@ struct down {
 	struct settings_copy settings;
 	struct batch batch; /* parcels in the deframer's buffer */
 	struct deframer deframer;
-	size_t read_bytes;  /* maximum size of the next recv() */
-	uint64_t frames_up; /* of the other direction at the last reception */
-	/* consecutive recv() calls with few frames sent in between */
-	unsigned calm;
+	size_t read_bytes;   /* maximum size of the next recv() */
+	uint64_t frames_up;  /* sent by fwd-up until the last recv() */
+	unsigned calm;       /* recv() calls in a row with few frames up */
 	struct stall stall;  /* time spent waiting for the guest */
-	bool slow;           /* it took no frame since: don't wait for it */
-	unsigned no_buffers; /* refusals for that reason in a row */
+	bool slow;           /* the guest is: drop without waiting */
+	unsigned no_buffers; /* GUEST_NO_BUFFERS in a row */
 };
 
 /* Counts frames that were sent to the guest. */
@@ -65,8 +63,8 @@ count_sent(struct down *down, size_t from, size_t count)
 	down->no_buffers = 0;
 }
 
-/* Holds the network back until the guest has room, or for a moment if nothing
- * reports when it has. False: don't wait for it. */
+/* Waits until the guest has room, or for a moment after GUEST_NO_BUFFERS. Returns
+ * false if the frames must be dropped instead. */
 static bool
 wait_for_room(struct down *down, enum guest_refusal refusal)
 {
@@ -89,10 +87,10 @@ wait_for_room(struct down *down, enum guest_refusal refusal)
 	return room;
 }
 
-/* The guest refused the first of `left` frames. Returns how many of them were
- * dropped; 0: send them again. */
+/* Handles a refusal of the first of `left` frames: waits for room, or drops frames
+ * and counts them. Returns how many were dropped; 0: try again. */
 static size_t
-drop(struct down *down, enum guest_refusal refusal, size_t left)
+handle_refusal(struct down *down, enum guest_refusal refusal, size_t left)
 {
 	struct down_counters *counters = &down->copy->down;
 
@@ -120,7 +118,7 @@ drop(struct down *down, enum guest_refusal refusal, size_t left)
 	return left;
 }
 
-/* Sends the batch. Each frame is taken by the guest or counted as dropped. */
+/* Sends the batch. Each frame is sent or counted as dropped. */
 static void
 send_batch(struct down *down)
 {
@@ -135,14 +133,15 @@ send_batch(struct down *down)
 		if (sent > 0)
 			count_sent(down, done, sent);
 		else
-			sent = drop(down, refusal, batch->count - done);
+			sent =
+			    handle_refusal(down, refusal, batch->count - done);
 		done += sent;
 	}
 	batch->count = 0;
 }
 
-/* Passes on every whole frame of the buffer. False: the stream can't be read on,
- * for that reason. */
+/* Sends every whole frame in the buffer to the guest. Returns false, with the
+ * reason, if the stream can't be used any more. */
 static bool
 pass_on(
     struct down *down, const struct loan *loan, char reason[LINK_REASON_BYTES])
@@ -178,13 +177,13 @@ pass_on(
 	return result != DEFRAMER_PROTOCOL;
 }
 
-/* As recv(), but waits until there is something to return.
+/* Waits for data and returns what recv() returns.
  *
- * A recv() that sleeps on a Unix stream is woken each time the peer takes a frame
- * of the other direction, because the kernel wakes all waiters, for bytes or for
- * room (net/unix/af_unix.c, unix_write_space). poll() is woken for bytes only.
- * That is worth two more calls while many frames go up. While few do, an answer
- * usually follows, and the early wakeup saves time. */
+ * A recv() that sleeps on a Unix stream is also woken each time the peer reads
+ * data of the other direction: the kernel wakes readers and writers alike
+ * (net/unix/af_unix.c, unix_write_space). poll() is woken by data only. While
+ * many frames go up, that saves more than its two additional calls cost. While
+ * few do, an answer usually follows, and the early wakeup saves time. */
 static ssize_t
 receive(struct down *down, int fd, uint8_t *room, size_t bytes)
 {
@@ -199,9 +198,9 @@ receive(struct down *down, int fd, uint8_t *room, size_t bytes)
 	}
 }
 
-/* How many frames went up since the last reception decides how to wait. */
+/* Counts the receptions in a row between which few frames went up. */
 static void
-follow_pace(struct down *down)
+count_calm(struct down *down)
 {
 	uint64_t frames_up = counter_read(&down->copy->up.frames);
 
@@ -212,14 +211,14 @@ follow_pace(struct down *down)
 	down->frames_up = frames_up;
 }
 
-/* Reads one generation to its end, and sets the reason of the end. True: the peer
- * ended it, maybe inside a frame. */
+/* Reads one generation to its end, and sets the reason of the end. Returns true if
+ * recv() reported the end, false after a frame that is too long. */
 static bool
 read_generation(
     struct down *down, const struct loan *loan, char reason[LINK_REASON_BYTES])
 {
 	struct monitor *monitor = down->copy->monitor;
-	bool heard = false;
+	bool proven = false;
 
 	for (;;) {
 		uint8_t *room;
@@ -237,10 +236,10 @@ read_generation(
 			return true;
 		}
 		monitor_heard(monitor);
-		follow_pace(down);
-		if (!heard)
+		count_calm(down);
+		if (!proven)
 			link_prove(down->copy->link, loan->generation);
-		heard = true;
+		proven = true;
 		deframer_filled(&down->deframer, (size_t)n);
 		settings_refresh(down->copy->settings, &down->settings);
 		if (!pass_on(down, loan, reason))

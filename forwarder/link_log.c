@@ -8,17 +8,17 @@
 #include "base/log.h"
 #include "base/text.h"
 
-/* These events can come in floods. */
+/* Limits for messages that can be frequent. */
 static struct log_limit lost_limit = { .burst = 20 };
 static struct log_limit up_limit = { .burst = 20 };
 static struct log_limit unproven_limit = { .burst = 20 };
 static struct log_limit refused_limit = { .burst = 5 };
 
-/* Logged once, until new settings or another event. */
+/* Messages that are logged only once, until new settings or this event: */
 enum {
-	DISTRUSTED = 1,    /* until a connection */
-	UNWATCHED = 2,     /* until a proven connection is lost */
-	NOT_ACCEPTING = 4, /* until a client is accepted */
+	DISTRUSTED = 1,    /* a connection */
+	UNWATCHED = 2,     /* the loss of a proven connection */
+	NOT_ACCEPTING = 4, /* accept() succeeds */
 };
 
 static bool
@@ -86,7 +86,7 @@ on_unproven(struct link_log *log, const struct link_event *event)
 	};
 
 	log_limited(&unproven_limit, levels[log->state], LOG_LINK,
-	    "closed before any sign of life reason=\"%s\" generation=%llu",
+	    "closed before any data was received reason=\"%s\" generation=%llu",
 	    event->reason, (unsigned long long)event->generation);
 	log->state = LINK_LOG_FLAPPING;
 }
@@ -97,22 +97,20 @@ is_distrusted(const struct link_log *log)
 	return log->error == EPERM && log->endpoint.kind == ENDPOINT_UNIX;
 }
 
-/* What to check while dials fail. */
+/* Returns what to check while dials fail. */
 static const char *
 hint(const struct link_log *log)
 {
 	if (is_distrusted(log))
 		return "other users can write to its folder: use a private "
-		       "one, or "
-		       "set network.user";
+		       "one, or set network.user";
 	switch (log->error) {
 	case ENOENT:
 		return "no such file: is the daemon running, and the path "
 		       "right?";
 	case ECONNREFUSED:
 		return "no process listens there, or it is not a socket: is "
-		       "the "
-		       "daemon running?";
+		       "the daemon running?";
 	case EACCES:
 		return "may this user connect to that socket?";
 	case EAGAIN:
@@ -127,7 +125,7 @@ hint(const struct link_log *log)
 }
 
 /* Failed dials are expected, so they are debug lines. The first one after the
- * start tells the user what the forwarder waits for. */
+ * start is an info line, to show what the forwarder waits for. */
 static void
 on_dial_failed(struct link_log *log, const struct link_event *event)
 {

@@ -1,5 +1,5 @@
-/* Logs the events of fwd-link: decides which ones are logged, and at which level.
- * Used by fwd-link only.
+/* Logs the events of the network connection: decides which ones are logged, and at
+ * which level. Used by fwd-link only.
  *
  *   state        event          level   next state
  *   STEADY       UP             info
@@ -10,8 +10,9 @@
  *   FLAPPING_UP  LOST unproven  info    FLAPPING
  *   any          LOST proven    warn    STEADY
  *
- * FLAPPING: a generation of this outage ended without proof of life, so the next
- * one is logged as up only once it has settled. */
+ * LOST is unproven if the peer had sent nothing. FLAPPING: a generation of this
+ * outage was lost so, and the next one is logged as up only once it has settled.
+ * The state is then FLAPPING_UP. */
 #ifndef FORWARDER_LINK_LOG_H
 #define FORWARDER_LINK_LOG_H
 
@@ -26,12 +27,13 @@ enum link_log_state {
 struct link_log {
 	enum link_log_state state;
 	struct endpoint endpoint;
-	unsigned logged_once; /* DISTRUSTED and others of link_log.c */
+	unsigned logged_once; /* flags of link_log.c: already logged */
 	struct link_event up; /* the last UP */
 	int error;            /* errno of the last failure, or 0 */
 };
 
-/* Call with new settings. Events that are logged once may be logged again. */
+/* Sets the endpoint. Call it with new settings: events that are logged once may
+ * then be logged again. */
 void link_log_configure(struct link_log *log, const struct endpoint *endpoint);
 
 void link_log_event(struct link_log *log, const struct link_event *event);

@@ -1,5 +1,4 @@
-/* Parses the command line, run_forwarder()s the chosen mode and returns its
- * exit status. */
+/* Parses the command line, runs the chosen mode and returns its exit status. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -40,7 +39,7 @@ fill_standard_descriptors(void)
 		close(fd);
 }
 
-/* Returns the exit status after something was printed. */
+/* Flushes standard output and returns the exit status. */
 static int
 flush(void)
 {
@@ -51,7 +50,7 @@ flush(void)
 }
 
 static int
-run(const struct options *options, const struct config *config)
+run_forwarder(const struct options *options, const struct config *config)
 {
 	int status;
 
@@ -75,10 +74,10 @@ status(const struct options *options, const struct config *config)
 
 	if (*socket == '\0')
 		return refuse_usage(options->config_path
-					? "the file names no control socket "
+					? "no control socket is configured "
 					  "([control] socket is empty)"
-					: "say which forwarder: its control "
-					  "socket, or -c and its file");
+					: "give a control socket, or a "
+					  "configuration file with -c");
 	return client_status(socket, options->form, options->watch);
 }
 
@@ -110,5 +109,5 @@ main(int argc, char **argv)
 	}
 	if (options.mode == OPTIONS_STATUS)
 		return status(&options, &config);
-	exit(run(&options, &config));
+	exit(run_forwarder(&options, &config));
 }

@@ -22,7 +22,7 @@ is_over_tcp(const struct config *config)
 	return config->network.endpoint.kind == ENDPOINT_TCP;
 }
 
-/* Returns the configured mode; replaces `auto` depending on the endpoint. */
+/* Returns the configured mode; `auto` depends on the endpoint. */
 static enum keepalive_mode
 wanted_mode(const struct config *config)
 {
@@ -50,8 +50,8 @@ guest_mac(const struct monitor *monitor, uint8_t mac[6])
 	return guest_get_mac(monitor->guest, mac) ? mac : NULL;
 }
 
-/* Recomputes `ready` and `wants_guest`. Call this after a change of the learned
- * addresses. Wakes fwd-link when ARP probes become possible. */
+/* Recomputes `ready` and `wants_guest` after a change of the learned addresses.
+ * Wakes fwd-link when ARP probes become possible. */
 static void
 update(struct monitor *monitor) NEEDS(monitor->lock)
 {
@@ -163,12 +163,13 @@ set_options(const struct config *config, int fd)
 		tcp.idle_s = 0;
 	if (is_over_tcp(config) && tcp_keepalive_set(fd, &tcp) < 0)
 		log_line(LOG_LEVEL_WARN, LOG_KEEPALIVE,
-		    "the system refused a TCP option error=\"%s\"",
+		    "can't set the TCP keepalive options error=\"%s\"",
 		    strerror(errno));
 }
 
-/* Sends a frame if there is room for it. Once a part has gone, nothing but the
- * rest may start_or_stop(); if that can't go, the connection is shut down. */
+/* Sends a frame if the socket has room. If only part of it is accepted, sends the
+ * rest with rest_flags. If that fails, shuts the connection down, because no
+ * other frame may follow. Returns false if nothing was sent. */
 static bool
 send_frame(int fd, const uint8_t *frame, int rest_flags, int how)
 {
@@ -186,10 +187,10 @@ send_frame(int fd, const uint8_t *frame, int rest_flags, int how)
 	return sent > 0;
 }
 
-/* Sends a probe if no other thread is writing. If the kernel accepts only part
- * of it, blocks for up to write_stall to send the rest. Without it fwd-down has
- * to find the end: no further probe can be sent, and the guest may be
- * silent. */
+/* Sends a probe if no other thread is writing. If the kernel accepts only part of
+ * it, blocks for up to write_stall to send the rest. If that fails, wakes fwd-down
+ * by shutting down both directions: while the guest sends nothing, no other thread
+ * would notice the failure. */
 static bool
 send_probe(const struct loan *loan, const uint8_t *frame)
 {
@@ -212,7 +213,7 @@ monitor_prepare(struct monitor *monitor, int fd)
 	if (monitor->mine.config.network.announce &&
 	    guest_get_mac(monitor->guest, mac)) {
 		probe_announcement(frame, mac);
-		/* What the peer has written is still read. */
+		/* SHUT_WR, so that what the peer has sent is still read */
 		send_frame(fd, frame, MSG_DONTWAIT, SHUT_WR);
 	}
 }
@@ -270,7 +271,7 @@ probe(
 	return true;
 }
 
-/* Reports the peer as dead: ends the generation. */
+/* Logs that the peer is dead and ends the generation. */
 static void
 end_generation(struct monitor *monitor, uint64_t generation)
 {

@@ -2,17 +2,21 @@
  * state machine with what the copy threads observe, sends the probes it asks
  * for, and removes the answers from the frames for the guest.
  *
- *	fwd-link   monitor_prepare(), monitor_run(),     runs the keepalive
- *	           monitor_ask(), monitor_is_alive()
- *	fwd-down   monitor_reading(), monitor_heard(),   marks recv(), takes answers
- *	           monitor_consumes()
- *	fwd-up     monitor_learn()                       reads addresses
- *	main       monitor_report()
+ *	fwd-link  monitor_prepare(), monitor_run(),    runs the keepalive
+ *	          monitor_ask(), monitor_is_alive()
+ *	fwd-down  monitor_reading(), monitor_heard(),  marks recv(), takes answers
+ *	          monitor_consumes()
+ *	fwd-up    monitor_learn()                      reads addresses
+ *	main      monitor_report()
  *
  * Data shared by these threads is guarded by the lock or is an atomic with one
  * writer. The copy threads take the lock only for frames that may carry an
- * address or an answer: fwd-down for frames for which monitor_is_notable() is
- * true, fwd-up once per batch while monitor_wants_guest() is true. */
+ * address or an answer: fwd-down if monitor_is_notable(), fwd-up once per batch
+ * while monitor_wants_guest().
+ *
+ * A probe or PONG is not sent while another thread writes or the socket has no
+ * room. If the kernel takes only part of it, the sender blocks for the rest, for
+ * at most write_stall. */
 #ifndef FORWARDER_MONITOR_H
 #define FORWARDER_MONITOR_H
 
@@ -33,47 +37,42 @@
 
 /* The probes that have not been answered yet. */
 struct open_probe {
-	enum probe_kind answer; /* kind of answer expected; PROBE_NONE: none */
+	enum probe_kind answer; /* expected; PROBE_NONE: none */
 	uint64_t generation;
 	struct probe_target target; /* of an ARP request */
-	/* sequence numbers of the first and last unanswered PING */
-	uint64_t first, last;
-	int64_t sent_us; /* when the last probe was sent */
+	uint64_t first, last;       /* range of unanswered PINGs */
+	int64_t sent_us;            /* of the last probe */
 };
 
 struct monitor {
 	struct mutex lock;
 	struct learned learned GUARDED;
 	struct open_probe open GUARDED;
-	/* configured for ARP probes (used once the addresses are known) */
-	bool by_arp GUARDED;
+	bool by_arp GUARDED; /* ARP probes are configured */
 
 	/* Derived from the fields above; read without the lock. */
-	atomic_bool ready; /* the addresses for ARP probes are known */
-	/* frames from the guest are examined for addresses */
-	atomic_bool wants_guest;
+	atomic_bool ready;       /* the addresses for ARP probes are known */
+	atomic_bool wants_guest; /* learn from the guest's frames */
 	_Atomic uint64_t answered_generation;
 
 	counter probes, deaths; /* fwd-link */
-	/* fwd-down: probes answered by the peer; PINGs answered by us */
-	counter replies, answered;
-	counter write_stalls; /* fwd-up */
-	/* fwd-down: round-trip time of the last answered probe */
-	counter rtt_us;
+	counter replies;        /* fwd-down: of the peer to probes */
+	counter answered;       /* fwd-down: PINGs answered with a PONG */
+	counter write_stalls;   /* fwd-up */
+	counter rtt_us;         /* fwd-down: of the last answered probe */
 
-	/* fwd-link's own. */
+	/* Used by fwd-link only: */
 	struct keepalive machine;
 	struct settings *settings;
 	struct settings_copy mine;
 	struct link *link;
 	struct guest *guest;
 
-	/* fwd-down's, written with each recv(): twice the time of the last byte
-	 * in ms, plus 1 while it waits for another. Both are in one atomic so
-	 * that they are always read together. */
+	/* Written by fwd-down with each recv(): twice the time of the last byte
+	 * in ms, plus 1 while it waits for more. Both are in one atomic so that
+	 * they are always read together. */
 	_Alignas(CACHE_LINE_BYTES) _Atomic int64_t heard;
-	/* fwd-down's own. */
-	struct pong_limit pongs;
+	struct pong_limit pongs; /* used by fwd-down only */
 };
 
 /* The guest must be open. Registers a callback that marks the learned addresses
@@ -97,8 +96,8 @@ int64_t monitor_run(
 
 /* Called when another client has connected while this generation is up. Returns
  * true if the peer is a forwarder over TCP (keepalive mode peer): it keeps the
- * connection if it answers. A PING is sent to it unless another thread is
- * writing. Returns false if the new client replaces the peer at once. */
+ * connection if it answers. A PING is sent to it as described above. Returns
+ * false if the new client replaces the peer at once. */
 bool monitor_ask(struct monitor *monitor, uint64_t generation);
 
 /* Returns whether a byte has arrived since since_ms (on any generation), or is
@@ -124,8 +123,8 @@ monitor_heard(struct monitor *monitor)
 	    &monitor->heard, clock_now_ms() * 2, memory_order_release);
 }
 
-/* Returns whether monitor_consumes() has to examine the frame. Only compares a
- * few bytes: it is called for every frame from the network. */
+/* Returns whether monitor_consumes() has to examine the frame. Called for every
+ * frame from the network, so it compares only a few bytes. */
 static inline bool
 monitor_is_notable(const struct iovec *parcel)
 {
@@ -133,8 +132,7 @@ monitor_is_notable(const struct iovec *parcel)
 }
 
 /* Returns true if the frame is a PING, a PONG or the gateway's answer to an ARP
- * probe; it must not be sent to the guest. A PING is answered unless another
- * thread is writing. */
+ * probe; it must not be sent to the guest. A PING is answered with a PONG. */
 bool monitor_consumes(struct monitor *monitor, const struct loan *loan,
     const struct iovec *parcel);
 

@@ -59,7 +59,8 @@ on_keepalive(void *context, uint64_t generation, int64_t now_ms)
 	return monitor_run(network->monitor, generation, now_ms);
 }
 
-/* Without [network] allow, only this host may connect. */
+/* Returns why a client is refused, or NULL. Without [network] allow, only this host
+ * may connect. */
 static const char *
 refusal(void *context, const struct sockaddr *client)
 {
@@ -92,8 +93,8 @@ is_alive(void *context, uint64_t generation, int64_t since_ms)
 
 /* ---- called by main() ---- */
 
-/* Sets *fd, to -1 if the endpoint does not listen. Returns 0, or -1 with errno
- * and the reason. */
+/* Sets *fd to the listening socket, or to -1 if the endpoint doesn't listen.
+ * Returns 0, or -1 with errno and the error set. */
 static int
 open_listener(const struct endpoint *endpoint, struct unix_file *file, int *fd,
     struct error *error)
@@ -103,15 +104,15 @@ open_listener(const struct endpoint *endpoint, struct unix_file *file, int *fd,
 	return endpoint->listens && *fd < 0 ? -1 : 0;
 }
 
-/* Unlike a socket's file, a port has no owner and no mode. */
+/* Unlike a socket file, a TCP port has no owner and no mode. */
 static void
 warn_of_loopback(const struct endpoint *endpoint)
 {
 	if (endpoint->kind == ENDPOINT_TCP && endpoint->loopback)
 		log_line(LOG_LEVEL_WARN, LOG_LINK,
 		    "every local user can connect endpoint=%s "
-		    "hint=\"listen-unix:PATH lets in its owner only; ssh -L "
-		    "forwards it as well\"",
+		    "hint=\"use listen-unix:PATH, which only its owner can "
+		    "connect to; ssh -L can forward it\"",
 		    endpoint->text);
 }
 
@@ -156,12 +157,12 @@ network_start(struct network *network)
 void
 network_publish(struct network *network, const struct config *config)
 {
-	int unused = -1;
+	int unused = -1; /* a listener that fwd-link has not taken */
 
 	mutex_lock(&network->lock);
 	settings_publish(network->settings, config);
 	if (network->opened_fd >= 0 || !config->network.endpoint.listens) {
-		unused = network->listen_fd; /* fwd-link has not taken it */
+		unused = network->listen_fd;
 		network->listen_fd = network->opened_fd;
 		network->opened_fd = -1;
 	}
@@ -189,13 +190,13 @@ network_reopen(struct network *network, const struct config *before,
 	if (endpoint_equals(old, endpoint))
 		return 0;
 	if (open_listener(endpoint, &file, &network->opened_fd, error) < 0) {
-		/* The present listener may hold the port, as 0.0.0.0:7000 does
-		 * for 127.0.0.1:7000. It stays open: without it there might be
-		 * none. */
+		/* The present listener may hold the port: 0.0.0.0:7000 also
+		 * occupies 127.0.0.1:7000. It isn't closed first, because
+		 * opening the new one could still fail. */
 		if (errno == EADDRINUSE && share_port(old, endpoint))
 			error_set(error,
-			    "%s:%s: in use, perhaps by this forwarder: restart "
-			    "it to listen at another address of the same port",
+			    "%s:%s: in use, perhaps by this forwarder; restart "
+			    "it to change the address but keep the port",
 			    endpoint->host, endpoint->port);
 		return -1;
 	}
@@ -224,7 +225,7 @@ network_stop(struct network *network)
 {
 	unix_file_remove(&network->file);
 	if (!fwd_link_join(&network->fwd_link))
-		return; /* it ends with the process */
+		return; /* still running; it ends with the process */
 	mutex_lock(&network->lock);
 	if (network->listen_fd >= 0)
 		close(network->listen_fd);

@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 
-/* Cuts what doesn't fit. */
+/* Copies text, and cuts it if it doesn't fit. */
 #define PUT(to, text)                                                          \
 	snprintf(to, sizeof(to), "%.*s", (int)sizeof(to) - 1, text)
 
@@ -42,7 +42,7 @@ fill_network(const struct report *report, struct status *out)
 	out->network.last_outage_ms = (uint64_t)view.last_outage_ms;
 }
 
-/* A member that has the same name in the counters and in the status. */
+/* Copies a counter to the member of the same name. */
 #define COPY(to, from, name) (to).name = counter_read(&(from).name)
 
 static void

@@ -11,8 +11,7 @@ struct report {
 	int64_t started_ms;
 };
 
-/* Only main() may call this, because it reads main()'s configuration without a
- * lock. */
+/* Call it in main() only: main()'s configuration has no lock. */
 void report_fill(const struct report *report, struct status *out);
 
 #endif

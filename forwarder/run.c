@@ -8,11 +8,12 @@
  *      one more  while a name is looked up             (reconnect/resolve.c)
  *
  * Shared data: the link, the guest, the network, the settings and the monitor,
- * each with its own lock. Counters are atomics with one writer each. Each
- * thread works from a copy of the settings (settings.h). Lock order: network
- * before settings; guest before monitor. No other two of these locks are held
- * together. The locks of file_watch.c and log.c may be taken under any of
- * these. No lock is taken under them. */
+ * each with its own lock. Counters are atomics with one writer each. Each thread
+ * uses a copy of the settings (settings.h).
+ *
+ * Lock order: network before settings; guest before monitor. No other two of
+ * these locks are held together. The locks of file_watch.c and log.c may be taken
+ * under any of these, and no lock under them. */
 #include "forwarder/run.h"
 
 #include <errno.h>
@@ -38,8 +39,7 @@
 
 struct forwarder {
 	const struct options *options;
-	/* the configuration in force; main()'s copy of what is in `settings` */
-	struct config config;
+	struct config config; /* in force; main()'s copy of settings */
 	struct settings settings;
 	int status;            /* to exit with, or RUNNING */
 	int signals;           /* descriptor */
@@ -63,9 +63,10 @@ log_problem(const struct error *problem)
 	log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "%s", problem->text);
 }
 
-/* The VM was given its endpoint when it was created, and can't follow us. */
+/* Keeps the guest endpoint, with a warning: a VM can't change the socket that it
+ * was started with. */
 static void
-keep_guest(const struct forwarder *forwarder, struct config *next)
+keep_guest_endpoint(const struct forwarder *forwarder, struct config *next)
 {
 	const struct guest_endpoint *endpoint =
 	    &forwarder->config.guest.endpoint;
@@ -123,7 +124,7 @@ reload(struct forwarder *forwarder)
 		    error.text);
 		return;
 	}
-	keep_guest(forwarder, &next);
+	keep_guest_endpoint(forwarder, &next);
 	forwarder->config = next;
 	network_publish(&forwarder->network, &next);
 	log_set_level(next.log.level);
@@ -230,9 +231,10 @@ bind_again(struct forwarder *forwarder, enum log_subsystem subsystem,
 	}
 }
 
-/* Returns when to wake up, unless *fd becomes readable before that. */
+/* Checks the socket files, and binds again where one is missing. Returns when to
+ * wake up, unless *fd becomes readable before that. */
 static int64_t
-look_at_sockets(struct forwarder *forwarder, int *fd)
+check_sockets(struct forwarder *forwarder, int *fd)
 {
 	int64_t now_ms = clock_now_ms();
 	int64_t next_ms = forwarder->control.deadline_ms;
@@ -272,8 +274,8 @@ serve_once(struct forwarder *forwarder)
 {
 	struct status now;
 	int sockets_fd;
-	/* Call this first: it may change the descriptors to poll. */
-	int timeout = wait_timeout(look_at_sockets(forwarder, &sockets_fd));
+	/* first, because it may change the descriptors to poll */
+	int timeout = wait_timeout(check_sockets(forwarder, &sockets_fd));
 	struct pollfd fds[POLL_COUNT] = {
 		[POLL_SIGNALS] = { .fd = forwarder->signals, .events = POLLIN },
 		[POLL_ENDED] = { .fd = forwarder->ended.fds[0],
@@ -304,7 +306,7 @@ serve_once(struct forwarder *forwarder)
 }
 
 static int
-refuse(enum log_subsystem subsystem, const char *what, const char *why)
+failed(enum log_subsystem subsystem, const char *what, const char *why)
 {
 	log_line(LOG_LEVEL_ERROR, subsystem, "%s %s", what, why);
 	return -1;
@@ -336,7 +338,7 @@ open_all(struct forwarder *forwarder, int *command_fd)
 
 	forwarder->signals = signals_open(forwarder->options->command != NULL);
 	if (forwarder->signals < 0 || make_pair(forwarder, command_fd) < 0)
-		return refuse(LOG_SERVICE, "can't start:", strerror(errno));
+		return failed(LOG_SERVICE, "can't start:", strerror(errno));
 	if (guest_open(&forwarder->guest, &config->guest.endpoint,
 		config->guest.mode, &why) < 0) {
 		log_line(LOG_LEVEL_ERROR, LOG_GUEST,
@@ -344,9 +346,9 @@ open_all(struct forwarder *forwarder, int *command_fd)
 		return -1;
 	}
 	if (network_open(&forwarder->network, config, &why) < 0)
-		return refuse(LOG_LINK, "can't open", why.text);
+		return failed(LOG_LINK, "can't open", why.text);
 	if (control_open(&forwarder->control, config->control.socket, &why) < 0)
-		return refuse(LOG_CONTROL, "can't open", why.text);
+		return failed(LOG_CONTROL, "can't open", why.text);
 	return 0;
 }
 
@@ -355,22 +357,24 @@ start_threads(struct forwarder *forwarder)
 {
 	const struct config *config = &forwarder->config;
 
-	log_line(LOG_LEVEL_INFO, LOG_SERVICE,
-	    "started version=%s guest=%s network=%s", VERSION,
-	    config->guest.endpoint.text, config->network.endpoint.text);
 	settings_init(&forwarder->settings, config);
 	if (doorbell_init(&forwarder->ended) < 0 ||
 	    doorbell_init(&forwarder->files) < 0 ||
 	    link_init(&forwarder->link) < 0)
-		return refuse(LOG_SERVICE, "can't start:", strerror(errno));
+		return failed(LOG_SERVICE, "can't start:", strerror(errno));
 	link_set_hold(&forwarder->link, config->network.hold_ms);
 	monitor_init(&forwarder->monitor, &forwarder->link, &forwarder->guest,
 	    &forwarder->settings);
 	for (int i = 0; i < KEEPERS; i++)
 		socket_keeper_start(&forwarder->keepers[i], &forwarder->files);
-	if (network_start(&forwarder->network) < 0 ||
-	    copy_start(&forwarder->copy) < 0)
-		return refuse(LOG_SERVICE, "can't start:", strerror(errno));
+	if (copy_start(&forwarder->copy) < 0)
+		return failed(LOG_SERVICE, "can't start:", strerror(errno));
+	/* before fwd-link starts, because that logs at once */
+	log_line(LOG_LEVEL_INFO, LOG_SERVICE,
+	    "started version=%s guest=%s network=%s", VERSION,
+	    config->guest.endpoint.text, config->network.endpoint.text);
+	if (network_start(&forwarder->network) < 0)
+		return failed(LOG_SERVICE, "can't start:", strerror(errno));
 	return 0;
 }
 

@@ -1,6 +1,6 @@
-/* The configuration in force, shared with all threads. main() publishes it at
- * the start and after each reload. Each thread uses a private copy and
- * refreshes it at a suitable point of its loop:
+/* The configuration in force, shared by all threads. main() publishes it at the
+ * start and after each reload. Each thread uses a private copy and refreshes it
+ * at a suitable point of its loop:
  *
  * 	main        settings_publish()
  * 	any thread  if (settings_refresh(&settings, &mine)) use mine.config

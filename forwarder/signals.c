@@ -9,13 +9,14 @@
 static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
 	SIGCHLD, SIGQUIT };
 #define CAUGHT (sizeof(caught) / sizeof(*caught))
-#define CAUGHT_ALONE (CAUGHT - 1) /* without a command: QUIT quits */
+#define CAUGHT_ALONE (CAUGHT - 1) /* without a command: not SIGQUIT */
 
 static int ends[2]; /* written once, before the first handler can run */
 
-/* Only these two can be typed. The kernel sends them, so they have no sender and
- * not the code of a process. (Its own code is SI_KERNEL on Linux; macOS has
- * none, and an SI_USER above 0.) */
+/* Only INT and QUIT can be typed at a terminal. The kernel sends them, so si_pid
+ * is 0 and si_code isn't one of a process. (Linux sets SI_KERNEL. macOS has no
+ * such code, and its SI_USER is above 0, so the sign doesn't distinguish
+ * them.) */
 bool
 signals_is_typed(int number, const siginfo_t *info)
 {
@@ -31,14 +32,14 @@ note_down(int number, siginfo_t *info, void *context)
 	int saved = errno;
 
 	(void)context;
-	/* Less than PIPE_BUF, so whole or not at all. A full pipe holds
-	 * thousands that main() hasn't read yet. */
+	/* A note is shorter than PIPE_BUF, so it is written whole or not at
+	 * all. It is lost if thousands of others fill the pipe. */
 	(void)!write(ends[1], &note, sizeof(note));
 	errno = saved;
 }
 
-/* nohup, and a shell that starts a job in the background, ignore these signals.
- * They stay ignored, for the command as well. */
+/* Returns whether nohup, or a shell that started a background job, has set the
+ * signal to be ignored. It stays ignored, for the command as well. */
 static bool
 is_ignored(int number)
 {

@@ -8,8 +8,7 @@
 
 struct signal_note {
 	int number;
-	/* sent by the terminal, to the whole foreground process group */
-	bool typed;
+	bool typed; /* at the terminal: sent to the foreground group */
 };
 
 /* Catches TERM, INT, HUP, USR1, USR2 and CHLD, and with for_command also QUIT.
@@ -19,11 +18,10 @@ struct signal_note {
  * errno. */
 int signals_open(bool for_command);
 
-/* Whether the signal was from_terminal at the terminal, not sent by a
- * process. */
+/* Returns whether the signal was typed at the terminal, not sent by a process. */
 bool signals_is_typed(int number, const siginfo_t *info);
 
-/* Unblocks them in the calling thread. */
+/* Unblocks the caught signals in the calling thread. */
 void signals_unblock(void);
 
 /* Reads the next signal. Returns false if there is none. */

@@ -1,6 +1,6 @@
 #include "forwarder/socket_keeper.h"
 
-/* Other users may remove the file at any rate. */
+/* Another user may remove the file again and again. */
 static struct log_limit removed_limit = { .burst = 10 };
 
 void
@@ -16,10 +16,10 @@ socket_keeper_check(struct socket_keeper *keeper)
 	keeper->due_ms = 0;
 }
 
-/* Sets the watch before checking the file, so that no later change is
- * missed. */
+/* Sets the watch before checking the file, so that no later change is missed.
+ * Returns whether to bind again now. */
 static bool
-look(struct socket_keeper *keeper, int64_t now_ms)
+check_file(struct socket_keeper *keeper, int64_t now_ms)
 {
 	bool watched = file_watch_file(&keeper->watch, keeper->file->path) == 0;
 
@@ -48,7 +48,8 @@ socket_keeper_look(struct socket_keeper *keeper, int64_t now_ms)
 		keeper->due_ms = INT64_MAX;
 		return false;
 	}
-	return (happened || now_ms >= keeper->due_ms) && look(keeper, now_ms);
+	return (happened || now_ms >= keeper->due_ms) &&
+	       check_file(keeper, now_ms);
 }
 
 void
@@ -57,16 +58,15 @@ socket_keeper_bound(
 {
 	if (why == NULL) {
 		keeper->state = SOCKET_KEPT;
-		/* check at once, which sets the watch */
-		keeper->due_ms = now_ms;
+		keeper->due_ms = now_ms; /* the check sets the watch */
 		log_limited(&removed_limit, LOG_LEVEL_WARN, keeper->subsystem,
-		    "its socket was removed; bound again path=%s",
+		    "socket file was removed; bound again path=%s",
 		    keeper->file->path);
 		return;
 	}
 	if (keeper->state == SOCKET_LOST)
 		log_limited(&removed_limit, LOG_LEVEL_WARN, keeper->subsystem,
-		    "its socket was removed, and can't be bound again yet: %s",
+		    "socket file was removed; can't bind again yet: %s",
 		    why->text);
 	keeper->state = SOCKET_REFUSED;
 	keeper->due_ms = now_ms + SOCKET_RETRY_MS;

@@ -1,5 +1,5 @@
-/* Recreates a listening socket of forwarder when its file has been removed or
- * replaced, for example by a program that cleans /tmp. main() only.
+/* Decides when to bind a listening socket again because its file was removed or
+ * replaced, for example by a program that cleans /tmp. Used by main() only.
  *
  *	KEPT     the file is in place and watched. If it is found missing: LOST
  *	LOST     after SOCKET_PAUSE_MS the socket is bound again. On success
@@ -30,9 +30,7 @@ struct socket_keeper {
 	const struct unix_file *file; /* no file if its path is empty */
 	enum log_subsystem subsystem;
 	enum socket_state state;
-	/* when to call socket_keeper_look() next at the latest; INT64_MAX: no
-	 * time limit */
-	int64_t due_ms;
+	int64_t due_ms; /* of the next look at the latest, or INT64_MAX */
 	struct file_watch watch;
 };
 
@@ -43,9 +41,9 @@ void socket_keeper_start(struct socket_keeper *keeper, struct doorbell *bell);
  * changed. */
 void socket_keeper_check(struct socket_keeper *keeper);
 
-/* Call it at each wake of the thread, and when it is due. Returns true if the
- * caller must bind a new socket at the path, update *file, and report the
- * result with socket_keeper_report_bind()(). */
+/* Call it at each wakeup, and at due_ms. Returns true if the caller must bind a
+ * new socket at the path, update *file, and report the result with
+ * socket_keeper_bound(). */
 bool socket_keeper_look(struct socket_keeper *keeper, int64_t now_ms);
 
 /* Reports the result of binding. `why` is NULL on success, else the error; then

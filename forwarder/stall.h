@@ -1,4 +1,4 @@
-/* Sums up how long the guest has held back the network in the last second. Pure:
+/* Sums the time that fwd-down has waited for the guest in the last second. Pure:
  * the caller reads the clock and waits.
  *
  * Time is divided into slices. A wait is counted in the slice in which it ends,
@@ -10,16 +10,17 @@
 
 #include <stdint.h>
 
-/* A second, and one slice more. */
+/* A second, and the slice in progress. */
 #define STALL_SLICES 11
 
-/* All zero at first. */
+/* Initialise to zero. */
 struct stall {
-	int64_t slice; /* number of the newest, from the clock's zero */
+	int64_t slice; /* number of the newest, counted from time 0 */
 	int64_t spent_us[STALL_SLICES];
 };
 
-/* How much of limit_us is left at now_us, or 0. now_us never decreases. */
+/* Returns how much of limit_us is left at now_us, or 0. now_us must not
+ * decrease. */
 int64_t stall_left_us(struct stall *stall, int64_t limit_us, int64_t now_us);
 
 /* Adds a wait of waited_us that ended at now_us. */

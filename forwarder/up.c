@@ -1,14 +1,14 @@
 /* fwd-up: takes frames from the guest, writes them to the network.
  *
- *      guest_receive() --> filter_batch()() --> borrow the link --> stream_write()
+ *      guest_receive() --> keep_good() --> link_borrow() --> stream_write()
  *           ^                                  |   ^                |
- *           |                outage older than |   | write failed: send the rest      |
- *           |                `hold`: drop      |   | the rest again |
+ *           |                outage older than |   | write failed:  |
+ *           |                `hold`: drop      |   | send the rest  |
  *           +----------------------------------+   +----------------+
  *
- * It holds a loan only while it writes. In an outage it waits with its batch:
- * the guest's frames queue in the kernel, and then the guest is held back.
- * Nothing is lost until `hold` is over. */
+ * It borrows the connection only while it writes. In an outage it waits with its
+ * batch: the guest's frames queue in the kernel, and then the guest's sends
+ * block. Nothing is dropped until the outage has lasted `hold`. */
 #include "forwarder/copy.h"
 
 #include <errno.h>
@@ -17,8 +17,8 @@
 
 #include "base/stream.h"
 
-/* How much to take from the guest at once: a few full writes, so that system
- * calls are few, but no more than stays in the processor's cache. */
+/* Size of a batch from the guest: several full writes, to save system calls, but
+ * no more than stays in the processor's cache. */
 #define BATCH_WRITES 4
 #define BATCH_BYTES (128 * 1024)
 
@@ -26,7 +26,7 @@ struct up {
 	struct copy *copy;
 	struct settings_copy settings;
 	struct batch batch;
-	size_t frame_bytes; /* the expected length of a frame */
+	size_t frame_bytes; /* expected length of a frame */
 };
 
 static size_t
@@ -35,8 +35,8 @@ clamp(size_t n, size_t low, size_t high)
 	return n < low ? low : n > high ? high : n;
 }
 
-/* How many frames to take at once: few long ones, so that the same memory is used
- * again while it is in the cache. */
+/* How many frames to receive at once: the longer they are, the fewer, so that the
+ * same memory is used again while it is in the cache. */
 static size_t
 batch_limit(const struct up *up)
 {
@@ -55,7 +55,7 @@ is_hello(const struct iovec *parcel)
 	       memcmp(parcel_frame(parcel), "VFKT", 4) == 0;
 }
 
-/* Whether a frame can be forwarded. Counts it if not. */
+/* Returns whether the frame can be forwarded, and counts it if not. */
 static bool
 is_good(struct up *up, const struct iovec *parcel)
 {
@@ -79,7 +79,7 @@ is_good(struct up *up, const struct iovec *parcel)
 	}
 }
 
-/* The expected length follows longer frames at once and shorter ones slowly. */
+/* Updates the expected length, which rises at once and falls slowly. */
 static void
 expect_length(struct up *up, size_t mean)
 {
@@ -88,7 +88,8 @@ expect_length(struct up *up, size_t mean)
 		up->frame_bytes = mean;
 }
 
-/* Leaves the good frames in the batch, and learns from them. */
+/* Removes the frames that can't be forwarded from the batch, and learns addresses
+ * from the others. */
 static void
 keep_good(struct up *up)
 {
@@ -110,7 +111,7 @@ keep_good(struct up *up)
 		monitor_learn(copy->monitor, batch->parcels, batch->count);
 }
 
-/* A write to the generation failed. */
+/* Reports a failed write to the link. */
 static void
 report_break(struct copy *copy, uint64_t generation, int error)
 {
@@ -125,9 +126,9 @@ report_break(struct copy *copy, uint64_t generation, int error)
 	link_fail(copy->link, generation, reason);
 }
 
-/* Writes the rest of the batch to the present generation. If that fails, reports
- * it: what is left then is for the next generation. Returns how many frames
- * were written. */
+/* Writes the batch from frame `from` on to the borrowed connection, and returns the
+ * loan. Returns how many frames were written; if not all, the failure has been
+ * reported and the rest is for the next generation. */
 static size_t
 write_some(struct up *up, struct loan *loan, size_t from)
 {
@@ -149,8 +150,8 @@ write_some(struct up *up, struct loan *loan, size_t from)
 	return done;
 }
 
-/* Sends the batch to the network, over as many generations as it takes. False:
- * the link was stopped. */
+/* Writes the batch to the network, on several generations if necessary, or drops
+ * it after `hold`. Returns false if the link was stopped. */
 static bool
 deliver(struct up *up)
 {

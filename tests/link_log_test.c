@@ -65,7 +65,7 @@ usual(enum link_event_kind kind)
 #define UP "~info link: up endpoint=unix:sock generation=3 outage=12ms dials=2"
 #define CONNECTED "debug link: connected endpoint=unix:sock generation=3"
 #define CLOSED                                                                 \
-	"link: closed before any sign of life reason=\"peer closed\" "         \
+	"link: closed before any data was received reason=\"peer closed\" "    \
 	"generation=3"
 
 FIXTURE(set_up, NULL)

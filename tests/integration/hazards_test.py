@@ -248,7 +248,7 @@ def peer_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds_at_most(
     expect_equal("warnings about it", [line.split(" reason")[0] for line
                                        in bridge.lines("warn link:")],
                  ["warn link: lost",
-                  "warn link: closed before any sign of life"])
+                  "warn link: closed before any data was received"])
     bridge.until("network.outages", 1)
 
 

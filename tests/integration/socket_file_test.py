@@ -13,7 +13,7 @@ from harness import Case, expect, expect_equal, needs, wait_for
 from peers import Bridge, FakeGuest, bound_guest, frame
 from roles_test import Listening, on_path
 
-REMOVED = "its socket was removed"
+REMOVED = "socket file was removed"
 
 
 def remove(path: Path) -> None:
@@ -59,7 +59,7 @@ def socket_it_listens_on_is_bound_again_and_its_client_stays(case: Case):
     server.exchange(client, 1)
     case.path("another").write_text("")
     case.path("another").rename(path)  # no socket: it is left alone
-    until_told(server, what=", and can't be bound again")
+    until_told(server, what="; can't bind again yet")
     server.exchange(client, 2)
     path.unlink()
     until_told(server)
@@ -82,13 +82,13 @@ def socket_returns_when_its_removed_or_moved_folder_returns(case: Case):
         return not folder.exists()
 
     wait_for("the folder to be removed", is_removed)
-    until_told(server, what=", and can't be bound again")
+    until_told(server, what="; can't bind again yet")
     # Looked at again and again, and not said again.
     server.reload()
     folder.mkdir()
     until_told(server)
     server.exchange(server.call(), 1)
-    until_told(server, what=", and can't be bound again")
+    until_told(server, what="; can't bind again yet")
     # No watch tells of a folder that is moved: a reload finds it.
     folder.rename(case.path("elsewhere"))
     folder.mkdir()
