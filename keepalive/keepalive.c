@@ -1,7 +1,7 @@
 #include "keepalive/keepalive.h"
 
-/* A tick is late by more than interval / LATE_FRACTION. The shortest interval
- * is 100 ms, and timers are a few milliseconds late. */
+/* A delay of more than interval / LATE_FRACTION makes a tick late. The shortest
+ * interval is 100 ms, and timers are a few milliseconds late. */
 #define LATE_FRACTION 4
 
 void
@@ -39,8 +39,8 @@ keepalive_due(const struct keepalive *ka)
 	return is_watching(ka) ? ka->tick_ms : KEEPALIVE_NEVER;
 }
 
-/* The time of a byte may be stored late and lie before the last probe: the next
- * probe waits an interval after that one all the same. */
+/* Restarts the ticks. The time of a byte may become known only after a later
+ * probe; the next probe then follows an interval after that probe. */
 static void
 take_byte(struct keepalive *ka, int64_t byte_ms)
 {
@@ -51,7 +51,7 @@ take_byte(struct keepalive *ka, int64_t byte_ms)
 	ka->tick_ms = from_ms + ka->interval_ms;
 }
 
-/* Sets the time of the next tick. True if this one came late. */
+/* Sets the time of the next tick. Returns whether this one came late. */
 static bool
 tick(struct keepalive *ka, int64_t now_ms)
 {
@@ -61,7 +61,7 @@ tick(struct keepalive *ka, int64_t now_ms)
 	return late;
 }
 
-/* Ticks are a little early or late, so a minute needn't be whole. */
+/* Allows for ticks that are a little early or late. */
 static bool
 is_minute_over(const struct keepalive *ka, int64_t now_ms)
 {
@@ -69,7 +69,7 @@ is_minute_over(const struct keepalive *ka, int64_t now_ms)
 	       KEEPALIVE_MUTE_PACE_MS - ka->interval_ms / LATE_FRACTION;
 }
 
-/* All probes had their time, and no byte came. */
+/* Called when no byte has followed any of the probes in time. */
 static enum keepalive_verdict
 decide(struct keepalive *ka)
 {

@@ -1,10 +1,11 @@
-/* Decides when a quiet peer is sent a probe, and when it is dead. Has no clock,
- * socket, thread or log; the caller brings those, sleeps until keepalive_due(),
- * and does what keepalive_check() says. One thread owns it.
+/* Decides when to send a probe to a silent peer, and when to treat the
+ * connection as lost. Does no I/O and reads no clock: the caller sleeps until
+ * keepalive_due(), calls keepalive_check() and acts on its verdict. One thread
+ * uses it.
  *
- * Silence is divided into ticks, one each interval, counted from the last byte.
- * The first `count` ticks send a probe; the next one decides. With an interval
- * of 5 s and a count of 5:
+ * A tick comes one interval after the last received byte, and each interval
+ * from then on. The first `count` ticks send a probe; the next one decides.
+ * With an interval of 5 s and a count of 5:
  *
  * 	last byte   probe   probe   probe   probe   probe   decision
  * 	    0 ------- 5 ----- 10 ---- 15 ---- 20 ---- 25 ---- 30 s
@@ -14,20 +15,21 @@
  * 	any             stop; start with interval 0        IDLE
  * 	UNARMED, MUTE   a probe was answered               ARMED
  * 	UNARMED, ARMED  tick                                        PROBE
- * 	UNARMED         decision, the reader is waiting    MUTE     NO_ANSWER
- * 	ARMED           decision, the reader is waiting    DEAD     DEATH
- * 	MUTE            tick, at least a minute after the last probe  PROBE
+ * 	UNARMED         decision, fwd-down is waiting      MUTE     NO_ANSWER
+ * 	ARMED           decision, fwd-down is waiting      DEAD     DEATH
+ * 	MUTE            tick, a minute since the last probe         PROBE
  *
  * A received byte restarts the ticks and does not change the state. If fwd-down
  * is not waiting for data, the decision is postponed to the next tick.
  *
  * A slightly late tick does not delay the next one, so delays do not add up:
  * the decision is made after interval * (count + 1). A tick that is late by
- * more than a quarter of the interval sends a probe and makes no decision. The
- * next tick follows a whole interval later. Ticks missed during a delay count
- * as one. The peer has at least three quarters of an interval to answer each
- * probe. If forwarder does not run from 12 s to 112 s, the third probe is sent
- * at 112 s, the fifth at 122 s, and the decision is made at 127 s. */
+ * more than a quarter of the interval sends a probe and makes no decision, and
+ * the next tick follows a whole interval later. The peer therefore has at least
+ * three quarters of an interval to answer each probe. If forwarder is stopped
+ * from 12 s to 112 s, the third probe is sent at 112 s, the fifth at 122 s, and
+ * the decision is made at 127 s. The time of a suspend does not count, because
+ * clock_now_ms() stands still meanwhile. */
 #ifndef KEEPALIVE_KEEPALIVE_H
 #define KEEPALIVE_KEEPALIVE_H
 
@@ -50,13 +52,13 @@ enum keepalive_mode {
 };
 
 enum keepalive_state {
-	KEEPALIVE_IDLE,    /* nothing to watch */
+	KEEPALIVE_IDLE,    /* no connection, or probes are off */
 	KEEPALIVE_UNARMED, /* the peer has answered no probe so far */
 	/* the peer has not answered `count` probes; one probe a minute */
 	KEEPALIVE_MUTE,
 	/* the peer has answered a probe: silence means that it has failed */
 	KEEPALIVE_ARMED,
-	KEEPALIVE_DEAD, /* nothing follows until the next start */
+	KEEPALIVE_DEAD, /* the connection is lost; no probes until a start */
 };
 
 enum keepalive_verdict {
@@ -70,7 +72,7 @@ enum keepalive_verdict {
 /* State of the receiving thread. That thread stores last_byte_ms before it
  * processes the data, so load answered_generation before last_byte_ms. */
 struct keepalive_seen {
-	/* The reader waits inside recv(), and nothing is readable. */
+	/* The thread waits inside recv(), and nothing is readable. */
 	bool reader_waiting;
 	/* The generation on which a probe was last answered; 0: none. */
 	uint64_t answered_generation;
@@ -89,13 +91,13 @@ struct keepalive {
 	/* time of the last received byte, or of the start */
 	int64_t quiet_since_ms;
 	int64_t probed_ms;   /* time of the last probe, or of the start */
-	int64_t tick_ms;     /* the next one */
+	int64_t tick_ms;     /* time of the next tick */
 	unsigned unanswered; /* probes sent since quiet_since_ms */
 };
 
-/* `interval_ms` is 0 or more, `count` at least 1. The state is IDLE. After a
- * change of settings, call keepalive_init() and keepalive_start() again with
- * the same generation. */
+/* `interval_ms` is 0 or more, `count` at least 1. The state becomes IDLE. After
+ * a change of settings, call this and keepalive_start() again with the same
+ * generation. */
 void keepalive_init(struct keepalive *ka, int64_t interval_ms, unsigned count);
 
 /* Starts monitoring a new connection. All earlier state is discarded. */
@@ -103,7 +105,7 @@ void keepalive_start(struct keepalive *ka, uint64_t generation, int64_t now_ms);
 
 void keepalive_stop(struct keepalive *ka);
 
-/* How long a peer may be silent. */
+/* Returns how long a peer may be silent. */
 static inline int64_t
 keepalive_limit_ms(const struct keepalive *ka)
 {
@@ -111,11 +113,12 @@ keepalive_limit_ms(const struct keepalive *ka)
 }
 
 /* Returns when to call keepalive_check() next. Right after a check this is
- * later than the now_ms passed to it. Checking earlier does no harm.
- * KEEPALIVE_NEVER: there is nothing to wait for. */
+ * later than the now_ms passed to it; KEEPALIVE_NEVER if there is nothing to
+ * wait for. Checking earlier does no harm. */
 int64_t keepalive_due(const struct keepalive *ka);
 
-/* What to do now. A second check at the same time returns KEEPALIVE_WAIT. */
+/* Returns what to do now. A second check at the same time returns
+ * KEEPALIVE_WAIT. */
 enum keepalive_verdict keepalive_check(
     struct keepalive *ka, int64_t now_ms, const struct keepalive_seen *seen);
 

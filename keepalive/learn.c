@@ -1,12 +1,12 @@
-/* That the guest asks for an address by ARP says nothing: it asks for every
- * neighbour. But a frame to the MAC of 192.168.1.1 with a packet for 8.8.8.8
- * shows that the guest takes 192.168.1.1 for a router. So the last few pairs of
- * address and MAC that the guest has come to know are kept, and its IPv4 frames
- * compared with them until the gateway is known.
+/* An ARP request from the guest does not identify its gateway, because it sends
+ * one for every neighbour. But a frame to the MAC of 192.168.1.1 with a packet
+ * for 8.8.8.8 shows that the guest uses 192.168.1.1 as a router. So the last
+ * few pairs of address and MAC that the guest has learned are kept, and its
+ * IPv4 frames are compared with them until the gateway is known.
  *
- * Of a lease, classless routes (option 121) and options carried in the sname
- * and file fields (option 52) are ignored. A router named there is still found
- * by the guest's packets. */
+ * Classless routes (option 121) and options in the sname and file fields
+ * (option 52) of a lease are ignored. A router named there is still found by
+ * the guest's packets. */
 #include "keepalive/learn.h"
 
 void
@@ -22,7 +22,7 @@ learn_configure(struct learned *l, const uint8_t *gateway)
 	}
 }
 
-/* With this address and this MAC; NULL stands for any. */
+/* Finds a neighbour with this address and this MAC; NULL matches any. */
 static struct neighbour *
 find(struct learned *l, const uint8_t *ipv4, const uint8_t *mac)
 {
@@ -63,7 +63,7 @@ set_gateway(struct learned *l, const uint8_t *ipv4)
 		set_gateway_mac(l, known->mac);
 }
 
-/* The guest knows, or is about to, that `ipv4` is at `mac`. */
+/* Stores that the guest knows, or will soon know, that `ipv4` is at `mac`. */
 static void
 add_neighbour(struct learned *l, const uint8_t *ipv4, const uint8_t *mac)
 {
@@ -79,7 +79,8 @@ add_neighbour(struct learned *l, const uint8_t *ipv4, const uint8_t *mac)
 		set_gateway_mac(l, mac);
 }
 
-/* A question to one MAC, and an answer, both show what the guest believes. */
+/* A unicast request and a reply both show which MAC the guest uses for an
+ * address. */
 static void
 learn_from_guest_arp(struct learned *l, const uint8_t *frame)
 {
@@ -90,7 +91,7 @@ learn_from_guest_arp(struct learned *l, const uint8_t *frame)
 		    operation == ARP_REPLY ? frame + ARP_TARGET_MAC : frame);
 }
 
-/* A packet for one address, in a frame to the MAC of another. */
+/* Looks for a packet to one address in a frame to the MAC of another. */
 static void
 learn_from_guest_ipv4(struct learned *l, const uint8_t *frame)
 {
@@ -131,8 +132,8 @@ learn_from_network_arp(
 		set_gateway_mac(l, mac);
 }
 
-/* A whole reply of a DHCP server. Checksums are not looked at: on virtual links
- * they are often left out. */
+/* Returns whether the frame is a complete reply of a DHCP server to the guest.
+ * Checksums are ignored, because virtual links often omit them. */
 static bool
 is_dhcp_reply(const uint8_t *frame, size_t length, const uint8_t *guest)
 {
@@ -152,8 +153,8 @@ is_dhcp_reply(const uint8_t *frame, size_t length, const uint8_t *guest)
 	       memcmp(frame + DHCP_COOKIE, cookie, sizeof(cookie)) == 0;
 }
 
-/* The first option of that code: its length, then its bytes. NULL: there is
- * none before the list ends or claims more than there is. */
+/* Returns the first option with that code: its length, then its bytes. NULL if
+ * there is none before the end of the list or an option that is too long. */
 static const uint8_t *
 find_option(const uint8_t *frame, uint8_t code)
 {

@@ -1,20 +1,21 @@
-/* Finds the guest's gateway in the frames that pass by: the probes of mode arp
- * ask for it. No I/O, clock, log or lock. Both copy threads and the prober use
- * one struct learned, so the caller has a mutex for it.
+/* Finds the guest's gateway, the target of ARP probes, in the forwarded frames.
+ * No I/O, clock, log or lock: several threads use one struct learned, so the
+ * caller needs a mutex for it.
  *
- *	gateway        1. the configuration's, for good
+ *	gateway        1. the configured one
  *	               2. the first router of a DHCP acknowledgement to the guest
  *	               3. a neighbour through which the guest sends to others
- *	gateway's MAC  the sender of any ARP from the gateway's address; until
- *	               there was one, where the guest sends for it
+ *	gateway's MAC  the sender's MAC in any ARP from the gateway's address;
+ *	               before the first, the MAC that the guest uses for it
  *
  *	state               event                                 next
- *	NOTHING, ADDRESS    another gateway: 2 or 3               ADDRESS
- *	ALL                 another gateway: 2                    ADDRESS
- *	ADDRESS             its MAC, maybe seen before            ALL
+ *	NOTHING, ADDRESS    another gateway is found: 2 or 3      ADDRESS
+ *	ALL                 another gateway is found: 2           ADDRESS
+ *	ADDRESS             the MAC is found, or known already    ALL
  *	ALL                 learn_doubt()                         ADDRESS
  *
- * With a configured gateway it begins in ADDRESS, and no other is accepted. */
+ * If a gateway is configured, the first state is ADDRESS, and no other gateway
+ * is accepted. */
 #ifndef KEEPALIVE_LEARN_H
 #define KEEPALIVE_LEARN_H
 
@@ -26,8 +27,8 @@
 
 enum learn_state {
 	LEARN_NOTHING,
-	LEARN_ADDRESS, /* the gateway's address; what is more may be wrong */
-	LEARN_ALL,     /* and its MAC */
+	LEARN_ADDRESS, /* the gateway's address; its MAC is unknown or doubted */
+	LEARN_ALL,     /* the gateway's address and MAC */
 };
 
 struct neighbour {
@@ -37,20 +38,20 @@ struct neighbour {
 
 struct learned {
 	enum learn_state state;
-	bool configured; /* the gateway */
+	bool configured; /* `gateway` is the configured one */
 	uint8_t gateway[IPV4_BYTES];
-	uint8_t gateway_mac[MAC_BYTES];                /* if state is ALL */
-	struct neighbour neighbours[LEARN_NEIGHBOURS]; /* the guest's */
+	uint8_t gateway_mac[MAC_BYTES]; /* valid if state is ALL */
+	struct neighbour neighbours[LEARN_NEIGHBOURS]; /* of the guest */
 	unsigned next_neighbour;
 };
 
-/* Starts afresh with this gateway, or without one (NULL). The same one again
- * keeps what was found: a dead peer could not teach it a second time. A struct
- * of zeros has none. */
+/* Sets the configured gateway, or NULL, and discards what was learned. If the
+ * setting has not changed, does nothing: a peer that has failed could not teach
+ * it a second time. Initialise the struct with zeros. */
 void learn_configure(struct learned *l, const uint8_t *gateway);
 
-/* What is known may be wrong: another guest came, or a probe wasn't answered.
- * The gateway is asked for by broadcast until its MAC is learned again. */
+/* Call this if the MAC may be wrong: another guest has attached, or a probe was
+ * not answered. Probes are broadcast until the MAC is learned again. */
 static inline void
 learn_doubt(struct learned *l)
 {
@@ -58,15 +59,15 @@ learn_doubt(struct learned *l)
 		l->state = LEARN_ADDRESS;
 }
 
-/* Where to send the question for the gateway. NULL: to everybody. */
+/* Returns the MAC to send a probe to, or NULL to broadcast it. */
 static inline const uint8_t *
 learn_gateway_mac(const struct learned *l)
 {
 	return l->state == LEARN_ALL ? l->gateway_mac : NULL;
 }
 
-/* The guest's MAC may be NULL: not known yet. Show an answer to a probe before
- * it is consumed. */
+/* Examine a frame. `guest` is the guest's MAC, or NULL if it is not known yet.
+ * Pass answers to probes, too. */
 void learn_from_guest(struct learned *l, const uint8_t *frame, size_t length);
 void learn_from_network(struct learned *l, const uint8_t *guest,
     const uint8_t *frame, size_t length);

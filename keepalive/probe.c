@@ -10,10 +10,10 @@ enum {
 	PEER_VERSION_1 = 1,
 };
 
-/* Locally administered and unicast: 02, then "FWDK", then which. */
+/* Locally administered and unicast: 02, "FWDK", then A or B. */
 static const uint8_t peer_mac[MAC_BYTES] = { 2, 'F', 'W', 'D', 'K', 'A' };
-static const uint8_t nobody_mac[MAC_BYTES] = { 2, 'F', 'W', 'D', 'K', 'B' };
-static const uint8_t everybody[MAC_BYTES] = { 255, 255, 255, 255, 255, 255 };
+static const uint8_t unknown_mac[MAC_BYTES] = { 2, 'F', 'W', 'D', 'K', 'B' };
+static const uint8_t broadcast[MAC_BYTES] = { 255, 255, 255, 255, 255, 255 };
 static const uint8_t magic[] = { 'F', 'W', 'D', 'K' };
 
 static void
@@ -27,7 +27,7 @@ start_frame(uint8_t *frame, const uint8_t *destination, const uint8_t *source,
 	frame[ETHERNET_TYPE + 1] = (uint8_t)ethertype;
 }
 
-/* ARP or RARP from the guest's MAC. */
+/* Starts an ARP or RARP packet from the guest's MAC. */
 static void
 start_arp(uint8_t *frame, const uint8_t *destination, const uint8_t *guest,
     uint16_t ethertype, uint8_t operation)
@@ -44,7 +44,7 @@ void
 probe_arp_request(uint8_t frame[PROBE_BYTES], const uint8_t *guest,
     const uint8_t *gateway, const uint8_t *gateway_mac)
 {
-	start_arp(frame, gateway_mac != NULL ? gateway_mac : everybody, guest,
+	start_arp(frame, gateway_mac != NULL ? gateway_mac : broadcast, guest,
 	    ETHERTYPE_OF_ARP, ARP_REQUEST);
 	memcpy(frame + ARP_TARGET_IPV4, gateway, IPV4_BYTES);
 }
@@ -52,7 +52,7 @@ probe_arp_request(uint8_t frame[PROBE_BYTES], const uint8_t *guest,
 void
 probe_announcement(uint8_t frame[PROBE_BYTES], const uint8_t *guest)
 {
-	start_arp(frame, everybody, guest, ETHERTYPE_OF_RARP, RARP_REQUEST);
+	start_arp(frame, broadcast, guest, ETHERTYPE_OF_RARP, RARP_REQUEST);
 	memcpy(frame + ARP_TARGET_MAC, guest, MAC_BYTES);
 }
 
@@ -60,7 +60,7 @@ void
 probe_between_forwarders(uint8_t frame[PROBE_BYTES], enum probe_kind kind,
     const uint8_t *guest, uint64_t sequence)
 {
-	start_frame(frame, peer_mac, guest != NULL ? guest : nobody_mac,
+	start_frame(frame, peer_mac, guest != NULL ? guest : unknown_mac,
 	    ETHERTYPE_OF_PEER);
 	memcpy(frame + PEER_MAGIC, magic, sizeof(magic));
 	frame[PEER_VERSION] = PEER_VERSION_1;
@@ -82,7 +82,8 @@ is_arp_answer(
 	       wire_is_zero(frame + ARP_TARGET_IPV4, IPV4_BYTES);
 }
 
-/* A PING or PONG is as we would write it, whoever sent it. */
+/* Returns whether the frame equals the PING or PONG that forwarder would compose
+ * with that source MAC. */
 static bool
 is_between_forwarders(
     const uint8_t *frame, enum probe_kind kind, uint64_t sequence)

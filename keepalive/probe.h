@@ -4,9 +4,8 @@
  *
  * PING and PONG pass between two forwarders:
  *
- * 	0       6       12     14      18       19    20        22         30   60
- * 	| to    | from  | 88B5 | FWDK  | version| type| 0 (2 bytes) | sequence | 0 
- * | */
+ *      0    6      12     14     18        19     20  22         30  60
+ *      | to | from | 88B5 | FWDK | version | type | 0 | sequence | 0 | */
 #ifndef KEEPALIVE_PROBE_H
 #define KEEPALIVE_PROBE_H
 
@@ -20,8 +19,8 @@
 
 enum probe_kind {
 	PROBE_NONE,       /* any other frame: forward it */
-	PROBE_PING,       /* 1, as in the frame; answer it with a PONG */
-	PROBE_PONG,       /* 2, as in the frame */
+	PROBE_PING,       /* 1, as `type` in the frame; send a PONG */
+	PROBE_PONG,       /* 2, as `type` in the frame */
 	PROBE_ARP_ANSWER, /* the gateway's reply to our ARP request */
 };
 
@@ -32,10 +31,10 @@ enum probe_kind {
 void probe_arp_request(uint8_t frame[PROBE_BYTES], const uint8_t *guest,
     const uint8_t *gateway, const uint8_t *gateway_mac);
 
-/* A PING or a PONG. Composes a PING or PONG. The source MAC is the guest's, so
- * that a switch that receives the frame because of a configuration error learns
- * no wrong address. If `guest` is NULL (not known yet), a fixed, locally
- * administered address is used. */
+/* Composes a PING or PONG. The source MAC is the guest's, so that a switch that
+ * receives the frame because of a configuration error learns no wrong address.
+ * If `guest` is NULL (not known yet), a fixed, locally administered address is
+ * used. */
 void probe_between_forwarders(uint8_t frame[PROBE_BYTES], enum probe_kind kind,
     const uint8_t *guest, uint64_t sequence);
 
@@ -51,22 +50,21 @@ struct probe_target {
 
 /* Classifies a frame from the network. *sequence is set for a PING or PONG.
  * `asked` is the pending ARP request, or NULL. Clear it after the first answer,
- * so that only one reply is withheld from the guest. Per RFC 826 the reply has
- * sender and target exchanged, so the reply to our request has the target
- * address 0.0.0.0. Linux, the BSDs, passt and gvproxy do this. The guest itself
- * would send such a request only to test whether the gateway's address is
- * free. */
+ * so that only one reply is withheld from the guest. A reply has sender and
+ * target exchanged (RFC 826), so the reply to our request has the target
+ * address 0.0.0.0. Linux, the BSDs, passt and gvproxy do this. A guest gets
+ * such a reply only if it tests whether the gateway's address is free. */
 enum probe_kind probe_recognise(const uint8_t *frame, size_t length,
     const struct probe_target *asked, uint64_t *sequence);
 
-/* Limits PONGs to PONGS_PER_SECOND. All zero at first. */
+/* Limits PONGs to PONGS_PER_SECOND. Initialise it with zeros. */
 struct pong_limit {
 	/* when the last PONGS_PER_SECOND PONGs were sent */
 	int64_t sent_ms[PONGS_PER_SECOND];
 	unsigned next; /* index of the oldest entry */
 };
 
-/* Returns true, and counts it, if another PONG may be sent. */
+/* Returns true if another PONG may be sent now, and counts it. */
 bool pong_limit_allows(struct pong_limit *limit, int64_t now_ms);
 
 #endif

@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* Without TCP_USER_TIMEOUT no keepalive is sent while data is unacknowledged
- * or the peer's window is closed, and retransmission goes on for a quarter of
- * an hour. With it, it and not TCP_KEEPCNT ends an idle connection too, so it
- * is their sum; TCP_KEEPCNT still serves kernels that let it (tcp(7)). */
+/* While data is unacknowledged or the peer's window is closed, the kernel sends
+ * no keepalives and retransmits for a quarter of an hour, unless
+ * TCP_USER_TIMEOUT is set. That option then overrides TCP_KEEPCNT on an idle
+ * connection (tcp(7)), so its value is the whole time of the keepalives. */
 int
 tcp_keepalive_set(int fd, const struct tcp_settings *settings)
 {
@@ -23,7 +23,7 @@ tcp_keepalive_set(int fd, const struct tcp_settings *settings)
 		{ IPPROTO_TCP, TCP_KEEPINTVL, settings->interval_s },
 		{ IPPROTO_TCP, TCP_KEEPCNT, settings->count },
 	};
-	/* The rest is ignored while it is off. */
+	/* The other options are ignored while monitoring is off. */
 	size_t count = on ? sizeof(options) / sizeof(*options) : 2;
 
 	for (size_t i = 0; i < count; i++)

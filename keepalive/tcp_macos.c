@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* TCP_KEEPALIVE is what others call TCP_KEEPIDLE. TCP_RXT_CONNDROPTIME limits
- * retransmission, in seconds, and leaves the idle connection to the count. */
+/* TCP_KEEPALIVE is what other systems call TCP_KEEPIDLE. TCP_RXT_CONNDROPTIME
+ * limits retransmission, in seconds; it does not affect an idle connection. */
 int
 tcp_keepalive_set(int fd, const struct tcp_settings *settings)
 {
@@ -21,7 +21,7 @@ tcp_keepalive_set(int fd, const struct tcp_settings *settings)
 		{ IPPROTO_TCP, TCP_KEEPINTVL, settings->interval_s },
 		{ IPPROTO_TCP, TCP_KEEPCNT, settings->count },
 	};
-	/* The rest is ignored while it is off. */
+	/* The other options are ignored while monitoring is off. */
 	size_t count = on ? sizeof(options) / sizeof(*options) : 2;
 
 	for (size_t i = 0; i < count; i++)

@@ -1,7 +1,6 @@
-/* Where things are in an Ethernet frame, and what they must be. Offsets are
- * from the frame's first byte. A VLAN tag shifts what follows it, so tagged
- * frames match nothing. Addresses are bytes in the order of the wire: 6 of a
- * MAC, 4 of an IPv4. */
+/* Offsets and values of the fields of an Ethernet frame. Offsets are from the
+ * frame's first byte. Frames with a VLAN tag match nothing, because the tag
+ * shifts what follows it. Addresses are arrays of bytes in network order. */
 #ifndef KEEPALIVE_WIRE_H
 #define KEEPALIVE_WIRE_H
 
@@ -29,7 +28,7 @@ enum {
 	ARP_SENDER_IPV4 = 28,
 	ARP_TARGET_MAC = 32,
 	ARP_TARGET_IPV4 = 38,
-	ARP_END = 42, /* not everybody pads to 60 */
+	ARP_END = 42, /* some senders don't pad to 60 */
 	ARP_REQUEST = 1,
 	ARP_REPLY = 2,
 	RARP_REQUEST = 3, /* RFC 903: request reverse */
@@ -74,21 +73,21 @@ wire_is_zero(const uint8_t *bytes, size_t length)
 	return true;
 }
 
-/* An address that one host can have. */
+/* Returns whether one host can have this address. */
 static inline bool
 wire_is_host_mac(const uint8_t *mac)
 {
 	return (mac[0] & 1) == 0 && !wire_is_zero(mac, MAC_BYTES);
 }
 
-/* The same, without 0/8, loopback, multicast and broadcast. */
+/* The same for IPv4: not in 0/8, loopback, multicast or broadcast. */
 static inline bool
 wire_is_host_ipv4(const uint8_t *ipv4)
 {
 	return ipv4[0] != 0 && ipv4[0] != 127 && ipv4[0] < 224;
 }
 
-/* A whole ARP packet about Ethernet and IPv4. */
+/* Returns whether the frame is a complete ARP packet for Ethernet and IPv4. */
 static inline bool
 wire_is_arp(const uint8_t *frame, size_t length)
 {
@@ -98,9 +97,9 @@ wire_is_arp(const uint8_t *frame, size_t length)
 	       memcmp(frame + ETHERNET_TYPE, head, sizeof(head)) == 0;
 }
 
-/* A quick look at a frame from the network: ARP, a DHCP server's or another
- * forwarder's? Those few are worth probe_recognise() and learn_from_network().
- */
+/* Returns quickly whether a frame from the network may be ARP, or come from a
+ * DHCP server or another forwarder. Only such frames need probe_recognise() and
+ * learn_from_network(). */
 static inline bool
 wire_is_notable(const uint8_t *frame, size_t length)
 {
