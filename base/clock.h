@@ -14,8 +14,8 @@ clock_now_ms(void)
 	return clock_now_us() / 1000;
 }
 
-/* How long the host has been suspended since some fixed point. It increases
- * only during a suspend; its error is about a millisecond. */
+/* Returns how long the host has been suspended since a fixed point. It
+ * increases only during a suspend; its error is about a millisecond. */
 int64_t clock_suspended_ms(void);
 
 static inline int64_t

@@ -5,7 +5,7 @@
 
 #define ERROR_BYTES 512
 
-/* Cut if it is longer; without a line feed at its end. */
+/* Longer text is cut. There is no line feed at its end. */
 struct error {
 	char text[ERROR_BYTES];
 };

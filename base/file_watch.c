@@ -1,12 +1,12 @@
-/* An event is matched to a watch by its target. The lock is given back while the
- * system looks up what to watch: a dead file server may hold that up, and with
- * it only the watch's owner. Another thread may then read events of a target
- * that its watch doesn't know yet, or take away a target that two have; so any
- * event makes a watch that is `adding` look again.
+/* An event is matched to a watch by its target. The lock is released while the
+ * system looks up the path, because a dead file server may block that; only the
+ * watch's owner must wait then. Meanwhile another thread may read events of the
+ * new target, or remove a target that two watches share. So any event makes a
+ * watch that is `adding` look again.
  *
  * A path is watched through its own folder. If that is missing, the nearest
- * folder above is watched instead, and after any event there descend() looks
- * for a lower one. */
+ * existing folder above is watched instead, and after any event there descend()
+ * looks for a lower one. */
 #include "base/file_watch.h"
 
 #include <errno.h>
@@ -18,13 +18,13 @@
 #include "base/text.h"
 
 static struct {
-	struct mutex lock; /* taken last: owners may hold locks of theirs */
+	struct mutex lock; /* taken last: owners may hold their own */
 	int fd GUARDED;    /* -1: closed */
-	struct file_watch *first GUARDED;        /* of those not destroyed */
-	const struct file_watch *reader GUARDED; /* rings no bell of its own */
+	struct file_watch *first GUARDED;        /* not yet destroyed */
+	const struct file_watch *reader GUARDED; /* its own bell is not rung */
 } shared = { .lock = { PTHREAD_MUTEX_INITIALIZER }, .fd = -1 };
 
-/* name: of the entry in the folder that is watched, or NULL. */
+/* name: the entry in the watched folder, or NULL. */
 static bool
 concerns(const struct file_watch *watch, int target, const char *name)
     NEEDS(shared.lock)
@@ -35,7 +35,7 @@ concerns(const struct file_watch *watch, int target, const char *name)
 		return true;
 	if (watch->target < 0 || (target >= 0 && target != watch->target))
 		return false;
-	return !watch->in_place || !name ||
+	return !watch->target_is_parent || !name ||
 	       strcmp(name, slash ? slash + 1 : watch->path) == 0;
 }
 
@@ -56,7 +56,7 @@ note_event(int target, const char *name, bool deleted) NEEDS(shared.lock)
 	}
 }
 
-/* Returns what is new to this watch, which then is not new any more. */
+/* Reads pending events. Returns and clears those of this watch. */
 static enum file_watch_news
 take_news(struct file_watch *watch) NEEDS(shared.lock)
 {
@@ -71,7 +71,8 @@ take_news(struct file_watch *watch) NEEDS(shared.lock)
 	return news;
 }
 
-/* Replaces the target (-1: none); the system may have given it to others too. */
+/* Replaces the target (-1: none). Removes the old one unless another watch has
+ * it too. */
 static void
 set_target(struct file_watch *watch, int target) NEEDS(shared.lock)
 {
@@ -90,9 +91,9 @@ static void
 stop(struct file_watch *watch) NEEDS(shared.lock)
 {
 	set_target(watch, -1);
-	watch->in_place = false;
+	watch->target_is_parent = false;
 	watch->error = 0;
-	take_news(watch); /* or events of before would wake others */
+	take_news(watch); /* reads old events, which would wake others */
 }
 
 void
@@ -141,7 +142,7 @@ file_watch_fd(struct file_watch *watch)
 	return fd;
 }
 
-/* Returns a target, or -1 with errno. The lock isn't held meanwhile. */
+/* Returns a target, or -1 with errno. Releases the lock meanwhile. */
 static int
 add(struct file_watch *watch, const char *path) NEEDS(shared.lock)
 {
@@ -157,8 +158,8 @@ add(struct file_watch *watch, const char *path) NEEDS(shared.lock)
 	return target;
 }
 
-/* Watches the lowest folder that can be watched on the way to the path, unless
- * that is `reached`, where it is put. Returns whether it was another. */
+/* Watches the lowest existing folder on the path, and copies it to `reached`.
+ * Returns false if it was there already, or if no folder can be watched. */
 static bool
 watch_lowest(struct file_watch *watch, char *reached) NEEDS(shared.lock)
 {
@@ -170,12 +171,12 @@ watch_lowest(struct file_watch *watch, char *reached) NEEDS(shared.lock)
 	for (bool own = true; text_climb(folder); own = false) {
 		if (strcmp(folder, reached) == 0)
 			return false;
-		/* "/.": a file there is no folder to watch */
+		/* "/.": fails if this is not a folder */
 		snprintf(inside, sizeof(inside), "%s/.", folder);
 		target = add(watch, inside);
 		if (target >= 0) {
 			set_target(watch, target);
-			watch->in_place = own;
+			watch->target_is_parent = own;
 			strcpy(reached, folder);
 			return true;
 		}
@@ -185,8 +186,8 @@ watch_lowest(struct file_watch *watch, char *reached) NEEDS(shared.lock)
 	return false;
 }
 
-/* A lower folder may have been made just before the watch on this one began: so
- * look again from the bottom, until there is none below. */
+/* A lower folder may have been created just before this one was watched, so
+ * look again until there is none. */
 static void
 descend(struct file_watch *watch) NEEDS(shared.lock)
 {
@@ -238,15 +239,15 @@ file_watch_file(struct file_watch *watch, const char *path)
 bool
 file_watch_appeared(struct file_watch *watch)
 {
-	bool in_place = false;
+	bool target_is_parent = false;
 
 	mutex_lock(&shared.lock);
 	if (take_news(watch) != FILE_WATCH_NOTHING) {
 		descend(watch);
-		in_place = watch->in_place;
+		target_is_parent = watch->target_is_parent;
 	}
 	mutex_unlock(&shared.lock);
-	return in_place && access(watch->path, F_OK) == 0;
+	return target_is_parent && access(watch->path, F_OK) == 0;
 }
 
 bool

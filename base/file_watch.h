@@ -5,8 +5,8 @@
  * have only 128 of them. The owner of a watch (one thread, or several that
  * share a lock) polls file_watch_fd() and the watch's doorbell for POLLIN, then
  * calls file_watch_appeared() or file_watch_deleted(). The owner that reads the
- * descriptor records each event in the watch concerned, and rings that watch's
- * doorbell if it belongs to another owner. No event is lost. */
+ * descriptor records each event in every watch concerned, and rings the
+ * doorbells of the other watches. No event is lost. */
 #ifndef BASE_FILE_WATCH_H
 #define BASE_FILE_WATCH_H
 
@@ -20,8 +20,7 @@
 
 enum file_watch_news {
 	FILE_WATCH_NOTHING,
-	/* the directory or file has changed; the owner must check it */
-	FILE_WATCH_CHANGED,
+	FILE_WATCH_CHANGED, /* the owner must check the path */
 	FILE_WATCH_DELETED,
 };
 
@@ -30,11 +29,10 @@ struct file_watch {
 	int error; /* errno that prevents watching the path; 0: none */
 
 	/* Also used by other owners, when they read the descriptor. */
-	int target GUARDED;    /* what the system watches, or -1 */
-	bool in_place GUARDED; /* the target is the folder of path */
-	bool adding GUARDED;   /* a target that isn't known yet */
-	/* events not yet fetched by the owner */
-	enum file_watch_news news GUARDED;
+	int target GUARDED;            /* what the system watches, or -1 */
+	bool target_is_parent GUARDED; /* the folder that holds path */
+	bool adding GUARDED;           /* the system is looking the target up */
+	enum file_watch_news news GUARDED; /* not yet fetched */
 	struct file_watch *next GUARDED;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
@@ -45,10 +43,10 @@ struct file_watch {
 void file_watch_init(struct file_watch *watch, struct doorbell *bell);
 void file_watch_destroy(struct file_watch *watch);
 
-/* Watches for path to appear from now on, instead of what was watched. Parent
- * directories may be missing, and may be created and removed. A rename of a
- * directory above the nearest existing one is not detected. Returns 0, or -1
- * with errno: the path may appear unnoticed, so call again some time later. */
+/* Watches for path to appear, instead of what was watched. Parent folders may
+ * be missing, and may be created and removed. A rename of a folder above the
+ * nearest existing one is not detected. Returns 0, or -1 with errno: the path
+ * may appear unnoticed, so call again some time later. */
 int file_watch_path(struct file_watch *watch, const char *path);
 
 /* Watches the file at path, instead of what was watched. Returns 0, or -1 with
@@ -61,7 +59,7 @@ void file_watch_stop(struct file_watch *watch);
 /* Returns the descriptor to poll, or -1 if nothing is watched. */
 int file_watch_fd(struct file_watch *watch);
 
-/* Whether the path appeared, or appeared again, since the last call. */
+/* Returns true if the path exists and may have appeared since the last call. */
 bool file_watch_appeared(struct file_watch *watch);
 
 /* Returns true once after the file's last link was removed and, on Linux, the
@@ -70,7 +68,7 @@ bool file_watch_appeared(struct file_watch *watch);
  * numbers to detect these. */
 bool file_watch_deleted(struct file_watch *watch);
 
-/* What the user can do when watching failed with this errno, or "". */
+/* Returns advice for the user when watching failed with this errno, or "". */
 const char *file_watch_advice(int error);
 
 /* Returns the file's ctime, which distinguishes it from a later file with the

@@ -1,5 +1,5 @@
-/* inotify. listen() causes no event: the path appears at bind(), and whoever
- * dials tries again for a while. A full queue is reported with target -1. */
+/* inotify. listen() causes no event: the path appears at bind(), so a refused
+ * dial is retried for a while. A full queue is reported with target -1. */
 #include <errno.h>
 #include <sys/inotify.h>
 #include <unistd.h>
@@ -8,7 +8,7 @@
 #include "base/file_watch_system.h"
 
 /* IN_ATTRIB: an entry's mode changed (a daemon may open its socket to others
- * after bind()), or the file's link count fell while somebody holds the inode. */
+ * after bind()), or the file's link count fell while the inode is in use. */
 #define CHANGES                                                                \
 	(IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
 

@@ -1,6 +1,6 @@
-/* kqueue. It reports that a folder changed, not what changed in it: any file at
- * the path counts as having appeared, and the dial finds out. A target is a
- * descriptor; closing it takes its events out of the queue. */
+/* kqueue. It reports that a folder changed, but not which entry, so a file at
+ * the path may be an old one. A target is a descriptor; closing it removes its
+ * events from the queue. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/event.h>

@@ -1,8 +1,8 @@
-/* A thread, fwd-log, alone calls write() and may block there for as long as it
- * likes: on a stopped terminal, on a full pipe. Lines gather in one buffer while
- * it writes those of the other; then it exchanges the two. A line that doesn't
- * fit is lost whole, and so are those after it until the exchange; the next
- * buffer begins with a line that reports how many there were.
+/* Once the thread fwd-log runs, only it calls write(), which may block: on a
+ * stopped terminal or a full pipe. Lines collect in one buffer while it writes
+ * those of the other; then it exchanges the two. A line that doesn't fit is lost
+ * whole, and so are those after it until the exchange; the next buffer begins
+ * with a line that reports how many were lost.
  *
  *      state     fwd-log                            log_line()
  *      ABSENT    isn't started                      writes the line itself
@@ -28,7 +28,7 @@
 #define BUFFER_BYTES (64 * 1024)
 /* Room behind a cut message for "...", suppressed=N and name=NAME. */
 #define TAIL_BYTES (40 + LOG_NAME_BYTES)
-/* How long unwritten lines may delay the end of the process. */
+/* How long unwritten lines may delay the exit. */
 #define FINISH_MS 200
 
 static const struct {
@@ -122,7 +122,7 @@ add_head(struct text *line, enum log_level level, enum log_subsystem subsystem)
 	    subsystems[subsystem]);
 }
 
-/* Whether a value needs no quotes: without them it ends at a blank. */
+/* Whether a value needs no quotes. An unquoted value ends at a blank. */
 static bool
 is_bare(const char *value)
 {
@@ -148,9 +148,9 @@ add_string(struct text *line, const char *string, char before)
 	}
 }
 
-/* Adds the argument of the conversion at format, after its %, and returns what
- * follows; for a conversion that log.h doesn't name, the end of the format,
- * because the types of the arguments after it are unknown. */
+/* Adds the argument of the conversion at format, which is after the %, and
+ * returns the rest of the format. That is "" after a conversion that log.h
+ * doesn't name, because the types of further arguments are unknown. */
 static const char *
 add_argument(struct text *line, const char *format, char before, va_list *from)
 {
@@ -209,8 +209,8 @@ compose(struct text *line, enum log_level level, enum log_subsystem subsystem,
 	text_add(line, "%s\n", shared.name);
 }
 
-/* Whether standard error takes more now: another process that shares it may
- * have set O_NONBLOCK. */
+/* Waits until standard error takes more; another process that shares it may
+ * have set O_NONBLOCK. Returns false if poll() failed. */
 static bool
 wait_for_room(void)
 {
@@ -219,8 +219,8 @@ wait_for_room(void)
 	return poll(&error, 1, -1) > 0;
 }
 
-/* One write() a line, as long as standard error takes it whole, so that it
- * doesn't mix with what other processes write there. */
+/* Writes the line with one write() if standard error takes it whole, so that it
+ * doesn't mix with the output of other processes. */
 static void
 write_line(const char *line, size_t length)
 {
@@ -266,7 +266,7 @@ report_lost(void) NEEDS(shared.lock)
 	add_line(&line);
 }
 
-/* Returns the buffer that has lines; `empty` takes its place. */
+/* Waits for lines. Returns their buffer, and fills `empty` from then on. */
 static struct buffer *
 exchange(struct buffer *empty)
 {
@@ -308,8 +308,8 @@ run(void *second)
 	return NULL;
 }
 
-/* The thread blocks all signals: none is for it, and a terminal in the
- * background (SIGTTOU) takes its lines without stopping the process. */
+/* The thread blocks all signals. With SIGTTOU blocked it can write to the
+ * terminal from the background without stopping the process. */
 int
 log_start(void)
 {
@@ -366,7 +366,7 @@ log_limit_pass(struct log_limit *limit, int64_t now_ms, unsigned *suppressed)
 	return true;
 }
 
-/* limit: NULL if there is none. */
+/* limit may be NULL. */
 __attribute__((format(printf, 4, 0))) static void
 emit(struct log_limit *limit, enum log_level level,
     enum log_subsystem subsystem, const char *format, va_list *arguments)

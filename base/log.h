@@ -29,51 +29,53 @@ enum log_subsystem {
 	LOG_SERVICE,
 };
 
-/* Decides once whether standard error is the journal's (JOURNAL_STREAM), and
- * ignores SIGPIPE: a log that nobody reads any more ends nothing. (exec keeps
- * an ignored signal ignored; whoever starts a command restores it.) */
+/* Detects whether standard error is the journal's (JOURNAL_STREAM), and ignores
+ * SIGPIPE, because the reader of the log may exit first. An ignored signal stays
+ * ignored across exec, so command.c restores it. */
 void log_open(enum log_level level);
 
-/* From any thread, at any time. */
+/* Any thread may call these. */
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 
 /* Ends every line with name=NAME from now on, or with nothing if name is "".
- * The configuration accepts no name that would need quotes. Any thread. */
+ * The configuration accepts no name that would need quotes. */
 void log_set_name(const char *name);
 
 /* Starts a thread that writes the lines; until then log_line() writes them
- * itself. From now on it never waits: lines that don't fit into a buffer of
- * 64 KiB are lost, and a line reports how many. Returns 0, or -1 with errno. */
+ * itself. After that log_line() never blocks: lines that don't fit into a
+ * buffer of 64 KiB are lost, and a line reports how many. Returns 0, or -1 with
+ * errno. */
 int log_start(void);
 
-/* Before the process ends: waits until all lines are written, 200 ms at most. */
+/* Waits until all lines are written, 200 ms at most. Call it before the process
+ * ends. */
 void log_finish(void);
 
 /* Never fails, and keeps errno: a line that standard error refuses (closed,
  * disk full) is lost. The format knows %s, %d, %u, %ld, %lu, %lld, %llu and
- * %zu, without flags, width or precision. Strings may come from outside and
- * can't forge anything:
+ * %zu, without flags, width or precision. Strings may come from outside, so they
+ * are escaped:
  *     key=%s       is put in quotes if it holds a blank, a quote, = or \
  *     key=\"%s\"   has its quotes and backslashes escaped
- * and anywhere control characters become \xNN. */
+ * Control characters become \xNN everywhere. */
 void log_line(enum log_level level, enum log_subsystem subsystem,
     const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Lets `burst` lines through at once and one a second after that; the next line
- * says how many were held back (suppressed=N). Set burst, and all else to zero;
- * any thread. */
+/* Allows `burst` lines at once, then one per second. The next line that passes
+ * reports how many were held back (suppressed=N). Set burst, and all other
+ * members to 0. Any thread may use it. */
 struct log_limit {
 	unsigned burst;              /* 0 counts as 1 */
-	_Atomic int64_t full_at_ms;  /* when all of burst is there again */
-	_Atomic unsigned suppressed; /* lines since the last that passed */
+	_Atomic int64_t full_at_ms;  /* when the full burst is allowed again */
+	_Atomic unsigned suppressed; /* since the last line that passed */
 };
 
 void log_limited(struct log_limit *limit, enum log_level level,
     enum log_subsystem subsystem, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* The decision alone: whether a line may pass at now_ms and, if so, how many
+/* Returns whether a line may pass at now_ms; if so, *suppressed is how many
  * were held back before it. */
 bool log_limit_pass(
     struct log_limit *limit, int64_t now_ms, unsigned *suppressed);

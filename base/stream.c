@@ -8,7 +8,7 @@
 /* IOV_MAX: at least 16 by POSIX, 1024 on Linux and macOS. */
 #define PARCELS_MAX 1024
 
-/* How many of the parcels go into one call, and their *bytes. */
+/* Returns how many parcels go into one call; *bytes is their total size. */
 static size_t
 fitting(const struct iovec *parcels, size_t count, size_t limit_bytes,
     size_t *bytes)
@@ -25,15 +25,15 @@ fitting(const struct iovec *parcels, size_t count, size_t limit_bytes,
 /* Makes one sendmsg() call, skipping the first `skip_bytes` bytes. Returns the
  * bytes written, or -1; *offered is the number of bytes passed to it. */
 static ssize_t
-write_some(int fd, struct iovec *parcels, size_t count, size_t from,
+write_some(int fd, struct iovec *parcels, size_t count, size_t skip_bytes,
     size_t limit_bytes, size_t *offered)
 {
 	struct iovec whole = parcels[0];
 	struct msghdr call = { .msg_iov = parcels };
 	ssize_t n;
 
-	parcels[0].iov_base = (uint8_t *)whole.iov_base + from;
-	parcels[0].iov_len -= from;
+	parcels[0].iov_base = (uint8_t *)whole.iov_base + skip_bytes;
+	parcels[0].iov_len -= skip_bytes;
 	call.msg_iovlen = fitting(parcels, count, limit_bytes, offered);
 	n = sendmsg(fd, &call, MSG_NOSIGNAL);
 	parcels[0] = whole;
@@ -44,7 +44,7 @@ size_t
 stream_write(int fd, struct iovec *parcels, size_t count, size_t limit_bytes)
 {
 	size_t done = 0, from = 0, offered;
-	bool waited = false; /* until SO_SNDTIMEO expired */
+	bool waited = false; /* SO_SNDTIMEO expired in the last call */
 
 	while (done < count) {
 		ssize_t n = write_some(fd, parcels + done, count - done, from,

@@ -1,4 +1,4 @@
-/* What clock.h, sync.h, socket.h and unix_bind.h ask of Linux.
+/* The parts of clock.h, sync.h, socket.h and unix_bind.h that differ on Linux.
  * REPLACEABLE: a suite may link its own function instead. */
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +68,7 @@ thread_name(const char *name)
 	pthread_setname_np(pthread_self(), name);
 }
 
-/* No SIGPIPE: every send carries MSG_NOSIGNAL or main() ignores the signal.
+/* No SIGPIPE: every send has MSG_NOSIGNAL, or log_open() ignores the signal.
  * The default buffers (208 KiB) hold six batches. */
 REPLACEABLE int
 socket_stream(int family)
@@ -105,7 +105,8 @@ peer_is_shut(int fd)
 	return poll(&end, 1, 0) > 0 && (end.revents & POLLRDHUP);
 }
 
-/* fchmod() refuses a descriptor opened with O_PATH. */
+/* fchmod() refuses a descriptor opened with O_PATH; chmod() by way of /proc
+ * doesn't. */
 int
 unix_file_set_mode(const struct unix_file *file, mode_t mode)
 {

@@ -1,4 +1,4 @@
-/* What clock.h, sync.h, socket.h and unix_bind.h ask of macOS.
+/* The parts of clock.h, sync.h, socket.h and unix_bind.h that differ on macOS.
  * REPLACEABLE: a suite may link its own function instead. */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,8 +20,8 @@
  * (net.local.stream.sendspace). */
 #define BUFFER_BYTES (256 * 1024)
 
-/* CLOCK_UPTIME_RAW is mach_absolute_time() in nanoseconds: it stands still
- * during a suspend (clock_gettime(3)). */
+/* CLOCK_UPTIME_RAW is mach_absolute_time() in nanoseconds: it stops during a
+ * suspend (clock_gettime(3)). */
 REPLACEABLE int64_t
 clock_now_us(void)
 {
@@ -47,7 +47,7 @@ condition_init(struct condition *condition)
 	MUST(pthread_cond_init(&condition->pthread, NULL));
 }
 
-/* macOS has no monotonic condition variables, but can wait for a span. */
+/* macOS has no monotonic condition variables, but relative timeouts. */
 void
 condition_wait(
     struct condition *condition, struct mutex *mutex, int64_t deadline_ms)
@@ -118,8 +118,8 @@ peer_is_shut(int fd)
 	return false;
 }
 
-/* Without O_PATH: a link is never followed, and another file at the path is
- * changed only if it came between the two calls. */
+/* macOS has no O_PATH. A link is never followed; another file at the path is
+ * changed only if it appeared between the two calls. */
 int
 unix_file_set_mode(const struct unix_file *file, mode_t mode)
 {

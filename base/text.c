@@ -44,7 +44,7 @@ text_add(struct text *t, const char *format, ...)
 	}
 }
 
-/* Bytes of a character that begins with this byte; 0: none does. */
+/* Returns the length of a character that begins with this byte, or 0. */
 static size_t
 utf8_length(unsigned char first)
 {
@@ -57,7 +57,7 @@ utf8_length(unsigned char first)
 	return first >> 3 == 0x1e ? 4 : 0;
 }
 
-/* Overlong forms, surrogates, and beyond the end of Unicode. */
+/* Overlong forms, surrogates, and numbers above U+10FFFF. */
 static bool
 utf8_is_forbidden(uint32_t c, size_t length)
 {

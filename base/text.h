@@ -8,29 +8,29 @@
 
 struct text {
 	char *bytes;     /* always ends in a zero byte */
-	size_t capacity; /* with that zero: at least 1 */
+	size_t capacity; /* including that zero */
 	size_t length;
-	bool cut; /* something didn't fit, and nothing is added any more */
+	bool cut; /* something didn't fit; nothing more is added */
 };
 
-/* An empty text in the caller's buffer. */
+/* Returns an empty text in the caller's buffer. */
 struct text text_in(char *bytes, size_t capacity);
 
-/* Each adds all of its argument or, if that doesn't fit, nothing. */
+/* Each adds its whole argument, or nothing if that doesn't fit. */
 void text_add_bytes(struct text *t, const char *bytes, size_t n);
 void text_add(struct text *t, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 #define UTF8_INVALID UINT32_MAX
 
-/* Returns the length in bytes of the first character of a non-empty string, and
- * the character; for a byte that starts none, 1 and UTF8_INVALID. */
+/* Decodes the first character of a non-empty string. Returns its length in
+ * bytes. A byte that starts no character counts as one, UTF8_INVALID. */
 size_t utf8_next(const char *string, uint32_t *character);
 
-/* C0, DEL and C1: they end lines and control terminals. */
+/* Whether it is C0, DEL or C1, which end lines and control terminals. */
 bool utf8_is_control(uint32_t character);
 
-/* Adds one character, given as a number and as its bytes, in some notation. */
+/* Adds one character, given as a number and as n bytes, in some notation. */
 typedef void text_escape(
     struct text *t, uint32_t character, const char *bytes, size_t n);
 
@@ -51,8 +51,8 @@ void text_add_time(struct text *t);
 #define TEXT_DURATION_BYTES 32
 const char *text_duration(char buffer[TEXT_DURATION_BYTES], int64_t ms);
 
-/* Cuts the last name off a path that isn't empty: its folder is left. Returns
- * false if the path is "/" or "." already. */
+/* Shortens a non-empty path to that of its folder. Returns false if the path is
+ * "/" or ".". */
 bool text_climb(char *path);
 
 #endif

@@ -15,8 +15,8 @@ is_believed(uid_t owner, uid_t also)
 	       (owner == also && also != TRUST_NOBODY_ELSE);
 }
 
-/* Whoever may write a folder may add entries. The sticky bit keeps others from
- * replacing an entry, not from being the first to make it. */
+/* A user who can write to a folder can add entries. The sticky bit keeps others
+ * from replacing an entry, but not from creating it first. */
 static bool
 trusts(const char *folder, uid_t entry_owner, uid_t owner, uid_t also)
 {
@@ -30,7 +30,7 @@ trusts(const char *folder, uid_t entry_owner, uid_t owner, uid_t also)
 	       ((there.st_mode & S_ISVTX) || is_believed(owner, also));
 }
 
-/* Each folder on the way, with the owner of its entry on that way. */
+/* Checks every folder on the path, with the owner of its entry there. */
 static bool
 trusts_all(char folder[PATH_MAX], uid_t owner, uid_t also)
 {
@@ -46,8 +46,8 @@ trusts_all(char folder[PATH_MAX], uid_t owner, uid_t also)
 	return true;
 }
 
-/* Both ways to the folder: as named, since a symbolic link on that way can be
- * replaced, and as resolved. */
+/* Checks the path as named, because a symbolic link in it can be replaced, and
+ * as resolved. */
 bool
 trust_owner(const char *path, uid_t owner, uid_t also)
 {

@@ -30,10 +30,10 @@ refused(struct error *error, const char *path, int code, const char *reason)
 	    error, "%s: %s", path, reason ? reason : strerror(code));
 }
 
-/* Locks the path's folder, so that of two processes that find the same stale
- * socket, the second doesn't remove what the first has just bound. Anybody who
- * may read the folder can hold its lock, so the wait is limited. Returns a
- * descriptor to close, or -1: go on without the lock. */
+/* Locks the path's folder, or two processes could find the same stale socket,
+ * and the second would remove what the first has just bound. Any user who can
+ * read the folder can hold its lock, so the wait is limited, and failure is
+ * accepted. Returns a descriptor to close, or -1. */
 static int
 lock_folder(const char *path)
 {
@@ -51,10 +51,10 @@ lock_folder(const char *path)
 	return fd;
 }
 
-/* Returns errno of a connect() to the socket at the address: ECONNREFUSED if no
- * process has it open. A stream would become the newest client of a live stream
- * socket; a datagram socket is of the wrong type there (EPROTOTYPE), and a live
- * datagram socket doesn't notice a connect(). */
+/* Returns the errno of a connect() to the address: ECONNREFUSED if no process
+ * has the socket open. The call must not disturb a live one: a stream socket
+ * refuses a datagram socket (EPROTOTYPE), and a datagram socket doesn't notice
+ * it. */
 static int
 try_connect(const struct sockaddr_un *address)
 {
@@ -88,7 +88,8 @@ expect_stale(const struct sockaddr_un *address, struct error *error)
 	return refused(error, path, EADDRINUSE, in_use);
 }
 
-/* By umask(), since before a chmod() after bind() others could get in. */
+/* Uses umask(): with a chmod() after bind(), others could connect in
+ * between. */
 static int
 bind_with_mode(int fd, const struct sockaddr_un *address, mode_t mode)
 {
@@ -113,8 +114,8 @@ bind_failed(const struct sockaddr_un *address, struct error *error)
 	return refused(error, address->sun_path, errno, reason);
 }
 
-/* Removes the stale socket at the path and binds in its place. What is there is
- * examined under the lock: another process may just have replaced it. */
+/* Removes the stale socket at the path and binds in its place. Examines it
+ * under the lock, because another process may just have replaced it. */
 static int
 replace_stale(
     int fd, const struct sockaddr_un *address, mode_t mode, struct error *error)
@@ -168,7 +169,7 @@ unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 	if (bind_and_listen(fd, type, &address, mode, error) < 0)
 		return socket_give_up(fd);
 	strcpy(file->path, path);
-	/* Already gone? Then unix_file_stands() says so. */
+	/* If it is gone already, unix_file_stands() returns false. */
 	if (lstat(path, &made) == 0) {
 		file->device = made.st_dev;
 		file->inode = made.st_ino;

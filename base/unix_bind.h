@@ -1,5 +1,5 @@
-/* Binds a Unix socket to a path: replaces what a dead process left there,
- * never the socket of a living one, and removes only its own. */
+/* Binds Unix sockets to paths. It replaces the socket file of a dead process,
+ * but not one in use, and removes only its own. */
 #ifndef BASE_UNIX_BIND_H
 #define BASE_UNIX_BIND_H
 
@@ -17,9 +17,10 @@ struct unix_file {
 	ino_t inode;
 };
 
-/* Makes a socket of `type`, closed on exec, bound to `path` with permission
- * bits mode, never wider ones. A stream socket listens already, so that no other
- * process takes it for a dead one. Returns the descriptor, or -1 with errno. */
+/* Creates a socket of `type`, closed on exec, bound to `path`. The file has the
+ * permission bits `mode` from the start. A stream socket also listens at once,
+ * so that no other process takes it for stale. Returns the descriptor, or -1
+ * with errno. */
 int unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
     struct error *error);
 
@@ -27,11 +28,11 @@ int unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 bool unix_file_stands(const struct unix_file *file);
 
 /* Removes the file if it is still ours. Call it before the descriptor is
- * closed: until then the inode can't become another file's. */
+ * closed: until then the inode number isn't reused. */
 void unix_file_remove(struct unix_file *file);
 
-/* Gives the file these permission bits if it is still ours, and never what a
- * symbolic link leads to. Returns 0, or -1 with errno (ESTALE: not ours). */
+/* Sets the file's permission bits if it is still ours. Follows no symbolic
+ * link. Returns 0, or -1 with errno (ESTALE: not ours). */
 int unix_file_set_mode(const struct unix_file *file, mode_t mode);
 
 #endif

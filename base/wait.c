@@ -39,7 +39,7 @@ doorbell_ring(struct doorbell *bell)
 {
 	int saved = errno;
 
-	/* A full pipe is a bell that rings already. */
+	/* If the pipe is full, the bell is ringing already. */
 	(void)!write(bell->fds[1], "", 1);
 	errno = saved;
 }

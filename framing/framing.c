@@ -9,10 +9,10 @@ get_header(const uint8_t *header)
 	       (uint32_t)header[2] << 8 | header[3];
 }
 
-/* Returns the size of the parcel at `start`; the maximum size while its header
+/* Returns the size of the parcel at `start`, or the largest size if its header
  * is incomplete. */
 static size_t
-wanted(const struct deframer *d, uint32_t max_frame)
+parcel_bytes(const struct deframer *d, uint32_t max_frame)
 {
 	if (d->end - d->start < FRAME_HEADER_BYTES)
 		return FRAME_HEADER_BYTES + (size_t)max_frame;
@@ -24,7 +24,7 @@ deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame)
 {
 	if (d->start == d->end) {
 		d->start = d->end = 0;
-	} else if (d->capacity - d->start < wanted(d, max_frame)) {
+	} else if (d->capacity - d->start < parcel_bytes(d, max_frame)) {
 		memmove(d->buffer, d->buffer + d->start, d->end - d->start);
 		d->end -= d->start;
 		d->start = 0;

@@ -1,6 +1,5 @@
 /* Turns a byte stream into Ethernet frames and back: QEMU's stream framing, a
- * 4-byte big-endian length and then the frame. Does no I/O and keeps no
- * time. */
+ * 4-byte big-endian length and then the frame. Does no I/O. */
 #ifndef FRAMING_FRAMING_H
 #define FRAMING_FRAMING_H
 
@@ -51,7 +50,7 @@ parcel_frame(const struct iovec *parcel)
 	return (uint8_t *)parcel->iov_base + FRAME_HEADER_BYTES;
 }
 
-/* Bytes of the frame. */
+/* The frame alone. */
 static inline uint32_t
 parcel_length(const struct iovec *parcel)
 {
@@ -64,17 +63,16 @@ parcel_length(const struct iovec *parcel)
  * memmove() is rarely needed. */
 struct deframer {
 	uint8_t *buffer;
-	size_t capacity; /* bytes */
-	/* received bytes that have not been returned yet */
-	size_t start, end;
-	uint64_t empty, runt; /* frames skipped so far, over all streams */
+	size_t capacity;      /* bytes */
+	size_t start, end;    /* of the bytes received and not yet returned */
+	uint64_t empty, runt; /* frames skipped, in all streams */
 };
 
 /* Sets *room to where the next bytes are to be received, and returns how many
  * fit (never 0 after DEFRAMER_MORE). max_frame is the longest frame that must
  * fit. An incomplete frame is moved to the start of the buffer only if it would
  * not fit where it is. Each byte is therefore moved at most once per filled
- * buffer. Parcels that were handed out become invalid. */
+ * buffer. Parcels returned before become invalid. */
 size_t deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame);
 
 /* Adds `bytes` bytes, which the caller has received at *room. */
@@ -87,8 +85,7 @@ deframer_filled(struct deframer *d, size_t bytes)
 enum deframer_result {
 	DEFRAMER_FRAME, /* *parcel is set */
 	DEFRAMER_MORE,  /* no whole frame is left: receive more */
-	/* a length greater than max_frame (in parcel_frame_length()()): the
-	 * stream cannot be used any more */
+	/* parcel_length() is more than max_frame: the stream is unusable */
 	DEFRAMER_PROTOCOL,
 };
 
