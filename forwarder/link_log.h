@@ -10,9 +10,8 @@
  *   FLAPPING_UP  LOST unproven  info    FLAPPING
  *   any          LOST proven    warn    STEADY
  *
- * LOST is unproven if the peer had sent nothing. FLAPPING: a generation of this
- * outage was lost so, and the next one is logged as up only once it has settled.
- * The state is then FLAPPING_UP. */
+ * LOST is unproven if the peer had sent nothing. After such a loss (FLAPPING) the
+ * next connection is logged as up only once it has settled (FLAPPING_UP). */
 #ifndef FORWARDER_LINK_LOG_H
 #define FORWARDER_LINK_LOG_H
 

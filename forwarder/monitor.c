@@ -70,7 +70,7 @@ update(struct monitor *monitor) NEEDS(monitor->lock)
 /* Called when the guest has been replaced: marks the learned addresses as
  * uncertain. */
 static void
-doubt(void *context)
+distrust_learned(void *context)
 {
 	struct monitor *monitor = context;
 
@@ -107,7 +107,7 @@ monitor_init(struct monitor *monitor, struct link *link, struct guest *guest,
 	*monitor = (struct monitor){
 		.link = link, .guest = guest, .settings = settings
 	};
-	guest->on_replaced = doubt;
+	guest->on_replaced = distrust_learned;
 	guest->context = monitor;
 	mutex_init(&monitor->lock);
 	refresh(monitor);
@@ -307,7 +307,7 @@ stays_silent(const struct monitor *monitor, int fd, int64_t since_ms)
 }
 
 static void
-act(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
+run_check(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 {
 	struct keepalive *machine = &monitor->machine;
 	struct keepalive_seen seen;
@@ -326,13 +326,13 @@ act(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 		break;
 	case KEEPALIVE_NO_ANSWER:
 		log_line(LOG_LEVEL_INFO, LOG_KEEPALIVE,
-		    "the peer has answered no probe, so its silence is no "
-		    "reason to disconnect; it is asked once a minute");
+		    "the peer has answered no probe, so silence does not "
+		    "end the connection; probing once a minute");
 		break;
 	case KEEPALIVE_PROBE:
 		/* The gateway's MAC may have changed since the last answer. */
 		if (machine->unanswered > 0)
-			doubt(monitor);
+			distrust_learned(monitor);
 		if (probe(monitor, mode_now(monitor, &monitor->mine.config),
 			loan))
 			keepalive_sent(machine, now_ms);
@@ -348,7 +348,7 @@ act(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 
 /* Starts or stops the keepalive according to the mode and the generation. */
 static void
-follow(struct monitor *monitor, uint64_t generation, int64_t now_ms)
+start_or_stop(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 {
 	struct keepalive *machine = &monitor->machine;
 	enum keepalive_mode mode = mode_now(monitor, &monitor->mine.config);
@@ -378,13 +378,13 @@ monitor_run(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 	bool changed = refresh(monitor), due;
 	struct loan loan;
 
-	follow(monitor, generation, now_ms);
+	start_or_stop(monitor, generation, now_ms);
 	due = keepalive_due(&monitor->machine) <= now_ms;
 	if ((changed || due) && borrow(monitor, generation, &loan)) {
 		if (changed)
 			set_options(&monitor->mine.config, loan.fd);
 		if (due)
-			act(monitor, &loan, now_ms);
+			run_check(monitor, &loan, now_ms);
 		link_return(&loan);
 	}
 	return keepalive_due(&monitor->machine);

@@ -1,6 +1,6 @@
 /* Detects a peer that fails without closing the connection. Feeds the keepalive
- * state machine with what the copy threads observe, sends the probes it asks
- * for, and removes the answers from the frames for the guest.
+ * state machine with what the copy threads observe, sends probes when
+ * they are due, and removes the answers from the frames for the guest.
  *
  *	fwd-link  monitor_prepare(), monitor_run(),    runs the keepalive
  *	          monitor_ask(), monitor_is_alive()
@@ -53,10 +53,11 @@ struct monitor {
 	/* Derived from the fields above; read without the lock. */
 	atomic_bool ready;       /* the addresses for ARP probes are known */
 	atomic_bool wants_guest; /* learn from the guest's frames */
-	_Atomic uint64_t answered_generation;
+
+	_Atomic uint64_t answered_generation; /* of the last reply */
 
 	counter probes, deaths; /* fwd-link */
-	counter replies;        /* fwd-down: of the peer to probes */
+	counter replies;        /* fwd-down: probes answered by the peer */
 	counter answered;       /* fwd-down: PINGs answered with a PONG */
 	counter write_stalls;   /* fwd-up */
 	counter rtt_us;         /* fwd-down: of the last answered probe */
@@ -89,8 +90,7 @@ void monitor_prepare(struct monitor *monitor, int fd);
 /* Runs the keepalive for this generation: sends a probe if one is due, and
  * calls link_fail() if the peer does not answer. Also applies new settings to
  * the connection (a write that is already blocked keeps its old timeout).
- * Returns the time of the next call. INT64_MAX: only when the link's doorbell
- * rings. */
+ * Returns the time of the next call at the latest, or INT64_MAX. */
 int64_t monitor_run(
     struct monitor *monitor, uint64_t generation, int64_t now_ms);
 

@@ -132,7 +132,7 @@ reload(struct forwarder *forwarder)
 	guest_set_mode(&forwarder->guest, next.guest.mode);
 	link_set_hold(&forwarder->link, next.network.hold_ms);
 	for (int i = 0; i < KEEPERS; i++)
-		socket_keeper_check(&forwarder->keepers[i]);
+		socket_keeper_recheck(&forwarder->keepers[i]);
 	log_line(LOG_LEVEL_INFO, LOG_CONFIG, "read again");
 }
 
@@ -248,7 +248,7 @@ check_sockets(struct forwarder *forwarder, int *fd)
 		if (socket_keeper_look(keeper, now_ms)) {
 			int result =
 			    bind_again(forwarder, keeper->subsystem, &why);
-			socket_keeper_bound(
+			socket_keeper_report(
 			    keeper, result == 0 ? NULL : &why, now_ms);
 		}
 		if (keeper->due_ms < next_ms)
@@ -342,7 +342,7 @@ open_all(struct forwarder *forwarder, int *command_fd)
 	if (guest_open(&forwarder->guest, &config->guest.endpoint,
 		config->guest.mode, &why) < 0) {
 		log_line(LOG_LEVEL_ERROR, LOG_GUEST,
-		    "can't open %s; choose another guest with -g", why.text);
+		    "can't open %s; choose another endpoint with -g", why.text);
 		return -1;
 	}
 	if (network_open(&forwarder->network, config, &why) < 0)

@@ -14,9 +14,8 @@ static const int caught[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
 static int ends[2]; /* written once, before the first handler can run */
 
 /* Only INT and QUIT can be typed at a terminal. The kernel sends them, so si_pid
- * is 0 and si_code isn't one of a process. (Linux sets SI_KERNEL. macOS has no
- * such code, and its SI_USER is above 0, so the sign doesn't distinguish
- * them.) */
+ * is 0 and si_code isn't one of a process. (si_code > 0 isn't enough: macOS has an
+ * SI_USER above 0.) */
 bool
 signals_is_typed(int number, const siginfo_t *info)
 {

@@ -7,11 +7,11 @@ void
 socket_keeper_start(struct socket_keeper *keeper, struct doorbell *bell)
 {
 	file_watch_init(&keeper->watch, bell);
-	socket_keeper_check(keeper);
+	socket_keeper_recheck(keeper);
 }
 
 void
-socket_keeper_check(struct socket_keeper *keeper)
+socket_keeper_recheck(struct socket_keeper *keeper)
 {
 	keeper->due_ms = 0;
 }
@@ -53,7 +53,7 @@ socket_keeper_look(struct socket_keeper *keeper, int64_t now_ms)
 }
 
 void
-socket_keeper_bound(
+socket_keeper_report(
     struct socket_keeper *keeper, const struct error *why, int64_t now_ms)
 {
 	if (why == NULL) {
@@ -68,6 +68,6 @@ socket_keeper_bound(
 		log_limited(&removed_limit, LOG_LEVEL_WARN, keeper->subsystem,
 		    "socket file was removed; can't bind again yet: %s",
 		    why->text);
-	keeper->state = SOCKET_REFUSED;
+	keeper->state = SOCKET_FAILED;
 	keeper->due_ms = now_ms + SOCKET_RETRY_MS;
 }

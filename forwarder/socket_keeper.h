@@ -3,8 +3,8 @@
  *
  *	KEPT     the file is in place and watched. If it is found missing: LOST
  *	LOST     after SOCKET_PAUSE_MS the socket is bound again. On success
- *	         KEPT, else REFUSED
- *	REFUSED  binding is tried every SOCKET_RETRY_MS. On success KEPT
+ *	         KEPT, else FAILED
+ *	FAILED   binding is tried every SOCKET_RETRY_MS. On success KEPT
  *
  * The check is cheap and is made each time main() wakes. Only this check
  * detects that the folder was renamed, since a renamed folder causes no event
@@ -24,7 +24,7 @@
 /* Interval between tries, and between checks if the file cannot be watched. */
 #define SOCKET_RETRY_MS 1000
 
-enum socket_state { SOCKET_KEPT, SOCKET_LOST, SOCKET_REFUSED };
+enum socket_state { SOCKET_KEPT, SOCKET_LOST, SOCKET_FAILED };
 
 struct socket_keeper {
 	const struct unix_file *file; /* no file if its path is empty */
@@ -39,16 +39,16 @@ void socket_keeper_start(struct socket_keeper *keeper, struct doorbell *bell);
 
 /* Makes the next socket_keeper_look() check the file. Call it after *file has
  * changed. */
-void socket_keeper_check(struct socket_keeper *keeper);
+void socket_keeper_recheck(struct socket_keeper *keeper);
 
 /* Call it at each wakeup, and at due_ms. Returns true if the caller must bind a
  * new socket at the path, update *file, and report the result with
- * socket_keeper_bound(). */
+ * socket_keeper_report(). */
 bool socket_keeper_look(struct socket_keeper *keeper, int64_t now_ms);
 
 /* Reports the result of binding. `why` is NULL on success, else the error; then
  * *file is unchanged. */
-void socket_keeper_bound(
+void socket_keeper_report(
     struct socket_keeper *keeper, const struct error *why, int64_t now_ms);
 
 #endif
