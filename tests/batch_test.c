@@ -1,4 +1,4 @@
-/* Of whichever batch_*.c is built; with PORTABLE=1 that is batch_plain.c. */
+/* Tests the batch_*.c that is built; with PORTABLE=1 that is batch_plain.c. */
 #include "guest/batch.h"
 
 #include <errno.h>
@@ -113,7 +113,7 @@ TEST(a_failure_leaves_no_frames)
 	ck_assert_uint_eq(batch.count, 0);
 }
 
-/* It isn't an end of file, as QEMU takes it for. */
+/* It is not an end of file, although QEMU takes it for one. */
 TEST(an_empty_datagram_is_a_frame_of_length_zero)
 {
 	guest_sends(1, 60, 1);
@@ -209,7 +209,7 @@ TEST(a_full_guest_takes_some_frames_and_the_call_does_not_block)
 
 #define MEMORY_BYTES (BATCH_FRAMES * (size_t)BATCH_STRIDE)
 
-/* Pages that have memory. */
+/* Returns how many pages have memory. */
 static size_t
 resident(void)
 {
@@ -252,7 +252,7 @@ TEST(the_memory_of_a_burst_of_long_frames_is_released)
 	expect(2, 65550, 2);
 }
 
-/* What up.c takes at once of frames of one length. */
+/* Receives as up.c does, with frames of one length. */
 TEST(frames_of_one_length_keep_their_memory)
 {
 	for (size_t bytes = 4096; bytes < 65550; bytes += 500) {

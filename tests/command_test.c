@@ -1,5 +1,5 @@
-/* The program is its own command: started with "tell" as first argument it
- * writes down how it was started. */
+/* The program is its own command: with "tell" as its first argument it writes how
+ * it was started to a file. */
 #include "forwarder/command.h"
 
 #include <errno.h>
@@ -65,8 +65,8 @@ tear_down(void)
 	scratch_leave();
 }
 
-/* Whoever starts the tests in the background may ignore SIGINT, or with nohup
- * SIGHUP, and a program that is started keeps ignoring them. */
+/* Tests run in the background may inherit an ignored SIGINT, and under nohup an
+ * ignored SIGHUP. */
 static void
 run(char **words)
 {
@@ -128,7 +128,7 @@ TEST(its_end_is_reported_once_with_the_status_of_a_shell, .count = 2)
 	command_signal(&command, SIGKILL); /* pid 0 would be this whole group */
 }
 
-/* A program that isn't there, or can't be run. */
+/* A program that does not exist, or is not executable. */
 TEST(a_command_that_cannot_start_is_reported_and_leaves_nothing, .count = 2)
 {
 	char program[] = "./letter";
@@ -180,7 +180,7 @@ TEST(it_starts_with_signals_as_from_a_shell)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 }
 
-/* What others have left open here (the test's own runner) it gets too. */
+/* It also inherits what the test's runner has left open. */
 TEST(it_inherits_only_its_own_end_of_the_pair)
 {
 	struct told told;

@@ -13,7 +13,7 @@
 
 static struct config config;
 static struct config_problems problems;
-static char told[8192]; /* problems, a line feed behind each */
+static char told[8192]; /* one problem a line */
 
 static void
 note(const struct error *problem)
@@ -41,7 +41,7 @@ read_bytes(const void *bytes, size_t length)
 	config_read(&config, "f", CONFIG_ANY_FILE, &problems);
 }
 
-/* What a file is told, to the letter. */
+/* The exact problems of a file. */
 static void
 expect(const char *text, const char *lines)
 {
@@ -58,7 +58,7 @@ print(char *text, size_t room)
 	fclose(file);
 }
 
-/* One key, one value, judged. */
+/* A value of a key, and its error. */
 static int
 set(const char *section, const char *name, const char *value)
 {
@@ -95,7 +95,7 @@ TEST(the_annotated_file_loads_to_exactly_the_defaults)
 	print(defaults, sizeof(defaults));
 	config_read(&config, "forwarder.ini", CONFIG_ANY_FILE, &problems);
 	ck_assert_int_eq(problems.count, 0);
-	config.file = NULL; /* from which the default name is taken */
+	config.file = NULL; /* the default name comes from it */
 	print(loaded, sizeof(loaded));
 	ck_assert_str_eq(loaded, defaults);
 	for (int i = 0; i < CONFIG_KEYS; i++)
@@ -289,7 +289,7 @@ TEST(addresses_and_lists_are_parsed)
 	ck_assert_uint_eq(config.network.allow.count, 2);
 }
 
-/* Whatever a byte means to the reader of files, where it may stand. */
+/* Every byte that has a meaning in a file, at every place. */
 TEST(what_an_option_accepts_a_file_can_hold, .count = 255)
 {
 	static const char *const around[][2] = { { "", "" }, { "", "/b" },
@@ -375,7 +375,7 @@ static const struct {
 	    2000 },
 	{ "[" LONG_NAME "]\nhold = 1s\n",
 	    "f:1: [" LONG_NAME "]: unknown section\n", 2000 },
-	/* What is no header, and what is nothing. */
+	/* Broken headers, and lines without a key. */
 	{ "[network", "f:1: " NO_HEADER, 2000 },
 	{ "[network] hold = 1s", "f:1: " NO_HEADER, 2000 },
 	{ "[network]]\nhold = 1s\n", "f:1: " NO_HEADER, 2000 },
@@ -476,7 +476,7 @@ TEST(a_binary_file_is_reported_once_and_not_read_further)
 	    told, "f:1: holds a control character: not a text file\n");
 }
 
-/* Nobody writes to the FIFO: whoever opens it as a file would wait for ever. */
+/* The FIFO has no writer: opening it like a file would block for ever. */
 TEST(a_file_that_cannot_be_read_is_reported)
 {
 	static const struct {
@@ -586,7 +586,7 @@ static const struct {
 	    "f:4: [reconnect] min: \"20x" NO_DURATION },
 	{ N "[reconnect]\nmin = 3s\nmax = 20x\n",
 	    "f:5: [reconnect] max: \"20x" NO_DURATION },
-	/* TCP is not opened to strangers by accident. */
+	/* TCP is not opened to other hosts by accident. */
 	{ "[network]\nendpoint=listen-tcp:127.9.9.9:7000\n", "" },
 	{ "[network]\nendpoint=listen-tcp:0.0.0.0:7000\n", STRANGERS },
 	{ "[network]\nendpoint=listen-tcp:128.0.0.1:7000\nallow=10.0.0.0/8\n",
@@ -606,7 +606,7 @@ TEST(values_that_exclude_each_other_are_reported, .count = LENGTH(checks))
 	ck_assert_str_eq(told, checks[_i].problems);
 }
 
-/* What it is, or why it is none. */
+/* The endpoint's kind, or its error. */
 static const struct {
 	const char *text, *result;
 } guests[] = {

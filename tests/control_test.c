@@ -64,7 +64,7 @@ ask(int fd, const char *line)
 
 /* --- the server ------------------------------------------------------------ */
 
-/* Lets the server do all there is to do at that time. */
+/* Runs the server until it has nothing to do at that time. */
 static void
 serve(int64_t now_ms)
 {
@@ -80,7 +80,7 @@ serve(int64_t now_ms)
 	} while (p.revents != 0 || control.client != client);
 }
 
-/* What the server said before it closed the connection. */
+/* Returns what the server sent before it closed the connection. */
 static const char *
 all_said(int fd)
 {
@@ -183,7 +183,7 @@ TEST(an_unknown_request_is_refused, .count = LENGTH(unknown))
 	ck_assert_str_eq(all_said(fd), "error: unknown request\n");
 }
 
-/* Whatever the process does with SIGPIPE. */
+/* Even if the process does not ignore SIGPIPE. */
 TEST(a_client_that_leaves_early_harms_nothing)
 {
 	int fd = connect_client();
@@ -439,7 +439,7 @@ TEST(only_a_complete_answer_is_printed, .count = LENGTH(exchanges))
 
 TEST(a_missing_forwarder_is_reported_with_the_path_and_a_hint)
 {
-	close(control.fd); /* it died, and left its file */
+	close(control.fd); /* as if killed: the file stays */
 	control.fd = -1;
 	start("json", false, -1);
 	assert_exit(69, "no forwarder answers at control.sock: Connection "

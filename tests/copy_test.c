@@ -1,5 +1,5 @@
-/* The two copy threads over socket pairs: a real link, whose connections the
- * test puts in by hand. COPY_BREAKS=1 breaks a batch at every byte. */
+/* The two copy threads over socket pairs, with a real link whose connections the
+ * test installs. COPY_BREAKS=1 breaks a batch at every byte. */
 #include "forwarder/copy.h"
 
 #include <errno.h>
@@ -50,7 +50,7 @@ run_down(void *argument)
 	return argument;
 }
 
-/* Takes the place of a table's refused(): what a refused send means. */
+/* Replaces a table's refused(), which decides what a refused send means. */
 static _Atomic enum guest_refusal meaning;
 
 static enum guest_refusal
@@ -135,7 +135,7 @@ set_max_frame(uint32_t bytes)
 	settings_publish(&settings, &config);
 }
 
-/* A new generation. Its buffer takes `bytes`, 0: as many as usual. */
+/* A new generation with a send buffer of `bytes`; 0: the usual one. */
 static void
 install_small(int bytes)
 {
@@ -267,7 +267,7 @@ network_gets(uint32_t count, size_t length, uint32_t number)
 	}
 }
 
-/* Whatever comes before. */
+/* Skips what comes before. */
 static void
 network_gets_at_last(uint32_t number)
 {
@@ -330,7 +330,7 @@ network_sends_many(void *argument)
 	return argument;
 }
 
-/* The guest is slow, and may be for an hour. */
+/* EAGAIN is not an error, for however long. */
 TEST(many_frames_keep_their_order)
 {
 	pthread_t senders[2];
@@ -435,7 +435,7 @@ whole_frames(const uint8_t *bytes, size_t count, uint32_t next)
 	return next;
 }
 
-/* Reads k bytes, takes no more, and looks at what the kernel had taken. */
+/* Reads k bytes and no more, and then what the kernel had accepted. */
 static uint32_t
 read_and_quit(size_t k, uint32_t next)
 {
@@ -508,7 +508,7 @@ TEST(the_rest_of_a_broken_batch_is_dropped_when_hold_is_over, .seconds = 60)
 	ck_assert_uint_eq(counter_read(&copy.up.frames), written);
 }
 
-/* fwd-up (here: the test) finds it dead before fwd-down has even looked. */
+/* fwd-up (here: the test) reports the end before fwd-down has read. */
 TEST(what_a_peer_wrote_before_it_closed_reaches_the_guest, .seconds = 60)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES + 60];
@@ -611,7 +611,7 @@ TEST(a_frame_above_max_frame_ends_the_generation, .count = 2)
 	install();
 	network_sends(1, 60, 2);
 	guest_gets(1, 60, 2);
-	/* We ended it: its rest is no cut frame. */
+	/* We ended the generation: its rest is not a truncated frame. */
 	ck_assert_uint_eq(counter_read(&copy.down.truncated), 0);
 }
 
@@ -645,7 +645,7 @@ TEST(datagrams_of_an_invalid_length_are_dropped_and_counted)
 	ck_assert_mem_eq(mac, frames_guest_mac, 6);
 }
 
-/* ---- a guest that is slow, or not there ---- */
+/* ---- a guest that is slow or absent ---- */
 
 #define FLOOD 20000
 
@@ -671,10 +671,10 @@ TEST(fwd_down_waits_once_for_a_guest_that_reads_nothing)
 
 	set_stall(100);
 	taken = flood(FLOOD);
-	/* Over a hundred batches were refused, one was waited for. */
+	/* Of over a hundred refused batches only one was waited for. */
 	ck_assert_int_ge(clock_now_ms() - began_ms, 100);
 	ck_assert_int_lt(clock_now_ms() - began_ms, 2000);
-	/* What it was given is there, in order; what comes next as well. */
+	/* The frames that it took are there in order, and so are the next ones. */
 	guest_gets(taken, 60, 0);
 	network_sends(1, 60, FLOOD);
 	guest_gets(1, 60, FLOOD);
@@ -720,7 +720,7 @@ TEST(fwd_down_waits_again_for_a_guest_that_reads_again)
 	set_stall(0);
 	guest_gets(flood(2000), 60, 0);
 	dropped = counter_read(&copy.down.guest_slow);
-	/* One goes through, and it has all the time it wants. */
+	/* Once a frame goes through, the full wait is available again. */
 	set_stall(HOUR_MS);
 	network_sends(1, 60, 2000);
 	guest_gets(1, 60, 2000);
@@ -780,7 +780,7 @@ TEST(a_guest_that_is_gone_for_good_is_reported_to_main)
 	expect_count(&copy.down.guest_absent, 1);
 }
 
-/* By a launcher that shares it: it says nothing but "empty", at once, for ever. */
+/* By a launcher that shares it: then recv() always returns 0 at once. */
 TEST(a_guest_that_shut_its_socket_down_is_gone, .count = 2)
 {
 	if (_i == 1)
@@ -808,11 +808,11 @@ TEST(a_frame_between_the_forwarders_never_reaches_the_guest)
 	ck_assert_uint_eq(network_reads(pong), PROBE_BYTES);
 }
 
-/* ---- a kernel that has no memory for a moment ---- */
+/* ---- a kernel that is briefly out of memory ---- */
 
 static const int shortages[] = { ENOBUFS, ENOMEM };
 
-/* For ever would hold up the network, and every other guest of it. */
+/* Endless retries would delay the network, and every other guest of it. */
 TEST(a_send_without_kernel_memory_is_retried_a_few_times, .count = 2)
 {
 	unsigned refused;
@@ -829,7 +829,7 @@ TEST(a_send_without_kernel_memory_is_retried_a_few_times, .count = 2)
 	expect_count(&copy.down.guest_slow, 1);
 	refused = atomic_load(&sends.refused);
 	ck_assert_uint_eq(refused, 11);
-	/* The next frames not at all, until one goes through. */
+	/* The next frames are not retried until one goes through. */
 	network_sends(1, 60, 3);
 	expect_count(&copy.down.guest_slow, 2);
 	ck_assert_uint_eq(atomic_load(&sends.refused), refused + 1);

@@ -10,7 +10,7 @@
  * in one of two places:
  *
  *      not counted as written by the forwarder: lost by it
- *      written, not noted: it was inside a daemon when that was killed
+ *      written, not noted: inside a daemon when it was killed
  *
  * The first must be none. The second must lie between the last frame of one
  * daemon and the first of the next, and be no more than a socket holds.
@@ -38,7 +38,7 @@
 #include "framing/framing.h"
 
 #define KILLS 5
-/* How long each daemon stays away after it was killed. */
+/* The time from a daemon's kill to the next one's start. */
 static const int away_ms[KILLS] = { 0, 50, 150, 400, 800 };
 #define LIFE_MS 1600 /* from a daemon's first frame to its end */
 
@@ -176,7 +176,7 @@ make_frame(uint8_t frame[FRAME_BYTES], uint64_t number)
 	memcpy(frame + HEAD_BYTES, &number, sizeof(number));
 }
 
-/* False: it isn't what was sent. */
+/* Returns whether it is the frame that was sent. */
 static bool
 read_number(const uint8_t *frame, size_t length, uint64_t *number)
 {
@@ -273,7 +273,7 @@ run_daemon(struct life *l)
 	unlink("daemon.sock");
 	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0)
 		_exit(1);
-	l->listen_ns = now_ns(); /* before: what it takes counts, too */
+	l->listen_ns = now_ns(); /* before: listen() itself counts */
 	if (listen(listener, 8) < 0)
 		_exit(1);
 	while ((fd = accept(listener, NULL, NULL)) >= 0) {
@@ -379,13 +379,13 @@ start_forwarder(void)
 	}
 }
 
-/* Some of what `forwarder status --watch` is told. */
+/* Some of what `forwarder status --watch` shows. */
 static struct {
 	char state[16];
 	uint64_t outages, written, dropped;
 } status;
 
-/* False: it doesn't answer yet. */
+/* Returns false if it does not answer yet. */
 static bool
 ask(void)
 {
@@ -563,7 +563,7 @@ expect_none(uint64_t number, const char *broken)
 	printf("BROKEN: %s: %" PRId64 "\n", broken, (int64_t)number);
 }
 
-/* What a daemon read twice, or after the one before it had. */
+/* Frames that a daemon read twice, or that the one before had read. */
 static uint64_t
 seen_again(int of)
 {
@@ -573,7 +573,7 @@ seen_again(int of)
 	       (lives[of].first < before ? before - lives[of].first : 0);
 }
 
-/* What daemons sent back completely and never arrived. */
+/* Frames that daemons sent back whole and that never arrived. */
 static uint64_t
 missing_back(void)
 {

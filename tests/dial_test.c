@@ -30,7 +30,7 @@ static unsigned descriptors_before;
 /* The test's own socket_stream() takes the place of the system's: each try of
  * a dial makes one socket, so they can be counted, and given a port. */
 static atomic_uint tries;
-static uint16_t own_port; /* of 127.0.0.1; 0: as the system likes */
+static uint16_t own_port; /* of 127.0.0.1; 0: any */
 
 int
 socket_stream(int family)
@@ -56,7 +56,7 @@ set_up(void)
 	descriptors_before = open_descriptors();
 }
 
-/* Whatever way a dial ended. */
+/* However the dial ended, no descriptor is left. */
 static void
 tear_down(void)
 {
@@ -138,7 +138,7 @@ TEST(a_path_without_permission_is_retried_until_the_window_ends)
 	int64_t began_ms = clock_now_ms();
 
 	ck_assert_int_eq(chmod("sock", 0), 0);
-	if (geteuid() == 0) /* to whom nothing is forbidden */
+	if (geteuid() == 0) /* has every permission */
 		ck_assert_int_eq(seteuid(65534), 0);
 	expect_failure(dial_to("unix:sock"), EACCES);
 	attempt.retry_window_ms = 20;
@@ -151,8 +151,8 @@ TEST(a_path_without_permission_is_retried_until_the_window_ends)
 	close(listener);
 }
 
-/* A daemon that is just starting: each step comes after a dial has seen the
- * one before. */
+/* A daemon that is starting: each step follows after a dial has met the one
+ * before. */
 static void
 await_tries(unsigned enough)
 {
@@ -318,7 +318,7 @@ TEST(a_dial_to_a_silent_host_ends_at_the_limit, .seconds = 30)
 	silent_host_close();
 }
 
-/* It leaves time for its next address, unless the dial is interrupted. */
+/* Each address gets a share of the time. An interrupt ends the whole dial. */
 TEST(a_silent_address_is_followed_by_the_next_one, .count = 2)
 {
 	pthread_t thread;

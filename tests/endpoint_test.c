@@ -43,7 +43,7 @@ TEST(a_good_endpoint_is_parsed, .count = LENGTH(good))
 	ck_assert_str_eq(endpoint.text, good[_i].text);
 }
 
-/* What the sentence must speak of. */
+/* A word that the reason must contain. */
 static const struct {
 	const char *text, *about;
 } bad[] = {
@@ -83,7 +83,7 @@ TEST(a_bad_endpoint_is_refused_with_a_reason, .count = LENGTH(bad))
 	    "\"%s\" does not speak of %s", why.text, bad[_i].about);
 }
 
-/* As much as a socket, or DNS (253 bytes), allows; what is longer isn't cut. */
+/* The limits are those of a socket and of DNS (253 bytes). */
 static const struct {
 	const char *start, *end, *about;
 	size_t most;
@@ -110,7 +110,7 @@ TEST(the_longest_path_and_host_are_accepted, .count = LENGTH(lengths))
 	ck_assert_ptr_nonnull(strstr(why.text, lengths[_i].about));
 }
 
-/* The text doesn't count: localhost is 127.0.0.1 to a listener. */
+/* The text may differ: for a listener localhost is 127.0.0.1. */
 TEST(endpoints_are_equal_if_they_name_the_same_address)
 {
 	static const char *const texts[] = { "unix:/a", "unix:/b",

@@ -78,7 +78,7 @@ appeared(void)
 {
 	bool seen = false;
 
-	ck_assert(!rings(&bell)); /* nobody else reads */
+	ck_assert(!rings(&bell)); /* no other watch reads */
 	for (int wakeups = 0; has_events(); wakeups++) {
 		ck_assert_msg(wakeups < 10, "the watch wakes itself for ever");
 		seen |= file_watch_appeared(&watch);
@@ -92,7 +92,7 @@ touch(const char *name)
 	return close(open(name, O_CREAT | O_WRONLY, 0600)) == 0;
 }
 
-/* One step of a script: a change, or what is to be seen of it. */
+/* One step of a script: a change, or its expected report. */
 static bool
 step(const char *word, const char *name)
 {
@@ -144,7 +144,7 @@ static const char *const paths[] = {
 	"touch sock; touch new; watch sock; new-to sock; SEEN",
 	"watch sock; touch sock; SEEN; rm sock; NOTHING; touch sock; SEEN;"
 	"rm sock; NOTHING; touch sock; SEEN",
-	/* opened to us */
+	/* becomes readable */
 	"touch sock; watch sock; chmod sock; SEEN",
 	"watch sock; touch soc; touch sock2; touch asock; mkdir a; NOTHING",
 	"touch sock; watch sock; NOTHING; rm sock; NOTHING",
@@ -290,7 +290,7 @@ TEST(a_folder_that_becomes_readable_is_not_missed)
 	become(0);
 }
 
-/* Whichever of the two reads, both learn of it. */
+/* Whichever of the two reads the event, both report it. */
 TEST(an_event_read_by_another_watch_rings_the_bell)
 {
 	run_script("touch theirs; watch sock");
@@ -311,7 +311,7 @@ TEST(an_event_read_by_another_watch_rings_the_bell)
 	ck_assert(!file_watch_appeared(&watch));
 }
 
-/* The one that goes on keeps the descriptor. */
+/* The remaining watch keeps the descriptor. */
 TEST(stopping_one_watch_leaves_the_others_working)
 {
 	run_script("touch theirs; watch sock");
@@ -335,7 +335,7 @@ TEST(two_may_watch_one_inode)
 /* A folder that is made right after the system has refused to watch it. */
 static char late_folder[128];
 
-/* A call that the system keeps, having set the watch. */
+/* A system call that hangs after setting the watch. */
 static bool slow;
 static struct doorbell kept, enough;
 
@@ -369,7 +369,7 @@ watch_sock(void *unused)
 	return NULL;
 }
 
-/* A file server may be dead. What the others read meanwhile isn't lost. */
+/* A file server may be dead. Events that others read meanwhile are not lost. */
 TEST(a_slow_lookup_does_not_delay_other_watches)
 {
 	pthread_t thread;
@@ -389,7 +389,7 @@ TEST(a_slow_lookup_does_not_delay_other_watches)
 	doorbell_ring(&enough);
 	pthread_join(thread, NULL);
 	ck_assert(rings(&bell));
-	ck_assert(!file_watch_deleted(&watch)); /* that was another's */
+	ck_assert(!file_watch_deleted(&watch)); /* of another file */
 	touch("sock");
 	ck_assert(chmod("sock", 0666) == 0 && appeared());
 }

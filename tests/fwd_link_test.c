@@ -1,4 +1,4 @@
-/* The thread around the machine of reconnect_test.c: sockets, watch, bells. */
+/* The thread fwd-link with real sockets; reconnect_test.c tests its decisions. */
 #include "reconnect/fwd_link.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@
 #include "tests/support/settable_user.h"
 #include "tests/support/suite.h"
 
-/* So long that only something else than the backoff can end a wait. */
+/* Too long for a test: a wait must end for another reason than the backoff. */
 #define LONG_MS (10 * 60 * 1000)
 
 static struct link shared;
@@ -37,7 +37,7 @@ look(void)
 	return view;
 }
 
-/* ---- what it reports, to be read one after the other ---- */
+/* ---- the events it reports, read one by one ---- */
 
 static struct {
 	pthread_mutex_t lock;
@@ -155,7 +155,7 @@ configure(void *context, struct fwd_link_settings *next)
 	return true;
 }
 
-/* Returns once they were taken. */
+/* Returns once fwd-link has taken the settings. */
 static void
 reload(void)
 {
@@ -167,7 +167,7 @@ reload(void)
 		sched_yield();
 }
 
-/* Says hello, and sees to it that no other thread could have before. */
+/* Sends "hello" and checks that no other thread could send before. */
 static void
 say_hello(void *context, int fd)
 {
@@ -243,7 +243,7 @@ static struct fwd_link_hooks hooks = { .context = &record,
 
 /* ---- the program around it ---- */
 
-/* As fwd-down does: the first byte is proof of life, the end is reported. */
+/* As fwd-down does: proves the generation by its first byte, reports its end. */
 static void *
 read_always(void *argument)
 {
@@ -329,7 +329,7 @@ await_dials(uint64_t dials)
 		sched_yield();
 }
 
-/* Makes the thread look, while up, and waits until it is about to sleep. */
+/* While up: wakes the thread and waits until it is about to sleep again. */
 static void
 wake_while_up(void)
 {
@@ -340,7 +340,7 @@ wake_while_up(void)
 		sched_yield();
 }
 
-/* A daemon, at sock unless it says otherwise. */
+/* A daemon, by default at sock. */
 struct daemon {
 	const char *path;
 	int listener, peer;
@@ -371,7 +371,7 @@ prove(int peer)
 		sched_yield();
 }
 
-/* Up with that generation, and proven. */
+/* Waits until that generation is up, and proves it. */
 static void
 daemon_serve(struct daemon *daemon, uint64_t generation)
 {
@@ -387,7 +387,7 @@ daemon_hang_up(struct daemon *daemon)
 	daemon->peer = -1;
 }
 
-/* The listener goes first: nothing is dialled into its backlog any more. */
+/* Closes the listener first, so that no dial ends in its backlog. */
 static void
 daemon_kill(struct daemon *daemon)
 {
@@ -401,7 +401,7 @@ FIXTURE(set_up, tear_down)
 
 /* ---- dialling and the watch ---- */
 
-/* At once, or late: then the watch finds it. */
+/* The daemon restarts at once, or later: then the watch finds it. */
 TEST(a_daemon_that_starts_and_restarts_is_dialled_at_once, .count = 2)
 {
 	struct link_event event;
@@ -431,7 +431,7 @@ TEST(a_daemon_that_starts_and_restarts_is_dialled_at_once, .count = 2)
 }
 
 /* The next daemon appears while the dead one's backlog is still open. */
-/* As after the process was stopped for a while. */
+/* As after SIGSTOP. */
 TEST(a_connection_older_than_max_is_proven_even_if_lost_before_a_tick)
 {
 	struct daemon daemon = daemon_at("sock");
@@ -460,7 +460,7 @@ TEST(a_path_that_appears_before_the_old_backlog_closes_is_not_missed)
 	daemon_kill(&new);
 }
 
-/* Bound before the loss and so unseen by the watch, listening after it. */
+/* It was bound before the loss, unnoticed by the watch, and listens after it. */
 TEST(after_a_proven_loss_a_refusing_path_is_retried_for_a_while)
 {
 	struct daemon old = daemon_at("sock"), next;
@@ -482,7 +482,7 @@ TEST(after_a_proven_loss_a_refusing_path_is_retried_for_a_while)
 	daemon_kill(&next);
 }
 
-/* By main(), which has files of its own to watch. */
+/* The other thread is main(), which watches files of its own. */
 TEST(a_path_whose_event_another_thread_read_is_dialled_at_once)
 {
 	struct file_watch others;
@@ -515,7 +515,7 @@ limit_descriptors(rlim_t number)
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
-/* What came while nothing was watched is found, too. */
+/* A path that came while nothing was watched is found, too. */
 TEST(a_watch_that_was_refused_is_reported_and_armed_later)
 {
 	struct daemon daemon;
@@ -566,7 +566,7 @@ TEST(another_endpoint_is_dialled_at_once_from_the_backoff_and_watched)
 	daemon_kill(&second);
 }
 
-/* And the time after which a generation is proven is the new one. */
+/* The new reconnect.max applies to the present generation. */
 TEST(other_settings_leave_the_connection_alone)
 {
 	struct daemon daemon = daemon_at("sock");
@@ -631,8 +631,8 @@ TEST(it_stops_at_once_in_every_state, .count = 4)
 		daemon_kill(&daemon);
 }
 
-/* The link's bell rings with whatever the guest teaches; the second try of a
- * SYN that found no room, a second later, has to find the same dial. */
+/* Frames of the guest ring the link's bell. A SYN that found no room is repeated
+ * after a second, and the same dial must still be waiting for it. */
 TEST(only_a_stop_or_a_reload_interrupts_a_dial, .count = 2)
 {
 	char port[6], endpoint[32];
@@ -651,7 +651,7 @@ TEST(only_a_stop_or_a_reload_interrupts_a_dial, .count = 2)
 		ck_assert_int_eq(listen(listener, 16), 0);
 		ck_assert_uint_eq(expect_up(1).dials, 1);
 	} else {
-		reload(); /* which is no failed dial */
+		reload(); /* does not count as a failed dial */
 		await_dials(2);
 		stop();
 		expect_nothing_more();
@@ -758,7 +758,7 @@ TEST(the_newest_client_is_served_at_most_every_ten_milliseconds)
 	close_all(clients, CLIENTS);
 }
 
-/* It looked for the end of a generation that the stop had ended unreported. */
+/* Once it waited for the end of a generation that the stop had already ended. */
 TEST(a_client_that_connects_during_a_stop_is_closed)
 {
 	int first;
@@ -846,7 +846,7 @@ TEST(a_client_that_does_not_answer_loses_its_place, .count = 2)
 	close(second);
 }
 
-/* Who may connect may have changed: the client has to connect again. */
+/* network.allow may have changed, so the client has to connect again. */
 TEST(a_candidate_is_dropped_by_a_reload_and_by_the_stop)
 {
 	int first = first_of_those_probed(false), second = call();
@@ -866,7 +866,7 @@ TEST(a_candidate_is_dropped_by_a_reload_and_by_the_stop)
 
 /* ---- time ---- */
 
-/* Neither backoff nor watch would find the daemon; and once is enough. */
+/* Neither the backoff nor the watch would find the daemon in time. */
 TEST(after_a_suspend_the_daemon_is_dialled_at_once)
 {
 	struct daemon daemon;
@@ -892,7 +892,7 @@ TEST(a_long_outage_is_reported_with_its_last_error, .count = 2)
 	if (_i == 0)
 		expect(LINK_EVENT_DIAL_FAILED);
 	clock_skip(RECONNECT_LONG_OUTAGE_MS);
-	reload(); /* as if it had slept so long */
+	reload(); /* as if the backoff had taken so long */
 	event = expect(LINK_EVENT_LONG_OUTAGE);
 	ck_assert_str_eq(event.reason, _i == 0 ? strerror(ENOENT) : "");
 	ck_assert_int_ge(event.outage_ms, RECONNECT_LONG_OUTAGE_MS);

@@ -22,11 +22,11 @@
 static struct guest guest;
 static struct batch received, sent;
 static struct error error;
-static atomic_int others;    /* guests that took the place of one before */
+static atomic_int others;    /* guests that replaced another */
 static unsigned descriptors; /* that the test itself has open */
 
-/* ThreadSanitizer takes connect() for the making of a new descriptor, and whoever
- * is inside recv() on it for a racer. The kernel has a lock for that. */
+/* ThreadSanitizer takes connect() for the creation of a descriptor, and reports a
+ * race with recv() in another thread. The kernel has a lock for that. */
 const char *__tsan_default_suppressions(void);
 
 const char *
@@ -160,7 +160,7 @@ say(int fd)
 	return say_bytes(fd, 60);
 }
 
-/* What fwd-up does. */
+/* Receives as fwd-up does. */
 static void
 hear(size_t count)
 {
@@ -175,7 +175,7 @@ say_and_hear(int fd)
 	hear(1);
 }
 
-/* What fwd-down does: TAKEN, or why not. */
+/* Sends as fwd-down does. Returns TAKEN or the refusal. */
 static int
 answer(void)
 {
@@ -200,7 +200,7 @@ answers_reach(int fd)
 	ck_assert(gets(fd));
 }
 
-/* What main() does. Whether something would have woken it. */
+/* Checks as main() does. Returns whether an event would have woken it. */
 static bool
 look(void)
 {
@@ -238,7 +238,7 @@ learned(const char *name)
 	say_and_hear(fd);
 	ck_assert(guest.present);
 	ck_assert_str_eq(peer(), name);
-	ck_assert(look()); /* main() is told of each */
+	ck_assert(look()); /* each is reported to main() */
 	return fd;
 }
 
@@ -350,7 +350,7 @@ FIXTURE(set_up_path, tear_down)
 TEST(a_mode_changed_while_the_file_is_missing_applies_to_the_next_file)
 {
 	ck_assert_int_eq(rename("ours", "moved"), 0);
-	/* The same mode is nothing to do. */
+	/* An unchanged mode changes nothing. */
 	guest_set_mode(&guest, 0600);
 	expect_logged("warn", 0);
 	guest_set_mode(&guest, 0640);
@@ -378,8 +378,8 @@ TEST(frames_in_the_socket_that_a_new_one_replaces_are_counted)
 	ck_assert_uint_eq(counter_read(&guest.lost), 3);
 }
 
-/* After the successor was used, an empty frame from nobody may have been the
- * end of the old socket; what stands behind it is a frame all the same. */
+/* An empty frame without a sender may mark the end of the replaced socket, but a
+ * frame after it still counts. */
 TEST(a_frame_after_an_empty_one_is_not_lost)
 {
 	int nobody = guest_at("");
@@ -401,7 +401,7 @@ TEST(when_our_file_is_removed_the_guest_stays_until_the_next_one_sends)
 	bind_again();
 	ck_assert(!look());
 	answers_reach(fd);
-	/* One that can't be answered takes nobody's place. */
+	/* A sender that cannot be answered replaces no guest. */
 	ck_assert_int_eq(say(nameless), 0);
 	ck_assert(look());
 	ck_assert_uint_eq(counter_read(&guest.lost), 1);
@@ -441,7 +441,7 @@ TEST(the_first_sender_is_the_guest)
 	answers_reach(fd);
 	say_and_hear(fd);
 	expect_logged("found", 1);
-	/* The kernel refuses everybody else. */
+	/* The kernel refuses all other senders. */
 	ck_assert_int_eq(say(other), EPERM);
 	ck_assert_int_eq(others, 0);
 }
@@ -483,7 +483,7 @@ TEST(an_abstract_name_is_a_guest_without_a_file)
 {
 	int fd;
 
-	/* Nothing is left of one that had a file. */
+	/* Nothing is left of an earlier guest that had a file. */
 	hang_up(learned("vm"));
 	ck_assert_int_eq(answer(), GUEST_ABSENT);
 	fd = learned("@vm");
@@ -527,7 +527,7 @@ TEST(every_guest_after_the_first_is_found_reported_and_answered)
 
 	say_and_hear(fd);
 	ck_assert_int_eq(others, 0);
-	/* By its file; it can't even say anything before that. */
+	/* By its file; it cannot send before it is found. */
 	die(fd, "vm");
 	fd = guest_at("vm");
 	ck_assert_int_eq(say(fd), EPERM);
@@ -550,7 +550,7 @@ TEST(every_guest_after_the_first_is_found_reported_and_answered)
 	ck_assert_int_eq(others, 3);
 }
 
-/* It died with its file left behind. */
+/* It was killed; its file is still there. */
 TEST(any_sender_can_replace_a_dead_guest)
 {
 	hang_up(learned("vm"));
@@ -564,7 +564,7 @@ TEST(any_sender_can_replace_a_dead_guest)
 	learned("vm");
 }
 
-/* A refused send has disconnected us, and another comes in before it is
+/* A refused send has disconnected us; another guest connects before the send is
  * reported. */
 TEST(a_late_report_of_a_refused_send_leaves_the_next_guest_alone)
 {
@@ -587,8 +587,8 @@ TEST(a_late_report_of_a_refused_send_leaves_the_next_guest_alone)
 	answers_reach(next);
 }
 
-/* As a cleaner of /tmp does it. The connection works on, and nobody could make
- * it again. */
+/* As by a cleaner of /tmp. The connection still works, and could not be made
+ * again. */
 TEST(a_live_guest_whose_file_is_removed_is_kept)
 {
 	int fd = learned("vm"), other;
@@ -602,7 +602,7 @@ TEST(a_live_guest_whose_file_is_removed_is_kept)
 	answers_reach(fd);
 	say_and_hear(fd);
 	expect_logged("warn", 0);
-	/* Its end makes room for anybody. */
+	/* After its end any sender can replace it. */
 	other = guest_at("other");
 	ck_assert_int_eq(say(other), EPERM);
 	ck_assert(!look());
@@ -620,7 +620,7 @@ make_a_file(const char *path)
 	hang_up(own(open(path, O_CREAT | O_WRONLY, 0600)));
 }
 
-/* What becomes of the guest when another file is at its path. */
+/* Whether the guest stays when another file is at its path. */
 TEST(only_a_file_of_a_live_socket_replaces_a_live_guest)
 {
 	int fd = learned("vm"), next;
@@ -729,7 +729,7 @@ TEST(a_guest_that_cannot_be_watched_is_checked_by_a_timer)
 	int fd = learned_unwatched();
 
 	ck_assert_str_eq(peer(), "vm");
-	/* main() sleeps without a deadline: it is told of one. */
+	/* main() sleeps without a deadline, so it is woken to set one. */
 	ck_assert(look());
 	ck_assert(!look());
 	ck_assert_int_eq(timer_ms(), LOOK_MS);
@@ -743,7 +743,7 @@ TEST(a_guest_that_cannot_be_watched_is_checked_by_a_timer)
 	}
 	expect_logged("can't watch", 1);
 	ck_assert_int_eq(say(fd), 0);
-	/* There is a watch again: nothing wakes anybody for nothing. */
+	/* There is a watch again, so there are no timed wakeups. */
 	ck_assert_int_eq(timer_ms(), -1);
 	look();
 	die(fd, "vm");
@@ -774,7 +774,7 @@ TEST(frames_of_the_new_guest_are_kept_those_of_the_dead_one_counted)
 	ck_assert_int_eq(say(next), 0);
 	ck_assert_int_eq(say(next), 0);
 	hear(2);
-	/* And with nobody in its place. */
+	/* And with no guest in its place. */
 	ck_assert_int_eq(say(next), 0);
 	die(next, "vm");
 	look();
@@ -902,12 +902,12 @@ TEST(a_guest_restarted_often_under_traffic_is_found_each_time, .seconds = 30)
 		int before = fd;
 
 		unlink("vm");
-		if (i % 2) /* at times the old one goes after the new came */
+		if (i % 2) /* sometimes the old one closes later */
 			hang_up(before);
 		fd = guest_at("vm");
 		if (i % 2 == 0 && i > 0)
 			hang_up(before);
-		while (!gets(fd)) { /* until it gets an answer */
+		while (!gets(fd)) { /* retries until it is answered */
 			int failed = say(fd);
 
 			ck_assert(

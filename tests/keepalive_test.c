@@ -54,7 +54,7 @@ check_and_send(int64_t now_ms)
 	return verdict;
 }
 
-/* Sleeps as a caller would, until something is to be done. */
+/* Sleeps as a caller would, until an action is due. */
 static bool
 next_is(enum keepalive_verdict expected, int64_t at_ms)
 {
@@ -66,7 +66,7 @@ next_is(enum keepalive_verdict expected, int64_t at_ms)
 	return verdict == expected && now_ms == at_ms;
 }
 
-/* One step of a transcript; false: it went another way. */
+/* Returns whether a step of a transcript went as expected. */
 static bool
 step(const char *word, int64_t t)
 {

@@ -1,5 +1,4 @@
-/* Who the gateway is, from frames as guests, routers and DHCP servers send
- * them. */
+/* Learns the gateway from frames as guests, routers and DHCP servers send them. */
 #include "keepalive/learn.h"
 
 #include <stdio.h>
@@ -17,7 +16,7 @@ static const uint8_t guest_ip[4] = { 192, 168, 105, 7 };
 static const uint8_t unspecified[4];
 static const uint8_t far_away[4] = { 8, 8, 8, 8 };
 
-/* Those of the transcripts. */
+/* The hosts of the transcripts. */
 static const struct host {
 	char name;
 	uint8_t ip[4], mac[6];
@@ -207,8 +206,8 @@ static const struct {
 	    "D asked D answers D sent", ' ', false },
 	{ "a neighbour the guest sends through is the gateway",
 	    "D answers G answers D sent G through", 'G', true },
-	/* A forwarder restarted under a running guest sees only questions
-	 * whether the neighbours that it knows are still there. */
+	/* After a forwarder's restart a running guest sends only unicast requests
+	 * to neighbours that it already knows. */
 	{ "a question to one MAC tells what the guest believes",
 	    "G asked-there G through", 'G', true },
 	{ "the guest's answer tells who asked", "G told G through", 'G', true },

@@ -1,5 +1,5 @@
-/* Each test reads as a transcript: what fwd-link reports, and the line that a
- * person reads of it. "~" marks one that is limited in floods. */
+/* Each test is a transcript: the events that fwd-link reports, and the lines they
+ * become. "~" marks a line whose rate is limited. */
 #include "forwarder/link_log.h"
 
 #include <arpa/inet.h>
@@ -82,7 +82,7 @@ TEST(a_lost_connection_is_a_warning_and_a_new_one_is_info)
 	}
 }
 
-/* Only the first of an outage is a warning; one that lasted is a line. */
+/* The first in an outage is a warning; one that had settled is an info line. */
 TEST(a_daemon_that_accepts_and_closes_causes_one_warning_per_outage)
 {
 	EVENT(UP, UP);

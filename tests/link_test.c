@@ -77,7 +77,7 @@ borrow_next(void)
 	return loan;
 }
 
-/* A new generation that the reader has had. */
+/* A new generation that the reader has borrowed and returned. */
 static int
 install(void)
 {
@@ -227,7 +227,7 @@ TEST(a_failure_and_a_stop_wake_threads_blocked_on_the_descriptor, .count = 2)
 	ck_assert_int_eq(writing.result, -1);
 }
 
-/* It delays neither the next generation nor another descriptor's end. */
+/* An old loan delays neither the next generation nor the end of another. */
 TEST(the_last_returned_loan_closes_the_descriptor)
 {
 	struct loan first, second;
@@ -266,7 +266,7 @@ expect_unread(uint64_t generation, const char *bytes)
 	link_return(&loan);
 }
 
-/* One that wrote and closed at once, one that only closed, one that lives. */
+/* A peer that wrote and closed, one that only closed, and one that is up. */
 TEST(the_reader_gets_every_generation_in_order_and_what_came_on_it)
 {
 	static const char *const said[] = { "first", "", "third" };
@@ -285,7 +285,7 @@ TEST(the_reader_gets_every_generation_in_order_and_what_came_on_it)
 	link_fail(&shared, 3, "peer closed");
 }
 
-/* They wait for the reader, each with its descriptor. */
+/* They keep their descriptors until the reader borrows them. */
 TEST(too_many_unread_generations_refuse_the_next_one)
 {
 	int ends[2];
@@ -334,7 +334,7 @@ wait_for_the_next(void *argument)
 	return NULL;
 }
 
-/* As many of either kind as a link has at once, and more. */
+/* More waiting threads of each kind than the program has. */
 TEST(a_connection_and_a_stop_wake_every_waiter, .count = 3)
 {
 	enum link_answer expected = _i == 0 ? LINK_READY : LINK_ENDED;
@@ -356,8 +356,7 @@ TEST(a_connection_and_a_stop_wake_every_waiter, .count = 3)
 	}
 }
 
-/* Whether it waits already or is only about to: each round is another one of
- * these orders. */
+/* The thread may already wait, or be about to: the order differs by round. */
 TEST(a_new_hold_applies_to_a_waiting_thread)
 {
 	for (int round = 0; round < 200; round++) {
@@ -408,7 +407,7 @@ TEST(a_stop_closes_generations_that_were_never_read)
 
 /* ---- outages ---- */
 
-/* As if an hour had gone by since whatever it remembers. */
+/* Moves all of the link's times an hour into the past. */
 static void
 let_an_hour_pass(void)
 {
@@ -418,7 +417,7 @@ let_an_hour_pass(void)
 	mutex_unlock(&shared.lock);
 }
 
-/* Counted from the question, the answer would come in an hour. */
+/* If hold were counted from the borrow, this would wait for an hour. */
 TEST(frames_are_held_until_the_outage_is_as_old_as_hold)
 {
 	int64_t asked_ms;
@@ -450,8 +449,8 @@ TEST(proof_of_life_counts_for_its_generation_only)
 	ck_assert_uint_eq(look().outages, 1);
 }
 
-/* Nobody has read it yet; or another thread saw the end before the reader, which
- * has it, could say so. The outage began with the end. */
+/* The byte is still unread; or another thread reported the end before the reader,
+ * which has read it, called link_prove(). The outage began with the end. */
 TEST(a_byte_that_came_before_the_end_is_proof_of_life, .count = 2)
 {
 	int peer = install();
@@ -468,8 +467,8 @@ TEST(a_byte_that_came_before_the_end_is_proof_of_life, .count = 2)
 	ck_assert_int_lt(look().outage_ms, HOUR_MS);
 }
 
-/* At once, not only when the new connection has proven anything. The wait at
- * the start is no outage, and a generation without proof of life prolongs one. */
+/* The new connection need not be proven. The wait at the start is not an outage,
+ * and a generation without proof of life prolongs one. */
 TEST(the_last_outage_is_known_as_soon_as_the_link_is_up)
 {
 	let_an_hour_pass();
@@ -526,8 +525,8 @@ TEST(dials_are_counted_and_the_last_error_is_kept)
 }
 
 /* The stress: writers and a reader borrow as fast as they can, while generations
- * come and go. Every message is its generation's number, so that both ends see a
- * byte that went astray. */
+ * come and go. Every message is its generation's number, so both ends notice a
+ * byte from another generation. */
 
 #define GENERATIONS 1000
 
@@ -555,7 +554,7 @@ write_always(void *argument)
 	return argument;
 }
 
-/* Reads until nothing more can come. */
+/* Reads until the end of the stream. */
 static void
 drain(int fd, uint64_t generation)
 {
@@ -597,7 +596,7 @@ install_after(uint64_t generation)
 	return install_unread();
 }
 
-/* One generation's life, ended by either side. */
+/* One generation from start to end, ended by either side. */
 static void
 live(uint64_t generation, uint32_t luck)
 {

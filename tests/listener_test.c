@@ -187,7 +187,7 @@ TEST(a_client_that_sent_something_keeps_its_place)
 	}
 }
 
-/* A peer answers so many PINGs a second and no more. */
+/* A peer answers at most ten PINGs a second. */
 TEST(a_candidate_that_is_dropped_still_keeps_the_next_one_waiting)
 {
 	open_one(endpoints[0]);
@@ -212,7 +212,8 @@ TEST(a_late_tick_only_probes_again)
 	leave();
 
 	come();
-	ck_assert_int_eq(silent_at(400), LISTENER_PROBE); /* doesn't count */
+	ck_assert_int_eq(
+	    silent_at(400), LISTENER_PROBE); /* late: does not count */
 	for (int tick = 600; tick < 1400; tick += 200)
 		ck_assert_int_eq(silent_at(tick), LISTENER_PROBE);
 	ck_assert_int_eq(silent_at(1400), LISTENER_ADMIT);

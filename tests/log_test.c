@@ -18,9 +18,9 @@
 	"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z "
 
 static int file;   /* standard error goes there */
-static int before; /* standard error as it was */
+static int before; /* the original standard error */
 static char logged[1 << 20];
-static unsigned interrupts; /* so many calls of write() are interrupted */
+static unsigned interrupts; /* write() calls to interrupt */
 
 ssize_t
 write(int fd, const void *bytes, size_t n)
@@ -251,7 +251,7 @@ read_until(int fd, const char *last)
 
 #define LINES 5000 /* several times the buffer */
 
-/* Every line is there, whole and in order, or counted where it is missing. */
+/* Every line is there, whole and in order, or counted as lost. */
 static void
 assert_whole_or_counted(const char *lines)
 {

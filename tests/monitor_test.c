@@ -1,6 +1,5 @@
-/* Keepalive as the program drives it, on a real link and socket, with the
- * test's own clock. When to probe is keepalive_test's; here it is what goes
- * out, what comes in, and what is said. */
+/* The monitor on a real link and socket, with the test's own clock: the frames it
+ * sends and consumes, and what it logs. keepalive_test.c tests when to probe. */
 #include "forwarder/monitor.h"
 
 #include <errno.h>
@@ -66,7 +65,7 @@ tear_down(void)
 	guest_close(&guest);
 }
 
-/* fwd-link's turn. */
+/* Runs the monitor as fwd-link does. */
 static int64_t
 run(void)
 {
@@ -115,7 +114,7 @@ install(void)
 	run();
 }
 
-/* fwd-up's turn: the guest has sent these frames of 60 bytes. */
+/* As fwd-up does after the guest has sent these frames of 60 bytes. */
 static void
 from_guest(const uint8_t *frames[], size_t count)
 {
@@ -190,7 +189,7 @@ expect_ping(uint64_t sequence)
 	ck_assert_mem_eq(ping, expected, PROBE_BYTES);
 }
 
-/* fwd-down's turn: bytes came, this frame was in them. */
+/* As fwd-down does when this frame has arrived. */
 static bool
 consumes(const uint8_t *bytes)
 {
@@ -299,7 +298,7 @@ TEST(the_mode_is_what_is_configured_and_possible, .count = LENGTH(modes))
 	ck_assert_str_eq(mode(), modes[_i].expected);
 }
 
-/* The data path looks at frames only while that can teach something. */
+/* The data path examines frames only while it can learn from them. */
 TEST(the_guests_frames_are_examined_until_everything_is_learned)
 {
 	uint8_t answer[PROBE_BYTES];
@@ -342,8 +341,7 @@ TEST(the_guests_first_frame_wakes_the_prober)
 	ck_assert_int_eq(run(), clock_stopped_ms + 5 * SECOND_MS);
 }
 
-/* A bridge behind it, or a stranger who makes MACs up: each teaches something
- * and changes nothing. */
+/* A bridge behind the guest, or made-up MACs: none of them is a reason to wake. */
 TEST(a_guest_with_many_macs_does_not_wake_the_prober)
 {
 	uint8_t request[PROBE_BYTES];
@@ -360,8 +358,7 @@ TEST(a_guest_with_many_macs_does_not_wake_the_prober)
 	ck_assert(!bell_rings());
 }
 
-/* The guest asks whether its gateway is still there, and sends something
- * through it, in one batch. */
+/* One batch: an ARP request for the gateway, and a frame that goes through it. */
 static void
 learn_the_gateway(void)
 {
@@ -397,7 +394,7 @@ TEST(a_reload_that_leaves_the_gateway_alone_keeps_what_was_learned)
 	publish();
 	ck_assert_str_eq(mode(), "arp");
 	ck_assert(!monitor_wants_guest(&monitor));
-	/* One that gives a gateway, another or none asks for a new search. */
+	/* A new, changed or removed network.gateway starts the search again. */
 	configure(KEEPALIVE_AUTO, TCP, gateway);
 	ck_assert(monitor_wants_guest(&monitor));
 	ck_assert_str_eq(mode(), "arp");
@@ -438,7 +435,7 @@ TEST(a_gateway_that_answered_is_probed_by_unicast_until_it_falls_silent)
 	pass(5 * SECOND_MS);
 	ck_assert(sent(probe));
 	ck_assert_mem_eq(probe, gateway_mac, 6);
-	/* It stays silent: it may have moved. */
+	/* No answer: the gateway may have another MAC now. */
 	pass(5 * SECOND_MS);
 	ck_assert(sent(probe));
 	ck_assert_uint_eq(probe[0], 0xff);
@@ -463,7 +460,7 @@ TEST(no_probe_is_sent_while_another_thread_writes)
 	ck_assert_uint_eq(counter_read(&monitor.answered), 1);
 }
 
-/* A probe that can't be sent is no evidence, and never waits. */
+/* A probe that cannot be sent proves nothing, and must not block. */
 TEST(a_probe_that_does_not_fit_the_buffer_is_not_counted)
 {
 	uint8_t probe[PROBE_BYTES];
@@ -489,7 +486,7 @@ TEST(nothing_is_probed_when_passive_or_without_an_interval)
 	config.keepalive.interval_ms = 0;
 	configure(KEEPALIVE_PEER, TCP, "");
 	ck_assert_int_eq(run(), KEEPALIVE_NEVER);
-	/* And a reload begins at once. */
+	/* After a reload probing starts at once. */
 	config.keepalive.interval_ms = 100;
 	publish();
 	ck_assert_int_eq(run(), clock_stopped_ms + 100);
@@ -511,7 +508,7 @@ TEST(a_late_call_about_an_older_generation_sends_nothing)
 	ck_assert(!sent_any());
 }
 
-/* ---- another client wants the peer's place ---- */
+/* ---- another client has connected ---- */
 
 TEST(a_forwarder_over_tcp_is_probed_for_a_candidate)
 {
@@ -519,7 +516,7 @@ TEST(a_forwarder_over_tcp_is_probed_for_a_candidate)
 	ck_assert(monitor_ask(&monitor, loan.generation));
 	expect_ping(1);
 	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
-	/* It moves no probe, and is none of those that may go unanswered. */
+	/* It delays no other probe, and is not counted as unanswered. */
 	ck_assert_int_eq(run(), clock_stopped_ms + 5 * SECOND_MS);
 	ck_assert_uint_eq(monitor.machine.unanswered, 0);
 	config.keepalive.interval_ms = 0;
@@ -568,7 +565,7 @@ TEST(a_peer_is_alive_if_a_byte_has_arrived_since_or_is_unread)
 	ck_assert(
 	    !monitor_is_alive(&monitor, generation - 1, clock_stopped_ms));
 	ck_assert_int_eq(recv(loan.fd, &byte, 1, 0), 1);
-	shutdown(peer, SHUT_WR); /* its end is no sign of life */
+	shutdown(peer, SHUT_WR); /* the end of the stream is not */
 	ck_assert(!monitor_is_alive(&monitor, generation, clock_stopped_ms));
 }
 
@@ -601,12 +598,12 @@ TEST(only_the_answer_to_our_own_request_is_consumed)
 	ck_assert(consumes(ours));
 	ck_assert(armed());
 	ck_assert_uint_eq(counter_read(&monitor.rtt_us), 3000);
-	ck_assert(!consumes(ours)); /* one question, one answer */
+	ck_assert(!consumes(ours)); /* a second answer */
 	ck_assert_uint_eq(counter_read(&monitor.replies), 1);
 }
 
-/* PINGs have gone out, with these numbers since the last answer; whether a PONG
- * is an answer. */
+/* Whether a PONG with this number is an answer to one of the PINGs since the last
+ * answer. */
 static void
 expect_pong(uint64_t sequence, bool counts)
 {
@@ -628,11 +625,11 @@ TEST(only_a_pong_to_an_open_ping_counts)
 	ck_assert(armed());
 	expect_pong(1, false);
 	pass(5 * SECOND_MS);
-	expect_pong(1, false); /* that one was answered long ago */
+	expect_pong(1, false); /* already answered */
 	expect_pong(2, true);
 }
 
-/* A satellite's answer comes after the next question. */
+/* Over a satellite the answer comes after the next PING. */
 TEST(a_pong_that_took_longer_than_an_interval_counts_too)
 {
 	watch_by(KEEPALIVE_PEER);
@@ -698,11 +695,11 @@ TEST(a_silent_peer_is_dead_after_thirty_seconds_and_is_logged)
 	ck_assert(!sent_any());
 }
 
-/* ---- what keeps a silent peer from being found dead ---- */
+/* ---- reasons not to give up a silent peer ---- */
 
 static void (*in_the_last_moment)(void);
 
-/* The one wait of a prober that has made up its mind. */
+/* The pause between the decision and the end of the generation. */
 int
 poll(struct pollfd *fds, nfds_t count, int timeout)
 {
@@ -725,7 +722,7 @@ byte_waits(void)
 	ck_assert_int_eq(send(peer, "x", 1, 0), 1);
 }
 
-/* fwd-down was held up between recv() and monitor_heard(). */
+/* fwd-down was preempted between recv() and monitor_heard(). */
 static void
 reader_comes_with_a_byte(void)
 {
@@ -762,7 +759,7 @@ TEST(a_byte_or_a_busy_reader_saves_the_peer, .count = LENGTH(saviours))
 	}
 }
 
-/* ---- the kernel's own watch ---- */
+/* ---- socket options ---- */
 
 static int64_t
 send_limit_ms(void)
@@ -812,7 +809,7 @@ TEST(tcp_keepalive_is_set_unless_off)
 	ck_assert_uint_eq(log_count("refused"), 0);
 }
 
-/* ---- frames of our own that don't go whole ---- */
+/* ---- frames of our own that are sent in part ---- */
 
 TEST(a_new_connection_begins_with_the_announcement)
 {
@@ -820,7 +817,7 @@ TEST(a_new_connection_begins_with_the_announcement)
 
 	install();
 	monitor_prepare(&monitor, loan.fd);
-	ck_assert(!sent_any()); /* nobody is known */
+	ck_assert(!sent_any()); /* no guest is known */
 	guest_speaks();
 	monitor_prepare(&monitor, loan.fd);
 	ck_assert(sent(frame));
@@ -853,8 +850,8 @@ TEST(the_rest_of_a_partly_sent_probe_is_sent_before_anything_else)
 	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
 }
 
-/* Whatever came next would be taken for the rest. A new connection's dial must
- * not wait for it. */
+/* The peer would take the next frame for the rest. A new connection must not wait
+ * until the rest can be sent. */
 TEST(a_frame_that_cannot_be_completed_ends_the_connection, .count = 2)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES + PROBE_BYTES];
@@ -869,7 +866,7 @@ TEST(a_frame_that_cannot_be_completed_ends_the_connection, .count = 2)
 	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 20);
 	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 0);
 	ck_assert_int_eq(send(loan.fd, bytes, 1, MSG_NOSIGNAL), -1);
-	/* fwd-down is woken; of a new connection it reads what has come. */
+	/* fwd-down is woken; on a new connection it still reads what has arrived. */
 	send(peer, "x", 1, MSG_NOSIGNAL);
 	ck_assert_int_eq(recv(loan.fd, bytes, 1, MSG_DONTWAIT), _i);
 }

@@ -1,5 +1,5 @@
-/* What fwd-link asks of the program, and what a reload does, with a real fwd-link
- * and a daemon of the test's own. */
+/* The hooks that fwd-link calls, and reloads, with a real fwd-link and a daemon
+ * of the test's own. */
 #include "forwarder/network.h"
 
 #include <arpa/inet.h>
@@ -251,7 +251,7 @@ TEST(a_reload_that_cannot_listen_changes_nothing_and_gives_a_hint)
 	close(taken);
 }
 
-/* fwd-link may be too late for some of them. */
+/* fwd-link may skip some of them. */
 TEST(after_several_quick_reloads_the_last_listener_stays)
 {
 	struct sockaddr_un door = { .sun_family = AF_UNIX,

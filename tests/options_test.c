@@ -12,7 +12,7 @@ static struct error error;
 static char words[512];
 static char *arguments[OPTIONS_SETTINGS_MAX + 8];
 
-/* Splits a line at its blanks, as no shell would, and parses it. */
+/* Splits a line at blanks, without a shell's quoting, and parses it. */
 static int
 parse(const char *line)
 {
@@ -21,7 +21,7 @@ parse(const char *line)
 
 	ck_assert_uint_lt(strlen(line), sizeof(words));
 	strcpy(words, line);
-	arguments[0] = words; /* nobody looks */
+	arguments[0] = words; /* not read */
 	for (char *w; (w = strtok_r(rest, " ", &rest)) != NULL;) {
 		ck_assert_int_lt(count, OPTIONS_SETTINGS_MAX + 7);
 		arguments[count++] = w;
@@ -30,7 +30,7 @@ parse(const char *line)
 	return options_parse(&options, count, arguments, &error);
 }
 
-/* What was understood, in an order of its own. */
+/* The parsed options, in a fixed order. */
 static const char *
 understood(void)
 {

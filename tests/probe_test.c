@@ -1,5 +1,5 @@
-/* The frames we send ourselves, byte by byte, and what is mistaken for one of
- * them: nothing. */
+/* The frames that we send, byte by byte, and that no other frame is taken for one
+ * of them. */
 #include "keepalive/probe.h"
 
 #include <stdlib.h>
@@ -58,7 +58,7 @@ TEST(an_arp_probe_is_rfc_5227_in_the_guests_name)
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff,          /* to everybody */
 		0x52, 0x54, 0, 0x12, 0x34, 0x56, 0x08, 0x06, /* from guest */
 		0, 1, 0x08, 0, 6, 4, 0, 1, /* Ethernet, IPv4, request */
-		0x52, 0x54, 0, 0x12, 0x34, 0x56, 0, 0, 0, 0, /* 0.0.0.0 asks */
+		0x52, 0x54, 0, 0x12, 0x34, 0x56, 0, 0, 0, 0, /* from 0.0.0.0 */
 		0, 0, 0, 0, 0, 0, 192, 168, 105, 1, /* for the gateway */
 	};
 	uint8_t frame[PROBE_BYTES];
@@ -150,9 +150,9 @@ TEST(an_answer_to_no_request_of_ours_is_the_guests)
 	    probe_recognise(reply, PROBE_BYTES, NULL, &sequence), PROBE_NONE);
 }
 
-/* One bit anywhere in what counts makes it somebody else's: an answer to the
- * guest's own question, or our question coming back. The MAC of the sender
- * doesn't count: the gateway may answer from another one. */
+/* Any bit that is compared makes it a frame for the guest: an answer to its own
+ * request, or our request coming back. The sender's MAC is not compared, as the
+ * gateway may answer from another one. */
 TEST(an_answer_that_differs_in_a_bit_is_the_guests, .count = 42 * 8)
 {
 	size_t at = (size_t)_i / 8;

@@ -1,6 +1,5 @@
-/* Each test reads as a transcript: the time, what happens; the state after it,
- * what has to be done, when the next thing will be, and how long the next dial
- * retries a refusal. */
+/* Each test is a transcript: the time and the event; then the state, the action,
+ * the time of the next action, and how long the next dial retries a refusal. */
 #include "reconnect/reconnect.h"
 
 #include "base/clock.h"
@@ -132,7 +131,7 @@ TEST(a_generation_without_proof_of_life_was_a_failed_dial)
 	ck_assert_uint_eq(machine.dials, 3);
 }
 
-/* The backlog that took the dial belonged to a daemon that was dying. */
+/* The dial ended in the backlog of a daemon that was exiting. */
 TEST(a_path_that_appears_while_unproven_is_dialled_at_once_after_the_loss)
 {
 	TRANSCRIPT({ 0, TICK, DIALLING, DIAL, NEVER, WINDOW },
@@ -189,7 +188,7 @@ TEST(two_connections_are_never_closer_than_the_spacing)
 	    { 10, LOST, WAITING, 0, 20, 0 });
 }
 
-/* The dial that failed a moment before says nothing about the daemon. */
+/* A dial that failed just before must not delay this one. */
 TEST(a_path_that_appears_is_dialled_at_once_and_the_backoff_goes_on)
 {
 	TRANSCRIPT({ 0, TICK, DIALLING, DIAL, NEVER, WINDOW },
@@ -200,7 +199,7 @@ TEST(a_path_that_appears_is_dialled_at_once_and_the_backoff_goes_on)
 	    { 300, APPEARED, WAITING, 0, 251, WINDOW });
 }
 
-/* Each chmod() of a path that can't be dialled was a dial. */
+/* Once each chmod() of a path that refuses caused a dial. */
 TEST(a_path_that_appears_over_and_over_is_dialled_with_the_spacing)
 {
 	for (int64_t now_ms = 0; now_ms < 1000; now_ms++) {
@@ -266,13 +265,13 @@ TEST(an_outage_of_ten_seconds_is_reported_once)
 	    { 50000, RELOADED, WAITING, 0, 30600, 0 },
 	    { 50000, TICK, DIALLING, DIAL, NEVER, 0 },
 	    { 50000, DIAL_FAILED, WAITING, 0, 50100, 0 },
-	    /* Another endpoint has ten seconds of its own. */
+	    /* With a new endpoint the ten seconds start over. */
 	    { 50050, MOVED, WAITING, 0, 50050, WINDOW },
 	    { 60050, TICK, WAITING, LONG_OUTAGE, 50050, WINDOW },
 	    { 60050, TICK, DIALLING, DIAL, NEVER, WINDOW },
 	    { 60050, CONNECTED, FRESH, 0, 60150, 0 },
 	    { 60050, PROOF, PROVEN, SETTLED, NEVER, 0 },
-	    /* So has another outage. */
+	    /* As they do with a new outage. */
 	    { 60100, LOST, WAITING, 0, 60100, WINDOW },
 	    { 60100, TICK, DIALLING, DIAL, NEVER, WINDOW },
 	    { 70050, DIAL_FAILED, WAITING, 0, 70100, 0 },
@@ -296,7 +295,7 @@ TEST(where_clients_connect_nothing_is_dialled)
 	    { 10007, LOST, WAITING, 0, 10016, WINDOW });
 }
 
-/* None is shorter than the spacing. */
+/* No delay is shorter than the spacing. */
 static const struct {
 	int64_t min_ms, max_ms, delays[6];
 } backoffs[] = {
@@ -348,7 +347,7 @@ TEST(every_delay_is_within_its_jitter_and_both_ends_are_reached,
 	ck_assert_int_eq(shortest_ms, jitters[_i].shortest_ms);
 }
 
-/* A daemon that accepts and closes, whatever the jitter. */
+/* With the shortest and the longest delays. */
 TEST(a_daemon_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds,
     .count = 20)
 {
@@ -364,7 +363,7 @@ TEST(a_daemon_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds,
 	ck_assert_uint_le(machine.dials, 10);
 }
 
-/* Whatever happens in whatever order. */
+/* Random events in random order. */
 TEST(no_sequence_of_events_brings_two_connections_closer, .count = 8)
 {
 	static const enum reconnect_event others[] = { RECONNECT_APPEARED,

@@ -26,7 +26,7 @@ set_up(void)
 	descriptors_before = open_descriptors();
 }
 
-/* A lookup that was left behind cleans up after itself, some time later. */
+/* An abandoned lookup frees itself, some time later. */
 static void
 tear_down(void)
 {
@@ -70,7 +70,7 @@ TEST(a_numeric_address_needs_no_lookup)
 
 TEST(a_missing_host_is_reported_in_words)
 {
-	/* Another one that hangs does not delay it. */
+	/* A hanging lookup does not delay another one. */
 	ck_assert_int_eq(look_up("hangs.test", 1), -1);
 	ck_assert_int_eq(look_up("missing.test", FAR_AWAY_MS), -1);
 	ck_assert_str_eq(error.text, gai_strerror(EAI_NONAME));

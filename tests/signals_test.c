@@ -42,7 +42,7 @@ TEST(only_a_signal_from_the_terminal_counts_as_typed, .count = LENGTH(origins))
 	    signals_is_typed(origins[_i].number, &info), origins[_i].typed);
 }
 
-/* The threads start before signals are unblocked, and never get one. */
+/* Threads start while signals are blocked, so they never receive one. */
 TEST(a_signal_is_written_to_the_pipe_and_interrupts_no_call)
 {
 	struct signal_note note;

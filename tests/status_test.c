@@ -22,7 +22,7 @@ assert_holds(const char *expected)
 	    strstr(bytes, expected), "%s in %.2000s", expected, bytes);
 }
 
-/* Every number another, so that none can stand in another's place. */
+/* All numbers differ, so that swapped ones are noticed. */
 static struct status
 example(void)
 {

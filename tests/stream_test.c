@@ -13,7 +13,7 @@
 #define NO_LIMIT SIZE_MAX
 #define MOST 2000 /* parcels */
 
-/* What the system takes of the writes to descriptor -1. */
+/* How much the simulated system accepts of writes to descriptor -1. */
 static struct {
 	size_t at_most;      /* bytes a call */
 	size_t breaks_after; /* bytes in all; then it fails with this error: */
@@ -209,7 +209,7 @@ TEST(more_parcels_than_fit_one_call_take_several_calls)
 	ck_assert_uint_eq(kernel.calls, 2);
 }
 
-/* Wherever it stands still: within a parcel, between two, at the beginning. */
+/* Wherever it stops: within a parcel, between two, at the beginning. */
 TEST(two_waits_without_a_byte_are_a_failure)
 {
 	static const size_t stands_still_after[] = { 0, 1, 1518, 2000 };
@@ -235,7 +235,7 @@ TEST(one_wait_between_complete_calls_is_not_a_failure)
 	ck_assert_uint_eq(kernel.calls, 20);
 }
 
-/* A real socket, the least buffer, and nobody who reads. */
+/* A real socket with the smallest buffer, which is never read. */
 TEST(a_peer_that_reads_nothing_until_the_limit_is_a_failure)
 {
 	struct timeval limit = { .tv_usec = 10000 };

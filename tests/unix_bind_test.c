@@ -38,7 +38,7 @@ set_up(void)
 	error_set(&error, "nothing was said");
 }
 
-/* However a bind ended: nothing is left of it. */
+/* However bind ended, nothing is left of it. */
 static void
 tear_down(void)
 {
@@ -147,7 +147,7 @@ TEST(the_socket_of_a_dead_process_is_replaced, .count = 4)
 {
 	int fd;
 
-	/* Of whatever type: nobody can use it. */
+	/* Of either type: no process uses it. */
 	leave_stale(types[_i / 2], "here");
 	fd = bound(types[_i % 2], "here");
 	close(connected(types[_i % 2], "here"));
@@ -156,7 +156,7 @@ TEST(the_socket_of_a_dead_process_is_replaced, .count = 4)
 	close(fd);
 }
 
-/* We ask without a call: a stream would be its newest client. */
+/* The check must not connect: a stream listener would get a new client. */
 TEST(the_socket_of_a_living_process_is_left_alone, .count = 4)
 {
 	int theirs = stranger(types[_i / 2], "here");
@@ -169,7 +169,7 @@ TEST(the_socket_of_a_living_process_is_left_alone, .count = 4)
 }
 
 /* Ours; one that doesn't listen yet; one with a full backlog; and one with a
- * peer, beside whom the kernel lets nobody connect. */
+ * peer, besides which the kernel refuses other senders. */
 TEST(a_live_socket_is_left_alone_in_every_state, .count = 4)
 {
 	int fds[8], theirs = -1;
@@ -278,7 +278,7 @@ TEST(a_socket_that_cannot_be_checked_is_left_alone)
 	close(theirs);
 }
 
-/* Not of one that came instead, nor of what a link leads to. */
+/* Not a file that replaced ours, nor the target of a link. */
 TEST(only_our_own_file_is_removed_or_gets_another_mode, .count = 2)
 {
 	int fd = bound(types[_i], "here"), other;
@@ -308,7 +308,7 @@ TEST(only_our_own_file_is_removed_or_gets_another_mode, .count = 2)
 	close(fd);
 }
 
-/* What a cleaner removes between bind() and our look at it. */
+/* A cleaner removes the file between bind() and our check. */
 static const char *removed_at_listen;
 
 int
@@ -333,9 +333,9 @@ TEST(a_file_that_is_removed_at_once_is_not_an_error)
 	close(fd);
 }
 
-/* Whoever may read the folder can lock it. A start with three sockets waits
- * 0.1 s for each; the rest is room for a slow machine, below the 30 s that a
- * wrong unit would make of it. */
+/* Any user who can read the folder can lock it. A start with three sockets waits
+ * 0.1 s for each; the limit allows for a slow machine, and is below the 30 s that
+ * a wrong unit would take. */
 TEST(a_folder_that_stays_locked_does_not_delay_the_start, .seconds = 120)
 {
 	int64_t before_ms = clock_now_ms();

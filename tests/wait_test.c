@@ -116,7 +116,7 @@ TEST(a_timeout_is_in_the_form_poll_expects)
 	ck_assert_int_gt(wait_timeout(now_ms + FAR_AWAY_MS), FAR_AWAY_MS / 2);
 }
 
-/* Whoever waits in a loop must not spin when no wait can succeed. */
+/* A loop around a wait must not spin when no wait can succeed. */
 TEST(an_error_of_poll_is_returned_after_a_pause)
 {
 	struct rlimit before, limit;

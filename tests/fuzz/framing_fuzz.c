@@ -1,5 +1,5 @@
-/* A stream as a hostile network daemon would send it, cut as it likes, against
- * the slow reference. The first bytes of the input say how it is cut. */
+/* Feeds a hostile stream, cut at any places, to the deframer and to the simple one.
+ * The first bytes of the input give the places. */
 #include <stdlib.h>
 
 #include "tests/support/slow_deframer.h"
@@ -28,7 +28,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	max_frame = max_frames[data[0] % 4];
 	capacity = FRAME_HEADER_BYTES + max_frame + data[1];
 	piece = data[2] + 1u;
-	/* As large as it may be used: one byte past it is found. */
+	/* Exactly as large as needed: an access past it is detected. */
 	buffer = malloc(capacity);
 	if (!buffer)
 		return 0;

@@ -1,7 +1,6 @@
-/* Frames from a guest and a network that mean no good, for learn.h and
- * probe.h. The input is a series of frames, each behind three bytes: who sends
- * it, and its length. What a frame taught is checked against what a caller
- * relies on. */
+/* Feeds frames of a hostile guest and network to learn.h and probe.h. The input is
+ * a series of frames, each after three bytes: its sender and its length. After
+ * each frame the state must be as callers rely on. */
 #include <stdlib.h>
 
 #include "keepalive/learn.h"
@@ -51,7 +50,7 @@ learn(struct learned *l, unsigned who, const uint8_t *frame, size_t length)
 		learn_doubt(l);
 }
 
-/* A copy of its own size, so that a byte read past its end is noticed. */
+/* A copy of the exact size, so that a read past its end is detected. */
 static void
 look_at(struct learned *l, unsigned who, const uint8_t *bytes, size_t length)
 {

@@ -1,6 +1,5 @@
-/* Takes the place of some calls in the program that includes this. On demand they
- * do what a kernel does once in a blue moon: refuse, or take a part. It makes no
- * difference which batch_*.c is built. */
+/* Replaces some system calls in the program that includes this. On demand they do
+ * what a kernel does rarely: refuse, or accept a part. Works with any batch_*.c. */
 #ifndef TESTS_SUPPORT_BALKING_H
 #define TESTS_SUPPORT_BALKING_H
 
@@ -12,7 +11,7 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-#define BALKING_ANY (-1) /* whatever the descriptor is */
+#define BALKING_ANY (-1) /* any descriptor */
 #define BALKING_ALWAYS UINT_MAX
 
 struct balking {
@@ -20,7 +19,7 @@ struct balking {
 	atomic_uint left; /* calls that will be refused with that error */
 	atomic_uint refused;
 	atomic_uint asked; /* calls, refused or not */
-	atomic_size_t cut; /* the next send() before those takes so much */
+	atomic_size_t cut; /* bytes that the send() before them accepts */
 };
 
 /* Not static: the C library may declare recvfrom() inline. */

@@ -1,5 +1,5 @@
-/* Frames that say which they are: the same number and length are always the
- * same bytes, so that whatever is lost, doubled, cut or mixed up shows. */
+/* Numbered frames: the same number and length always give the same bytes, so that
+ * a frame that is lost, doubled, cut or mixed up is noticed. */
 #ifndef TESTS_SUPPORT_FRAMES_H
 #define TESTS_SUPPORT_FRAMES_H
 

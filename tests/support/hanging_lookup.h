@@ -1,10 +1,10 @@
-/* Takes getaddrinfo()'s place in the program that includes this: a name server
- * that never answers, and one that does when it is told to.
+/* Replaces getaddrinfo() in the program that includes this: a name server that
+ * never answers, and one that answers on demand.
  *
  *      hangs.test     no answer until lookups_answer(); then 127.0.0.1
  *      missing.test   no such host
  *      two.test       127.0.0.2 and then 127.0.0.1
- *      anything else  what the system says */
+ *      anything else  the system's answer */
 #ifndef TESTS_SUPPORT_HANGING_LOOKUP_H
 #define TESTS_SUPPORT_HANGING_LOOKUP_H
 

@@ -98,7 +98,7 @@ free_port(char port[static 6])
 	close(fd);
 }
 
-/* A connection over TCP is refused or made within this, on one host; what is
+/* On one host a TCP connection is made or refused within this time; one that is
  * still open then waits for room in the backlog. */
 #define LOOPBACK_MS 200
 

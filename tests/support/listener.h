@@ -1,4 +1,4 @@
-/* Listening sockets for tests: what a network daemon would have. */
+/* Listening sockets for tests, like those of a network daemon. */
 #ifndef TESTS_SUPPORT_LISTENER_H
 #define TESTS_SUPPORT_LISTENER_H
 
@@ -14,11 +14,11 @@ int listening_unix(const char *path, int backlog);
  * address. The port goes to `port`, decimal. */
 int listening_tcp(int family, int backlog, char port[static 6]);
 
-/* A port of 127.0.0.1 that nobody listens on. */
+/* An unused port of 127.0.0.1. */
 void free_port(char port[static 6]);
 
-/* Connects until one more would have to wait, and says how many did. Their
- * descriptors go to fds, at most `most` of them. */
+/* Connects until the backlog is full. Returns how many connections were made;
+ * their descriptors go to fds, at most `most` of them. */
 size_t fill_backlog(int listener, int *fds, size_t most);
 
 void close_all(const int *fds, size_t count);

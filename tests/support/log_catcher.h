@@ -1,5 +1,5 @@
-/* Takes the log's place in the program that includes this: lines are kept, to
- * be looked for, instead of written. */
+/* Replaces the log in the program that includes this: keeps lines for the test to
+ * search, instead of writing them. */
 #ifndef TESTS_SUPPORT_LOG_CATCHER_H
 #define TESTS_SUPPORT_LOG_CATCHER_H
 
@@ -12,9 +12,9 @@
 
 static struct {
 	pthread_mutex_t lock;
-	char text[64 * 1024]; /* the oldest; what doesn't fit is lost */
+	char text[64 * 1024]; /* the oldest lines; others are lost */
 	size_t length;
-	atomic_uint limited; /* lines that log_limited() was asked for */
+	atomic_uint limited; /* calls of log_limited() */
 } caught_log = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 __attribute__((format(printf, 3, 0))) static void
@@ -50,7 +50,7 @@ log_line(
 	va_end(arguments);
 }
 
-/* Limited or not: what limits is log_test's. */
+/* Does not limit: log_test tests that. */
 void
 log_limited(struct log_limit *limit, enum log_level level,
     enum log_subsystem subsystem, const char *format, ...)

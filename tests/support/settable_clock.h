@@ -1,6 +1,5 @@
-/* Takes the clock's place in the program that includes this: time passes as it
- * does, unless it is stopped or a piece of it is skipped; the host sleeps when it
- * is told to. */
+/* Replaces the clock in the program that includes this. Time passes as usual unless
+ * a test stops it, skips a part of it, or simulates a suspend. */
 #ifndef TESTS_SUPPORT_SETTABLE_CLOCK_H
 #define TESTS_SUPPORT_SETTABLE_CLOCK_H
 

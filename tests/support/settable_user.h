@@ -1,5 +1,5 @@
-/* Takes the place of peer_user() in the program that includes this: whoever is
- * at the other end is said to be this user. */
+/* Replaces peer_user() in the program that includes this: the peer appears to be
+ * this user. */
 #ifndef TESTS_SUPPORT_SETTABLE_USER_H
 #define TESTS_SUPPORT_SETTABLE_USER_H
 
@@ -12,7 +12,7 @@
 #define STRANGER_REFUSED                                                       \
 	"the daemon runs as user 12345, which network.user does not allow"
 
-static atomic_uint user_at_the_other_end; /* (uid_t)-1: nobody knows */
+static atomic_uint user_at_the_other_end; /* (uid_t)-1: unknown */
 
 int
 peer_user(int fd, uid_t *user)

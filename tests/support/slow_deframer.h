@@ -1,6 +1,5 @@
-/* The table of the framing as slowly as it can be written, one byte at a time,
- * and the real deframer beside it: whatever differs is a fault of one of the
- * two. In a header because the fuzzer uses it too. */
+/* A simple deframer that reads one byte at a time, for comparison with the real
+ * one. In a header because the fuzzer uses it too. */
 #ifndef TESTS_SUPPORT_SLOW_DEFRAMER_H
 #define TESTS_SUPPORT_SLOW_DEFRAMER_H
 
@@ -50,7 +49,7 @@ slow_deframer_byte(struct slow_deframer *slow, uint8_t byte, uint32_t max_frame)
 					      : DEFRAMER_MORE;
 }
 
-/* Both, fed with the same bytes. */
+/* Both deframers, fed with the same bytes. */
 struct pair {
 	struct slow_deframer slow;
 	struct deframer fast;
@@ -109,7 +108,7 @@ pair_compare(struct pair *pair, const uint8_t *bytes, size_t length)
 	}
 	if (wrong)
 		return wrong;
-	/* An error comes again and again, until the stream is given up. */
+	/* An error is returned again until the stream ends. */
 	return pair_expect(
 	    pair, pair->lost ? DEFRAMER_PROTOCOL : DEFRAMER_MORE);
 }

@@ -11,7 +11,7 @@
 
 static struct suite_entry *entries; /* in the order of their lines */
 
-/* Constructors run in no order that C promises. */
+/* The order of constructors is unspecified. */
 void
 suite_add(struct suite_entry *entry)
 {

@@ -1,5 +1,5 @@
-/* What the suites share: tests that register themselves, a folder of their
- * own, descriptors. A suite is a file of
+/* Shared by the suites: tests that register themselves, a scratch folder,
+ * descriptors. A suite is a file of
  *
  *	FIXTURE(set_up, tear_down)
  *
@@ -8,7 +8,7 @@
  *		ck_assert(...);
  *	}
  *
- * and needs no main(). A fixture holds for the tests below it. Each test is a
+ * and needs no main(). A fixture applies to the tests below it. Each test is a
  * Check case of the same name: CK_RUN_CASE=a_promise_as_a_sentence. */
 #ifndef TESTS_SUPPORT_SUITE_H
 #define TESTS_SUPPORT_SUITE_H
@@ -48,20 +48,20 @@ void suite_add(struct suite_entry *entry);
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
-/* Where a suite is started as another program: returns its exit status, or -1
- * to run the tests. A suite that needs this defines it. */
+/* Defined by a suite that also starts itself as another program: returns that
+ * program's exit status, or -1 to run the tests. */
 int suite_program(int count, char **arguments);
 
 /* A checked fixture: the test runs inside a fresh folder. */
 void scratch_enter(void);
 void scratch_leave(void);
 
-/* How many descriptors this process has. */
+/* Returns how many descriptors this process has open. */
 unsigned open_descriptors(void);
 
 bool is_open(int fd);
 
-/* Spreads 64 bits evenly, for tests that want luck they can repeat. */
+/* Pseudo-random numbers, the same in every run. */
 uint32_t suite_random(uint64_t *state);
 
 #endif
