@@ -133,7 +133,7 @@ is_bare(const char *value)
 	return strcmp(bytes, value) == 0 && !strpbrk(value, " =");
 }
 
-/* The character before %s in the format says how to escape the string. */
+/* The character before %s in the format selects the escapes. */
 static void
 add_string(struct text *line, const char *string, char before)
 {

@@ -53,9 +53,9 @@ int log_start(void);
 void log_finish(void);
 
 /* Never fails, and keeps errno: a line that standard error refuses (closed,
- * disk full) is lost. The format knows %s, %d, %u, %ld, %lu, %lld, %llu and
- * %zu, without flags, width or precision. Strings may come from outside, so they
- * are escaped:
+ * disk full) is lost. The format may contain %s, %d, %u, %ld, %lu, %lld, %llu
+ * and %zu, without flags, width or precision. Strings may come from outside, so
+ * they are escaped:
  *     key=%s       is put in quotes if it holds a blank, a quote, = or \
  *     key=\"%s\"   has its quotes and backslashes escaped
  * Control characters become \xNN everywhere. */

@@ -1,5 +1,5 @@
 /* Networks such as 192.168.0.0/16 and fd00::/8, and which addresses are in
- * them. Pure: opens no socket, resolves no name. */
+ * them. Opens no socket and resolves no name. */
 #ifndef CONFIG_CIDR_H
 #define CONFIG_CIDR_H
 
@@ -17,7 +17,7 @@
 struct cidr {
 	int family; /* AF_INET or AF_INET6 */
 	uint8_t address[16];
-	unsigned bits; /* that count */
+	unsigned bits; /* of the prefix */
 };
 
 struct cidr_list {

@@ -82,8 +82,8 @@ config_section(const char *name)
 	return NULL;
 }
 
-/* Whether a becomes b by so many inserted, deleted or replaced letters; case
- * doesn't count. */
+/* Whether at most `changes` inserted, deleted or replaced letters turn a into
+ * b. Ignores case. */
 static bool /* NOLINTNEXTLINE(misc-no-recursion): few changes */
 is_near(const char *a, const char *b, size_t changes)
 {
@@ -99,8 +99,8 @@ is_near(const char *a, const char *b, size_t changes)
 	       (*a != '\0' && *b != '\0' && is_near(a + 1, b + 1, changes));
 }
 
-/* The nearest name in the section, or the nearest section if that is NULL. May
- * have a third of its letters wrong. NULL: there is none. */
+/* Returns the name in the section nearest to `written`, or the nearest section
+ * if `section` is NULL. About a third of its letters may differ. NULL: none. */
 static const char *
 nearest(const char *section, const char *written)
 {
@@ -188,7 +188,7 @@ origin_of(const struct config *config, const char *section, const char *name)
 	return &config->origin[config_find(section, name) - config_keys];
 }
 
-/* Reports a value that is good by itself but not beside the others. */
+/* Reports a value that is valid alone but conflicts with others. */
 static void
 conflict(const struct config *config, const char *section, const char *name,
     struct config_problems *problems, const char *what)
@@ -216,9 +216,9 @@ check_reconnect(const struct config *config, struct config_problems *problems)
 	conflict(config, "reconnect", "min", problems, what.text);
 }
 
-/* TCP is neither encrypted nor authenticated: whoever reaches the port is on
- * the guest's network. A missing endpoint is reported only if all else is well:
- * a file that can't be read, or a mistyped key, is the likelier cause. */
+/* TCP is neither encrypted nor authenticated: any host that reaches the port is
+ * on the guest's network. A missing endpoint is reported only without other
+ * problems: an unreadable file or a mistyped key is the likelier cause. */
 static void
 check_network(const struct config *config, struct config_problems *problems)
 {
@@ -244,7 +244,8 @@ config_check(const struct config *config, struct config_problems *problems)
 	check_network(config, problems);
 }
 
-/* The last part of a path without its suffix; one that is all suffix stays. */
+/* Copies the last name in the path without its suffix. A name such as .ini is
+ * kept whole. */
 static void
 take_base(const char *path, const char *suffix, char name[LOG_NAME_BYTES])
 {
@@ -262,7 +263,7 @@ void
 config_name(const struct config *config, char name[LOG_NAME_BYTES])
 {
 	const struct guest_endpoint *guest = &config->guest.endpoint;
-	/* What the shell makes of <(...) has no name of its own. */
+	/* The file that a shell opens for <(...) has no name. */
 	bool has_file =
 	    config->file != NULL && strncmp(config->file, "/dev/", 5) != 0;
 
@@ -280,7 +281,7 @@ config_name(const struct config *config, char name[LOG_NAME_BYTES])
 			*name = '_';
 }
 
-/* What mode auto or an empty name stands for; empty for any other value. */
+/* Gets the meaning of mode auto or of an empty name; empty for other values. */
 static void
 resolve(const struct config *config, const struct config_key *key,
     char text[LOG_NAME_BYTES])

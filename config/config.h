@@ -1,8 +1,7 @@
-/* What a forwarder.ini says, as checked and typed values: nobody parses its
- * text again. One table of keys feeds the reader, -o, --check, the hint for a
- * mistyped key and the test of the annotated forwarder.ini.
- * Reads files and looks up users; opens nothing else, starts nothing, logs
- * nothing. */
+/* The contents of a forwarder.ini as checked and typed values. Its text is
+ * parsed only here. One table of keys serves the reader, -o, --check, the hint
+ * for a mistyped key and the test of the annotated forwarder.ini. Reads files
+ * and looks up users, and does no other I/O. */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
 
@@ -23,8 +22,8 @@
 #define CONFIG_FOREVER (-1) /* hold = forever */
 #define CONFIG_NO_USER ((uid_t)-1)
 #define CONFIG_KEYS 25
-/* What a line of 198 bytes, Debian's inih's longest, has room for next to the
- * longest key. */
+/* The longest value that fits beside the longest key in a line of 198 bytes,
+ * the limit of Debian's inih. */
 #define CONFIG_VALUE_BYTES 180
 
 struct config {
@@ -34,7 +33,7 @@ struct config {
 		int64_t stall_ms;
 	} guest;
 	struct {
-		struct endpoint endpoint; /* without text: not given */
+		struct endpoint endpoint; /* text is empty if not given */
 		int64_t hold_ms;          /* or CONFIG_FOREVER */
 		uint32_t max_frame;       /* bytes */
 		size_t write_batch;       /* bytes, 0: one frame a write */
@@ -73,11 +72,11 @@ struct config {
 	struct config_origin {
 		char text[CONFIG_VALUE_BYTES + 1]; /* as written */
 		int line;   /* of the file; 0: the default, or -o */
-		bool wrong; /* a value was refused: the field means nothing */
+		bool wrong; /* the value was refused: ignore the field */
 	} origin[CONFIG_KEYS];
 };
 
-/* Counts problems, and gives each to emit if that is set. */
+/* Counts problems, and passes each to emit() if that is set. */
 struct config_problems {
 	void (*emit)(const struct error *problem);
 	int count;
@@ -87,7 +86,7 @@ void config_problem(struct config_problems *problems, const char *format, ...)
 
 void config_defaults(struct config *config);
 
-/* What may stand at a path: a FIFO or a terminal can keep its reader waiting. */
+/* Which files may be read. Reading a FIFO or a terminal can block. */
 enum config_source {
 	CONFIG_ANY_FILE,
 	CONFIG_REGULAR_FILE, /* anything else is a problem, and is not read */
@@ -97,8 +96,9 @@ enum config_source {
 void config_read(struct config *config, const char *path,
     enum config_source source, struct config_problems *problems);
 
-/* Sets one key at a line of the file, unless a line before has set it, or at line
- * 0 in any case. `where` begins the problem ("-o network.hold=x"). */
+/* Sets one key. It is a problem if two lines of the file set it; line 0 (not
+ * from a file) always replaces. A problem begins with `where` ("-o
+ * network.hold=x"). */
 void config_set(struct config *config, const char *section, const char *name,
     const char *value, int line, const char *where,
     struct config_problems *problems);
@@ -107,13 +107,13 @@ void config_set(struct config *config, const char *section, const char *name,
 void config_check(
     const struct config *config, struct config_problems *problems);
 
-/* What this forwarder is called: [service] name, or else the configuration
- * file's base name without .ini, or that of the guest's socket without suffix,
- * or the guest's device or descriptor. Bytes that a name can't hold become _. */
+/* Gets the forwarder's name: [service] name, or else the configuration file's
+ * base name without .ini, or that of the guest's socket without suffix, or the
+ * guest's device or descriptor. Bytes that a name can't hold become _. */
 void config_name(const struct config *config, char name[LOG_NAME_BYTES]);
 
 /* Writes every key as a file that config_read() understands, each value as it
- * was written. A comment says what mode auto and an empty name stand for. */
+ * was written. Comments give the meaning of mode auto and of an empty name. */
 void config_print(const struct config *config, FILE *out);
 
 enum config_type {
@@ -128,14 +128,14 @@ enum config_type {
 	CONFIG_BYTES,
 	CONFIG_NUMBER,
 	CONFIG_MODE, /* permission bits, octal */
-	CONFIG_USER, /* a name is looked up once, here */
+	CONFIG_USER, /* a name is looked up only here */
 	CONFIG_YES_NO,
 	CONFIG_KEEPALIVE,
 	CONFIG_LOG_LEVEL,
 };
 
-/* Defaults and limits are text as in a file: they read like the manual, and the
- * same parser takes them. */
+/* Defaults and limits are text as in a file: they read like the manual, and go
+ * through the same parser. */
 struct config_key {
 	const char *section, *name;
 	enum config_type type;
@@ -145,13 +145,13 @@ struct config_key {
 };
 extern const struct config_key config_keys[CONFIG_KEYS];
 
-/* NULL if there is no such key. */
+/* Returns NULL if there is no such key. */
 const struct config_key *config_find(const char *section, const char *name);
 
-/* The section's name as it stands in the table, or NULL. */
+/* Returns the table's copy of the section's name, or NULL if there is none. */
 const char *config_section(const char *name);
 
-/* Reports a key or section that there is not, with the one likely meant. */
+/* Reports an unknown key or section, and suggests a similar one. */
 void config_unknown(const char *where, const char *section, const char *name,
     struct config_problems *problems);
 
@@ -163,7 +163,7 @@ int config_value_parse(const struct config_key *key, const char *text,
 /* Whether a name may contain the character. Names are logged unquoted. */
 bool config_name_holds(char c);
 
-/* What the key accepts: "0 to 1h, or forever", "off, passive, arp". */
+/* Returns what the key accepts: "0 to 1h, or forever", "off, passive, arp". */
 const char *config_limits(const struct config_key *key);
 
 #endif

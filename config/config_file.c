@@ -1,7 +1,7 @@
 /* Reads forwarder.ini. inih reports only the first error, and not where a key
- * stands; it cuts long lines and names, and takes nearly anything as a section
- * header. So sections and comments are read here, and each assignment is given
- * to inih by itself. */
+ * stands; it cuts long lines and names, and accepts nearly anything as a
+ * section header. So this file reads sections and comments, and passes each
+ * assignment to inih separately. */
 #include "config/config.h"
 
 #include <ctype.h>
@@ -21,7 +21,7 @@ struct reading {
 	struct config_problems *problems;
 	const char *path;
 	int line;
-	const char *section; /* NULL: none yet; empty: refused with its keys */
+	const char *section; /* NULL: none yet; empty: a refused one */
 	bool is_assignment;  /* inih has called take_key() for this line */
 };
 
@@ -31,8 +31,8 @@ problem(struct reading *r, const char *what)
 	config_problem(r->problems, "%s:%d: %s", r->path, r->line, what);
 }
 
-/* Reads a line without its end. What is too long is cut, but counted. False:
- * there is no line, or none that makes sense. */
+/* Reads a line without its line feed. A long line is cut, but *length counts
+ * all of it. Returns false at the end of the file or after a fatal problem. */
 static bool
 read_line(struct reading *r, char line[LINE_BYTES + 1], size_t *length)
 {
@@ -66,7 +66,7 @@ is_void(const char *text)
 	return *text == '\0' || *text == ';' || *text == '#';
 }
 
-/* Takes what follows the bracket. */
+/* Reads a section header after its bracket. */
 static void
 take_section(struct reading *r, char *name)
 {
@@ -87,7 +87,7 @@ take_section(struct reading *r, char *name)
 	config_unknown(where.text, name, "", r->problems);
 }
 
-/* inih's handler. */
+/* inih calls this for an assignment. */
 static int
 take_key(
     void *context, const char *section, const char *name, const char *value)
@@ -154,7 +154,7 @@ void
 config_read(struct config *config, const char *path, enum config_source source,
     struct config_problems *problems)
 {
-	static const char mark[] = "\xEF\xBB\xBF"; /* of some editors */
+	static const char mark[] = "\xEF\xBB\xBF"; /* byte order mark */
 	struct reading r = { .file = open_file(path, source, problems),
 		.config = config,
 		.problems = problems,

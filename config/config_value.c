@@ -34,7 +34,7 @@ parse_gateway(
 	return gateway->given ? 0 : error_set(why, "write it as 192.168.5.1");
 }
 
-/* Empty text leaves the field all zero: none. */
+/* Empty text leaves the field zeroed, which means none. */
 static int
 parse_text(
     enum config_type type, const char *text, void *field, struct error *why)
@@ -70,8 +70,8 @@ static const struct unit seconds[] = { { "s", 1 }, { "m", 60 },
 static const struct unit bytes[] = { { "", 1 }, { "K", 1024 },
 	{ "M", 1024 * 1024 }, { NULL, 0 } };
 
-/* A number has units. Neither units nor a noun: a choice of the examples, in the
- * order of its enum. */
+/* Numbers have units. A type with neither units nor a noun is a choice of the
+ * examples, in the order of its enum. */
 /* clang-format off */
 static const struct type {
 	const char *noun, *examples;
@@ -102,8 +102,8 @@ static const struct type {
 };
 /* clang-format on */
 
-/* Takes a number with its unit off the front of *text; 0 needs no unit. What is
- * too large for 64 bits becomes the largest number, which no key accepts. */
+/* Reads a number with its unit and advances *text; 0 needs no unit. A number
+ * too large for 64 bits becomes INT64_MAX, which no key accepts. */
 static bool
 take_number(const char **text, const struct type *type, int64_t *value)
 {
@@ -189,13 +189,13 @@ parse_choice(const struct config_key *key, const char *text, int64_t *value,
 	return 0;
 }
 
-/* A number needs no look-up, and so works where names come from a server that
- * is behind the guest's own network. */
+/* A number needs no look-up, so it works even if the name service is reached
+ * through the guest's network. */
 static int
 parse_user(const char *text, int64_t *value, struct error *error)
 {
 	struct passwd entry, *user = NULL;
-	char room[16 * 1024]; /* for what is in the entry */
+	char room[16 * 1024]; /* for the entry's strings */
 	const char *end = text;
 
 	*value = CONFIG_NO_USER;
@@ -212,8 +212,9 @@ parse_user(const char *text, int64_t *value, struct error *error)
 	return error_set(error, "\"%s\" is not a user of this system", text);
 }
 
-/* What -o sets must survive config_print(): refuses what a file can't hold, or
- * what would mean something else there. */
+/* The output of config_print() must give the same value when it is read. So
+ * this refuses what a file can't hold, or what would change its meaning
+ * there. */
 static int
 check_writable(const char *text, struct error *error)
 {
@@ -238,7 +239,7 @@ static int
 set_number(const struct config_key *key, const char *text, void *field,
     struct error *error)
 {
-	/* What a field is: a bool, a mode_t, an enum and so on. */
+	/* A field is a bool, a mode_t, an enum and so on. */
 	union {
 		uint8_t byte;
 		uint16_t half;

@@ -21,7 +21,7 @@ parse_path(struct guest_endpoint *guest, const char *path, struct error *error)
 	return endpoint_parse_path(guest->path, path, error);
 }
 
-/* What Linux takes as an interface name. */
+/* Accepts the interface names that Linux accepts. */
 static int
 parse_name(struct guest_endpoint *guest, const char *name, struct error *error)
 {

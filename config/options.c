@@ -26,8 +26,8 @@ static const char help[] =
     "  -v, --verbose          log one level more\n"
     "  -- COMMAND             start this as the guest; {fd} in its arguments\n"
     "                         becomes the number of its socket\n"
-    "      --check            print what would run, or every problem\n"
-    "  status                 ask a running forwarder how it is\n"
+    "      --check            print the configuration, or every problem\n"
+    "  status                 print the status of a running forwarder\n"
     "  -h, --help             print this\n"
     "  -V, --version          print the version\n"
     "\n"
@@ -41,8 +41,8 @@ options_print_help(FILE *out)
 	return fprintf(out, help, defaults_example);
 }
 
-/* What getopt_long() returns for options without a letter, and what stands for a
- * word that is no option. */
+/* The options without a letter, for getopt_long(). WORD is a word that is not
+ * an option. */
 enum { CHECK = 256, JSON, PROMETHEUS, WATCH, WORD };
 
 static const char run_letters[] = "+:c:g:n:o:vhV";
@@ -171,7 +171,8 @@ take_command(struct options *options, char **words, struct error *error)
 	    "the command needs {fd} where the number of its socket goes");
 }
 
-/* Says what getopt_long() refused with this letter in `word`. */
+/* Sets the error for `word`, for which getopt_long() has returned this
+ * letter. */
 static int
 explain(const char *word, int letter, struct error *error)
 {
@@ -199,7 +200,7 @@ parse_words(struct options *options, int argc, char **argv, struct error *error)
 	const struct option *names = status ? status_names : run_names;
 
 	opterr = 0;
-	optind = 0; /* from the start, with macOS's getopt_long(), too */
+	optind = 0; /* restarts getopt_long(), also on macOS */
 	for (int at = 1; at < argc; at = optind) {
 		const char *word = argv[at];
 		int letter = getopt_long(argc, argv, letters, names, NULL);
@@ -240,22 +241,22 @@ options_parse(
 		return -1;
 	if (options->socket != NULL && options->config_path != NULL)
 		return error_set(error, "give either -c or a socket, not both");
-	/* Nobody means a start with the defaults alone. */
+	/* A start with the defaults alone can only be a mistake. */
 	if (options->mode == OPTIONS_RUN && options->config_path == NULL &&
 	    options->settings_count == 0 && options->command == NULL)
 		return error_set(error,
-		    "say which network and which guest, for example: %s",
+		    "name a network and a guest, for example: %s",
 		    defaults_usage);
 	return 0;
 }
 
-/* Splits SECTION.KEY=VALUE, which options_parse() has seen to be one. */
+/* Splits SECTION.KEY=VALUE, whose form options_parse() has checked. */
 static void
 set_key(struct config *config, const char *text, const char *where,
     struct config_problems *problems)
 {
 	int dot = (int)strcspn(text, "."), equals = (int)strcspn(text, "=");
-	char section[64], key[64]; /* no name is so long: one cut is unknown */
+	char section[64], key[64]; /* a name that is cut is unknown */
 
 	snprintf(section, sizeof(section), "%.*s", dot, text);
 	snprintf(key, sizeof(key), "%.*s", equals - dot - 1, text + dot + 1);

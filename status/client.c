@@ -18,11 +18,11 @@
 #include "status/control.h"
 #include "status/rates.h"
 
-/* A busy forwarder answers in microseconds; this is for one that is stopped. */
+/* A busy forwarder answers in microseconds; only a stopped one takes longer. */
 #define REPLY_SECONDS 2
 #define WATCH_MS 1000
-/* A client that the system keeps from sending its line for CONTROL_CLIENT_MS
- * loses its turn without an answer, and asks again. */
+/* A client whose line arrives later than CONTROL_CLIENT_MS gets no answer, so
+ * it asks again. */
 #define TRIES 3
 
 #define TERMINAL_CLEAR "\033[H\033[J"
@@ -31,16 +31,16 @@ struct view {
 	const char *path;
 	const char *form;
 	bool watch;
-	bool rates;    /* watch for people */
+	bool rates;    /* watch as text */
 	bool terminal; /* rates, redrawn in place */
 	enum { NEVER_SEEN, PRESENT, ABSENT } forwarder;
 	char reply[STATUS_BYTES];
-	const char *answer; /* what is for people, in `reply` */
+	const char *answer; /* the part of reply to print */
 	struct rates_sample before, now;
 };
 
-/* A full backlog blocks connect() on Linux; SO_SNDTIMEO bounds that. Fails with
- * errno. */
+/* A full backlog blocks connect() on Linux; SO_SNDTIMEO limits that. Returns
+ * the descriptor, or -1 with errno. */
 static int
 dial(const char *path)
 {
@@ -65,7 +65,7 @@ dial(const char *path)
 	return socket_give_up(fd);
 }
 
-/* Returns 0 if anything came before the connection ended, or -1 with errno. */
+/* Returns 0 if any reply was received, or -1 with errno. */
 static int
 ask_once(struct view *v)
 {
@@ -76,7 +76,7 @@ ask_once(struct view *v)
 	if (fd < 0)
 		return -1;
 	snprintf(line, sizeof(line), "status %s\n", v->form);
-	(void)!send(fd, line, strlen(line), 0); /* recv() says what failed */
+	(void)!send(fd, line, strlen(line), 0); /* recv() reports errors */
 	do
 		n = recv(fd, v->reply, sizeof(v->reply) - 1, MSG_WAITALL);
 	while (n < 0 && errno == EINTR);
@@ -89,7 +89,8 @@ ask_once(struct view *v)
 	return n > 0 ? 0 : -1;
 }
 
-/* Whether the reply is whole; removes the empty line at its end. */
+/* Returns whether the reply is complete and valid. Removes the empty line at
+ * its end. */
 static bool
 is_answer(struct view *v)
 {
@@ -112,10 +113,10 @@ advice(int error)
 	if (error == EACCES)
 		return "ask as the user it runs as, or as root";
 	if (error == ETIMEDOUT)
-		return "it is stopped or stuck: look at its process and log";
+		return "it is stopped or stuck: check its process and log";
 	if (error == ENOENT || error == ECONNREFUSED)
 		return "start one with [control] socket set to this path";
-	return "is this its [control] socket?";
+	return "check that this is its [control] socket";
 }
 
 static int
@@ -131,13 +132,13 @@ ask(struct view *v, struct error *error)
 	if (!is_answer(v))
 		return error_set(error,
 		    "no forwarder answers at %s: the reply is not of this "
-		    "version (after an update restart the forwarder, or name "
-		    "its [control] socket)",
+		    "version (restart the forwarder after an update, or give "
+		    "the path of its [control] socket)",
 		    v->path);
 	return 0;
 }
 
-/* Whatever program answered: its text can't move the cursor. */
+/* The program that answers may not be a forwarder, so its text is escaped. */
 static void
 escape(struct text *t, uint32_t character, const char *bytes, size_t n)
 {
@@ -176,7 +177,8 @@ add_answer(struct text *t, const struct view *v)
 	}
 }
 
-/* Where a program reads the answers, standard error says so, once. */
+/* Shows the reason beside the rates or, for other forms, once on standard
+ * error. */
 static void
 add_absence(struct text *t, const struct view *v, const struct error *error)
 {
@@ -188,7 +190,8 @@ add_absence(struct text *t, const struct view *v, const struct error *error)
 	}
 }
 
-/* Asks, and shows what comes of it. Returns the exit code; -1: watch on. */
+/* Asks once and prints the result. Returns the exit code, or -1 to go on
+ * watching. */
 static int
 look(struct view *v)
 {
@@ -209,7 +212,7 @@ look(struct view *v)
 	if (print(v, bytes) == 0)
 		return v->watch ? -1 : 0;
 	if (v->watch && errno == EPIPE)
-		return 0; /* the reader has seen enough: head(1) */
+		return 0; /* the reader has exited: head(1) */
 	fprintf(stderr, "forwarder: standard output: %s\n", strerror(errno));
 	return EX_OSERR;
 }
@@ -221,7 +224,7 @@ on_interrupt(int number)
 	_exit(0);
 }
 
-/* A terminal that says it is dumb, or doesn't say what it is, gets lines. */
+/* Whether standard output is a terminal that can move its cursor. */
 static bool
 can_redraw(void)
 {

@@ -69,8 +69,9 @@ control_poll(const struct control *c)
 		.events = POLLIN };
 }
 
-/* Out of descriptors or memory, the listener stays readable: without a pause,
- * which a signal ends, poll() would return at once for ever. */
+/* If descriptors or memory run out, the listener stays readable, so poll()
+ * would return at once again and again. The pause, which a signal ends,
+ * prevents that. */
 static void
 accept_client(struct control *c, int64_t now_ms)
 {
@@ -92,11 +93,11 @@ say(const struct control *c, const char *bytes, size_t n)
 {
 	ssize_t sent = send(c->client, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-	(void)sent; /* a client that left */
+	(void)sent; /* fails if the client has left */
 }
 
-/* Whether the client's line has come, and is a known one. Releases a client
- * that is gone or sent anything else. */
+/* Returns whether the client has sent a known line. Releases a client that is
+ * gone or sent anything else. */
 static bool
 take_request(struct control *c)
 {

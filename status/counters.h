@@ -1,12 +1,12 @@
-/* What the copy threads count. Each counter has one writer, so adding is a
- * load and a store, no locked instruction; readers see some recent value. */
+/* The counters of the copy threads. Each has one writer, so adding is a load
+ * and a store without a locked instruction. Readers see a recent value. */
 #ifndef STATUS_COUNTERS_H
 #define STATUS_COUNTERS_H
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* What a copy thread writes all the time lies on cache lines of its own. */
+/* Data that a copy thread writes often has cache lines of its own. */
 #define CACHE_LINE_BYTES 64
 
 typedef _Atomic uint64_t counter;
@@ -27,13 +27,13 @@ counter_read(const counter *c)
 
 /* Written by fwd-up only. */
 struct up_counters {
-	counter frames, bytes; /* handed to the network, without headers */
+	counter frames, bytes; /* sent to the network, without headers */
 	counter outage, oversize, runt, empty; /* dropped, by reason */
 };
 
 /* Written by fwd-down only. */
 struct down_counters {
-	counter frames, bytes; /* taken by the guest */
+	counter frames, bytes; /* sent to the guest */
 	counter guest_slow, guest_absent, runt, empty, truncated, oversize;
 };
 

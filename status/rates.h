@@ -1,5 +1,5 @@
-/* What `forwarder status --watch` shows: the server sends a line of counters
- * ahead of some text, the client shows the difference between two. */
+/* The rates of `forwarder status --watch`. The server answers with a line of
+ * counters and then text; the client computes rates from two such lines. */
 #ifndef STATUS_RATES_H
 #define STATUS_RATES_H
 
@@ -13,14 +13,14 @@ struct rates_sample {
 	status_number up[RATES_COUNTERS], down[RATES_COUNTERS];
 };
 
-/* The server's answer. */
+/* Adds the server's answer to the request "status watch". */
 void rates_answer(struct text *t, const struct status *s);
 
-/* Reads it. Returns the text in it, or NULL if it makes no sense. */
+/* Parses such an answer. Returns the text in it, or NULL if it is malformed. */
 const char *rates_parse(struct rates_sample *sample, const char *answer);
 
-/* The rates in both directions, with a separator between them: averages since
- * the start if `before` is zeroed or of another process. */
+/* Adds the rates in both directions, with a separator between them. They are
+ * averages since the start if `before` is zeroed or from another process. */
 void rates_add(struct text *t, const struct rates_sample *before,
     const struct rates_sample *now, const char *separator);
 

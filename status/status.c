@@ -7,8 +7,8 @@
 
 enum field_type { TEXT_FIELD, NUMBER_FIELD, BOOL_FIELD };
 
-/* The path is the member's place in struct status and its name everywhere
- * else; dots separate sections. */
+/* The path names a member of struct status, and the field in all forms. Dots
+ * separate sections. */
 struct field {
 	const char *path;
 	enum field_type type;
@@ -93,7 +93,7 @@ text_of(const struct status *s, const struct field *f)
 	return (const char *)s + f->offset;
 }
 
-/* The only text with a metric is the state: whether it is "up". */
+/* The only text with a metric is the state: 1 if it is "up". */
 static status_number
 number_of(const struct status *s, const struct field *f)
 {
@@ -106,7 +106,7 @@ number_of(const struct status *s, const struct field *f)
 	return *(const status_number *)place;
 }
 
-/* What follows `section` and a dot in a path; NULL: it isn't in there. */
+/* Returns what follows `section` and a dot in the path, or NULL. */
 static const char *
 path_in(const char *path, const char *section)
 {
@@ -218,7 +218,7 @@ add_label(struct text *t, const char *label, const char *value)
 	add_quoted(t, value, escape_label);
 }
 
-/* A counter of traffic is named by its path: direction, drops, reason. */
+/* The path of a traffic counter contains its labels: direction and reason. */
 static void
 add_sample(struct text *t, const struct status *s, const struct field *f)
 {

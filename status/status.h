@@ -1,8 +1,6 @@
-/* Everything that `forwarder status` shows, as one plain value. It is a copy,
- * taken for one answer (forwarder/report.c); nothing is kept in it.
- *
- * The way of an answer: this snapshot, its rendering (status.c, rates.c for
- * --watch), the server (control.c), the client (client.c). */
+/* A snapshot of everything that `forwarder status` shows. forwarder/report.c
+ * takes it for one answer. status.c renders it (rates.c for --watch), control.c
+ * sends it, and client.c prints it. */
 #ifndef STATUS_STATUS_H
 #define STATUS_STATUS_H
 
@@ -52,19 +50,19 @@ struct status {
 	} keepalive;
 };
 
-/* Room for any of these forms, whatever the texts in it. */
+/* Large enough for any of these forms, whatever text it contains. */
 #define STATUS_BYTES 16384
 
 /* One object on one line, members in the order of the struct. */
 void status_json(struct text *t, const struct status *s);
 
-/* Prometheus text exposition, version 0.0.4, in base units: milliseconds
- * become seconds. Every sample has the label `name`, so the samples of several
- * forwarders can stand in one file. */
+/* Prometheus text exposition, version 0.0.4, in base units: milliseconds become
+ * seconds. Every sample has the label `name`, so one file can hold the samples
+ * of several forwarders. */
 void status_prometheus(struct text *t, const struct status *s);
 
-/* For people, a line for each field that is neither empty nor zero: all of
- * them, or those of a section such as "network". */
+/* Text for people: a line for each field that is neither empty nor zero, of all
+ * sections or of one, such as "network". */
 void status_text(struct text *t, const struct status *s);
 void status_section(
     struct text *t, const struct status *s, const char *section);
@@ -72,8 +70,8 @@ void status_section(
 /* The sum of all counters in a section such as "guest_to_network.drops". */
 status_number status_sum(const struct status *s, const char *section);
 
-/* Logs a line of key=value for each section. Texts are quoted, so one from
- * outside can't end its value. */
+/* Logs a line of key=value for each section. Texts are quoted, so text from
+ * outside can't add keys. */
 void status_log(const struct status *s);
 
 #endif

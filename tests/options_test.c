@@ -147,7 +147,7 @@ TEST(an_empty_command_line_is_answered_with_an_example)
 	for (int i = 0; i < LENGTH(bare); i++) {
 		ck_assert_int_eq(parse(bare[i]), -1);
 		ck_assert_ptr_nonnull(strstr(error.text,
-		    "say which network and which guest, for example: "
+		    "name a network and a guest, for example: "
 		    "forwarder -n unix:"));
 	}
 	ck_assert_int_eq(options_parse(&options, 0, none, &error), -1);
