@@ -167,7 +167,7 @@ on_unwatched(const struct link_log *log, int error)
 	const char *advice = file_watch_advice(error);
 
 	log_line(LOG_LEVEL_WARN, LOG_LINK,
-	    "can't watch for the daemon's socket, relying on backoff alone "
+	    "can't watch for the daemon's socket, dialling at intervals only "
 	    "endpoint=%s error=\"%s\"%s%s%s",
 	    log->endpoint.text, strerror(error), *advice ? " (" : "", advice,
 	    *advice ? ")" : "");

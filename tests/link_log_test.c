@@ -193,8 +193,8 @@ TEST(a_long_wait_for_a_client_names_no_error)
 }
 
 #define UNWATCHED                                                              \
-	"warn link: can't watch for the daemon's socket, relying on backoff "  \
-	"alone endpoint=unix:sock error=\"Operation not permitted\""
+	"warn link: can't watch for the daemon's socket, dialling at "         \
+	"intervals only endpoint=unix:sock error=\"Operation not permitted\""
 
 TEST(a_watch_that_fails_is_one_warning_per_outage)
 {
