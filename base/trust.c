@@ -12,7 +12,7 @@ static bool
 is_believed(uid_t owner, uid_t also)
 {
 	return owner == 0 || owner == geteuid() ||
-	       (owner == also && also != TRUST_NOBODY_ELSE);
+	       (owner == also && also != TRUST_NO_USER);
 }
 
 /* A user who can write to a folder can add entries. The sticky bit keeps others

@@ -139,7 +139,7 @@ examine(struct guest *guest, const struct unixgram_name *name,
 		return 0;
 	if (lstat(name->path, file) < 0)
 		return errno;
-	if (trust_owner(name->path, file->st_uid, TRUST_NOBODY_ELSE))
+	if (trust_owner(name->path, file->st_uid, TRUST_NO_USER))
 		return 0;
 	if (file->st_ino != guest->unixgram.logged_stranger)
 		log_limited(&warnings, LOG_LEVEL_WARN, LOG_GUEST,

@@ -19,7 +19,7 @@ folder(const char *path, mode_t mode)
 static bool
 trusted(const char *path, uid_t owner)
 {
-	return trust_owner(path, owner, TRUST_NOBODY_ELSE);
+	return trust_owner(path, owner, TRUST_NO_USER);
 }
 
 FIXTURE(scratch_enter, scratch_leave)
@@ -28,7 +28,7 @@ TEST(a_folder_that_only_its_owner_may_write_needs_no_check)
 {
 	folder("private", 0755);
 	ck_assert(trusted("private/vm", STRANGER));
-	ck_assert(trusted("private/vm", TRUST_NOBODY_ELSE));
+	ck_assert(trusted("private/vm", TRUST_NO_USER));
 }
 
 static const mode_t shared[] = { 0777, 0770, 0702, 01777, 01770 };
@@ -38,7 +38,7 @@ TEST(
 {
 	folder("shared", shared[_i]);
 	ck_assert(!trusted("shared/vm", STRANGER));
-	ck_assert(!trusted("shared/vm", TRUST_NOBODY_ELSE));
+	ck_assert(!trusted("shared/vm", TRUST_NO_USER));
 	ck_assert(!trust_owner("shared/vm", STRANGER, FRIEND));
 	ck_assert(trust_owner("shared/vm", FRIEND, FRIEND));
 	ck_assert(trusted("shared/vm", 0));
