@@ -1,8 +1,8 @@
 /* Once the thread fwd-log runs, only it calls write(), which may block: on a
  * stopped terminal or a full pipe. Lines collect in one buffer while it writes
- * those of the other; then it exchanges the two. A line that doesn't fit is lost
- * whole, and so are those after it until the exchange; the next buffer begins
- * with a line that reports how many were lost.
+ * those of the other; then it exchanges the two. A line that doesn't fit is
+ * lost whole, and so are those after it until the exchange; the next buffer
+ * begins with a line that reports how many were lost.
  *
  *      state     fwd-log                            log_line()
  *      ABSENT    isn't started                      writes the line itself

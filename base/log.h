@@ -30,8 +30,8 @@ enum log_subsystem {
 };
 
 /* Detects whether standard error is the journal's (JOURNAL_STREAM), and ignores
- * SIGPIPE, because the reader of the log may exit first. An ignored signal stays
- * ignored across exec, so command.c restores it. */
+ * SIGPIPE, because the reader of the log may exit first. An ignored signal
+ * stays ignored across exec, so command.c restores it. */
 void log_open(enum log_level level);
 
 /* Any thread may call these. */

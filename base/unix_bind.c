@@ -69,7 +69,7 @@ try_connect(const struct sockaddr_un *address)
 	return error;
 }
 
-/* Returns 0 if the path has a stale socket or nothing, or -1 with the reason. */
+/* Returns 0 if the path has a stale socket or nothing, else -1. */
 static int
 expect_stale(const struct sockaddr_un *address, struct error *error)
 {

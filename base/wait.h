@@ -20,7 +20,8 @@ void doorbell_ring(struct doorbell *bell);
  * ring announced. */
 void doorbell_answer(struct doorbell *bell);
 
-/* A pipe that is closed on exec and never blocks. Returns 0, or -1 with errno. */
+/* Opens a pipe that is closed on exec and never blocks. Returns 0, or -1 with
+ * errno. */
 int pipe_open(int ends[2]);
 
 /* Wait until fd is readable (writable); fd -1: wait only for interrupt_fd or

@@ -1,6 +1,6 @@
-/* `forwarder status`: sends a request to a control socket and prints the answer.
- * It is a command of its own, so it writes to standard output and standard error,
- * not to the log. */
+/* `forwarder status`: sends a request to a control socket and prints the
+ * answer. It is a separate command, so it writes to standard output and
+ * standard error, not to the log. */
 #ifndef STATUS_CLIENT_H
 #define STATUS_CLIENT_H
 
