@@ -289,7 +289,7 @@ TEST(addresses_and_lists_are_parsed)
 	ck_assert_uint_eq(config.network.allow.count, 2);
 }
 
-/* Every byte that has a meaning in a file, at every place. */
+/* Any byte, at every place of a value. */
 TEST(what_an_option_accepts_a_file_can_hold, .count = 255)
 {
 	static const char *const around[][2] = { { "", "" }, { "", "/b" },

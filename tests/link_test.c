@@ -581,8 +581,8 @@ read_each(void *argument)
 	return argument;
 }
 
-/* They follow each other faster than fwd-link makes them: the reader must
- * not fall behind by more than there is room for. */
+/* Waits until the reader has caught up, because these generations follow each
+ * other faster than those of fwd-link. */
 static int
 install_after(uint64_t generation)
 {

@@ -347,7 +347,7 @@ TEST(every_delay_is_within_its_jitter_and_both_ends_are_reached,
 	ck_assert_int_eq(shortest_ms, jitters[_i].shortest_ms);
 }
 
-/* With the shortest and the longest delays. */
+/* With twenty sequences of jitter. */
 TEST(a_daemon_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds,
     .count = 20)
 {

@@ -55,20 +55,20 @@ class L2Daemon(Daemon):
         super().__init__(folder, name)
         self.namespace.ip("link set lo up")
         self.namespace.ip("tuntap add dev tap0 mode tap")
-        # No frames of its own, only what is asked for.
+        # No frames of its own, only answers.
         self.namespace.ip("link set tap0 addrgenmode none")
         self.namespace.ip(f"address add {self.ADDRESS}/24 dev tap0")
 
     def start(self) -> None:
-        """The TAP device waits until the other side is there: QEMU 7.2 dies of
-        a frame that comes before it listens (2 of 3 starts under traffic)."""
+        """Attaches the TAP device once QEMU listens: QEMU 7.2 crashes if a
+        frame arrives before (2 of 3 starts under traffic)."""
         self.namespace.ip("link set tap0 down")
         super().start()
         self.namespace.ip("link set tap0 up")
 
     def supervise(self) -> None:
-        """Starts it again if that happened all the same. It listens a moment
-        before it is ready to, and nothing outside tells the difference."""
+        """Starts it again if it crashed all the same: it listens a moment
+        before it is ready, which cannot be seen from outside."""
         if not self.process.alive():
             expect_equal("status of a daemon that ended by itself",
                          self.process.wait(), 128 + signal.SIGSEGV)
@@ -108,8 +108,8 @@ class Passt(Daemon):
 
 
 class Iperf3Server:
-    """Serves one client after another on an address of a namespace, and for
-    a moment between two of them nobody."""
+    """Serves one client after another on an address of a namespace, with a
+    short pause between two of them."""
 
     def __init__(self, folder: Path, namespace: Namespace, address: str,
                  port: int = 5201) -> None:
@@ -120,7 +120,7 @@ class Iperf3Server:
         self.wait_until_free()
 
     def wait_until_free(self) -> None:
-        """It says so last, with a rule of dashes below."""
+        """Its last line of output, above a rule of dashes."""
         wait_for("iperf3 to listen", lambda: "Server listening" in "".join(
             self.log.read_text().splitlines()[-2:]))
 

@@ -1,4 +1,4 @@
-"""The program under test: started, asked for its status, reloaded, stopped."""
+"""The program under test: starts, reloads, stops it, and reads its status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHORT = {"up": "guest_to_network", "down": "network_to_guest"}
 
 
 def ask_status(control: Path) -> Optional[dict]:
-    """None while nobody answers."""
+    """None if no forwarder answers."""
     done = run_forwarder("status", control, "--json")
     if done.returncode != 0:
         return None

@@ -21,7 +21,7 @@ from peers import (Bridge, Child, Connection, FakeDaemon, FakeGuest,
 def guest_that_stops_reading_does_not_delay_others_and_recovers(case: Case):
     bridge = Bridge(case)
     connection = bridge.meet()
-    # This blocks, were it held up.
+    # This would block if the forwarder did.
     connection.send(*(frame(number, 1514) for number in range(1, 5001)))
     bridge.until("down", lambda counted: counted["frames"]
                  + sum(counted["drops"].values()) == 5001)
@@ -68,14 +68,14 @@ def expect_relearned(bridge: Bridge, connection: Connection, name: str) -> None:
 
 @needs()
 def restarted_guest_is_relearned_without_traffic(case: Case):
-    """On its path or another one, and whatever its end left behind."""
+    """On the same path or another one, with or without the old file."""
     bridge = Bridge(case)
     connection = bridge.meet()
     for name in ("vm.sock", "vm.sock", "other.sock", "vm.sock"):
         bridge.guest.remove()
         expect_relearned(bridge, connection, name)
     bridge.guest.close()
-    case.path("vm.sock").unlink()  # as late as its next start
+    case.path("vm.sock").unlink()  # only as the next guest starts
     expect_relearned(bridge, connection, "vm.sock")
     case.path("new.sock").touch()
     bound_guest(case.path("newest.sock")).close()
@@ -107,8 +107,8 @@ def trickle_frames(tell: Callable, connection: Connection) -> None:
 @needs()
 def guest_whose_first_frame_races_with_the_old_ones_end_is_answered(
         case: Case):
-    """Its first frame may arrive just when the old guest is found dead. The
-    sender must become the guest all the same."""
+    """Its first frame may arrive just when the old guest is found dead. Its
+    sender still becomes the guest."""
     bridge = Bridge(case, ["log.level=error"])
     connection = bridge.meet()
     for number in range(30):

@@ -10,8 +10,8 @@ from harness import (FORWARDER, Case, Process, expect, expect_equal, needs,
                      wait_for)
 from vm import Guest, received_bytes
 
-# Seconds from a kill to the new start: at once as a supervisor does it, or up
-# to a second later as one with a pause does.
+# Seconds from a kill to the next start, for supervisors that restart at once or
+# after a pause.
 RESTART_DELAYS = [0, 1.0, 0, 0.05, 0.5, 0, 0.01, 0.2, 0, 1.0]
 PING = f"ping -c 3 -i 0.2 -W 5 {L2Daemon.ADDRESS}"
 
@@ -39,8 +39,7 @@ def start_guest(case: Case, name: str = "guest") -> Guest:
 
 def wait_for_frames_after(forwarder: Forwarder, generation: int,
                           daemon: L2Daemon) -> None:
-    """Until a newer generation has proven to live: it is up, and the count of
-    frames from the network moves while it stays the same one."""
+    """Waits until a newer generation is up and receives more frames."""
     seen: dict = {}
 
     def frames_move() -> bool:

@@ -1,6 +1,6 @@
-"""What every integration test stands on: declaring a test and its needs,
+"""The basis of every integration test: declaring a test and its needs,
 waiting for conditions, processes that end with the test, and network
-namespaces that nobody else sees."""
+private namespaces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 
 class Failure(Exception):
-    """What was expected and did not happen."""
+    """An expectation that was not met."""
 
 
 def expect(condition: object, message: str) -> None:
@@ -39,13 +39,13 @@ def expect_equal(what: str, found: object, expected: object) -> None:
 
 
 def wait_for(what: str, probe: Callable[[], Value], seconds: float = 10) -> Value:
-    """Asks until the answer is true and returns it."""
+    """Calls the question until its answer is true; returns the answer."""
     return wait_until(what, probe, bool, seconds)
 
 
 def wait_until(what: str, probe: Callable[[], Value], wanted: object,
                seconds: float = 10) -> Value:
-    """Until the answer is the wanted one, or one that `wanted` accepts."""
+    """Waits until the answer equals `wanted`, or `wanted` accepts it."""
     accepts = wanted if callable(wanted) else lambda value: value == wanted
     deadline = time.monotonic() + seconds
     while not accepts(found := probe()):
@@ -155,7 +155,7 @@ def lacks_guest() -> Optional[str]:
     return None if built.returncode == 0 else built.stdout.strip()
 
 
-# Each answers None, or what the machine lacks.
+# Each returns None, or what the machine lacks.
 NEEDS: dict[str, Callable[[], Optional[str]]] = {
     "forwarder": lacks_forwarder,
     "guest": lacks_guest,
@@ -165,7 +165,7 @@ NEEDS: dict[str, Callable[[], Optional[str]]] = {
     "tun": lacks_tun,
 }
 
-# What a system may keep for root: the tests of any other user do without.
+# What a system may reserve for root. Other users run without these tests.
 ROOTS = {"filter", "namespaces", "root", "trace", "tun"}
 
 
@@ -177,22 +177,22 @@ _libc = ctypes.CDLL(None)
 
 
 def die_with_parent() -> None:
-    """Called in the child: even a runner that is killed leaves nothing."""
+    """Called in the child, so that it ends even if the runner is killed."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_with_parent() -> None:
-    """The same for what cleans up after itself."""
+    """The same for a program that cleans up after itself."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def adopt_orphans() -> None:
-    """What a program under test leaves running becomes our child."""
+    """Makes processes that a program under test leaves running our children."""
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_orphans() -> None:
-    """Ends every child we have, once all that is ours is closed."""
+    """Ends every remaining child. Call it when all else is closed."""
     while True:
         pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")
                 if parent_of(int(path.name)) == os.getpid()]
@@ -224,7 +224,7 @@ class Process:
         self._process.send_signal(number)
 
     def wait(self, seconds: float = 10) -> int:
-        """The exit status as a shell would say it: 128 + N for signal N."""
+        """The exit status as in a shell: 128 + N for signal N."""
         try:
             status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:

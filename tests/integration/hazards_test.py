@@ -1,4 +1,4 @@
-"""What peers really do to a stream of frames, and what they must never get."""
+"""Broken and hostile streams, and frames that a peer must never get."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from peers import (Bridge, Child, Connection, FakeDaemon, FakeGuest,
                    bound_guest, exchange, fill_backlog, flood, frame, framed,
                    guest_pair, header, is_announcement, number_of, raw_frame)
 
-# Around the ends of everything: Ethernet, a slot's first part, GSO, the limit.
+# Around every limit: Ethernet, a slot's first part, GSO, the longest frame.
 SIZES = [22, 59, 60, 61, 1514, 1983, 1984, 1985, 2048, 9000, 32764, 32765,
          65535, 65549, 65550]
 
@@ -118,7 +118,7 @@ def part_of_a_frame_ends_with_its_connection_and_is_counted(case: Case):
         bridge.guest.expect(1)
         connection.close()
         bridge.until_dropped(count, "down.drops.truncated")
-    bridge.meet()  # nothing but whole frames between those
+    bridge.meet()  # the frames before it were all whole
     bridge.until("network.outages", len(cuts))
 
 
@@ -126,8 +126,8 @@ def part_of_a_frame_ends_with_its_connection_and_is_counted(case: Case):
 
 @needs()
 def invalid_frames_of_the_guest_never_reach_the_network(case: Case):
-    """Neither is one that socket_vmnet takes at most: over 65,536 bytes it
-    aborts, for every machine."""
+    """Nor a frame over 65,536 bytes, at which socket_vmnet aborts for every
+    machine."""
     bridge = Bridge(case)
     connection = bridge.meet()
     bridge.guest.send(b"", b"", *(b"r" * length for length in range(1, 14)),
@@ -200,7 +200,7 @@ def header_and_frame_are_written_together_within_write_batch(case: Case):
 @needs()
 def nothing_but_the_guests_own_frames_and_its_announcement_is_ever_sent(
         case: Case):
-    """No probe unasked, no address of the forwarder's own."""
+    """No probe by default, and no address of the forwarder's own."""
     bridge = Bridge(case, ["keepalive.interval=100ms", "reconnect.max=200ms"])
     for generation in range(5):
         connection = bridge.meet()
@@ -219,7 +219,7 @@ def nothing_but_the_guests_own_frames_and_its_announcement_is_ever_sent(
 # --- connections --------------------------------------------------------------
 
 def accepted_within(daemon: FakeDaemon, seconds: float, greeting: bytes) -> int:
-    """Says the greeting to whoever dials, and closes."""
+    """Sends the greeting to each client, and closes."""
     count, end = 0, time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         daemon.listener.settimeout(left)
@@ -283,7 +283,7 @@ def frozen_daemon_costs_no_frame_once_it_thaws(case: Case):
 
 
 def count_frames(tell, connection: Connection) -> None:
-    """Reads; tells each number, and an exclamation mark for a wrong one."""
+    """Reads frames and reports each number, or "!" for a wrong one."""
     last = 0
     connection.socket.settimeout(None)
     while True:
@@ -301,7 +301,7 @@ def last_number(told: bytes) -> int:
 
 
 def until_no_more_frames(bridge: Bridge) -> int:
-    """How many frames went before the network took no more."""
+    """Returns how many frames the network accepted before it was full."""
     seen: list[int] = []
 
     def stopped() -> bool:
@@ -318,7 +318,7 @@ def full_backlog_is_reported_and_retried_until_there_is_room(case: Case):
     daemon.listen(0)
     fillers = fill_backlog(daemon.path)
     bridge = Bridge(case, daemon=daemon)
-    wait_for("the full backlog to be told", lambda: any(
+    wait_for("a log line about the full backlog", lambda: any(
         "backlog is full" in line
         for line in bridge.lines("debug link: dial failed")))
     expect_equal("state", bridge.value("network.state"), "down")
@@ -326,7 +326,7 @@ def full_backlog_is_reported_and_retried_until_there_is_room(case: Case):
         filler.close()
 
     def is_ours() -> bool:
-        """Not one of those who were there before, and left."""
+        """Not one of the earlier connections, which have ended."""
         connection = bridge.accept()
         bridge.guest.send(1)
         return bool(connection.socket.recv(1, socket.MSG_PEEK)) \
@@ -367,7 +367,7 @@ def descriptor_that_was_closed_is_never_written_to_under_another_owner(
         connection.close()
         for stranger in [ask(bridge.control) for _ in range(3)]:
             answer = read_all(stranger)
-            expect(not answer  # it asked too late, and lost its turn
+            expect(not answer  # its request came too late
                    or answer.startswith(b'{"version":') and answer.isascii(),
                    f"expected nothing but the status, found {answer!r}")
         connection = bridge.accept()
@@ -412,7 +412,7 @@ class NamingGuest(FakeGuest):
 
 @needs()
 def guest_keeps_its_socket_when_the_forwarder_is_killed(case: Case):
-    """If it names its receiver, or connects its socket again."""
+    """If it names the receiver with each frame, or connects again."""
     bridge = Bridge(case)
     naming = case.own(NamingGuest(case.path("naming.sock"), bridge.guest_path))
     connected, connection = bridge.guest, bridge.accept()
@@ -421,7 +421,7 @@ def guest_keeps_its_socket_when_the_forwarder_is_killed(case: Case):
         connection.close()
         try:
             guest.send(99)
-            expect(False, "expected nobody to take the guest's frames")
+            expect(False, "expected that the guest's frames are refused")
         except OSError:
             pass
         bridge.process = Forwarder(case, bridge.daemon.endpoint,
@@ -435,8 +435,8 @@ def guest_keeps_its_socket_when_the_forwarder_is_killed(case: Case):
 
 @needs()
 def inherited_descriptor_stays_usable_after_a_stop_or_kill(case: Case):
-    """A shutdown() would break it for whoever else has it: a descriptor store,
-    a launcher, the next forwarder. Nor does it matter that it blocks or not."""
+    """A shutdown() would break it for its other holders: a descriptor store, a
+    launcher, the next forwarder. It may be blocking or not."""
     daemon = case.own(FakeDaemon(case.path("net.sock"))).start()
     guest, far = guest_pair()
     case.own(guest)
@@ -447,13 +447,13 @@ def inherited_descriptor_stays_usable_after_a_stop_or_kill(case: Case):
         forwarder = Forwarder(case, daemon.endpoint, f"fd:{far.fileno()}",
                               pass_fds=[far.fileno()])
         connection = case.own(daemon.accept())
-        connection.expect(number - 1)  # it has waited
+        connection.expect(number - 1)  # it was queued
         exchange(guest, connection, number)
         if number % 20:
             forwarder.stop()
         else:
             forwarder.process.kill()
         connection.close()
-        far.send(frame(5))  # whoever kept it can still use it
+        far.send(frame(5))  # another holder can still use it
         guest.expect(5)
         guest.send(number + 9)

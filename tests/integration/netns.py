@@ -47,8 +47,8 @@ class Host(Room):
 
 
 class Switch(Namespace):
-    """Frames go through a bridge, so that a host sees nothing at all of what
-    becomes of the other's cable."""
+    """Frames go through a bridge, so that a host cannot see that the other's
+    cable is unplugged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,8 +66,8 @@ class Switch(Namespace):
         self.ip(f"link set {host.port} up")
 
     def forget(self, *flows: tuple[str, int]) -> None:
-        """Drops the flows of (client's address, client's port) in both
-        directions and without a word, and lets new ones through."""
+        """Silently drops the flows of (client's address, client's port) in both
+        directions; new ones pass."""
         rules = "".join(
             f"ip saddr {address} tcp sport {port} drop\n"
             f"ip daddr {address} tcp dport {port} drop\n"

@@ -26,7 +26,7 @@ SIZES = [60, 64, 100, 590, 1514]
 # --- killed under load --------------------------------------------------------
 
 class Sequence:
-    """Sees to it that the frames of a flood come in order, none twice."""
+    """Checks that the frames of a flood come in order, none twice."""
 
     def __init__(self) -> None:
         self.last = 0
@@ -69,8 +69,8 @@ def prove(bridge: Bridge, connection: Connection) -> None:
 
 @needs(limit=120)
 def no_frame_is_lost_or_doubled_when_a_daemon_exits_fifty_times(case: Case):
-    """The daemon tells what it left unread, so that no gap is allowed at all.
-    It dies at moments of all kinds: mid-frame, with an empty or full buffer."""
+    """The daemon reports what it left unread, so no gap is allowed at all. It
+    ends at any moment: inside a frame, with an empty or a full buffer."""
     dice = random.Random(2)
     bridge = Bridge(case)
     sequence = Sequence()
@@ -80,7 +80,7 @@ def no_frame_is_lost_or_doubled_when_a_daemon_exits_fifty_times(case: Case):
     for _ in range(KILLS):
         prove(bridge, connection)
         sequence.read_from(connection, dice.randrange(1, 2500))
-        if dice.random() < 0.3:  # unread to the brim
+        if dice.random() < 0.3:  # with a full buffer
             until_no_more_frames(bridge)
         bridge.daemon.stop()
         sequence.add(connection.drain_after_death())
@@ -96,8 +96,8 @@ def no_frame_is_lost_or_doubled_when_a_daemon_exits_fifty_times(case: Case):
 
 
 def serve(tell: Callable, daemon: FakeDaemon) -> None:
-    """A daemon that reads and tells the numbers it has read. Its connection
-    is the first to close when it dies, its listener the last."""
+    """A daemon that reports the numbers it has read. When it is killed, its
+    connection closes first and its listener last."""
     low = daemon.listener
     os.dup2(low.fileno(), 500)
     daemon.listener = socket.socket(fileno=500)
@@ -130,7 +130,7 @@ def frames_are_lost_only_inside_a_daemon_killed_fifty_times(case: Case):
         wanted = dice.randrange(1, 2000)
         wait_for("the daemon to get its frames",
                  lambda: process.hear().count(b"\n") > wanted)
-        bridge.guest.next()  # so it has proven to live
+        bridge.guest.next()  # now the generation is proven
         process.kill()
         deaths.append(sequence.add_told(process.hear()))
         time.sleep(dice.choice((0, 0, 0.002, 0.05)))
@@ -152,8 +152,8 @@ def start_daemon_process(case: Case, daemon: FakeDaemon) -> Child:
 @needs()
 def guest_gets_whole_frames_in_order_when_a_daemon_exits_thirty_times(
         case: Case):
-    """The other direction: each generation's frames come in their order, and
-    what a daemon sent before it died comes before what the next one sends."""
+    """The other direction: each generation's frames arrive in order, and before
+    those of the next generation."""
     bridge = Bridge(case)
     connection = bridge.meet()
     for number in range(1, 1801, 60):
@@ -167,7 +167,7 @@ def guest_gets_whole_frames_in_order_when_a_daemon_exits_thirty_times(
 
 @needs()
 def what_a_daemon_writes_before_it_closes_reaches_the_guest(case: Case):
-    """However busy fwd-up is with finding it dead."""
+    """Even if fwd-up detects the end first."""
     bridge = Bridge(case, ["network.hold=0"])
     bridge.meet().close()
     case.own(Child(flood, bridge.guest, RATE, SIZES))
@@ -189,7 +189,7 @@ def read_first_frame(connection: Connection) -> None:
 
 def first_frame_after_listen(bridge: Bridge) -> float:
     """Milliseconds from listen() to the first of the guest's frames. Then the
-    daemon proves its life and dies."""
+    daemon sends a frame and ends."""
     started = time.monotonic()
     bridge.daemon.listen()
     connection = bridge.daemon.accept()
@@ -203,7 +203,7 @@ def first_frame_after_listen(bridge: Bridge) -> float:
 
 @needs("plain-build")
 def first_frame_is_through_as_soon_as_the_daemon_listens(case: Case):
-    """How soon is for `make bench` to say, where nothing else runs: this shows
+    """`make bench` measures the time, where nothing else runs. This shows
     that no backoff is waited out, which takes 75 ms at least. Over outages of
     all kinds: bound and listening at once, or a while after."""
     dice = random.Random(4)
@@ -377,7 +377,7 @@ MACS = [bytes.fromhex("5254000000%02x" % last) for last in (1, 2)]
 
 
 def alternate(tell: Callable, guest: FakeGuest) -> None:
-    """Asks for addresses in two names, 900 times a second."""
+    """Sends ARP requests from two MACs, 900 times a second."""
     number = 0
     while True:
         guest.send(arp_question((MACS[number % 2], "10.0.0.2"), "10.0.0.1"))
@@ -387,7 +387,7 @@ def alternate(tell: Callable, guest: FakeGuest) -> None:
 
 @needs()
 def frames_of_the_guest_do_not_interrupt_a_tcp_dial(case: Case):
-    """Nobody answers the probe, so each frame of the guest may teach something.
+    """No probe is answered, so the forwarder may learn from each guest frame.
     The backlog is full: the dial waits a second for its next SYN."""
     daemon = case.own(FakeDaemon()).start()
     bridge = Bridge(case, [

@@ -28,8 +28,8 @@ def guest_makes_new_connections_after_passt_was_killed(case: Case):
     guest = case.own(Guest(case.folder, Guest.on_path(case.folder), "dhcp"))
     wait_for("an address from passt's DHCP server",
              lambda: Passt.ADDRESS in guest.run("ip address show dev eth0"), 20)
-    # DHCP told the gateway, nobody configured it; and passt goes on knowing
-    # the guest, although our probes were the last frames it saw.
+    # The gateway was learned from DHCP, not configured. And passt still knows
+    # the guest, although our probes were the last frames it received.
     forwarder.until("keepalive.replies", above(2), 30)
     forwarder.until("keepalive.mode", "arp")
     expect_transfer(guest)

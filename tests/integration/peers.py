@@ -68,7 +68,7 @@ def raw_frame(payload: bytes = b"", ether_type: int = IPV4,
 
 
 def frame(number: int, size: int = 60, source: bytes = MAC) -> bytes:
-    """A frame that carries its number and a pattern that shows any change."""
+    """A frame with its number and a pattern that reveals any change."""
     start = number % 251
     head = raw_frame(struct.pack("!Q", number), source=source)
     return head + PATTERN[start:start + size - len(head)]
@@ -126,7 +126,7 @@ def made(one: Frame) -> bytes:
 
 
 def expect_frame(found: bytes, wanted: Frame) -> None:
-    """A number: also the rest of the frame must be as frame() made it."""
+    """Returns the number; the rest of the frame must be as frame() made it."""
     if isinstance(wanted, int):
         expect_equal("frame", number_of(found), wanted)
     else:
@@ -185,7 +185,7 @@ class Connection:
             raise Failure("expected the connection to end")
 
     def drain_after_death(self) -> list[bytes]:
-        """Dies like a process, but for telling what it hadn't read yet."""
+        """Ends like a killed process, but returns what it had not read."""
         self.socket.shutdown(socket.SHUT_RDWR)
         frames = list(self.waiting)
         try:
@@ -252,7 +252,7 @@ class FakeDaemon:
             raise Failure("expected the forwarder to dial")
 
     def greet(self) -> Connection:
-        """Accepts, and proves with a frame that it lives."""
+        """Accepts a connection and proves the generation with a frame."""
         connection = self.accept()
         connection.send(0)
         return connection
@@ -305,7 +305,7 @@ class FakeGuest:
             expect_frame(self.next(), one)
 
     def drain(self) -> list[bytes]:
-        """What has come so far."""
+        """The frames that have arrived so far."""
         frames = []
         while select.select([self.socket], [], [], 0)[0]:
             frames.append(self.socket.recv(131072))
@@ -322,7 +322,7 @@ class FakeGuest:
 
 
 def bound_guest(path: Path) -> FakeGuest:
-    """It hasn't found the forwarder yet."""
+    """A guest that has not found the forwarder yet."""
     datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     datagrams.bind(str(path))
@@ -374,7 +374,7 @@ def close_all_but(kept: set[int]) -> None:
         if fd not in kept:
             try:
                 os.close(fd)
-            except OSError:  # that of the list itself
+            except OSError:  # the descriptor of the list itself
                 pass
 
 
@@ -413,7 +413,7 @@ class Child:
             os._exit(status)
 
     def hear(self) -> bytes:
-        """All it has told so far."""
+        """All that it has reported so far."""
         try:
             while more := os.read(self._pipe, 65536):
                 self._heard += more

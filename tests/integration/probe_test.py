@@ -31,12 +31,12 @@ def next_probe(connection: Connection, gateway: str = GATEWAY) -> bytes:
 @needs()
 def no_probe_is_sent_before_the_guest_is_known_and_then_one_at_once(
         case: Case):
-    """Once it began two seconds late, or never: the thread that probes was
-    woken before the guest's MAC could be read."""
+    """Once the first probe was two seconds late, or never sent: fwd-link woke up
+    before the guest's MAC could be read."""
     bridges = [Bridge(case.corner(str(number)), KNOWN) for number in range(12)]
     connections = [bridge.accept() for bridge in bridges]
     for connection in connections:
-        connection.send(1)  # or the proof of life would wake it again
+        connection.send(1)  # otherwise the proof of life would wake it
     expect_equal("what is sent in five intervals",
                  what_comes(connections[0], 1), [])
     for bridge in bridges:
@@ -62,7 +62,7 @@ def probe_is_an_rfc_5227_request_and_unicast_once_the_gateway_is_known(
         connection.send(arp_answer((mac, GATEWAY), TO_GUEST))
         next_where(connection, lambda one: is_probe_for(GATEWAY, one)
                    and one[:6] == mac)
-        # It moves: unanswered, the question goes to everybody again.
+        # Unanswered, because it moved: the next probe is a broadcast.
         next_where(connection, lambda one: is_probe_for(GATEWAY, one)
                    and one[:6] == BROADCAST)
 
@@ -77,7 +77,7 @@ def answers_to_probes_are_consumed_and_those_for_the_guest_forwarded(
     expect_equal("armed", bridge.value("keepalive.armed"), False)
     for count in (1, 2):
         next_probe(connection)
-        # The guest's own question crosses ours.
+        # The guest's own request crosses ours.
         question = arp_question((MAC, GUEST), GATEWAY)
         bridge.guest.send(question)
         next_where(connection, lambda one: one == question)
@@ -87,7 +87,7 @@ def answers_to_probes_are_consumed_and_those_for_the_guest_forwarded(
         expect(now["armed"] and now["rtt_us"] > 0 and now["mode"] == "arp"
                and now["probes"] >= count and now["idle_ms"] < 1000
                and not now["deaths"], f"expected an answered probe: {now}")
-    # Somebody else's question is no concern of ours.
+    # A request for another host is not answered.
     stranger = arp_question((OTHER_MAC, "192.0.2.7"), GUEST)
     connection.send(stranger, LAST)
     bridge.guest.expect(guests, guests, stranger, LAST)
@@ -141,7 +141,7 @@ def ping_and_pong_are_as_documented_and_never_reach_the_guest(case: Case):
     expect_equal("replies", bridge.value("keepalive.replies"), 0)
 
     def answered() -> bool:
-        """In time for its round trip to be told: before the next PING."""
+        """Before the next PING, so that the round trip is measured."""
         answer_a_ping(connection)
         return bridge.value("keepalive.rtt_us") > 0
     wait_for("an answered PING", answered)
@@ -153,7 +153,7 @@ def ping_and_pong_are_as_documented_and_never_reach_the_guest(case: Case):
     expect_equal("PONG", answer.hex(" "),
                  between_forwarders(PONG, 77, MAC).hex(" "))
     bridge.until("keepalive.answered", 1)
-    # Its EtherType is for anybody's experiments: others' are forwarded.
+    # The EtherType is for experiments of any kind: other frames are forwarded.
     foreign = raw_frame(b"something else".ljust(46, b"\0"), OURS, OTHER_MAC)
     connection.send(ping(78), pong(3), foreign, LAST)
     bridge.guest.expect(foreign, LAST)

@@ -72,7 +72,7 @@ def arp_answer(sender: tuple[bytes, str], target: tuple[bytes, str]) -> bytes:
 
 
 def is_probe_for(address: str, one: bytes, guest: bytes = MAC) -> bool:
-    """RFC 5227's question in the guest's name, to anybody."""
+    """RFC 5227's probe in the guest's name, by broadcast."""
     return one[6:] == arp_question((guest, "0.0.0.0"), address)[6:]
 
 
@@ -152,8 +152,8 @@ def answer_marks(stream: socket.socket, data: bytes) -> bytes:
 
 
 def echo_daemon(tell: Callable, daemon: FakeDaemon) -> None:
-    """Serves one client after another: answers PINGs and tells when (eight
-    bytes, the wall clock), sends other frames back."""
+    """Serves one client after another: answers PINGs, reports when (eight
+    bytes, the wall clock), and sends other frames back."""
     daemon.listener.settimeout(None)
     while True:
         stream, _ = daemon.listener.accept()
@@ -171,8 +171,8 @@ def echo_daemon(tell: Callable, daemon: FakeDaemon) -> None:
 
 
 def busy_daemon(tell: Callable, daemon: FakeDaemon, talks: int) -> None:
-    """Takes all it gets and answers PINGs; if it talks, it pours frames from
-    the client's first frame on that is as long as one with data."""
+    """Reads everything and answers PINGs. If it talks, it also sends a flood of
+    frames after the client's first frame that is long enough for data."""
     daemon.listener.settimeout(None)
     stream, _ = daemon.listener.accept()
     lock = threading.Lock()
@@ -197,7 +197,7 @@ def busy_daemon(tell: Callable, daemon: FakeDaemon, talks: int) -> None:
 
 
 def mute_daemon(tell: Callable, daemon: FakeDaemon) -> None:
-    """Takes all it gets and never says a word."""
+    """Reads everything and sends nothing."""
     daemon.listener.settimeout(None)
     stream, _ = daemon.listener.accept()
     while stream.recv(262144):
@@ -205,11 +205,11 @@ def mute_daemon(tell: Callable, daemon: FakeDaemon) -> None:
 
 
 def last_told(told: bytes) -> float:
-    """Of the times that echo_daemon() told."""
+    """The last of the times that echo_daemon() reported."""
     return struct.unpack_from("d", told, len(told) - 8)[0]
 
 
-# --- when it was said ---------------------------------------------------------
+# --- the time of a log line ---------------------------------------------------
 
 def time_of_line(log: str, start: str) -> float:
     """When the first line that begins so was written, by the wall clock."""

@@ -66,7 +66,7 @@ def reload_moves_the_control_socket(case: Case):
 
 @needs()
 def reload_that_the_system_refuses_changes_nothing(case: Case):
-    """And is not forgotten when it comes again."""
+    """A later reload with the same settings is not taken for unchanged."""
     bridge = Bridge(case)
     connection = bridge.meet()
     moved = case.path("missing/moved.sock")

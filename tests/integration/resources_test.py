@@ -1,5 +1,5 @@
-"""What it costs: memory, descriptors, wakeups, system calls; and that a full
-disk or a missing standard error cost nothing."""
+"""Use of memory, descriptors, wakeups and system calls; and that a full disk or
+a missing standard error does no harm."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ def wait_until_quiet(bridge: Bridge) -> None:
 
 @needs("plain-build")
 def nothing_wakes_up_when_nothing_happens(case: Case):
-    """Two seconds are waited for, as time is what is measured."""
+    """Counts wakeups during two seconds."""
     bridge = Bridge(case, ["reconnect.max=200ms"])
     connection = bridge.meet()
     expect_no_wakeups(bridge)
-    # What goes on in the folders of both sockets is nobody's business.
+    # Other files in the folders of both sockets cause no wakeup.
     before = context_switches(bridge.pid)
     for number in range(50):
         case.path(f"file{number}").write_text("x")
@@ -194,7 +194,7 @@ def hammer_stream(tell: Callable, connection: Connection) -> None:
 
 def read_bytes(tell: Callable, reader: socket.socket, count: int,
                pause: float = 0) -> None:
-    """Reads for ever, and tells when so many bytes have come."""
+    """Reads for ever, and reports when so many bytes have arrived."""
     reader.settimeout(None)
     while count > 0:
         count -= len(reader.recv(262144))
@@ -206,8 +206,7 @@ def read_bytes(tell: Callable, reader: socket.socket, count: int,
 
 
 def calls_to_network(case: Case) -> float:
-    """Load is when the forwarder is what frames wait for: so the daemon is
-    made slower than it."""
+    """Only a daemon slower than the forwarder makes frames queue before it."""
     traced = Traced(case)
     reader = case.own(Child(read_bytes, traced.connection.socket, BYTES,
                             0.003))
@@ -226,8 +225,8 @@ def calls_to_guest(case: Case) -> float:
 
 @needs("plain-build", "strace", "trace", limit=120)
 def a_frame_takes_a_tenth_of_a_system_call_each_way(case: Case):
-    """Whoever else uses the processor starves the load, and with it the
-    batches: the best of six counts."""
+    """Other processes may slow the load down, which makes batches smaller: the
+    best of six runs counts."""
     for measure in (calls_to_network, calls_to_guest):
         found: list[float] = []
         while not found or min(found) > 0.1:

@@ -1,5 +1,5 @@
 """The other role: the forwarder listens, so that two of them make one link, on
-one host, between two, or through somebody else's tunnel."""
+one host, between two, or through a tunnel of another program."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def listening_path_is_private_and_a_stale_one_is_replaced(case: Case):
     expect_equal("state", server.value("network.state"), "down")
     client = server.call()
     server.exchange(client, 1)
-    for number in range(2, 7):  # a client is let in only every 10 ms
+    for number in range(2, 7):  # one client is accepted every 10 ms
         expect_refused(run_forwarder(
             "-n", f"listen-unix:{path}",
             "-g", f"unixgram:{case.path('other.sock')}"), 71, path,
@@ -136,14 +136,14 @@ def newest_client_is_served_and_the_one_before_is_closed(case: Case):
 
 @needs("filter")
 def new_client_takes_the_place_of_one_that_is_silent(case: Case):
-    """At once, if what is sent to that is not acknowledged; a forwarder is
-    asked first."""
+    """At once if the silent client does not acknowledge data; one that is a
+    forwarder is probed first."""
     for mode in ("passive", "peer"):
         server = on_port(case.corner(mode), [f"keepalive.mode={mode}"])
         gone = server.call()
         server.exchange(gone, 1)
         fall_silent(gone.socket)
-        server.until("keepalive.idle_ms", above(50))  # all it said is heard
+        server.until("keepalive.idle_ms", above(50))  # all that it sent is read
         if mode == "passive":
             server.guest.send(2)
         called = time.monotonic()
@@ -158,7 +158,7 @@ def new_client_takes_the_place_of_one_that_is_silent(case: Case):
 
 @needs()
 def client_that_leaves_is_an_outage_until_the_next_one_comes(case: Case):
-    """So is one that is thrown out for a hostile length."""
+    """So is one that is disconnected for a hostile length."""
     server = on_path(case)
     client = server.call()
     server.exchange(client, 1)
@@ -175,7 +175,7 @@ def client_that_leaves_is_an_outage_until_the_next_one_comes(case: Case):
     server.exchange(client, 2)
 
 
-# --- who may come in ----------------------------------------------------------
+# --- who may connect ----------------------------------------------------------
 
 @needs()
 def stranger_is_closed_before_a_byte_is_read_and_logged_with_a_limit(
@@ -193,7 +193,7 @@ def stranger_is_closed_before_a_byte_is_read_and_logged_with_a_limit(
         except ConnectionError:
             refused += 1
         stranger.close()
-        if number % 20 == 0:  # the one who may is undisturbed
+        if number % 20 == 0:  # the allowed client is not disturbed
             server.exchange(client, number)
     seconds = time.monotonic() - started
     expect_equal("strangers refused", refused, 200)
@@ -207,8 +207,7 @@ def stranger_is_closed_before_a_byte_is_read_and_logged_with_a_limit(
 
 
 def serve_as_nobody(tell: Callable, path: Path) -> None:
-    """A daemon that tells what each of its clients has sent, or that it has
-    ended without."""
+    """A daemon that reports what each of its clients has sent, if anything."""
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
@@ -266,7 +265,7 @@ def reload_moves_the_listener_and_keeps_one_that_stays(case: Case):
         bridge.reload(f"keepalive.count={7 + number}")
         bridge.exchange(client, number)
 
-    # Another list counts at once, also for the one who is in.
+    # A new list applies at once, also to the present client.
     bridge.reload("network.allow=127.0.0.1/32")
     bridge.exchange(client, 5)
     bridge.reload("network.allow=127.0.0.2/32")
@@ -298,7 +297,7 @@ def reload_that_cannot_listen_keeps_the_old_listener(case: Case):
 # --- two forwarders -----------------------------------------------------------
 
 def identity_of(user: Optional[pwd.struct_passwd]) -> Optional[dict]:
-    """For a Process. Only root can be somebody else."""
+    """The user to run a Process as. Only root can choose one."""
     if user is None or os.geteuid() != 0:
         return None
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
@@ -310,7 +309,7 @@ def give(path: Path, user: Optional[pwd.struct_passwd]) -> None:
 
 
 class Side(WithGuest):
-    """Of a link: the guest names itself, so that it can be answered."""
+    """One side of a link. Its guest has a name, so that it can be answered."""
 
     def __init__(self, case: Case, network: str, options: Sequence[str],
                  name: str, user: Optional[pwd.struct_passwd] = None) -> None:
@@ -415,7 +414,7 @@ def flood_of_strangers_does_not_replace_a_peer(case: Case):
                 number for number in numbers(
                     [one for one in side.guest.drain()
                      if not is_announcement(one)])
-                if number >= sent[0]]  # not of those that made sure of the link
+                if number >= sent[0]]  # without those that tested the link
         return all(len(frames) >= len(sent) for frames in came.values())
 
     for number in sent:
@@ -426,7 +425,7 @@ def flood_of_strangers_does_not_replace_a_peer(case: Case):
     try:
         wait_for("all frames", all_came)
     except Failure:
-        pass  # which of them is said below
+        pass  # the check is below
     for name, frames in came.items():
         expect(frames == sent, f"expected {len(sent)} frames in order to "
                f"reach {name}, found {len(frames)}, "
@@ -441,7 +440,7 @@ def flood_of_strangers_does_not_replace_a_peer(case: Case):
     expect("the present client answers" in link.far.lines(REFUSED)[0], "reason")
 
 
-# --- somebody else's tunnel ---------------------------------------------------
+# --- a tunnel of another program ----------------------------------------------
 
 def options_of(values: dict) -> list:
     return sum((["-o", f"{name}={value}"] for name, value in values.items()),
@@ -521,7 +520,7 @@ def link_passes_through_ssh_and_returns_with_it(case: Case):
         tunnel.start()
         link.expect_frames(1 + round_number)
         link.until("network.outages", round_number)
-    # The far forwarder ends: the tunnel takes calls that lead nowhere.
+    # Without the far forwarder the tunnel accepts connections and closes them.
     link.far.process.kill()
     link.near.until("network.outages", 3)
     dials = link.near.value("network.dials")

@@ -1,4 +1,4 @@
-"""Peers that die without a word, and live ones that look as if they had."""
+"""Peers that vanish silently, and live ones that look as if they had."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def expect_about(what: str, seconds: float, expected: float,
 # --- a host that vanished -----------------------------------------------------
 
 class Vanishing:
-    """A peer on TCP that falls silent; it says a last word before, whose time
-    last_word() returns. If the guest sends then, that is never acknowledged."""
+    """A peer on TCP that falls silent after a last frame, whose time
+    last_word() returns. What the guest sends later is never acknowledged."""
 
     def __init__(self, case: Case, name: str, options: list[str],
                  last_word: Callable, sends: bool = False) -> None:
@@ -58,7 +58,7 @@ class Vanishing:
         fall_silent(self.connection.socket)
         if self.sends:
             self.bridge.guest.send(1)
-            if self.last_word is send_a_frame:  # then it counts from here
+            if self.last_word is send_a_frame:  # the time counts from here
                 self.last = time.time()
 
     def seconds(self) -> float:
@@ -242,7 +242,7 @@ def connection_forgotten_by_a_firewall_is_replaced(case: Case):
     died = wait_for_time_of(hosts.near, LOST)
     # An interval later if a busy machine was late with a probe.
     expect_about("flow forgotten, near side", died - lasts[0], LIMIT, 0.4)
-    # The far side finds it itself, unless the new connection is first.
+    # The far side detects it, too, unless the new connection comes first.
     died = wait_for_time_of(hosts.far, LOST)
     expect(died - lasts[1] <= 1.4 * LIMIT, "expected the far side in time")
     hosts.expect_ping()
@@ -332,8 +332,8 @@ class LoadBothWays(Scene):
 
 
 class LoadOutward(Scene):
-    """Only the answers to probes, which have to get past the guest's frames,
-    tell that the peer lives."""
+    """Only answers to probes, which have to pass the guest's frames, show that
+    the peer is alive."""
 
     peer = busy_daemon
     peer_arguments = (0,)

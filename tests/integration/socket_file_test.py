@@ -1,5 +1,5 @@
-"""The forwarder's own sockets: their files are removed or replaced by somebody
-who cleans up, and come back."""
+"""The forwarder's own sockets: their files come back when a cleaner removes or
+replaces them."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ def socket_returns_when_its_removed_or_moved_folder_returns(case: Case):
 
     wait_for("the folder to be removed", is_removed)
     until_told(server, what="; can't bind again yet")
-    # Looked at again and again, and not said again.
+    # It is checked repeatedly, but logged once.
     server.reload()
     folder.mkdir()
     until_told(server)
     server.exchange(server.call(), 1)
     until_told(server, what="; can't bind again yet")
-    # No watch tells of a folder that is moved: a reload finds it.
+    # No watch reports that a folder was moved: a reload finds out.
     folder.rename(case.path("elsewhere"))
     folder.mkdir()
     server.signal(signal.SIGHUP)
@@ -112,7 +112,7 @@ def guest_stays_when_the_forwarders_socket_is_removed(case: Case):
     expect_equal("mode", oct(stat.S_IMODE(bridge.guest_path.stat().st_mode)),
                  oct(0o600))
     expect_nothing_dropped(bridge)
-    # A frame without a sender at the new socket cuts nobody off.
+    # A frame without a sender at the new socket does not end the guest.
     stranger = case.own(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
     stranger.sendto(frame(99), str(bridge.guest_path))
     bridge.until_dropped(1, "up.drops.guest_restarted")

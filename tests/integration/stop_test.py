@@ -19,7 +19,7 @@ from peers import (Bridge, Child, FakeDaemon, fill_backlog, flood,
 
 
 def start_after(case: Case, script: str) -> Forwarder:
-    """A forwarder that a shell becomes after it did something."""
+    """A forwarder started by a shell that has run the script."""
     return Forwarder(case, f"unix:{case.path('nobody.sock')}",
                      f"unixgram:{case.path('guest.sock')}",
                      before=["sh", "-c", f'{script}; exec "$@"', "sh"])
@@ -155,7 +155,7 @@ def stops_while_a_name_is_being_resolved(case: Case):
     host.ip("link set lo up")
     asked = case.path("resolver.log")
     case.own(Process(host.enter(sys.executable, "-c", SILENT_RESOLVER), asked))
-    wait_for("a resolver that says nothing",
+    wait_for("the silent resolver to start",
              lambda: "bound" in asked.read_text())
     servers = case.path("resolv.conf")
     servers.write_text("nameserver 127.0.0.1\noptions timeout:30\n")
@@ -194,7 +194,7 @@ def stops_when_signalled_many_times(case: Case):
     bridge.stop()
 
 
-# --- a log that nobody reads --------------------------------------------------
+# --- a log that is not read ---------------------------------------------------
 
 def go_on_and_stop(case: Case, ends: tuple[int, int]) -> None:
     """A forwarder whose standard error is a terminal or a pipe. It finds no

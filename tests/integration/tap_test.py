@@ -31,7 +31,7 @@ class Tap(Forwarder):
         self.connection: Connection = case.own(self.daemon.accept())
 
     def address(self) -> None:
-        """A host at the other end, which the device's knows the way to."""
+        """Adds another host, to which the device's host has a route."""
         self.host.ip("link set vm0 addrgenmode none")
         self.host.ip(f"address add {GUEST}/24 dev vm0")
         self.know_other()
@@ -75,7 +75,7 @@ def missing_device_is_created_and_removed_with_the_forwarder(case: Case):
 
 @needs("namespaces", "tun")
 def persistent_device_can_be_attached_again_and_again(case: Case):
-    """Also by somebody who may make none."""
+    """Also by a user who may not create devices."""
     host = case.own(Namespace())
     host.ip("tuntap add dev vm0 mode tap")
     tap = Tap(case, host)

@@ -1,5 +1,5 @@
-"""A real Linux guest in QEMU, without hardware virtualisation, that runs what
-it is told. tests/guest/build makes its kernel and its only file system."""
+"""A real Linux guest in QEMU, without hardware virtualisation, that runs given
+commands. tests/guest/build makes its kernel and its only file system."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Guest:
         self._received = b""
         self._channel: Optional[socket.socket] = None
         channel_path = folder / f"{name}-channel"
-        # The guest calls us, so that its first word can't be missed.
+        # The guest connects to us, so that its first output is not missed.
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(channel_path))
             listener.listen()

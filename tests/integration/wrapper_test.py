@@ -34,7 +34,7 @@ def python(script: str) -> list[str]:
 
 
 class Wrapped(Forwarder):
-    """One with a command, whose words are in its log."""
+    """A forwarder with a command, whose output is in its log."""
 
     def __init__(self, case: Case, command: list[str], says: str = "ready",
                  daemon: Optional[FakeDaemon] = None) -> None:
@@ -43,7 +43,7 @@ class Wrapped(Forwarder):
         self.until_said(says)
 
     def until_said(self, word: str) -> None:
-        wait_for(f"the command to say {word!r}",
+        wait_for(f"the command to print {word!r}",
                  lambda: f"{word}\n" in self.log_text())
 
 
@@ -182,14 +182,14 @@ def read_until(terminal: int, word: Optional[bytes]) -> None:
     while word is None or word not in said:
         try:
             more = os.read(terminal, 4096)
-        except OSError:  # what a terminal without users says
+        except OSError:  # a terminal without users: EIO
             return
         if not more:
             return
         said += more
 
 
-# --- the end of things --------------------------------------------------------
+# --- the end ------------------------------------------------------------------
 
 @needs()
 def socket_that_breaks_before_the_command_ends_changes_nothing(case: Case):
