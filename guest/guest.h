@@ -51,8 +51,7 @@ struct guest {
 	void *context;
 
 	struct unixgram unixgram; /* used by unixgram.c */
-	bool
-	    drained; /* used by tap_linux.c: the last receive read all frames */
+	bool drained; /* used by tap_linux.c: the last receive read all */
 };
 
 /* The operations of one kind of guest. */

@@ -21,7 +21,7 @@ enum probe_kind {
 	PROBE_NONE,       /* any other frame: forward it */
 	PROBE_PING,       /* 1, as `type` in the frame; send a PONG */
 	PROBE_PONG,       /* 2, as `type` in the frame */
-	PROBE_ARP_ANSWER, /* the gateway's reply to our ARP request */
+	PROBE_ARP_ANSWER, /* the gateway's reply to an ARP probe */
 };
 
 /* Composes an ARP request for the address `gateway`, in the form of RFC 5227.
@@ -51,9 +51,9 @@ struct probe_target {
 /* Classifies a frame from the network. *sequence is set for a PING or PONG.
  * `asked` is the pending ARP request, or NULL. Clear it after the first answer,
  * so that only one reply is withheld from the guest. A reply has sender and
- * target exchanged (RFC 826), so the reply to our request has the target
- * address 0.0.0.0. Linux, the BSDs, passt and gvproxy do this. A guest gets
- * such a reply only if it tests whether the gateway's address is free. */
+ * target exchanged (RFC 826), so the reply to a probe has the target address
+ * 0.0.0.0. Linux, the BSDs, passt and gvproxy do this. A guest gets such a reply
+ * only if it tests whether the gateway's address is free. */
 enum probe_kind probe_recognise(const uint8_t *frame, size_t length,
     const struct probe_target *asked, uint64_t *sequence);
 

@@ -781,6 +781,31 @@ TEST(frames_of_the_new_guest_are_kept_those_of_the_dead_one_counted)
 	ck_assert_uint_eq(counter_read(&guest.lost), 3);
 }
 
+static int chatty = -1; /* a guest that sends at each look-up of a path */
+static unsigned chatted;
+
+int
+lstat(const char *path, struct stat *file)
+{
+	if (chatty >= 0 && say(chatty) == 0)
+		chatted++;
+	return fstatat(AT_FDCWD, path, file, AT_SYMLINK_NOFOLLOW);
+}
+
+TEST(frames_sent_while_the_next_guest_is_looked_up_are_counted)
+{
+	int fd = learned("vm"), next;
+
+	ck_assert_int_eq(unlink("vm"), 0);
+	next = guest_at("vm");
+	chatty = fd;
+	look();
+	chatty = -1;
+	ck_assert_uint_gt(chatted, 0);
+	ck_assert_uint_eq(counter_read(&guest.lost), chatted);
+	answers_reach(next);
+}
+
 /* ---- in a directory that other users can write to ---- */
 
 /* Only root can give a file away; others skip what needs that. */
