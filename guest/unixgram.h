@@ -29,9 +29,9 @@
  *
  *      event                           what follows
  *      a frame from another sender     attach to it, unless it is a stranger
- *      a send fails                    nothing, if the guest's socket still
- *                                      accepts a connection; else attach to
- *                                      the socket at its path
+ *      a send fails                    nothing, if the guest's file is at its
+ *                                      path and accepts a connection; else
+ *                                      attach to the socket at its path
  *      main() checks the path:         guest's socket is open   it is closed
  *        the guest's file is there     WATCHED                  attach
  *        nothing is there              FILELESS                 ABSENT
