@@ -54,10 +54,10 @@ def check_prints_what_would_run_and_starts_nothing(case: Case):
         expect(f"\n{line}\n" in said, f"expected {line!r} in:\n{said}")
     expect(not guest.exists(), "expected no socket to be made")
     again = run_forwarder("--check", "-c", write(case, said, "again.ini"))
-    expect_equal("what it says of its own answer",
+    expect_equal("the output for its own output",
                  again.stdout.replace("here: again", "here: forwarder"), said)
     wrong = write(case, "[network]\nendpont = x\n")
-    expect_equal("what check says of a wrong file",
+    expect_equal("the errors of a wrong file",
                  run_forwarder("--check", "-c", wrong).stderr,
                  run_forwarder("-c", wrong).stderr)
 

@@ -23,9 +23,9 @@ def start_daemon(case: Case) -> L2Daemon:
 
 
 def start_forwarder(case: Case, daemon: L2Daemon) -> Forwarder:
-    """An emulated guest is slower than its network, which has nobody else to
-    serve: it may be held back all the time instead of losing frames. Its daemon
-    may be slow to start on a busy machine."""
+    """An emulated guest is slower than its network. As it is the only guest, the
+    network may always wait for it instead of losing frames. Its daemon may be
+    slow to start on a busy machine."""
     return Forwarder(case, f"unix:{daemon.socket}",
                      f"unixgram:{case.path('guest.sock')}",
                      ["guest.stall=1s", "network.hold=1m"])

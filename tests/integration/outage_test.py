@@ -18,7 +18,7 @@ from probes import arp_question
 RATE = 20000
 KILLS = 50  # in each of two ways: a hundred in all
 # What a dead daemon can have had unread: its socket's buffer, and that of a
-# connection in the backlog that died with it.
+# connection in the backlog that was closed with it.
 UNREAD_BYTES = 2 * 2 * 212992
 SIZES = [60, 64, 100, 590, 1514]
 

@@ -31,8 +31,8 @@ def next_probe(connection: Connection, gateway: str = GATEWAY) -> bytes:
 @needs()
 def no_probe_is_sent_before_the_guest_is_known_and_then_one_at_once(
         case: Case):
-    """Once the first probe was two seconds late, or never sent: fwd-link woke up
-    before the guest's MAC could be read."""
+    """Once the first probe was two seconds late, or never sent: fwd-link woke
+    up before the guest's MAC could be read."""
     bridges = [Bridge(case.corner(str(number)), KNOWN) for number in range(12)]
     connections = [bridge.accept() for bridge in bridges]
     for connection in connections:

@@ -448,9 +448,8 @@ def options_of(values: dict) -> list:
 
 
 class Tunnel:
-    """ssh -L between Unix sockets, to an sshd of our own, which serves nobody
-    but us: an ordinary user's process with keys made for it. What it connects
-    to is that user's alone."""
+    """ssh -L between Unix sockets, to a private sshd that runs as an ordinary user
+    with keys made for it. It connects to that user's sockets only."""
 
     def __init__(self, case: Case, target: Path,
                  user: pwd.struct_passwd) -> None:
