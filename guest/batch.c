@@ -9,7 +9,7 @@
 #define LONG_FRAME_BYTES 4096u
 /* Several batches of long frames (up.c). Together with one page per slot this
  * is well below 4 MiB. */
-#define LONG_BYTES_MAX (512 * 1024)
+#define LONG_BYTES_MAX (256 * 1024)
 
 int
 batch_create(struct batch *batch)

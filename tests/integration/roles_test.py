@@ -146,6 +146,7 @@ def new_client_takes_the_place_of_one_that_is_silent(case: Case):
         server.until("keepalive.idle_ms", above(50))  # all that it sent is read
         if mode == "passive":
             server.guest.send(2)
+            server.until("up.frames", 2)  # it went to the silent one
         called = time.monotonic()
         client = server.call()
         expect_equal("announcement", is_announcement(client.next_any()), True)
