@@ -28,14 +28,15 @@ struct copy {
 int copy_start(struct copy *copy);
 
 /* The parts of copy_start(). copy_open() allocates all memory of the threads.
- * copy_up() and copy_down() are run by the threads. They return when the link
- * stops, copy_up() also when the guest is gone, and free their memory. */
+ * copy_up() and copy_down() are run by the threads. They free their memory and
+ * return after the link has stopped, copy_up() not before it has a frame to
+ * send. copy_up() also returns when the guest is gone. */
 int copy_open(struct copy *copy);
 void copy_up(struct copy *copy);   /* fwd-up: guest to network */
 void copy_down(struct copy *copy); /* fwd-down: network to guest */
 
 /* Called by copy_open(). Return NULL with errno if out of memory. The process
- * exits then, so there is no function that frees the other one's memory. */
+ * then exits, so no function frees what the other call has allocated. */
 struct up *up_create(struct copy *copy);
 struct down *down_create(struct copy *copy);
 

@@ -5,7 +5,7 @@
  * already reported a failure. So data that a daemon wrote before it died isn't
  * lost. link_fail() wakes fwd-down by shutting the descriptor down.
  *
- * If the guest has no room, fwd-down waits for `stall` in any one second at most
+ * If the guest has no room, fwd-down waits for at most `stall` in any second
  * (stall.h). Then it drops frames without waiting, until the guest takes one.
  * So a guest that reads nothing is waited for only in the first second. */
 #include "forwarder/copy.h"
@@ -19,7 +19,7 @@
 #include "base/wait.h"
 #include "forwarder/stall.h"
 
-/* Maximum bytes per recv(). For long frames, as many as a Unix socket holds by
+/* Maximum bytes per recv(). For long frames, more than a Unix socket holds by
  * default. For others half of that, which stays in the processor's cache until
  * it is sent to the guest. */
 #define BUFFER_BYTES (256 * 1024)
@@ -31,8 +31,8 @@
 #define CALM_FRAMES 4
 #define CALM_ENOUGH 8
 
-/* After ENOBUFS (macOS) poll() doesn't report when there is room. Retry this often
- * after a pause, then drop. */
+/* After ENOBUFS (macOS) poll() doesn't report when there is room. Try again
+ * this many times, each after a pause, then drop. */
 #define NO_BUFFERS_TRIES 10
 #define NO_BUFFERS_PAUSE_MS 1
 
@@ -183,7 +183,8 @@ pass_on(
  * data of the other direction: the kernel wakes readers and writers alike
  * (net/unix/af_unix.c, unix_write_space). poll() is woken by data only. While
  * many frames go up, that saves more than its two additional calls cost. While
- * few do, an answer usually follows, and the early wakeup saves time. */
+ * few do, the peer usually answers the frame that it has just read, and the
+ * early wakeup saves time. */
 static ssize_t
 receive(struct down *down, int fd, uint8_t *room, size_t bytes)
 {

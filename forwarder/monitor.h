@@ -9,8 +9,9 @@
  *	fwd-up    monitor_learn()                      reads addresses
  *	main      monitor_report()
  *
- * Data shared by these threads is guarded by the lock or is an atomic with one
- * writer. The copy threads take the lock only for frames that may carry an
+ * Data shared by these threads is guarded by the lock, is an atomic written
+ * under the lock, or is an atomic with one writer. The copy threads take the
+ * lock when they attach to another guest, and for frames that may carry an
  * address or an answer: fwd-down if monitor_is_notable(), fwd-up once per batch
  * while monitor_wants_guest().
  *
@@ -62,7 +63,7 @@ struct monitor {
 	counter write_stalls;   /* fwd-up */
 	counter rtt_us;         /* fwd-down: of the last answered probe */
 
-	/* Used by fwd-link only: */
+	/* Used by fwd-link only, except link and guest: */
 	struct keepalive machine;
 	struct settings *settings;
 	struct settings_copy mine;
@@ -90,14 +91,14 @@ void monitor_prepare(struct monitor *monitor, int fd);
 /* Runs the keepalive for this generation: sends a probe if one is due, and
  * calls link_fail() if the peer does not answer. Also applies new settings to
  * the connection (a write that is already blocked keeps its old timeout).
- * Returns the time of the next call at the latest, or INT64_MAX. */
+ * Returns the latest time for the next call, or INT64_MAX. */
 int64_t monitor_run(
     struct monitor *monitor, uint64_t generation, int64_t now_ms);
 
 /* Called when another client has connected while this generation is up. Returns
  * true if the peer is a forwarder over TCP (keepalive mode peer): it keeps the
- * connection if it answers. A PING is sent to it as described above. Returns
- * false if the new client replaces the peer at once. */
+ * connection if it answers. A PING is sent to it as described above. Otherwise
+ * returns false, and the new client replaces the peer at once. */
 bool monitor_ask(struct monitor *monitor, uint64_t generation);
 
 /* Returns whether a byte has arrived since since_ms (on any generation), or is

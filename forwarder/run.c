@@ -8,8 +8,9 @@
  *      one more  while a name is looked up             (reconnect/resolve.c)
  *
  * Shared data: the link, the guest, the network, the settings and the monitor,
- * each with its own lock. Counters are atomics with one writer each. Each thread
- * uses a copy of the settings (settings.h).
+ * each with its own lock. Counters are atomics with one writer each; guest.lost
+ * is written under the guest's lock. Each thread uses a copy of the settings
+ * (settings.h).
  *
  * Lock order: network before settings; guest before monitor. No other two of
  * these locks are held together. The locks of file_watch.c and log.c may be taken
@@ -103,7 +104,7 @@ reopen(
 	return 0;
 }
 
-/* Does everything that can fail first. Then publishes the new configuration and
+/* First does everything that can fail. Then publishes the new configuration and
  * wakes fwd-link. */
 static void
 reload(struct forwarder *forwarder)
@@ -187,8 +188,8 @@ take_signals(struct forwarder *forwarder)
 }
 
 /* poll() can fail persistently, for example with EINVAL while RLIMIT_NOFILE is
- * too small. Until it works again only signals are handled, ten times a
- * second. */
+ * too small. Until it works again, only signals and the socket files are
+ * handled, ten times a second. */
 static void
 on_poll_error(struct forwarder *forwarder)
 {
@@ -231,8 +232,9 @@ bind_again(struct forwarder *forwarder, enum log_subsystem subsystem,
 	}
 }
 
-/* Checks the socket files, and binds again where one is missing. Returns when to
- * wake up, unless *fd becomes readable before that. */
+/* Checks the socket files, and binds again where one is missing. Returns the
+ * latest time to wake up; *fd is the descriptor that reports changes before
+ * that, or -1. */
 static int64_t
 check_sockets(struct forwarder *forwarder, int *fd)
 {

@@ -88,8 +88,8 @@ expect_length(struct up *up, size_t mean)
 		up->frame_bytes = mean;
 }
 
-/* Removes the frames that can't be forwarded from the batch, and learns addresses
- * from the others. */
+/* Removes from the batch the frames that can't be forwarded, and learns
+ * addresses from the others. */
 static void
 keep_good(struct up *up)
 {
@@ -126,9 +126,10 @@ report_break(struct copy *copy, uint64_t generation, int error)
 	link_fail(copy->link, generation, reason);
 }
 
-/* Writes the batch from frame `from` on to the borrowed connection, and returns the
- * loan. Returns how many frames were written; if not all, the failure has been
- * reported and the rest is for the next generation. */
+/* Writes the frames of the batch, starting with number `from`, to the borrowed
+ * connection and returns the loan. Returns how many frames were written; if not
+ * all, the failure has been reported and the rest is for the next
+ * generation. */
 static size_t
 write_some(struct up *up, struct loan *loan, size_t from)
 {

@@ -9,11 +9,11 @@
 #include <sys/uio.h>
 
 #define FRAME_HEADER_BYTES 4u
-/* Length of the Ethernet header; shorter frames are runts. On a runt passt
- * resets the connection, and gvproxy can panic. */
+/* Length of the Ethernet header; shorter frames are runts. passt resets the
+ * connection when it receives a runt, and gvproxy can panic. */
 #define FRAME_MIN_BYTES 14u
-/* The longest frame: a 64 KiB GSO frame with headers. QEMU closes a connection
- * on a longer length field (NET_BUFSIZE in net/net.h). */
+/* The longest frame: a 64 KiB GSO frame with headers. QEMU closes the
+ * connection if a length field is larger (NET_BUFSIZE in net/net.h). */
 #define FRAME_LIMIT_BYTES 69632u
 
 static inline void
@@ -50,7 +50,7 @@ parcel_frame(const struct iovec *parcel)
 	return (uint8_t *)parcel->iov_base + FRAME_HEADER_BYTES;
 }
 
-/* The frame alone. */
+/* Returns the length of the frame without its header. */
 static inline uint32_t
 parcel_length(const struct iovec *parcel)
 {
@@ -71,8 +71,8 @@ struct deframer {
 /* Sets *room to where the next bytes are to be received, and returns how many
  * fit (never 0 after DEFRAMER_MORE). max_frame is the longest frame that must
  * fit. An incomplete frame is moved to the start of the buffer only if it would
- * not fit where it is. Each byte is therefore moved at most once per filled
- * buffer. Parcels returned before become invalid. */
+ * not fit where it is. Each byte is therefore moved at most once. Parcels
+ * returned before become invalid. */
 size_t deframer_room(struct deframer *d, uint8_t **room, uint32_t max_frame);
 
 /* Adds `bytes` bytes, which the caller has received at *room. */

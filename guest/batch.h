@@ -4,8 +4,8 @@
  * stream without a copy.
  *
  * A slot has room for the longest frame, so each message needs one iovec. A
- * frame of ordinary length touches one page of its slot; untouched pages use no
- * memory. */
+ * frame of ordinary length touches one or two pages of its slot; untouched
+ * pages use no memory. */
 #ifndef GUEST_BATCH_H
 #define GUEST_BATCH_H
 
@@ -17,8 +17,8 @@
 
 #include "framing/framing.h"
 
-/* Limits the memory to one page per frame in the usual case. 256 frames of 64
- * bytes fill half of the default write_batch. */
+/* Limits the memory: a frame of ordinary length uses one or two pages. 256
+ * frames of 64 bytes fill half of the default write_batch. */
 #define BATCH_FRAMES 256
 /* The frame starts on a cache line; its header is right before it. Slots are an
  * odd number of cache lines apart, so that the frames do not all fall into the

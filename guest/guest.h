@@ -2,7 +2,8 @@
  * descriptor, a datagram socket at a path, or a TAP device. It stays open for
  * the life of the VM. Each kind is a table of operations in a file of its own.
  * guest.c has what the kinds share: whether a guest is present, the guest's MAC
- * address, and the meaning of errors. The copy threads pass the frames. */
+ * address, and the meaning of errors. The copy threads call these functions to
+ * receive and send frames. */
 #ifndef GUEST_GUEST_H
 #define GUEST_GUEST_H
 
@@ -42,7 +43,8 @@ struct guest {
 	mode_t mode;              /* of that file; used by main() only */
 	_Atomic uint64_t present; /* number of the current guest; 0: none */
 	_Atomic uint64_t mac;     /* 0 until learned */
-	counter lost; /* frames discarded unread when a guest was replaced */
+	/* queued frames that were discarded instead of forwarded */
+	counter lost;
 
 	/* Called with unixgram.lock held when another guest has replaced the
 	 * present one. The callback may call no guest function except
@@ -68,8 +70,9 @@ struct guest_ops {
 	/* The operations below may be NULL. */
 	void (*close)(struct guest *guest); /* releases everything except fd */
 	/* Handles errno `error` of a send to guest number `which`. Returns
-	 * GUEST_REFUSED if a guest is present now, else GUEST_ABSENT, or
-	 * GUEST_GONE. If the pointer is NULL, the guest is gone. */
+	 * GUEST_REFUSED if a guest is present now, GUEST_GONE if it cannot
+	 * return, else GUEST_ABSENT. If the pointer is NULL, the guest is
+	 * gone. */
 	enum guest_refusal (*refused)(
 	    struct guest *guest, uint64_t which, int error);
 	void (*describe)(struct guest *guest, char *text, size_t room);
@@ -103,8 +106,8 @@ void guest_learn_mac(struct guest *guest, const uint8_t *frame);
 bool guest_get_mac(const struct guest *guest, uint8_t mac[6]);
 
 /* For fwd-down: sends the frames of the parcels from `from` on, without
- * waiting. Returns how many were sent; if 0, *refusal is the reason. If a guest
- * is present after a failed send, the send is tried once more. */
+ * waiting. Returns how many were sent; if 0, *refusal is the reason. If the
+ * reason would be GUEST_REFUSED, the send is tried once more first. */
 size_t guest_send(struct guest *guest, struct batch *batch, size_t from,
     enum guest_refusal *refusal);
 

@@ -355,8 +355,8 @@ unixgram_refused(struct guest *guest, uint64_t which, int error)
 	return present ? GUEST_REFUSED : GUEST_ABSENT;
 }
 
-/* Returns whether the socket at the guest's path accepts connections, by means
- * of another socket. */
+/* Tries with another socket whether the one at the guest's path accepts
+ * connections. */
 static bool
 another_answers(struct guest *guest) LOCKED
 {
@@ -390,8 +390,8 @@ look(struct guest *guest) LOCKED
 }
 
 /* Returns whether the sender of the frame that waits at the successor can be
- * the next guest. If not, drops the frame and keeps the present guest, which
- * could not connect to the old socket again. */
+ * the next guest. If not, drops the frame. The present guest is then kept,
+ * because it could not connect to the old socket again. */
 static bool
 next_guest_waits(struct guest *guest) LOCKED
 {

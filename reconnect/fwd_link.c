@@ -6,8 +6,8 @@
  *
  * It is woken by main() for a stop or new settings, in any state, even during a
  * dial; by the watch; by a client; by a deadline; and, while up, by the link's
- * bell. While down it ignores that bell: frames from the guest ring it, and must
- * not delay a dial.
+ * bell. While down it ignores that bell: the monitor may ring it after a frame
+ * from the guest, which must not delay a dial.
  *
  * Only this thread installs connections; any thread may end one. */
 #include "reconnect/fwd_link.h"

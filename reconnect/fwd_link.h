@@ -17,14 +17,16 @@
 #include "reconnect/reconnect.h"
 #include "reconnect/resolve.h"
 
-/* A stop takes one second at most, with the end of the log (log_finish()). */
+/* The longest wait for fwd-link; with log_finish(), a stop takes less than a
+ * second. */
 #define FWD_LINK_JOIN_MS 500
 
 enum link_event_kind {
 	LINK_EVENT_DIAL_FAILED, /* reason, error */
 	LINK_EVENT_UP,
-	LINK_EVENT_SETTLED,        /* up for RECONNECT_SETTLE_MS, or proven */
-	LINK_EVENT_LOST,           /* reason; if unproven, as a failed dial */
+	LINK_EVENT_SETTLED, /* up for RECONNECT_SETTLE_MS, or proven */
+	/* reason; unproven: counts as a failed dial */
+	LINK_EVENT_LOST,
 	LINK_EVENT_LONG_OUTAGE,    /* reason: the last error */
 	LINK_EVENT_UNWATCHED,      /* error: why the path cannot be watched */
 	LINK_EVENT_ACCEPT_FAILED,  /* error */
@@ -72,7 +74,8 @@ struct fwd_link_hooks {
 	 * false if that is not possible: the new client then replaces it. May
 	 * block for the rest of a partly sent probe, at most write_stall. */
 	bool (*probe)(void *context, uint64_t generation);
-	/* Whether this generation's peer has sent anything since since_ms. */
+	/* Whether a byte has arrived since since_ms, or waits on this
+	 * generation. */
 	bool (*alive)(void *context, uint64_t generation, int64_t since_ms);
 };
 
@@ -91,7 +94,8 @@ struct fwd_link {
 	struct resolver resolver;
 	struct file_watch watch;
 	struct doorbell path_bell; /* rung by the watch */
-	bool watching;             /* if the watch failed: watch.error */
+	/* also true if the watch failed (watch.error) */
+	bool watching;
 	int64_t suspended_ms;
 };
 

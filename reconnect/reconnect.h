@@ -33,9 +33,10 @@
  * to a socket that is closed a moment later, and the path of the next daemon may
  * appear meanwhile.
  *
- * The path exists after bind(), but connections are refused until listen(). When
- * a daemon may be starting (when we start, after APPEARED, MOVED and the loss of
- * a proven generation), the next dial retries them for RECONNECT_WINDOW_MS.
+ * The path exists after bind(), but connections are refused until listen().
+ * When a daemon may be starting (when we start, and after APPEARED, MOVED or
+ * the loss of a proven generation), the next dial keeps trying for
+ * RECONNECT_WINDOW_MS.
  *
  * A dial that is due "at once" still waits until RECONNECT_SPACING_MS have passed
  * since the last connection, and since the last dial that an event made due. This
@@ -52,7 +53,8 @@
 
 #define RECONNECT_WINDOW_MS 50
 
-/* The backlog of a daemon that has died is closed sooner than this. */
+/* A connection that waited in the backlog of a daemon that died is closed
+ * sooner than this. */
 #define RECONNECT_SETTLE_MS 100
 
 /* Longer than a daemon takes to restart. */
@@ -75,11 +77,12 @@ enum reconnect_event {
 	RECONNECT_INTERRUPTED, /* a reload or a stop interrupted the dial */
 	RECONNECT_CONNECTED,   /* to a daemon, or a client to us */
 	RECONNECT_PROOF,       /* the generation is proven */
-	RECONNECT_LOST,        /* the generation ended; PROOF comes first */
-	RECONNECT_APPEARED,    /* the daemon's path exists now */
-	RECONNECT_RESUMED,     /* the host woke up from a suspend */
-	RECONNECT_RELOADED,    /* the settings have changed */
-	RECONNECT_MOVED,       /* so has the endpoint */
+	/* the generation ended; if it was proven, step PROOF first */
+	RECONNECT_LOST,
+	RECONNECT_APPEARED, /* the daemon's path exists now */
+	RECONNECT_RESUMED,  /* the host woke up from a suspend */
+	RECONNECT_RELOADED, /* the settings have changed */
+	RECONNECT_MOVED,    /* so has the endpoint */
 };
 
 /* What the caller has to do. */
@@ -105,7 +108,7 @@ struct reconnect {
 	uint32_t random;         /* not 0; differs between processes */
 	unsigned dials;          /* made, or clients accepted, in this outage */
 	int64_t due_ms;          /* time of the next dial */
-	int64_t earliest_ms;     /* no dial before this time */
+	int64_t earliest_ms;     /* due_ms is not set to an earlier time */
 	int64_t connected_ms;    /* time of the last connection */
 	int64_t long_outage_ms;  /* when to report the outage, or NEVER */
 	int64_t retry_window_ms; /* how long the next dial retries refusals */
