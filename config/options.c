@@ -7,7 +7,7 @@
 
 const char options_version[] = "forwarder " VERSION "\n";
 
-static const char help[] =
+static const char synopsis[] =
     "Keeps a virtual machine on the network while everything around it fails\n"
     "and comes back.\n"
     "\n"
@@ -16,57 +16,118 @@ static const char help[] =
     "forwarder --check [-c FILE] ...\n"
     "forwarder status [-c FILE | SOCKET] [--json | --prometheus] [--watch]\n"
     "forwarder --help | --version\n"
+    "\n";
+
+static const char notes[] =
     "\n"
-    "  -c, --config FILE      read the configuration from this file\n"
-    "  -g, --guest GUEST      fd:N, unixgram:PATH or (Linux) tap:NAME\n"
-    "  -n, --network NETWORK  unix:PATH, tcp:HOST:PORT, listen-unix:PATH or\n"
-    "                         listen-tcp:ADDR:PORT\n"
-    "  -o, --option SECTION.KEY=VALUE\n"
-    "                         set one key of the configuration\n"
-    "  -v, --verbose          log one level more\n"
-    "  -- COMMAND             start this as the guest; {fd} in its arguments\n"
-    "                         becomes the number of its socket\n"
-    "      --check            print the configuration, or every problem\n"
-    "  status                 print the status of a running forwarder\n"
-    "  -h, --help             print this\n"
-    "  -V, --version          print the version\n"
+    "GUEST: fd:N, unixgram:PATH or (Linux) tap:NAME\n"
+    "NETWORK: unix:PATH, tcp:HOST:PORT, listen-unix:PATH or\n"
+    "    listen-tcp:ADDR:PORT\n"
+    "COMMAND: started as the guest; {fd} in its arguments becomes the number "
+    "of\n    its socket\n"
     "\n"
     "%s"
     "\n"
     "The keys are described in forwarder.ini(5).\n";
 
+/* The letters of options without one, and of a word that is not an option. */
+enum { CHECK = 256, JSON, PROMETHEUS, WATCH, WORD };
+
+#define RUN (1u << OPTIONS_RUN)
+#define STATUS (1u << OPTIONS_STATUS)
+
+const struct options_row options_rows[] = {
+	{ 'c', "config", "FILE", RUN | STATUS,
+	    "read the configuration from this file" },
+	{ 'g', "guest", "GUEST", RUN, "the virtual machine's side" },
+	{ 'n', "network", "NETWORK", RUN,
+	    "the side of the daemon or the other host" },
+	{ 'o', "option", "SECTION.KEY=VALUE", RUN,
+	    "set one key of the configuration" },
+	{ 'v', "verbose", NULL, RUN, "log one level more" },
+	{ CHECK, "check", NULL, RUN,
+	    "print the configuration, or every problem" },
+	{ JSON, "json", NULL, STATUS, "print one JSON object" },
+	{ PROMETHEUS, "prometheus", NULL, STATUS,
+	    "print metrics in the text format of Prometheus" },
+	{ WATCH, "watch", NULL, STATUS, "print again every second" },
+	{ 'h', "help", NULL, RUN | STATUS, "print this" },
+	{ 'V', "version", NULL, RUN | STATUS, "print the version" },
+	{ 0 },
+};
+
+const struct options_command options_commands[] = {
+	{ "status", OPTIONS_STATUS, "print the status of a running forwarder" },
+	{ 0 },
+};
+
+#define ROWS (sizeof(options_rows) / sizeof(options_rows[0]))
+#define HELP_COLUMN 23
+
+/* Adds "  -c, --config FILE    read ...", with a line of its own for a name that
+ * is too long for its column. */
+static void
+print_row(FILE *out, const struct options_row *row)
+{
+	char letter[] = "-c, ", name[64];
+	int length;
+
+	letter[1] = (char)row->letter;
+	length = snprintf(name, sizeof(name), "%-4s--%s%s%s",
+	    row->letter < CHECK ? letter : "", row->name, row->value ? " " : "",
+	    row->value ? row->value : "");
+	fprintf(out, "  %-*s%s%*s%s\n", HELP_COLUMN, name,
+	    length < HELP_COLUMN ? "" : "\n",
+	    length < HELP_COLUMN ? 0 : HELP_COLUMN + 2, "", row->help);
+}
+
+/* Adds the options of a mode, except those of `shown`. */
+static void
+print_options(FILE *out, enum options_mode mode, unsigned shown)
+{
+	for (const struct options_row *row = options_rows; row->name; row++)
+		if ((row->modes & 1u << mode) && !(row->modes & shown))
+			print_row(out, row);
+}
+
 int
 options_print_help(FILE *out)
 {
-	return fprintf(out, help, defaults_example);
+	fputs(synopsis, out);
+	print_options(out, OPTIONS_RUN, 0);
+	for (const struct options_command *c = options_commands; c->word; c++) {
+		fprintf(out, "\n%s: %s\n", c->word, c->help);
+		print_options(out, c->mode, RUN);
+	}
+	return fprintf(out, notes, defaults_example);
 }
 
-/* The options without a letter, for getopt_long(). WORD is a word that is not
- * an option. */
-enum { CHECK = 256, JSON, PROMETHEUS, WATCH, WORD };
+/* The options of a mode, as getopt_long() wants them. */
+struct getopt_table {
+	char letters[2 * ROWS + 3];
+	struct option names[ROWS];
+};
 
-static const char run_letters[] = "+:c:g:n:o:vhV";
-static const struct option run_names[] = {
-	{ "config", required_argument, NULL, 'c' },
-	{ "guest", required_argument, NULL, 'g' },
-	{ "network", required_argument, NULL, 'n' },
-	{ "option", required_argument, NULL, 'o' },
-	{ "verbose", no_argument, NULL, 'v' },
-	{ "check", no_argument, NULL, CHECK },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, 'V' },
-	{ NULL, 0, NULL, 0 },
-};
-static const char status_letters[] = "+:c:hV";
-static const struct option status_names[] = {
-	{ "config", required_argument, NULL, 'c' },
-	{ "json", no_argument, NULL, JSON },
-	{ "prometheus", no_argument, NULL, PROMETHEUS },
-	{ "watch", no_argument, NULL, WATCH },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, 'V' },
-	{ NULL, 0, NULL, 0 },
-};
+static struct getopt_table
+getopt_table(enum options_mode mode)
+{
+	struct getopt_table table = { .letters = "+:" };
+	struct option *name = table.names;
+	char *letter = table.letters + strlen(table.letters);
+
+	for (const struct options_row *row = options_rows; row->name; row++) {
+		if (!(row->modes & 1u << mode))
+			continue;
+		*name++ = (struct option){ row->name,
+			row->value ? required_argument : no_argument, NULL,
+			row->letter };
+		if (row->letter < CHECK)
+			*letter++ = (char)row->letter;
+		if (row->letter < CHECK && row->value)
+			*letter++ = ':';
+	}
+	return table;
+}
 
 static int
 set_path(struct options *options, const char *path, struct error *error)
@@ -195,15 +256,15 @@ explain(const char *word, int letter, struct error *error)
 static int
 parse_words(struct options *options, int argc, char **argv, struct error *error)
 {
+	const struct getopt_table table = getopt_table(options->mode);
 	bool status = options->mode == OPTIONS_STATUS;
-	const char *letters = status ? status_letters : run_letters;
-	const struct option *names = status ? status_names : run_names;
 
 	opterr = 0;
 	optind = 0; /* restarts getopt_long(), also on macOS */
 	for (int at = 1; at < argc; at = optind) {
 		const char *word = argv[at];
-		int letter = getopt_long(argc, argv, letters, names, NULL);
+		int letter =
+		    getopt_long(argc, argv, table.letters, table.names, NULL);
 
 		if (letter == 'h' || letter == 'V') {
 			options->mode =
@@ -228,16 +289,26 @@ parse_words(struct options *options, int argc, char **argv, struct error *error)
 	return 0;
 }
 
+static enum options_mode
+find_mode(const char *word)
+{
+	const struct options_command *command = options_commands;
+
+	while (command->word && strcmp(command->word, word) != 0)
+		command++;
+	return command->word ? command->mode : OPTIONS_RUN;
+}
+
 int
 options_parse(
     struct options *options, int argc, char **argv, struct error *error)
 {
-	bool status = argc > 1 && strcmp(argv[1], "status") == 0;
+	bool named;
 
 	*options = (struct options){ .form = "text" };
-	if (status)
-		options->mode = OPTIONS_STATUS;
-	if (parse_words(options, argc - status, argv + status, error) < 0)
+	options->mode = find_mode(argc > 1 ? argv[1] : "");
+	named = options->mode != OPTIONS_RUN;
+	if (parse_words(options, argc - named, argv + named, error) < 0)
 		return -1;
 	if (options->socket != NULL && options->config_path != NULL)
 		return error_set(error, "give either -c or a socket, not both");

@@ -49,6 +49,26 @@ int options_parse(
 void options_configure(const struct options *options, enum config_source source,
     struct config *config, struct config_problems *problems);
 
+/* Every option. The parser, --help and the shells' completion are made from
+ * these tables; a row without a name (a word) is the last. */
+struct options_row {
+	int letter; /* 'c': -c; above 255: it has only its name */
+	const char *name;
+	const char *value; /* what follows it: "FILE"; NULL: nothing */
+	unsigned modes;    /* bit 1 << OPTIONS_STATUS: allowed in status */
+	const char *help;
+};
+extern const struct options_row options_rows[];
+
+/* The first words that choose a mode. The options above that are allowed in
+ * OPTIONS_RUN need none. */
+struct options_command {
+	const char *word;
+	enum options_mode mode;
+	const char *help;
+};
+extern const struct options_command options_commands[];
+
 /* Returns a negative number if writing failed. */
 int options_print_help(FILE *out);
 extern const char options_version[];
