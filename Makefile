@@ -26,10 +26,20 @@ endif
 PKG_CONFIG ?= pkg-config
 PYTHON ?= python3
 
+# Where install puts things, below DESTDIR. Each can be set, by itself.
+DESTDIR ?=
 PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/forwarder
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+USERUNITDIR ?= $(PREFIX)/lib/systemd/user
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+SYSCTLDIR ?= $(PREFIX)/lib/sysctl.d
+LAUNCHDDIR ?= $(PREFIX)/share/forwarder/launchd
+PLACES := DESTDIR SYSCONFDIR BINDIR MANDIR DOCDIR UNITDIR USERUNITDIR \
+	SYSUSERSDIR SYSCTLDIR LAUNCHDDIR
 
 ifeq ($(UNAME),Darwin)
 SYSTEM := macos
@@ -291,8 +301,8 @@ lint-cppcheck:
 		$(NOT_FOREIGN)
 
 lint-docs:
-	@$(if $(wildcard docs/*.[15]),$(call need,mandoc); \
-		mandoc -T lint -W warning $(wildcard docs/*.[15]),:)
+	@$(if $(wildcard docs/*.[158]),$(call need,mandoc); \
+		mandoc -T lint -W warning $(wildcard docs/*.[158]),:)
 	@$(PYTHON) bench/goals --check README.md docs/performance.md
 
 lint-hardening: all
@@ -309,25 +319,19 @@ macos: ## compile and link for macOS (arm64, x86_64) with a cross compiler from 
 	@tools/setup macos
 	@tools/macos '$(MAKE)'
 
+INSTALL = @SYSTEM=$(SYSTEM) STRIP='$(STRIP)' $(foreach place,$(PLACES),\
+	$(place)=$(call quote,$($(place)))) tools/install
+STRIP ?= strip
+
 install: all ## install below $(DESTDIR)$(PREFIX), PREFIX=/usr/local
-	install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(DOCDIR)' \
-		'$(DESTDIR)$(MANDIR)/man1' '$(DESTDIR)$(MANDIR)/man5'
-	install -m 755 $(PROGRAM) '$(DESTDIR)$(BINDIR)/forwarder'
-	$(foreach page,$(PAGES),install -m 644 $(page) \
-		'$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/' &&) :
-	$(if $(wildcard forwarder.ini),install -m 644 forwarder.ini '$(DESTDIR)$(DOCDIR)/')
+	$(INSTALL) put $(PROGRAM)
+
+install-strip: all ## the same, the program without symbols
+	$(INSTALL) strip $(PROGRAM)
 
 # With DESTDIR, empty folders are removed too.
 uninstall: ## remove what install installed
-	rm -f '$(DESTDIR)$(BINDIR)/forwarder' '$(DESTDIR)$(DOCDIR)/forwarder.ini'
-	$(foreach page,$(PAGES),rm -f \
-		'$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))' &&) :
-	@$(if $(DESTDIR),for folder in '$(MANDIR)/man1' '$(MANDIR)/man5' \
-		'$(DOCDIR)' '$(BINDIR)'; do \
-		(cd '$(DESTDIR)' && rmdir -p ".$$folder") 2>/dev/null; done; :)
-	@rmdir '$(DESTDIR)$(DOCDIR)' 2>/dev/null || :
-
-PAGES := $(wildcard docs/*.1 docs/*.5)
+	$(INSTALL) remove $(PROGRAM)
 
 clean: ## remove build/
 	rm -rf build
@@ -338,7 +342,7 @@ help: ## print this list
 
 .PHONY: all demo unit test fuzz fuzz-run model mutants bench bench-guest \
 	bench-container lint $(LINTS) lint-objects lint-tidy format macos \
-	install uninstall clean fresh help $(B)/check FORCE
+	install install-strip uninstall clean fresh help $(B)/check FORCE
 .SECONDARY:
 -include $(wildcard $(O)/*/*.d $(O)/*/*/*.d)
 
