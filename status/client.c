@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -16,10 +14,9 @@
 #include "base/socket.h"
 #include "base/wait.h"
 #include "status/control.h"
+#include "status/control_dial.h"
 #include "status/rates.h"
 
-/* A busy forwarder answers in microseconds; only a stopped one takes longer. */
-#define REPLY_SECONDS 2
 #define WATCH_MS 1000
 /* A client whose line arrives later than CONTROL_CLIENT_MS gets no answer, so
  * it asks again. */
@@ -39,37 +36,11 @@ struct view {
 	struct rates_sample before, now;
 };
 
-/* A full backlog blocks connect() on Linux; SO_SNDTIMEO limits that. Returns
- * the descriptor, or -1 with errno. */
-static int
-dial(const char *path)
-{
-	struct timeval limit = { .tv_sec = REPLY_SECONDS };
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd;
-
-	if (strlen(path) >= sizeof(address.sun_path)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM, 0);
-	if (fd < 0)
-		return -1;
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
-		return fd;
-	if (errno == EAGAIN)
-		errno = ETIMEDOUT;
-	return socket_give_up(fd);
-}
-
 /* Returns 0 if any reply was received, or -1 with errno. */
 static int
 ask_once(struct view *v)
 {
-	int fd = dial(v->path);
+	int fd = control_dial(v->path);
 	char line[32];
 	ssize_t n;
 
@@ -107,18 +78,6 @@ is_answer(struct view *v)
 	return v->answer != NULL;
 }
 
-static const char *
-advice(int error)
-{
-	if (error == EACCES)
-		return "ask as the user it runs as, or as root";
-	if (error == ETIMEDOUT)
-		return "it is stopped or stuck: check its process and log";
-	if (error == ENOENT || error == ECONNREFUSED)
-		return "start one with [control] socket set to this path";
-	return "check that this is its [control] socket";
-}
-
 static int
 ask(struct view *v, struct error *error)
 {
@@ -127,8 +86,7 @@ ask(struct view *v, struct error *error)
 	for (int i = 1; i < TRIES && result < 0 && errno == ECONNRESET; i++)
 		result = ask_once(v);
 	if (result < 0)
-		return error_set(error, "no forwarder answers at %s: %s (%s)",
-		    v->path, strerror(errno), advice(errno));
+		return control_no_answer(error, v->path, errno);
 	if (!is_answer(v))
 		return error_set(error,
 		    "no forwarder answers at %s: the reply is not of this "
