@@ -319,6 +319,16 @@ macos: ## compile and link for macOS (arm64, x86_64) with a cross compiler from 
 	@tools/setup macos
 	@tools/macos '$(MAKE)'
 
+static: ## build build/static/forwarder, one file that needs no library; Debian
+	@tools/setup static
+	@tools/static '$(MAKE)'
+
+# Without those that expect glibc's messages or its need of memory.
+STATIC_TESTS := names: roles: daemon_exits stops_under_load frame_takes_a_tenth
+test-static: static $(HELPERS) ## integration tests of the static program (ARGS=)
+	@$(RUN) FORWARDER='$(CURDIR)/build/static/forwarder' \
+		tests/integration/run $(if $(ARGS),$(ARGS),$(STATIC_TESTS))
+
 INSTALL = @SYSTEM=$(SYSTEM) STRIP='$(STRIP)' $(foreach place,$(PLACES),\
 	$(place)=$(call quote,$($(place)))) tools/install
 STRIP ?= strip
@@ -341,7 +351,7 @@ help: ## print this list
 		{ printf "  %-15s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: all demo unit test fuzz fuzz-run model mutants bench bench-guest \
-	bench-container lint $(LINTS) lint-objects lint-tidy format macos \
+	bench-container lint $(LINTS) lint-objects lint-tidy format macos static test-static \
 	install install-strip uninstall clean fresh help $(B)/check FORCE
 .SECONDARY:
 -include $(wildcard $(O)/*/*.d $(O)/*/*/*.d)
