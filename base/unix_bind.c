@@ -177,6 +177,30 @@ unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 	return fd;
 }
 
+/* The kernel lets nobody but its peer connect to a connected socket. */
+enum unix_socket
+unix_file_look(struct unix_file *file, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct stat there;
+
+	*file = (struct unix_file){ 0 };
+	strcpy(address.sun_path, path);
+	strcpy(file->path, path);
+	if (lstat(path, &there) < 0)
+		return UNIX_NO_SOCKET;
+	file->device = there.st_dev;
+	file->inode = there.st_ino;
+	switch (try_connect(&address)) {
+	case 0:
+		return UNIX_FREE_SOCKET;
+	case EPERM:
+		return UNIX_CONNECTED_SOCKET;
+	default:
+		return UNIX_NO_SOCKET;
+	}
+}
+
 bool
 unix_file_stands(const struct unix_file *file)
 {

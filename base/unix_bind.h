@@ -24,6 +24,17 @@ struct unix_file {
 int unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
     struct error *error);
 
+/* What a datagram socket finds at a path. */
+enum unix_socket {
+	UNIX_NO_SOCKET,        /* nothing, or a socket that is no longer open */
+	UNIX_FREE_SOCKET,      /* one that anyone may send to */
+	UNIX_CONNECTED_SOCKET, /* one that only its peer may send to */
+};
+
+/* Looks without disturbing a socket that is there. *file becomes the file at
+ * the path, so that the caller may take it for its own. */
+enum unix_socket unix_file_look(struct unix_file *file, const char *path);
+
 /* Whether the file is there and still ours. */
 bool unix_file_stands(const struct unix_file *file);
 

@@ -342,7 +342,7 @@ open_all(struct forwarder *forwarder, int *command_fd)
 	if (forwarder->signals < 0 || make_pair(forwarder, command_fd) < 0)
 		return failed(LOG_SERVICE, "can't start:", strerror(errno));
 	if (guest_open(&forwarder->guest, &config->guest.endpoint,
-		config->guest.mode, &why) < 0) {
+		config->guest.mode, NULL, 0, &why) < 0) {
 		log_line(LOG_LEVEL_ERROR, LOG_GUEST,
 		    "can't open %s; choose another endpoint with -g", why.text);
 		return -1;

@@ -1,4 +1,5 @@
-/* The guest as an inherited, connected datagram socket. When its other end is
+/* The guest as a connected datagram socket: descriptor N that the caller passed
+ * on, or one that the service manager kept over a restart. When its other end is
  * closed, no other guest can connect. */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +32,7 @@ find_fault(int fd)
 static int
 descriptor_open(struct guest *guest, mode_t mode, struct error *error)
 {
-	int fd = guest->endpoint.fd;
+	int fd = guest->inherited >= 0 ? guest->inherited : guest->endpoint.fd;
 	const char *fault = find_fault(fd);
 
 	(void)mode;
@@ -67,8 +68,24 @@ descriptor_receive(struct guest *guest, struct batch *batch, size_t limit)
 	return -1;
 }
 
+static const char *
+descriptor_fault(const struct guest *guest, int fd)
+{
+	(void)guest;
+	return find_fault(fd);
+}
+
+static size_t
+descriptor_sockets(struct guest *guest, int fds[GUEST_SOCKETS])
+{
+	fds[0] = fcntl(guest->fd, F_DUPFD_CLOEXEC, 0);
+	return fds[0] >= 0 ? 1 : 0;
+}
+
 const struct guest_ops guest_descriptor = {
 	.name = "fd",
+	.fault = descriptor_fault,
+	.sockets = descriptor_sockets,
 	.open = descriptor_open,
 	.receive = descriptor_receive,
 	.send = guest_send_datagrams,

@@ -1,8 +1,10 @@
 #include "guest/guest.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -17,15 +19,67 @@ static const struct guest_ops *const kinds[] = {
 	[GUEST_TAP] = &guest_tap,
 };
 
+static bool
+is_same_socket(int a, int b)
+{
+	struct stat first, second;
+
+	return fstat(a, &first) == 0 && fstat(b, &second) == 0 &&
+	       first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+/* Takes an inherited descriptor. Returns why not, or NULL. */
+static const char *
+take(struct guest *guest, int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t length = sizeof(peer);
+	const char *fault = guest->ops->fault
+				? guest->ops->fault(guest, fd)
+				: "the guest endpoint is not a socket";
+	int *place = getpeername(fd, (struct sockaddr *)&peer, &length) == 0
+			 ? &guest->inherited
+			 : &guest->inherited_free;
+
+	if (fault)
+		return fault;
+	if (*place >= 0 && !is_same_socket(*place, fd))
+		return "another one was inherited, too";
+	if (*place >= 0)
+		close(*place); /* from the store and from a socket unit */
+	*place = fd;
+	/* set by systemd for sockets that it binds */
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	return NULL;
+}
+
 int
 guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
-    mode_t mode, struct error *error)
+    mode_t mode, struct guest_offer *offers, size_t count, struct error *error)
 {
 	*guest = (struct guest){ .ops = kinds[endpoint->kind],
 		.endpoint = *endpoint,
 		.fd = -1,
-		.mode = mode };
+		.mode = mode,
+		.inherited = -1,
+		.inherited_free = -1 };
+	for (size_t i = 0; i < count; i++)
+		offers[i].fault = take(guest, offers[i].fd);
 	return guest->ops->open(guest, mode, error);
+}
+
+size_t
+guest_sockets(struct guest *guest, int fds[GUEST_SOCKETS])
+{
+	return guest->ops->sockets ? guest->ops->sockets(guest, fds) : 0;
+}
+
+bool
+guest_is_readable(const struct guest *guest)
+{
+	struct pollfd readable = { .fd = guest->fd, .events = POLLIN };
+
+	return poll(&readable, 1, 0) > 0 && (readable.revents & POLLIN);
 }
 
 void

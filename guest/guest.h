@@ -35,6 +35,15 @@ enum guest_refusal {
 /* What main() polls for a guest. */
 #define GUEST_DESCRIPTORS 3
 
+/* The most sockets that a guest has: of a unixgram guest also the successor. */
+#define GUEST_SOCKETS 2
+
+/* An inherited descriptor, for guest_open() to take. */
+struct guest_offer {
+	int fd;
+	const char *fault; /* why it wasn't taken, or NULL */
+};
+
 struct guest {
 	const struct guest_ops *ops;
 	struct guest_endpoint endpoint;
@@ -52,6 +61,11 @@ struct guest {
 	void (*on_replaced)(void *context);
 	void *context;
 
+	/* Inherited sockets, or -1: of the guest, and one that is not
+	 * connected. Used by guest_open() only. */
+	int inherited, inherited_free;
+	atomic_uint changes; /* of the set of sockets */
+
 	struct unixgram unixgram; /* used by unixgram.c */
 	bool drained; /* used by tap_linux.c: the last receive read all */
 };
@@ -68,6 +82,12 @@ struct guest_ops {
 	int (*send)(struct guest *guest, struct batch *batch, size_t from);
 
 	/* The operations below may be NULL. */
+
+	/* Returns why this inherited descriptor can't be the guest's, or
+	 * NULL. */
+	const char *(*fault)(const struct guest *guest, int fd);
+	/* As guest_sockets(). */
+	size_t (*sockets)(struct guest *guest, int fds[GUEST_SOCKETS]);
 	void (*close)(struct guest *guest); /* releases everything except fd */
 	/* Handles errno `error` of a send to guest number `which`. Returns
 	 * GUEST_REFUSED if a guest is present now, GUEST_GONE if it cannot
@@ -88,9 +108,29 @@ extern const struct guest_ops guest_descriptor, guest_unixgram, guest_tap;
 
 /* Opens the endpoint. A path is bound with the permission bits `mode`. A stale
  * socket file is replaced; one that a running process listens on is not.
+ *
+ * A socket among the offers that fits the endpoint is taken instead: what waits
+ * in it is received, a guest that it is connected to is present at once, and its
+ * file keeps its mode. Offers with a fault remain the caller's.
+ *
  * Returns 0, or -1 with the reason. */
 int guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
-    mode_t mode, struct error *error);
+    mode_t mode, struct guest_offer *offers, size_t count, struct error *error);
+
+/* Whether it was opened with an inherited socket. */
+static inline bool
+guest_is_inherited(const struct guest *guest)
+{
+	return guest->inherited >= 0 || guest->inherited_free >= 0;
+}
+
+/* Duplicates the sockets through which the guest reaches a later forwarder, and
+ * returns how many there are; 0 for a device. Call it again when `changes` has
+ * changed. */
+size_t guest_sockets(struct guest *guest, int fds[GUEST_SOCKETS]);
+
+/* Whether a frame of the guest can be received. */
+bool guest_is_readable(const struct guest *guest);
 
 /* Call this only when no thread uses the guest. If a thread may still be
  * blocked on the guest, call unix_file_remove(&guest->file) instead. */

@@ -85,6 +85,8 @@ use_successor(struct guest *guest) LOCKED
 	fcntl(guest->fd, F_SETFD, FD_CLOEXEC);
 	close(u->successor);
 	u->successor = -1;
+	atomic_fetch_add(&guest->changes, 1);
+	doorbell_ring(&u->bell);
 }
 
 /* Stops sending to the present guest and counts its queued frames. If the
@@ -182,43 +184,91 @@ watch_file(struct guest *guest, const struct unixgram_name *name) LOCKED
 	return error ? UNIXGRAM_UNWATCHED : UNIXGRAM_WATCHED;
 }
 
-/* Connects to the socket of that name and makes it the guest. Connects again if
- * the file was replaced meanwhile. Returns 0, or an errno: there is no guest
- * then. */
+/* Connects to the socket of that name, and connects again if the file was
+ * replaced meanwhile. *file is from examine(). Returns 0, or an errno. */
 static int
-attach(struct guest *guest, const struct unixgram_name *name) LOCKED
+connect_to_file(struct guest *guest, const struct unixgram_name *name,
+    struct stat *file) LOCKED
+{
+	ino_t before;
+	int error = 0;
+
+	do {
+		before = file->st_ino;
+		if (connect_to(guest->fd, name) < 0)
+			return errno;
+		error = examine(guest, name, file);
+	} while (!error && file->st_ino != before);
+	return error;
+}
+
+/* The socket is connected to the one of that name, with that file. */
+static void
+welcome(struct guest *guest, const struct unixgram_name *name,
+    const struct stat *file, enum unixgram_state state) LOCKED
 {
 	struct unixgram *u = &guest->unixgram;
-	enum unixgram_state state;
-	struct stat file;
-	ino_t before;
-	int error;
 
-	state = watch_file(guest, name);
-	error = examine(guest, name, &file);
-	/* right before connect(), so that all discarded frames are counted */
-	stop_sending(guest);
-	use_successor(guest);
-	do {
-		before = file.st_ino;
-		if (!error && connect_to(guest->fd, name) < 0)
-			error = errno;
-		if (!error)
-			error = examine(guest, name, &file);
-	} while (!error && file.st_ino != before);
-	if (error) {
-		detach(guest);
-		return error;
-	}
 	u->peer = *name;
-	u->inode = file.st_ino;
-	u->changed_ns = file_watch_changed_ns(&file);
+	u->inode = file->st_ino;
+	u->changed_ns = file_watch_changed_ns(file);
 	enter(guest, state);
 	atomic_store(&guest->present, ++u->guests);
 	if (u->guests > 1 && guest->on_replaced)
 		guest->on_replaced(guest->context);
 	doorbell_ring(&u->bell);
-	return 0;
+}
+
+/* Connects to the socket of that name and makes it the guest. Returns 0, or an
+ * errno: there is no guest then. */
+static int
+attach(struct guest *guest, const struct unixgram_name *name) LOCKED
+{
+	enum unixgram_state state = watch_file(guest, name);
+	struct stat file;
+	int error = examine(guest, name, &file);
+
+	/* right before connect(), so that all discarded frames are counted */
+	stop_sending(guest);
+	use_successor(guest);
+	if (!error)
+		error = connect_to_file(guest, name, &file);
+	if (error)
+		detach(guest);
+	else
+		welcome(guest, name, &file, state);
+	return error;
+}
+
+/* Makes the socket that an inherited one is connected to the guest. Connects to
+ * it again, which keeps its queued frames and finds another one at its path. If
+ * its file is gone, or can't be reached, the connection is kept: it works. */
+static void
+attach_to_peer(struct guest *guest) LOCKED
+{
+	struct sockaddr_un peer = { .sun_family = AF_UNIX };
+	socklen_t length = sizeof(peer);
+	struct unixgram_name name;
+	enum unixgram_state state;
+	struct stat file;
+	int error;
+
+	(void)getpeername(guest->fd, (struct sockaddr *)&peer, &length);
+	name = name_of(&peer, length);
+	state = watch_file(guest, &name);
+	error = examine(guest, &name, &file);
+	if (!error)
+		error = connect_to_file(guest, &name, &file);
+	if (error && state != UNIXGRAM_ABSTRACT)
+		state = UNIXGRAM_FILELESS;
+	if (error == ECONNREFUSED)
+		detach(guest);
+	else
+		welcome(guest, &name, &file, state);
+	log_line(LOG_LEVEL_INFO, LOG_GUEST, "%s peer=%s",
+	    error == ECONNREFUSED ? "gone since the last forwarder"
+				  : "found again",
+	    name.path);
 }
 
 /* Handles the loss of the guest: attaches to the socket that is now at its
@@ -447,16 +497,68 @@ unixgram_serve(struct guest *guest, const struct pollfd *fds)
 	mutex_unlock(&guest->unixgram.lock);
 }
 
+static const char *
+unixgram_fault(const struct guest *guest, int fd)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNSPEC };
+	socklen_t length = sizeof(address);
+	struct unixgram_name name;
+	int type = 0;
+	socklen_t type_length = sizeof(type);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+		return "not a socket";
+	if (address.sun_family != AF_UNIX || type != SOCK_DGRAM)
+		return "not a Unix datagram socket";
+	name = name_of(&address, length);
+	if (strcmp(name.path, guest->endpoint.path) != 0)
+		return "not bound to the path of the guest endpoint";
+	return NULL;
+}
+
+/* Finds out which of the inherited sockets the file belongs to. If to neither,
+ * the file is recorded as missing, so that it is made again. */
+static void
+inherit(struct guest *guest) LOCKED
+{
+	struct unixgram *u = &guest->unixgram;
+	enum unix_socket there =
+	    unix_file_look(&guest->file, guest->endpoint.path);
+	bool ours = there == UNIX_CONNECTED_SOCKET ? guest->inherited >= 0
+		    : there == UNIX_FREE_SOCKET    ? guest->inherited_free >= 0
+						   : false;
+
+	if (!ours)
+		guest->file.inode = 0;
+	guest->fd = guest->inherited;
+	if (guest->fd < 0)
+		guest->fd = guest->inherited_free;
+	else if (there == UNIX_FREE_SOCKET)
+		u->successor = guest->inherited_free;
+	else if (guest->inherited_free >= 0)
+		close(guest->inherited_free); /* nobody can send to it */
+	if (guest->inherited >= 0)
+		attach_to_peer(guest);
+}
+
+static int
+bind_new(struct guest *guest, mode_t mode, struct error *error)
+{
+	guest->fd = unix_bind(
+	    &guest->file, SOCK_DGRAM, guest->endpoint.path, mode, error);
+	return guest->fd < 0 ? -1 : 0;
+}
+
 static int
 unixgram_open(struct guest *guest, mode_t mode, struct error *error)
 {
 	struct unixgram *u = &guest->unixgram;
+	bool inherited = guest_is_inherited(guest);
 
 	*u = (struct unixgram){ .successor = -1,
 		.last_sender_length = (socklen_t)-1 };
-	guest->fd = unix_bind(
-	    &guest->file, SOCK_DGRAM, guest->endpoint.path, mode, error);
-	if (guest->fd < 0)
+	if (!inherited && bind_new(guest, mode, error) < 0)
 		return -1;
 	if (doorbell_init(&u->bell) < 0) {
 		unix_file_remove(&guest->file);
@@ -466,7 +568,27 @@ unixgram_open(struct guest *guest, mode_t mode, struct error *error)
 	}
 	mutex_init(&u->lock);
 	file_watch_init(&u->watch, &u->bell);
+	mutex_lock(&guest->unixgram.lock);
+	if (inherited)
+		inherit(guest);
+	mutex_unlock(&guest->unixgram.lock);
 	return 0;
+}
+
+static size_t
+unixgram_sockets(struct guest *guest, int fds[GUEST_SOCKETS])
+{
+	const struct unixgram *u = &guest->unixgram;
+	size_t count = 0;
+
+	mutex_lock(&guest->unixgram.lock);
+	fds[count++] = fcntl(guest->fd, F_DUPFD_CLOEXEC, 0);
+	if (u->successor >= 0)
+		fds[count++] = fcntl(u->successor, F_DUPFD_CLOEXEC, 0);
+	mutex_unlock(&guest->unixgram.lock);
+	while (count > 0 && fds[count - 1] < 0) /* out of descriptors */
+		count--;
+	return count;
 }
 
 static int
@@ -484,6 +606,7 @@ unixgram_bind_again(struct guest *guest, struct error *error)
 	if (u->successor >= 0)
 		close(u->successor);
 	u->successor = fd;
+	atomic_fetch_add(&guest->changes, 1);
 	if (u->state == UNIXGRAM_ABSENT)
 		use_successor(guest);
 	mutex_unlock(&guest->unixgram.lock);
@@ -522,4 +645,6 @@ const struct guest_ops guest_unixgram = {
 	.watch = unixgram_watch,
 	.serve = unixgram_serve,
 	.bind_again = unixgram_bind_again,
+	.fault = unixgram_fault,
+	.sockets = unixgram_sockets,
 };

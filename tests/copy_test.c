@@ -72,7 +72,8 @@ open_guest(void)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
 	snprintf(text, sizeof(text), "fd:%d", ends[0]);
 	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &error), 0);
-	ck_assert_int_eq(guest_open(&guest, &endpoint, 0600, &error), 0);
+	ck_assert_int_eq(
+	    guest_open(&guest, &endpoint, 0600, NULL, 0, &error), 0);
 	ops = *guest.ops;
 	ops.refused = refuse;
 	guest.ops = &ops;

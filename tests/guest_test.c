@@ -22,8 +22,10 @@
 static struct guest guest;
 static struct batch received, sent;
 static struct error error;
-static atomic_int others;    /* guests that replaced another */
-static unsigned descriptors; /* that the test itself has open */
+static atomic_int others;            /* guests that replaced another */
+static unsigned descriptors;         /* that the test itself has open */
+static struct guest_offer offers[4]; /* for the next guest_open() */
+static size_t offered;
 
 /* ThreadSanitizer takes connect() for the creation of a descriptor, and reports a
  * race with recv() in another thread. The kernel has a lock for that. */
@@ -47,7 +49,7 @@ try_open(struct guest *it, const char *text, mode_t mode)
 	struct guest_endpoint endpoint;
 
 	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &error), 0);
-	return guest_open(it, &endpoint, mode, &error);
+	return guest_open(it, &endpoint, mode, offers, offered, &error);
 }
 
 static void
@@ -330,6 +332,34 @@ TEST(a_descriptor_that_is_no_guest_is_refused)
 		ck_assert_int_eq(try_open(&other, text, 0), -1);
 		ck_assert_str_eq(error.text, expected);
 	}
+}
+
+TEST(an_inherited_descriptor_takes_the_place_of_the_number)
+{
+	int fd = open_pair();
+	int fds[GUEST_SOCKETS];
+
+	ck_assert_uint_eq(guest_sockets(&guest, fds), 1);
+	guest_close(&guest);
+	offers[0].fd = fds[0];
+	offered = 1;
+	open_guest("fd:999", 0600);
+	ck_assert_ptr_null(offers[0].fault);
+	ck_assert(guest_is_inherited(&guest));
+	answers_reach(fd);
+	offered = 0;
+}
+
+TEST(an_inherited_descriptor_that_does_not_fit_leaves_the_number)
+{
+	int other = own(socket(AF_UNIX, SOCK_DGRAM, 0));
+
+	offers[0].fd = other;
+	offered = 1;
+	open_pair();
+	ck_assert_str_eq(
+	    offers[0].fault, "a datagram socket that is not connected");
+	offered = 0;
 }
 
 /* ---- our socket at a path ---- */
@@ -878,6 +908,281 @@ TEST(a_stranger_who_takes_a_live_guests_path_changes_nothing)
 	expect_one_warning();
 	answers_reach(fd);
 	ck_assert(!gets(other));
+}
+
+/* ---- inherited sockets ---- */
+
+/* As a killed forwarder ends: its socket file stays, and its sockets live on in
+ * the service manager's store. */
+static void
+be_killed(void)
+{
+	int fds[GUEST_SOCKETS];
+
+	offered = guest_sockets(&guest, fds);
+	for (size_t i = 0; i < offered; i++)
+		offers[i] = (struct guest_offer){ .fd = fds[i] };
+	guest.file.path[0] = '\0';
+	guest_close(&guest);
+}
+
+static void
+be_restarted(void)
+{
+	be_killed();
+	open_guest("unixgram:ours", 0600);
+	for (size_t i = 0; i < offered; i++)
+		ck_assert_ptr_null(offers[i].fault);
+	ck_assert(guest_is_inherited(&guest));
+	offered = 0;
+}
+
+TEST(a_restart_keeps_the_guest_and_its_queued_frames)
+{
+	int fd = learned("vm");
+
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(say(fd), 0);
+	be_restarted();
+	ck_assert(guest.present);
+	ck_assert_str_eq(peer(), "vm");
+	expect_logged("info guest: found again peer=vm", 1);
+	answers_reach(fd);
+	hear(3);
+	say_and_hear(fd);
+	ck_assert(unix_file_stands(&guest.file));
+	ck_assert(!look() || !look());
+	ck_assert_int_eq(timer_ms(), -1);
+}
+
+TEST(a_restart_keeps_the_frames_of_a_guest_that_was_not_found_yet)
+{
+	int fd = guest_at("vm");
+
+	ck_assert_int_eq(say(fd), 0);
+	ck_assert_int_eq(say(fd), 0);
+	be_restarted();
+	ck_assert(!guest.present);
+	ck_assert(unix_file_stands(&guest.file));
+	hear(2);
+	answers_reach(fd);
+}
+
+TEST(a_guest_that_died_during_the_restart_makes_room_for_another)
+{
+	hang_up(learned("vm"));
+	be_restarted();
+	expect_logged("info guest: gone since the last forwarder peer=vm", 1);
+	ck_assert(!guest.present);
+	answers_reach(learned("other"));
+}
+
+TEST(a_guest_that_restarted_meanwhile_is_found_at_its_path)
+{
+	int fd;
+
+	die(learned("vm"), "vm");
+	be_killed();
+	fd = guest_at("vm");
+	ck_assert_int_eq(say(fd), EPERM);
+	open_guest("unixgram:ours", 0600);
+	ck_assert(guest.present);
+	answers_reach(fd);
+	say_and_hear(fd);
+	offered = 0;
+}
+
+TEST(a_guest_whose_file_was_removed_is_kept_over_a_restart)
+{
+	int fd = learned("vm");
+
+	ck_assert_int_eq(unlink("vm"), 0);
+	be_restarted();
+	ck_assert_str_eq(peer(), "vm");
+	answers_reach(fd);
+	say_and_hear(fd);
+	look();
+	ck_assert_int_eq(timer_ms(), LOOK_MS);
+	answers_reach(fd);
+}
+
+TEST(a_guest_with_an_abstract_name_is_kept_over_a_restart)
+{
+	int fd = learned("@forwarder-test-restart");
+
+	be_restarted();
+	ck_assert_str_eq(peer(), "@forwarder-test-restart");
+	answers_reach(fd);
+	hang_up(fd);
+	be_restarted();
+	ck_assert(!guest.present);
+}
+
+TEST(our_file_removed_during_a_restart_is_made_again)
+{
+	int fd = learned("vm"), next;
+
+	be_killed();
+	ck_assert_int_eq(unlink("ours"), 0);
+	open_guest("unixgram:ours", 0600);
+	ck_assert(!unix_file_stands(&guest.file));
+	answers_reach(fd);
+	ck_assert_int_eq(guest_bind_again(&guest, &error), 0);
+	ck_assert(unix_file_stands(&guest.file));
+	next = guest_at("next");
+	ck_assert_int_eq(say(next), 0);
+	ck_assert(look());
+	hear(1);
+	answers_reach(next);
+	offered = 0;
+}
+
+TEST(another_programs_socket_at_our_path_is_not_taken_for_ours)
+{
+	int stranger;
+
+	learned("vm");
+	be_killed();
+	ck_assert_int_eq(unlink("ours"), 0);
+	stranger = guest_at("ours");
+	open_guest("unixgram:ours", 0600);
+	ck_assert(!unix_file_stands(&guest.file));
+	ck_assert_int_lt(guest_bind_again(&guest, &error), 0);
+	ck_assert(is_open(stranger));
+	offered = 0;
+}
+
+TEST(a_successor_is_kept_over_a_restart)
+{
+	int fd = learned("vm"), next;
+
+	ck_assert_int_eq(unlink("ours"), 0);
+	ck_assert_int_eq(guest_bind_again(&guest, &error), 0);
+	be_restarted();
+	ck_assert(unix_file_stands(&guest.file));
+	answers_reach(fd);
+	next = guest_at("next");
+	ck_assert_int_eq(say(next), 0);
+	ck_assert(look());
+	hear(1);
+	ck_assert_str_eq(peer(), "next");
+	answers_reach(next);
+}
+
+TEST(a_socket_that_lost_its_file_is_no_successor)
+{
+	int fds[GUEST_SOCKETS];
+
+	/* bound to the same path as the one that has the file later */
+	ck_assert_int_eq(guest_sockets(&guest, fds), 1);
+	ck_assert_int_eq(unlink("ours"), 0);
+	ck_assert_int_eq(guest_bind_again(&guest, &error), 0);
+	learned("vm");
+	be_killed();
+	offers[offered++] = (struct guest_offer){ .fd = fds[0] };
+	open_guest("unixgram:ours", 0600);
+	ck_assert(unix_file_stands(&guest.file));
+	ck_assert_int_eq(guest_sockets(&guest, fds), 1);
+	close(fds[0]);
+	offered = 0;
+}
+
+TEST(the_set_of_sockets_changes_with_the_successor)
+{
+	int fds[GUEST_SOCKETS];
+	unsigned before = guest.changes;
+	int fd = learned("vm");
+
+	ck_assert_uint_eq(guest.changes, before);
+	ck_assert_int_eq(unlink("ours"), 0);
+	ck_assert_int_eq(guest_bind_again(&guest, &error), 0);
+	ck_assert_uint_ne(guest.changes, before);
+	before = guest.changes;
+	ck_assert_int_eq(guest_sockets(&guest, fds), 2);
+	close(fds[0]);
+	close(fds[1]);
+	die(fd, "vm");
+	look();
+	ck_assert_uint_ne(guest.changes, before);
+	ck_assert_int_eq(guest_sockets(&guest, fds), 1);
+	close(fds[0]);
+}
+
+TEST(a_socket_inherited_twice_is_taken_once)
+{
+	int fd = learned("vm");
+
+	be_killed();
+	offers[1].fd = dup(offers[0].fd);
+	offered = 2;
+	open_guest("unixgram:ours", 0600);
+	ck_assert_ptr_null(offers[0].fault);
+	ck_assert_ptr_null(offers[1].fault);
+	answers_reach(fd);
+	offered = 0;
+}
+
+TEST(an_inherited_socket_keeps_its_mode_and_is_blocking)
+{
+	int flags;
+
+	be_killed();
+	ck_assert_int_eq(chmod("ours", 0620), 0);
+	fcntl(offers[0].fd, F_SETFL, O_NONBLOCK);
+	open_guest("unixgram:ours", 0600);
+	ck_assert_int_eq(mode_of("ours"), 0620);
+	flags = fcntl(guest.fd, F_GETFL);
+	ck_assert(!(flags & O_NONBLOCK));
+	guest_set_mode(&guest, 0660);
+	ck_assert_int_eq(mode_of("ours"), 0660);
+	offered = 0;
+}
+
+static int
+bound_to(const char *path, int type)
+{
+	struct unix_file file;
+
+	return unix_bind(&file, type, path, 0600, &error);
+}
+
+TEST(a_descriptor_that_does_not_fit_is_refused_with_the_reason)
+{
+	static const char *const faults[] = { "not a socket",
+		"not a Unix datagram socket", "not a Unix datagram socket",
+		"not bound to the path of the guest endpoint",
+		"not bound to the path of the guest endpoint" };
+	int fds[] = { open(".", O_RDONLY), bound_to("stream", SOCK_STREAM),
+		socket(AF_INET, SOCK_DGRAM, 0), bound_to("other", SOCK_DGRAM),
+		socket(AF_UNIX, SOCK_DGRAM, 0) };
+
+	guest_close(&guest);
+	for (int i = 0; i < LENGTH(fds); i++) {
+		offers[0] = (struct guest_offer){ .fd = fds[i] };
+		offered = 1;
+		open_guest("unixgram:ours", 0600);
+		ck_assert_str_eq(offers[0].fault, faults[i]);
+		ck_assert(!guest_is_inherited(&guest));
+		ck_assert(unix_file_stands(&guest.file));
+		close(fds[i]);
+		if (i < LENGTH(fds) - 1)
+			guest_close(&guest);
+	}
+	offered = 0;
+}
+
+TEST(of_two_descriptors_that_fit_the_first_is_taken)
+{
+	guest_close(&guest);
+	offers[0].fd = bound_to("ours", SOCK_DGRAM);
+	ck_assert_int_eq(unlink("ours"), 0);
+	offers[1].fd = bound_to("ours", SOCK_DGRAM);
+	offered = 2;
+	open_guest("unixgram:ours", 0600);
+	ck_assert_ptr_null(offers[0].fault);
+	ck_assert_str_eq(offers[1].fault, "another one was inherited, too");
+	close(offers[1].fd);
+	offered = 0;
 }
 
 /* ---- its threads ---- */

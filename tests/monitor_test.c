@@ -43,7 +43,7 @@ set_up(void)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
 	endpoint.fd = ends[0];
 	guest_end = ends[1];
-	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, &error), 0);
+	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, NULL, 0, &error), 0);
 	ck_assert_int_eq(link_init(&the_link), 0);
 	config_defaults(&config);
 	set_key(&config, "network", "endpoint", "unix:/nowhere");

@@ -38,7 +38,7 @@ open_guest(void)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
 	endpoint.fd = ends[0];
 	guest_end = ends[1];
-	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, &error), 0);
+	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, NULL, 0, &error), 0);
 	frame_write(frame, sizeof(frame), 1);
 	guest_learn_mac(&guest, frame);
 }
