@@ -251,7 +251,7 @@ fresh: ## make setup demo, make setup test in a new Debian in a folder, as root 
 # The checks of lint; each is also a target. All run even if one fails. A
 # missing tool is reported; with CI=true it is a failure.
 LINTS := lint-gcc lint-clang lint-rules lint-format lint-cppcheck lint-docs \
-	lint-hardening
+	lint-hardening lint-packaging
 lint: ## gcc and clang warnings, thread safety, cppcheck, format, project rules, docs
 	@$(MAKE) --no-print-directory -k $(LINTS)
 
@@ -312,6 +312,21 @@ lint-hardening: all
 			echo "$(PROGRAM): $$mark is missing" >&2; exit 1; }; \
 	done
 
+# Whatever lintian says is a failure.
+lint-packaging:
+	@$(call need,lintian); $(MAKE) --no-print-directory deb && \
+	lintian --allow-root --display-info --pedantic \
+		--fail-on error,warning,info,pedantic \
+		build/forwarder_$(VERSION)_*.deb
+	@$(call need,rpmspec); rpmspec --query --queryformat '%{version}\n' \
+		packaging/rpm/forwarder.spec | grep -qxF '$(VERSION)' || \
+		{ echo "forwarder.spec: not of version $(VERSION)" >&2; exit 1; }
+	@$(call need,ruby); ruby -cw packaging/homebrew/forwarder.rb >/dev/null && \
+	grep -qF '/v$(VERSION).tar.gz"' packaging/homebrew/forwarder.rb || \
+		{ echo "forwarder.rb: not of version $(VERSION)" >&2; exit 1; }
+	@$(call need,nix-instantiate); nix-instantiate --parse \
+		--option build-users-group "" packaging/nix/default.nix >/dev/null
+
 format: ## format every C file
 	clang-format -i $(C_FILES)
 
@@ -329,19 +344,22 @@ test-static: static $(HELPERS) ## integration tests of the static program (ARGS=
 	@$(RUN) FORWARDER='$(CURDIR)/build/static/forwarder' \
 		tests/integration/run $(if $(ARGS),$(ARGS),$(STATIC_TESTS))
 
-INSTALL = @SYSTEM=$(SYSTEM) STRIP='$(STRIP)' $(foreach place,$(PLACES),\
+PUT_IN_PLACE = @SYSTEM=$(SYSTEM) STRIP='$(STRIP)' $(foreach place,$(PLACES),\
 	$(place)=$(call quote,$($(place)))) tools/install
 STRIP ?= strip
 
 install: all ## install below $(DESTDIR)$(PREFIX), PREFIX=/usr/local
-	$(INSTALL) put $(PROGRAM)
+	$(PUT_IN_PLACE) put $(PROGRAM)
 
 install-strip: all ## the same, the program without symbols
-	$(INSTALL) strip $(PROGRAM)
+	$(PUT_IN_PLACE) strip $(PROGRAM)
 
 # With DESTDIR, empty folders are removed too.
 uninstall: ## remove what install installed
-	$(INSTALL) remove $(PROGRAM)
+	$(PUT_IN_PLACE) remove $(PROGRAM)
+
+deb: ## build build/forwarder_VERSION_ARCHITECTURE.deb
+	@tools/deb $(VERSION)
 
 clean: ## remove build/
 	rm -rf build
@@ -352,7 +370,7 @@ help: ## print this list
 
 .PHONY: all demo unit test fuzz fuzz-run model mutants bench bench-guest \
 	bench-container lint $(LINTS) lint-objects lint-tidy format macos static test-static \
-	install install-strip uninstall clean fresh help $(B)/check FORCE
+	install install-strip uninstall deb clean fresh help $(B)/check FORCE
 .SECONDARY:
 -include $(wildcard $(O)/*/*.d $(O)/*/*/*.d)
 
