@@ -1,8 +1,9 @@
-/* Monotonic time for measuring intervals. */
+/* Monotonic time for measuring intervals, and the time of day for showing. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
 #include <stdint.h>
+#include <time.h>
 
 /* Return the time since a fixed point. The clock stops while the host is
  * suspended. */
@@ -17,6 +18,17 @@ clock_now_ms(void)
 /* Returns how long the host has been suspended since a fixed point. It
  * increases only during a suspend; its error is about a millisecond. */
 int64_t clock_suspended_ms(void);
+
+/* Returns the time of day: milliseconds since 1970, UTC. It can be set, so it
+ * may jump in both directions. */
+static inline int64_t
+clock_utc_ms(void)
+{
+	struct timespec now = { 0 };
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 static inline int64_t
 earlier(int64_t a, int64_t b)

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
+
 struct text
 text_in(char *bytes, size_t capacity)
 {
@@ -129,16 +131,21 @@ text_quoted(struct text *t, uint32_t character, const char *bytes, size_t n)
 }
 
 void
-text_add_time(struct text *t)
+text_add_utc(struct text *t, int64_t utc_ms)
 {
 	char date[32] = "";
-	struct timespec now = { 0 };
+	time_t seconds = (time_t)(utc_ms / 1000);
 	struct tm utc;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (gmtime_r(&now.tv_sec, &utc) != NULL)
+	if (gmtime_r(&seconds, &utc) != NULL)
 		strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
-	text_add(t, "%s.%03ldZ", date, now.tv_nsec / 1000000);
+	text_add(t, "%s.%03dZ", date, (int)(utc_ms % 1000));
+}
+
+void
+text_add_time(struct text *t)
+{
+	text_add_utc(t, clock_utc_ms());
 }
 
 const char *

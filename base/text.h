@@ -44,7 +44,10 @@ text_escape text_visible;
 /* The same between quotes: quotes and backslashes also get a backslash. */
 text_escape text_quoted;
 
-/* Adds the time of day in UTC, 2026-11-21T01:30:00.123Z. */
+/* Adds a time of clock_utc_ms(): 2026-11-21T01:30:00.123Z. */
+void text_add_utc(struct text *t, int64_t utc_ms);
+
+/* Adds the time of day in this form. */
 void text_add_time(struct text *t);
 
 /* Writes 12ms, 4s, 12m3s, 2h5m or 9d4h into buffer, and returns it. */

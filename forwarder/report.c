@@ -42,6 +42,27 @@ fill_network(const struct report *report, struct status *out)
 	out->network.last_outage_ms = (uint64_t)view.last_outage_ms;
 }
 
+_Static_assert(
+    STATUS_HISTORY >= LINK_HISTORY && STATUS_REASON_BYTES >= LINK_REASON_BYTES,
+    "the status has room for every outage");
+
+static void
+fill_history(struct link *link, struct status *out)
+{
+	struct link_outage history[LINK_HISTORY];
+
+	out->history_count = link_history(link, history);
+	for (size_t i = 0; i < out->history_count; i++) {
+		struct status_outage *o = &out->history[i];
+		struct text began = text_in(o->began, sizeof(o->began));
+
+		text_add_utc(&began, history[i].began_utc_ms);
+		PUT(o->reason, history[i].reason);
+		o->ms = (uint64_t)history[i].ms;
+		o->dials = history[i].dials;
+	}
+}
+
 /* Copies a counter to the member of the same name. */
 #define COPY(to, from, name) (to).name = counter_read(&(from).name)
 
@@ -75,6 +96,7 @@ report_fill(const struct report *report, struct status *out)
 	config_name(report->config, out->name);
 	fill_guest(report, out);
 	fill_network(report, out);
+	fill_history(report->copy->link, out);
 	fill_traffic(report->copy, out);
 	monitor_report(report->copy->monitor, report->config, out);
 }

@@ -168,12 +168,29 @@ has_unread_byte(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
 }
 
-/* A proven generation has ended. */
+/* Returns an outage's place in the ring. The newest has age 0. */
+static struct link_outage *
+outage(struct link *link, size_t age) NEEDS(link->lock)
+{
+	return &link->history[(link->outages - 1 - age) % LINK_HISTORY];
+}
+
+/* A proven generation has ended: the last loss. */
 static void
 begin_outage(struct link *link) NEEDS(link->lock)
 {
 	link->outages++;
 	link->outage_since_ms = link->since_ms;
+	*outage(link, 0) = link->loss;
+}
+
+/* Measures the newest outage, or a copy of it, up to now_ms. */
+static void
+measure(const struct link *link, struct link_outage *newest, int64_t now_ms)
+    NEEDS(link->lock)
+{
+	newest->ms = now_ms - link->outage_since_ms;
+	newest->dials = link->dials - newest->dials_before;
 }
 
 /* Ends the current generation. Returns its connection, for retire(). */
@@ -183,6 +200,9 @@ take_down(struct link *link, const char *reason) NEEDS(link->lock)
 	struct connection *ended = enter(link, LINK_DOWN, NULL);
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
+	link->loss = (struct link_outage){ .began_utc_ms = clock_utc_ms(),
+		.dials_before = link->dials };
+	memcpy(link->loss.reason, link->last_error, sizeof(link->last_error));
 	link->proven = link->proven || has_unread_byte(ended->fd);
 	if (link->proven)
 		begin_outage(link);
@@ -277,6 +297,21 @@ link_look(struct link *link, struct link_view *view)
 	mutex_unlock(&link->lock);
 }
 
+size_t
+link_history(struct link *link, struct link_outage history[LINK_HISTORY])
+{
+	size_t count;
+
+	mutex_lock(&link->lock);
+	count = link->outages < LINK_HISTORY ? link->outages : LINK_HISTORY;
+	for (size_t age = 0; age < count; age++)
+		history[age] = *outage(link, age);
+	if (link->state == LINK_DOWN && count > 0)
+		measure(link, &history[0], clock_now_ms());
+	mutex_unlock(&link->lock);
+	return count;
+}
+
 void
 link_dialled(struct link *link)
 {
@@ -313,8 +348,10 @@ bring_up(struct link *link, struct connection *place, int fd) NEEDS(link->lock)
 	atomic_store(&place->open, true);
 	link->proven = false;
 	enter(link, LINK_UP, place);
-	if (link->outages > 0)
-		link->last_outage_ms = link->since_ms - link->outage_since_ms;
+	if (link->outages > 0) {
+		measure(link, outage(link, 0), link->since_ms);
+		link->last_outage_ms = outage(link, 0)->ms;
+	}
 }
 
 uint64_t

@@ -13,6 +13,7 @@
 #include "base/wait.h"
 
 #define LINK_REASON_BYTES 128
+#define LINK_HISTORY 32 /* outages that are remembered */
 #define LINK_HOLD_FOREVER (-1)
 
 /* The most connections that are open at once: the current one, and those that
@@ -41,6 +42,15 @@ struct loan {
 	struct connection *connection;
 };
 
+/* The end of a proven generation, and the time until the next one. */
+struct link_outage {
+	int64_t began_utc_ms; /* by the time of day */
+	int64_t ms;           /* its length; if it goes on: until now */
+	uint64_t dials;       /* made in it */
+	uint64_t dials_before;
+	char reason[LINK_REASON_BYTES];
+};
+
 struct link {
 	struct mutex lock;
 	struct condition changed; /* state or hold_ms */
@@ -57,6 +67,8 @@ struct link {
 	int64_t down_ms GUARDED;
 	uint64_t outages GUARDED;
 	uint64_t dials GUARDED;
+	struct link_outage loss GUARDED; /* the last one, proven or not */
+	struct link_outage history[LINK_HISTORY] GUARDED; /* a ring */
 	char last_error[LINK_REASON_BYTES] GUARDED;
 	struct doorbell bell; /* wakes fwd-link while up */
 	struct connection connections[LINK_CONNECTIONS];
@@ -123,6 +135,12 @@ struct link_view {
 };
 
 void link_look(struct link *link, struct link_view *view);
+
+/* Gets the last outages, the newest first, and returns how many there are. The
+ * first one goes on if the link is down. It also goes on, with the time in
+ * between, if a generation ends without proof of life. */
+size_t link_history(
+    struct link *link, struct link_outage history[LINK_HISTORY]);
 
 /* For fwd-link: counts a dial; records why it failed. */
 void link_dialled(struct link *link);

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -489,6 +490,89 @@ TEST(the_last_outage_is_known_as_soon_as_the_link_is_up)
 	link_fail(&shared, 3, "gone before another thread looked");
 	ck_assert_int_ge(look().last_outage_ms, 2 * HOUR_MS);
 	ck_assert_uint_eq(look().outages, 2);
+}
+
+/* The newest outages, in `history`. */
+static struct link_outage history[LINK_HISTORY];
+
+static size_t
+look_back(void)
+{
+	return link_history(&shared, history);
+}
+
+static void
+expect_outage(size_t age, const char *reason, int64_t hours, uint64_t dials)
+{
+	int64_t now_ms = clock_utc_ms();
+
+	ck_assert_str_eq(history[age].reason, reason);
+	ck_assert_int_eq(history[age].ms / HOUR_MS, hours);
+	ck_assert_uint_eq(history[age].dials, dials);
+	ck_assert_int_ge(history[age].began_utc_ms, now_ms - 60 * 1000);
+	ck_assert_int_le(history[age].began_utc_ms, now_ms);
+}
+
+TEST(the_history_has_each_outage_with_its_reason_length_and_dials)
+{
+	link_dialled(&shared);
+	let_an_hour_pass();
+	ck_assert_uint_eq(look_back(), 0); /* the start is no outage */
+	install_proven();
+	link_fail(&shared, 1, "peer closed");
+	link_dialled(&shared);
+	link_dial_failed(&shared, "Connection refused");
+	ck_assert_uint_eq(look_back(), 1);
+	expect_outage(0, "peer closed", 0, 1);
+	let_an_hour_pass();
+	ck_assert_uint_eq(look_back(), 1); /* it goes on */
+	expect_outage(0, "peer closed", 1, 1);
+	link_dialled(&shared);
+	install_proven();
+	let_an_hour_pass();
+	link_dialled(&shared);
+	ck_assert_uint_eq(look_back(), 1); /* it has ended */
+	expect_outage(0, "peer closed", 1, 2);
+	link_fail(&shared, 2, "reset");
+	ck_assert_uint_eq(look_back(), 2);
+	expect_outage(0, "reset", 0, 0);
+	expect_outage(1, "peer closed", 1, 2);
+}
+
+/* And when proof of life is reported late, its reason is not that of a dial. */
+TEST(an_unproven_generation_prolongs_the_outage_in_the_history)
+{
+	install_proven();
+	link_fail(&shared, 1, "peer closed");
+	let_an_hour_pass();
+	install();
+	ck_assert_uint_eq(look_back(), 1);
+	expect_outage(0, "peer closed", 1, 0);
+	let_an_hour_pass();
+	link_fail(&shared, 2, "accepted and closed");
+	link_dialled(&shared);
+	link_dial_failed(&shared, "Connection refused");
+	ck_assert_uint_eq(look_back(), 1);
+	expect_outage(0, "peer closed", 2, 1);
+	link_prove(&shared, 2);
+	ck_assert_uint_eq(look_back(), 2);
+	expect_outage(0, "accepted and closed", 0, 1);
+}
+
+TEST(the_history_keeps_the_last_32_outages)
+{
+	char reason[16];
+
+	for (uint64_t i = 1; i <= LINK_HISTORY + 3; i++) {
+		close(install_unread());
+		link_prove(&shared, i);
+		snprintf(reason, sizeof(reason), "loss %d", (int)i);
+		link_fail(&shared, i, reason);
+		link_return((struct loan[1]){ borrow_next() });
+	}
+	ck_assert_uint_eq(look_back(), LINK_HISTORY);
+	ck_assert_str_eq(history[0].reason, "loss 35");
+	ck_assert_str_eq(history[LINK_HISTORY - 1].reason, "loss 4");
 }
 
 TEST(time_spent_down_and_up_is_measured)
