@@ -14,7 +14,8 @@ static const char synopsis[] =
     "forwarder [-c FILE] [-g GUEST] [-n NETWORK] [-o SECTION.KEY=VALUE]...\n"
     "          [-v]... [-- COMMAND [ARG...]]\n"
     "forwarder --check [-c FILE] ...\n"
-    "forwarder status [-c FILE | SOCKET] [--json | --prometheus] [--watch]\n"
+    "forwarder status [-c FILE | SOCKET | --all [FOLDER]]\n"
+    "          [--json | --prometheus] [--watch | --exit-code]\n"
     "forwarder --help | --version\n"
     "\n";
 
@@ -31,7 +32,7 @@ static const char notes[] =
     "The keys are described in forwarder.ini(5).\n";
 
 /* The letters of options without one, and of a word that is not an option. */
-enum { CHECK = 256, JSON, PROMETHEUS, WATCH, WORD };
+enum { CHECK = 256, ALL, JSON, PROMETHEUS, WATCH, EXIT_CODE, WORD };
 
 #define RUN (1u << OPTIONS_RUN)
 #define STATUS (1u << OPTIONS_STATUS)
@@ -47,10 +48,14 @@ const struct options_row options_rows[] = {
 	{ 'v', "verbose", NULL, RUN, "log one level more" },
 	{ CHECK, "check", NULL, RUN,
 	    "print the configuration, or every problem" },
+	{ ALL, "all", NULL, STATUS,
+	    "ask every forwarder of this host, or below FOLDER" },
 	{ JSON, "json", NULL, STATUS, "print one JSON object" },
 	{ PROMETHEUS, "prometheus", NULL, STATUS,
 	    "print metrics in the text format of Prometheus" },
 	{ WATCH, "watch", NULL, STATUS, "print again every second" },
+	{ EXIT_CODE, "exit-code", NULL, STATUS,
+	    "exit with 0 if up, 1 if down, 69 without an answer" },
 	{ 'h', "help", NULL, RUN | STATUS, "print this" },
 	{ 'V', "version", NULL, RUN | STATUS, "print the version" },
 	{ 0 },
@@ -179,8 +184,9 @@ take_word(struct options *options, const char *word, struct error *error)
 		return error_set(
 		    error, "write \"status\" first, before its options");
 	return error_set(error, "unexpected argument \"%s\" (%s)", word,
-	    options->mode == OPTIONS_STATUS ? "status takes one socket"
-					    : "a command goes after --");
+	    options->mode == OPTIONS_STATUS
+		? "status takes one socket or folder"
+		: "a command goes after --");
 }
 
 static int
@@ -204,6 +210,12 @@ take(
 		return 0;
 	case WATCH:
 		options->watch = true;
+		return 0;
+	case ALL:
+		options->all = true;
+		return 0;
+	case EXIT_CODE:
+		options->exit_code = true;
 		return 0;
 	default:
 		return add_setting(options, (char)letter, value, error);
@@ -289,6 +301,24 @@ parse_words(struct options *options, int argc, char **argv, struct error *error)
 	return 0;
 }
 
+/* With --all, the word is a folder. */
+static int
+complete_status(struct options *options, struct error *error)
+{
+	if (options->all && options->config_path != NULL)
+		return error_set(error, "give either -c or --all, not both");
+	if (options->socket != NULL && options->config_path != NULL)
+		return error_set(error, "give either -c or a socket, not both");
+	if (options->watch && options->exit_code)
+		return error_set(
+		    error, "give either --watch or --exit-code, not both");
+	if (options->all) {
+		options->folder = options->socket;
+		options->socket = NULL;
+	}
+	return 0;
+}
+
 static enum options_mode
 find_mode(const char *word)
 {
@@ -310,8 +340,8 @@ options_parse(
 	named = options->mode != OPTIONS_RUN;
 	if (parse_words(options, argc - named, argv + named, error) < 0)
 		return -1;
-	if (options->socket != NULL && options->config_path != NULL)
-		return error_set(error, "give either -c or a socket, not both");
+	if (options->mode == OPTIONS_STATUS)
+		return complete_status(options, error);
 	/* A start with the defaults alone can only be a mistake. */
 	if (options->mode == OPTIONS_RUN && options->config_path == NULL &&
 	    options->settings_count == 0 && options->command == NULL)

@@ -35,6 +35,9 @@ struct options {
 	/* forwarder status */
 	const char *form; /* text, json or prometheus */
 	bool watch;
+	bool exit_code;
+	bool all;
+	const char *folder; /* of all; NULL: the usual ones */
 	const char *socket; /* NULL: use the configured one */
 };
 

@@ -69,16 +69,25 @@ run_forwarder(const struct options *options, const struct config *config)
 static int
 status(const struct options *options, const struct config *config)
 {
-	const char *socket =
-	    options->socket ? options->socket : config->control.socket;
+	struct client_request request = {
+		.path =
+		    options->socket ? options->socket : config->control.socket,
+		.folder = options->folder,
+		.form = options->form,
+		.watch = options->watch,
+		.exit_code = options->exit_code,
+	};
 
-	if (*socket == '\0')
-		return refuse_usage(options->config_path
-					? "no control socket is configured "
-					  "([control] socket is empty)"
-					: "give a control socket, or a "
-					  "configuration file with -c");
-	return client_status(socket, options->form, options->watch);
+	if (options->all)
+		request.path = NULL;
+	else if (*request.path == '\0')
+		return refuse_usage(
+		    options->config_path
+			? "no control socket is configured "
+			  "([control] socket is empty)"
+			: "give a control socket, a "
+			  "configuration file with -c, or --all");
+	return client_status(&request);
 }
 
 int

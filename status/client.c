@@ -2,177 +2,373 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/socket.h"
 #include "base/wait.h"
-#include "status/control.h"
+#include "status/ask.h"
 #include "status/control_dial.h"
+#include "status/fields.h"
 #include "status/rates.h"
+#include "status/table.h"
 
 #define WATCH_MS 1000
-/* A client whose line arrives later than CONTROL_CLIENT_MS gets no answer, so
- * it asks again. */
-#define TRIES 3
+#define WATCHING (-1) /* no exit code yet */
+#define FORWARDERS_FOLDER "/run/forwarder"
 
 #define TERMINAL_CLEAR "\033[H\033[J"
 
-struct view {
-	const char *path;
-	const char *form;
-	bool watch;
-	bool rates;    /* watch as text */
-	bool terminal; /* rates, redrawn in place */
-	enum { NEVER_SEEN, PRESENT, ABSENT } forwarder;
-	char reply[STATUS_BYTES];
-	const char *answer; /* the part of reply to print */
-	struct rates_sample before, now;
+/* The answers of one round. */
+struct round {
+	struct answer *answers;
+	struct rates_sample *before; /* of the same index; zeroed: none */
+	size_t count;
 };
 
-/* Returns 0 if any reply was received, or -1 with errno. */
-static int
-ask_once(struct view *v)
-{
-	int fd = control_dial(v->path);
-	char line[32];
-	ssize_t n;
+struct view {
+	const struct client_request *request;
+	void (*add)(struct text *, const struct view *); /* the form */
+	bool rates;                                      /* watch as text */
+	bool terminal; /* rates, redrawn in place */
+	enum { NEVER_SEEN, PRESENT, ABSENT } forwarder;
+	struct round round;
+};
 
-	if (fd < 0)
-		return -1;
-	snprintf(line, sizeof(line), "status %s\n", v->form);
-	(void)!send(fd, line, strlen(line), 0); /* recv() reports errors */
-	do
-		n = recv(fd, v->reply, sizeof(v->reply) - 1, MSG_WAITALL);
-	while (n < 0 && errno == EINTR);
-	if (n == 0)
-		errno = ECONNRESET;
-	else if (n < 0 && errno == EAGAIN)
-		errno = ETIMEDOUT;
-	v->reply[n > 0 ? n : 0] = '\0';
-	socket_give_up(fd);
-	return n > 0 ? 0 : -1;
+/* Prints an error. It may hold names of files and of forwarders, so what could
+ * end the line or control the terminal is escaped. */
+static void complain(const char *format, ...)
+    __attribute__((format(printf, 1, 2)));
+static void
+complain(const char *format, ...)
+{
+	char line[512], escaped[4 * sizeof(line)];
+	struct text t = text_in(escaped, sizeof(escaped));
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	text_add_escaped(&t, line, text_visible);
+	fprintf(stderr, "forwarder: %s\n", escaped);
 }
 
-/* Returns whether the reply is complete and valid. Removes the empty line at
- * its end. */
-static bool
-is_answer(struct view *v)
+/* Returns zeroed memory, or ends the process. */
+static void *
+allocate(size_t count, size_t size)
 {
-	size_t n = strlen(v->reply);
+	void *memory = calloc(count + 1, size);
 
-	if (n < 2 || strcmp(v->reply + n - 2, "\n\n") != 0)
-		return false;
-	v->reply[n - 1] = '\0';
-	v->answer = v->reply;
-	if (v->rates) {
-		v->before = v->now;
-		v->answer = rates_parse(&v->now, v->reply);
+	if (memory == NULL) {
+		complain("%s", strerror(errno));
+		exit(EX_OSERR);
 	}
-	return v->answer != NULL;
+	return memory;
 }
 
-static int
-ask(struct view *v, struct error *error)
-{
-	int result = ask_once(v);
+/* --- asking ---------------------------------------------------------------- */
 
-	for (int i = 1; i < TRIES && result < 0 && errno == ECONNRESET; i++)
-		result = ask_once(v);
-	if (result < 0)
-		return control_no_answer(error, v->path, errno);
-	if (!is_answer(v))
+/* Adds the control sockets below a folder. A usual folder need not exist. */
+static void
+search(struct round *round, const char *folder, bool usual)
+{
+	if (ask_find(folder, &round->answers, &round->count) < 0 &&
+	    !(usual && errno == ENOENT))
+		complain("%s: %s", folder, strerror(errno));
+}
+
+static void
+search_all(struct round *round, const char *folder)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	char own[ASK_PATH_BYTES];
+
+	if (folder != NULL) {
+		search(round, folder, false);
+		return;
+	}
+	search(round, FORWARDERS_FOLDER, true);
+	if (runtime != NULL && *runtime != '\0') {
+		snprintf(own, sizeof(own), "%s/forwarder", runtime);
+		search(round, own, true);
+	}
+}
+
+/* Whether the socket is NAME/control.sock: nobody else can be there. */
+static bool
+is_at_home(const struct answer *answer)
+{
+	char tail[LOG_NAME_BYTES + 16];
+	int length = snprintf(
+	    tail, sizeof(tail), "/%s/control.sock", answer->status.name);
+	size_t all = strlen(answer->path);
+
+	return all >= (size_t)length &&
+	       strcmp(answer->path + all - (size_t)length, tail) == 0;
+}
+
+/* Of forwarders with the same name, the one at home is the first. */
+static int
+by_name(const void *a, const void *b)
+{
+	const struct answer *x = a, *y = b;
+	int order = strcmp(x->status.name, y->status.name);
+
+	if (order == 0)
+		order = is_at_home(y) - is_at_home(x);
+	return order != 0 ? order : strcmp(x->path, y->path);
+}
+
+/* Finds the earlier sample of each forwarder that answered. */
+static void
+compare_with(struct round *round, const struct round *earlier)
+{
+	round->before = allocate(round->count, sizeof(*round->before));
+	for (size_t i = 0; i < round->count; i++)
+		for (size_t j = 0; j < earlier->count; j++)
+			if (earlier->answers[j].error == 0 &&
+			    strcmp(round->answers[i].path,
+				earlier->answers[j].path) == 0)
+				round->before[i] =
+				    rates_sample(&earlier->answers[j].status);
+}
+
+/* Asks once. Returns 0 if there is something to print, or -1 with the error
+ * set. */
+static int
+ask(struct round *round, const struct client_request *request,
+    struct error *error)
+{
+	if (request->path != NULL) {
+		round->answers = allocate(1, sizeof(*round->answers));
+		round->count = 1;
+		snprintf(
+		    round->answers->path, ASK_PATH_BYTES, "%s", request->path);
+	} else {
+		search_all(round, request->folder);
+	}
+	if (round->count == 0)
 		return error_set(error,
-		    "no forwarder answers at %s: the reply is not of this "
-		    "version (restart the forwarder after an update, or give "
-		    "the path of its [control] socket)",
-		    v->path);
+		    "found no control socket (set [control] socket to "
+		    "FOLDER/NAME/control.sock, and give FOLDER if it is not "
+		    "%s)",
+		    FORWARDERS_FOLDER);
+	ask_all(round->answers, round->count);
+	if (request->path != NULL && round->answers->error != 0)
+		return control_no_answer(
+		    error, request->path, round->answers->error);
+	qsort(round->answers, round->count, sizeof(*round->answers), by_name);
 	return 0;
 }
 
-/* The program that answers may not be a forwarder, so its text is escaped. */
 static void
-escape(struct text *t, uint32_t character, const char *bytes, size_t n)
+release(struct round *round)
 {
-	if (character == '\n')
+	free(round->answers);
+	free(round->before);
+	*round = (struct round){ .count = 0 };
+}
+
+/* --- forms ----------------------------------------------------------------- */
+
+static void
+add_text(struct text *t, const struct view *v)
+{
+	status_text(t, &v->round.answers->status);
+}
+
+static void
+add_table(struct text *t, const struct view *v)
+{
+	if (v->rates && !v->terminal) {
+		text_add_time(t);
 		text_add(t, "\n");
-	else
-		text_visible(t, character, bytes, n);
-}
-
-/* Returns 0, or -1 with errno. */
-static int
-print(const struct view *v, const char *text)
-{
-	static char bytes[5 * STATUS_BYTES];
-	struct text t = text_in(bytes, sizeof(bytes));
-
-	if (v->terminal)
-		text_add(&t, TERMINAL_CLEAR);
-	text_add_escaped(&t, text, escape);
-	fwrite(bytes, 1, t.length, stdout);
-	return fflush(stdout) == 0 && !ferror(stdout) ? 0 : -1;
+	}
+	table_add(t, v->round.answers, v->round.count, v->round.before);
 }
 
 static void
-add_answer(struct text *t, const struct view *v)
+add_rates(struct text *t, const struct view *v)
 {
-	if (!v->rates) {
-		text_add(t, "%s", v->answer);
-	} else if (v->terminal) {
-		text_add(t, "%s\n", v->answer);
-		rates_add(t, &v->before, &v->now, "\n");
+	const struct status *s = &v->round.answers->status;
+	struct rates_sample now = rates_sample(s);
+
+	if (v->terminal) {
+		status_section(t, s, "network");
+		status_section(t, s, "guest_to_network.drops");
+		status_section(t, s, "network_to_guest.drops");
+		text_add(t, "\n");
 	} else {
 		text_add_time(t);
-		text_add(t, " %s outages=%llu  ", v->now.state, v->now.outages);
-		rates_add(t, &v->before, &v->now, "  ");
+		text_add(t, " ");
+		text_add_escaped(t, s->network.state, text_visible);
+		text_add(t, " outages=%llu  ", s->network.outages);
 	}
+	rates_add(t, v->round.before, &now, v->terminal ? "\n" : "  ");
 }
 
-/* Shows the reason beside the rates or, for other forms, once on standard
- * error. */
 static void
-add_absence(struct text *t, const struct view *v, const struct error *error)
+add_json(struct text *t, const struct view *v)
 {
-	if (v->rates) {
-		text_add_time(t);
-		text_add(t, " %s\n", error->text);
-	} else if (v->forwarder == PRESENT) {
-		fprintf(stderr, "forwarder: %s\n", error->text);
-	}
+	status_json(t, &v->round.answers->status);
 }
 
-/* Asks once and prints the result. Returns the exit code, or -1 to go on
- * watching. */
+static void
+add_json_silence(struct text *t, const struct answer *answer)
+{
+	text_add(t, "{\"name\":");
+	json_add_string(t, answer->status.name);
+	text_add(t, ",\"socket\":");
+	json_add_string(t, answer->path);
+	text_add(t, ",\"error\":");
+	json_add_string(t, control_reason(answer->error));
+	text_add(t, "}");
+}
+
+static void
+add_json_array(struct text *t, const struct view *v)
+{
+	for (size_t i = 0; i < v->round.count; i++) {
+		const struct answer *answer = &v->round.answers[i];
+
+		text_add(t, i == 0 ? "[" : ",");
+		if (answer->error == 0)
+			status_object(t, &answer->status);
+		else
+			add_json_silence(t, answer);
+	}
+	text_add(t, "]\n");
+}
+
+/* Samples with equal labels would make Prometheus refuse all of them, so of
+ * forwarders with the same name only the first has samples. */
+static void
+add_prometheus(struct text *t, const struct view *v)
+{
+	const struct round *round = &v->round;
+	const struct status **all = allocate(round->count, sizeof(*all));
+	size_t count = 0;
+
+	for (size_t i = 0; i < round->count; i++) {
+		const struct answer *answer = &round->answers[i];
+		const char *name = answer->status.name;
+
+		if (i > 0 && strcmp(name, answer[-1].status.name) == 0) {
+			complain("no metrics of %s: the forwarder at %s is "
+				 "also named %s (set [service] name)",
+			    answer->path, answer[-1].path, name);
+			continue;
+		}
+		all[count++] = &answer->status;
+	}
+	status_prometheus_all(t, all, count);
+	free(all);
+}
+
+static const struct {
+	const char *name;
+	/* Of one forwarder, of all, and of these when watched. */
+	void (*one)(struct text *, const struct view *);
+	void (*all)(struct text *, const struct view *);
+	void (*watch)(struct text *, const struct view *);
+} forms[] = {
+	{ "text", add_text, add_table, add_rates },
+	{ "json", add_json, add_json_array, add_json },
+	{ "prometheus", add_prometheus, add_prometheus, add_prometheus },
+};
+
+/* --- printing -------------------------------------------------------------- */
+
+/* Prints the text. Returns the exit code that `code` then becomes: the command
+ * ends if its reader has exited or its output can't be written. */
+static int
+print(const struct view *v, const struct text *t, int code)
+{
+	if (v->terminal)
+		fputs(TERMINAL_CLEAR, stdout);
+	fwrite(t->bytes, 1, t->length, stdout);
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return v->request->watch ? WATCHING : code;
+	if (v->request->watch && errno == EPIPE)
+		return EX_OK; /* head(1) */
+	complain("standard output: %s", strerror(errno));
+	return EX_OSERR;
+}
+
+/* Returns the exit code that the answers call for. */
+static int
+verdict(const struct view *v)
+{
+	size_t up = 0, silent = 0, count = v->round.count;
+
+	for (size_t i = 0; i < count; i++)
+		if (v->round.answers[i].error != 0)
+			silent++;
+		else if (status_is_up(&v->round.answers[i].status))
+			up++;
+	if (silent == count || (v->request->exit_code && silent > 0))
+		return EX_UNAVAILABLE;
+	return v->request->exit_code && up < count ? CLIENT_DOWN : EX_OK;
+}
+
+static int
+show(struct view *v)
+{
+	size_t bytes = (v->round.count + 1) * STATUS_BYTES;
+	struct text t = text_in(allocate(1, bytes), bytes);
+	int code;
+
+	v->add(&t, v);
+	code = print(v, &t, verdict(v));
+	free(t.bytes);
+	return code;
+}
+
+/* Shows why there is nothing to print: beside the rates or, for other forms,
+ * once on standard error. */
+static int
+show_absence(const struct view *v, const struct error *error)
+{
+	char bytes[5 * ERROR_BYTES];
+	struct text t = text_in(bytes, sizeof(bytes));
+
+	if (v->rates && v->forwarder != NEVER_SEEN) {
+		text_add_time(&t);
+		text_add(&t, " ");
+		text_add_escaped(&t, error->text, text_visible);
+		text_add(&t, "\n");
+	} else if (v->forwarder != ABSENT) {
+		complain("%s", error->text);
+	}
+	return v->forwarder == NEVER_SEEN ? EX_UNAVAILABLE
+					  : print(v, &t, EX_UNAVAILABLE);
+}
+
+/* Asks once and prints the result. Returns the exit code, or WATCHING. */
 static int
 look(struct view *v)
 {
-	char bytes[STATUS_BYTES];
-	struct text t = text_in(bytes, sizeof(bytes));
+	struct round next = { .count = 0 };
 	struct error error;
+	int code;
 
-	if (ask(v, &error) == 0) {
-		v->forwarder = PRESENT;
-		add_answer(&t, v);
-	} else if (v->forwarder == NEVER_SEEN) {
-		fprintf(stderr, "forwarder: %s\n", error.text);
-		return EX_UNAVAILABLE;
-	} else {
-		add_absence(&t, v, &error);
+	if (ask(&next, v->request, &error) < 0) {
+		release(&next);
+		code = show_absence(v, &error);
 		v->forwarder = ABSENT;
+		return code;
 	}
-	if (print(v, bytes) == 0)
-		return v->watch ? -1 : 0;
-	if (v->watch && errno == EPIPE)
-		return 0; /* the reader has exited: head(1) */
-	fprintf(stderr, "forwarder: standard output: %s\n", strerror(errno));
-	return EX_OSERR;
+	if (v->rates)
+		compare_with(&next, &v->round);
+	release(&v->round);
+	v->round = next;
+	v->forwarder = PRESENT;
+	return show(v);
 }
 
 static void
@@ -192,27 +388,39 @@ can_redraw(void)
 	       strcmp(kind, "dumb") != 0;
 }
 
-int
-client_status(const char *path, const char *form, bool watch)
+static void
+choose_form(struct view *v)
 {
-	static struct view v;
+	const struct client_request *request = v->request;
+	size_t i = 0;
+
+	while (strcmp(forms[i].name, request->form) != 0)
+		i++;
+	if (request->path == NULL)
+		v->add = forms[i].all;
+	else
+		v->add = request->watch ? forms[i].watch : forms[i].one;
+	v->rates = request->watch && i == 0;
+	v->terminal = v->rates && can_redraw();
+}
+
+int
+client_status(const struct client_request *request)
+{
+	struct view v = { .request = request };
 	int code;
 
-	v = (struct view){ .path = path, .form = form, .watch = watch };
 	signal(SIGPIPE, SIG_IGN);
-	if (watch && strcmp(form, "text") == 0) {
-		v.form = "watch";
-		v.rates = true;
-		v.terminal = can_redraw();
-	}
-	if (watch)
+	if (request->watch)
 		signal(SIGINT, on_interrupt);
-	for (;;) {
+	choose_form(&v);
+	do {
 		int64_t next_ms = clock_now_ms() + WATCH_MS;
 
 		code = look(&v);
-		if (code >= 0)
-			return code;
-		wait_readable(-1, -1, next_ms);
-	}
+		if (code == WATCHING)
+			wait_readable(-1, -1, next_ms);
+	} while (code == WATCHING);
+	release(&v.round);
+	return code;
 }

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/wait.h"
-#include "status/rates.h"
 
 static const struct {
 	const char *line;
@@ -17,7 +16,6 @@ static const struct {
 	{ "status text\n", status_text },
 	{ "status json\n", status_json },
 	{ "status prometheus\n", status_prometheus },
-	{ "status watch\n", rates_answer },
 };
 
 static void

@@ -1,7 +1,7 @@
 /* The control socket: a Unix stream socket, mode 0600. A client sends one line,
  * gets an answer that ends with an empty line, and the connection is closed:
  *
- *      status text | json | prometheus | watch
+ *      status text | json | prometheus
  *
  * The poll() loop of main() serves one client at a time; the others wait in the
  * listener's backlog. A client's line must arrive in one piece and within

@@ -1,4 +1,4 @@
-/* Connecting to a control socket, for the commands that ask there. */
+/* Connecting to control sockets, for the commands that ask there. */
 #ifndef STATUS_CONTROL_DIAL_H
 #define STATUS_CONTROL_DIAL_H
 
@@ -12,8 +12,15 @@
  * on Linux; SO_SNDTIMEO limits that.) */
 int control_dial(const char *path);
 
-/* Sets the error to why no forwarder answers, with what to do; `why` is an errno.
- * Returns -1. */
+/* Returns a socket that never blocks, nor does this call, or -1 with errno:
+ * EAGAIN if the backlog is full. */
+int control_dial_now(const char *path);
+
+/* Why no forwarder answers: the errno of a call that failed, or EPROTO if the
+ * reply is not a forwarder's. */
+const char *control_reason(int why);
+
+/* Sets the error to that, with the path and what to do. Returns -1. */
 int control_no_answer(struct error *error, const char *path, int why);
 
 #endif

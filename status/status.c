@@ -1,31 +1,20 @@
 #include "status/status.h"
 
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-enum field_type { TEXT_FIELD, NUMBER_FIELD, BOOL_FIELD };
-
-/* The path names a member of struct status, and the field in all forms. Dots
- * separate sections. */
-struct field {
-	const char *path;
-	enum field_type type;
-	size_t offset;
-	const char *metric; /* without "forwarder_"; NULL: none */
-	const char *help;   /* at the metric's first field */
-	int decimals;       /* 3: milliseconds, shown as seconds */
-};
+#include "status/fields.h"
 
 #define AT(member, type_)                                                      \
 	.path = #member, .type = type_,                                        \
-	.offset = offsetof(struct status, member)
-#define TEXT(member) AT(member, TEXT_FIELD)
-#define NUMBER(member) AT(member, NUMBER_FIELD)
-#define BOOL(member) AT(member, BOOL_FIELD)
+	.offset = offsetof(struct status, member),                             \
+	.size = sizeof(((struct status *)0)->member)
+#define TEXT(member) AT(member, FIELD_TEXT)
+#define NUMBER(member) AT(member, FIELD_NUMBER)
+#define BOOL(member) AT(member, FIELD_BOOL)
 
-static const struct field fields[] = {
+const struct field fields[] = {
 	{ TEXT(version) },
 	{ TEXT(name) },
 	{ NUMBER(pid) },
@@ -82,26 +71,33 @@ static const struct field fields[] = {
 };
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
-static const struct field *const fields_end = fields + LENGTH(fields);
+const struct field *const fields_end = fields + LENGTH(fields);
+
+#define SHOWN_OUTAGES 5 /* in text for people */
 
 static const char *const sections[] = { "guest", "network", "guest_to_network",
 	"network_to_guest", "keepalive" };
 
-static const char *
-text_of(const struct status *s, const struct field *f)
+bool
+status_is_up(const struct status *s)
+{
+	return strcmp(s->network.state, "up") == 0;
+}
+
+const char *
+field_text(const struct status *s, const struct field *f)
 {
 	return (const char *)s + f->offset;
 }
 
-/* The only text with a metric is the state: 1 if it is "up". */
-static status_number
-number_of(const struct status *s, const struct field *f)
+status_number
+field_number(const struct status *s, const struct field *f)
 {
-	const void *place = text_of(s, f);
+	const void *place = field_text(s, f);
 
-	if (f->type == TEXT_FIELD)
-		return strcmp(place, "up") == 0;
-	if (f->type == BOOL_FIELD)
+	if (f->type == FIELD_TEXT)
+		return status_is_up(s);
+	if (f->type == FIELD_BOOL)
 		return *(const bool *)place;
 	return *(const status_number *)place;
 }
@@ -116,9 +112,8 @@ path_in(const char *path, const char *section)
 								: NULL;
 }
 
-/* For JSON and the log. */
-static void
-escape(struct text *t, uint32_t character, const char *bytes, size_t n)
+void
+json_escape(struct text *t, uint32_t character, const char *bytes, size_t n)
 {
 	if (character == '"' || character == '\\')
 		text_add(t, "\\%c", (int)character);
@@ -130,35 +125,23 @@ escape(struct text *t, uint32_t character, const char *bytes, size_t n)
 		text_add_bytes(t, bytes, n);
 }
 
-/* For Prometheus, which has no escape for other control characters. */
-static void
-escape_label(struct text *t, uint32_t character, const char *bytes, size_t n)
-{
-	if (character == '\n')
-		text_add(t, "\\n");
-	else if (utf8_is_control(character))
-		escape(t, UTF8_INVALID, bytes, n);
-	else
-		escape(t, character, bytes, n);
-}
-
-static void
-add_quoted(struct text *t, const char *string, text_escape *escape_character)
+void
+json_add_string(struct text *t, const char *string)
 {
 	text_add(t, "\"");
-	text_add_escaped(t, string, escape_character);
+	text_add_escaped(t, string, json_escape);
 	text_add(t, "\"");
 }
 
 static void
 add_value(struct text *t, const struct status *s, const struct field *f)
 {
-	if (f->type == TEXT_FIELD)
-		add_quoted(t, text_of(s, f), escape);
-	else if (f->type == BOOL_FIELD)
-		text_add(t, "%s", number_of(s, f) ? "true" : "false");
+	if (f->type == FIELD_TEXT)
+		json_add_string(t, field_text(s, f));
+	else if (f->type == FIELD_BOOL)
+		text_add(t, "%s", field_number(s, f) ? "true" : "false");
 	else
-		text_add(t, "%llu", number_of(s, f));
+		text_add(t, "%llu", field_number(s, f));
 }
 
 /* Closes the objects that `from` is in and `to` isn't, then opens those that
@@ -166,6 +149,7 @@ add_value(struct text *t, const struct status *s, const struct field *f)
 static void
 add_json_key(struct text *t, const char *from, const char *to)
 {
+	bool first = *from == '\0';
 	const char *dot;
 	size_t n;
 
@@ -178,14 +162,25 @@ add_json_key(struct text *t, const char *from, const char *to)
 	}
 	for (; (from = strchr(from, '.')) != NULL; from++)
 		text_add(t, "}");
-	text_add(t, "%s", t->length > 1 ? "," : "");
+	text_add(t, "%s", first ? "" : ",");
 	for (; (dot = strchr(to, '.')) != NULL; to = dot + 1)
 		text_add(t, "\"%.*s\":{", (int)(dot - to), to);
 	text_add(t, "\"%s\":", to);
 }
 
+static void
+add_json_outage(
+    struct text *t, const struct status_outage *o, const char *separator)
+{
+	text_add(t, "%s{\"began\":", separator);
+	json_add_string(t, o->began);
+	text_add(t, ",\"ms\":%llu,\"reason\":", o->ms);
+	json_add_string(t, o->reason);
+	text_add(t, ",\"dials\":%llu}", o->dials);
+}
+
 void
-status_json(struct text *t, const struct status *s)
+status_object(struct text *t, const struct status *s)
 {
 	const char *last = "";
 
@@ -195,84 +190,17 @@ status_json(struct text *t, const struct status *s)
 		add_value(t, s, f);
 		last = f->path;
 	}
-	text_add(t, "}}\n"); /* of the last section, and of all */
-}
-
-/* 1234 with three decimals is 1.234. */
-static void
-add_decimal(struct text *t, status_number number, int decimals)
-{
-	status_number one = 1;
-
-	for (int i = 0; i < decimals; i++)
-		one *= 10;
-	text_add(t, "%llu", number / one);
-	if (decimals > 0)
-		text_add(t, ".%0*llu", decimals, number % one);
-}
-
-static void
-add_label(struct text *t, const char *label, const char *value)
-{
-	text_add(t, "%s=", label);
-	add_quoted(t, value, escape_label);
-}
-
-/* The path of a traffic counter contains its labels: direction and reason. */
-static void
-add_sample(struct text *t, const struct status *s, const struct field *f)
-{
-	const char *reason = strstr(f->path, ".drops.");
-
-	text_add(t, "forwarder_%s{", f->metric);
-	add_label(t, "name", s->name);
-	if (strstr(f->path, "_to_") != NULL)
-		text_add(t, ",direction=\"%.*s\"", (int)strcspn(f->path, "."),
-		    f->path);
-	if (reason != NULL)
-		text_add(t, ",reason=\"%s\"", reason + strlen(".drops."));
-	text_add(t, "} ");
-	add_decimal(t, number_of(s, f), f->decimals);
-	text_add(t, "\n");
-}
-
-static bool
-same_metric(const struct field *a, const struct field *b)
-{
-	return b->metric != NULL && strcmp(a->metric, b->metric) == 0;
-}
-
-/* Adds the metric of this field, unless an earlier field has the same one. The
- * samples of a metric must follow its HELP and TYPE without a gap. */
-static void
-add_metric(struct text *t, const struct status *s, const struct field *first)
-{
-	bool is_counter = strstr(first->metric, "_total") != NULL;
-
-	for (const struct field *f = fields; f < first; f++)
-		if (same_metric(first, f))
-			return;
-	text_add(t, "# HELP forwarder_%s %s\n# TYPE forwarder_%s %s\n",
-	    first->metric, first->help, first->metric,
-	    is_counter ? "counter" : "gauge");
-	for (const struct field *f = first; f < fields_end; f++)
-		if (same_metric(first, f))
-			add_sample(t, s, f);
+	text_add(t, "},\"history\":["); /* after the last section */
+	for (size_t i = 0; i < s->history_count; i++)
+		add_json_outage(t, &s->history[i], i > 0 ? "," : "");
+	text_add(t, "]}");
 }
 
 void
-status_prometheus(struct text *t, const struct status *s)
+status_json(struct text *t, const struct status *s)
 {
-	text_add(t, "# HELP forwarder_info Version and endpoints.\n"
-		    "# TYPE forwarder_info gauge\nforwarder_info{");
-	add_label(t, "name", s->name);
-	add_label(t, ",version", s->version);
-	add_label(t, ",guest", s->guest.endpoint);
-	add_label(t, ",network", s->network.endpoint);
-	text_add(t, "} 1\n");
-	for (const struct field *f = fields; f < fields_end; f++)
-		if (f->metric != NULL)
-			add_metric(t, s, f);
+	status_object(t, s);
+	text_add(t, "\n");
 }
 
 typedef void add_field(struct text *t, const struct status *s,
@@ -295,12 +223,12 @@ add_row(struct text *t, const struct status *s, const struct field *f,
 	const char *value = number;
 	int shown = (int)strlen(name) - (f->decimals == 3 ? 3 : 0); /* _ms */
 
-	if (f->type == TEXT_FIELD)
-		value = text_of(s, f);
+	if (f->type == FIELD_TEXT)
+		value = field_text(s, f);
 	else if (f->decimals == 3)
-		text_duration(number, (int64_t)number_of(s, f));
+		text_duration(number, (int64_t)field_number(s, f));
 	else
-		snprintf(number, sizeof(number), "%llu", number_of(s, f));
+		snprintf(number, sizeof(number), "%llu", field_number(s, f));
 	if (*value == '\0' || (value == number && *value == '0'))
 		return;
 	text_add(t, "    %-22.*s", shown, name);
@@ -315,15 +243,39 @@ status_section(struct text *t, const struct status *s, const char *section)
 	add_section(t, s, section, add_row);
 }
 
+static void
+add_outages(struct text *t, const struct status *s)
+{
+	char length[TEXT_DURATION_BYTES];
+
+	if (s->history_count > 0)
+		text_add(t, "last outages\n    %-26s%-9s%6s  %s\n", "began",
+		    "length", "dials", "reason");
+	for (size_t i = 0; i < s->history_count && i < SHOWN_OUTAGES; i++) {
+		const struct status_outage *o = &s->history[i];
+
+		text_duration(length, (int64_t)o->ms);
+		text_add(t, "    ");
+		text_add_escaped(t, o->began, text_visible);
+		text_add(t, "  %-9s%6llu  ", length, o->dials);
+		text_add_escaped(t, o->reason, text_visible);
+		text_add(t, "\n");
+	}
+}
+
 void
 status_text(struct text *t, const struct status *s)
 {
 	char uptime[TEXT_DURATION_BYTES];
 
-	text_add(t, "%s: forwarder %s, pid %llu, up %s\n", s->name, s->version,
-	    s->pid, text_duration(uptime, (int64_t)s->uptime_ms));
+	text_add_escaped(t, s->name, text_visible);
+	text_add(t, ": forwarder ");
+	text_add_escaped(t, s->version, text_visible);
+	text_add(t, ", pid %llu, up %s\n", s->pid,
+	    text_duration(uptime, (int64_t)s->uptime_ms));
 	for (size_t i = 0; i < LENGTH(sections); i++)
 		status_section(t, s, sections[i]);
+	add_outages(t, s);
 }
 
 static void
@@ -355,6 +307,6 @@ status_sum(const struct status *s, const char *section)
 
 	for (const struct field *f = fields; f < fields_end; f++)
 		if (path_in(f->path, section) != NULL)
-			sum += number_of(s, f);
+			sum += field_number(s, f);
 	return sum;
 }

@@ -10,6 +10,9 @@
 
 #define STATUS_TEXT_BYTES 320
 
+#define STATUS_REASON_BYTES 128
+#define STATUS_HISTORY 32
+
 typedef unsigned long long status_number; /* what %llu prints */
 
 struct status {
@@ -48,24 +51,45 @@ struct status {
 		status_number idle_ms, probes, replies, answered, deaths,
 		    write_stalls, rtt_us;
 	} keepalive;
+	size_t history_count;
+	struct status_outage {
+		char began[32]; /* 2026-11-21T01:30:00.123Z */
+		status_number ms, dials;
+		char reason[STATUS_REASON_BYTES];
+	} history[STATUS_HISTORY]; /* the newest first */
 };
 
 /* Large enough for any of these forms, whatever text it contains. */
-#define STATUS_BYTES 16384
+#define STATUS_BYTES 49152
 
-/* One object on one line, members in the order of the struct. */
+/* One object, members in the order of the struct; on a line of its own. */
+void status_object(struct text *t, const struct status *s);
 void status_json(struct text *t, const struct status *s);
+
+/* Reads what status_json() has written, perhaps in another version: unknown
+ * members are skipped, and missing ones stay empty or zero. Returns false if it
+ * is anything else, with *s undefined. The text is from a stranger: numbers and
+ * texts that don't fit are refused, nothing is trusted. */
+bool status_parse(struct status *s, const char *json);
 
 /* Prometheus text exposition, version 0.0.4, in base units: milliseconds become
  * seconds. Every sample has the label `name`, so one file can hold the samples
  * of several forwarders. */
 void status_prometheus(struct text *t, const struct status *s);
 
+/* The same for several forwarders, whose names must differ. The format wants all
+ * samples of a metric together. A forwarder that did not answer has only a name
+ * in its status: its only sample is forwarder_up 0. */
+void status_prometheus_all(
+    struct text *t, const struct status *const all[], size_t count);
+
 /* Text for people: a line for each field that is neither empty nor zero, of all
- * sections or of one, such as "network". */
+ * sections or of one, such as "network"; then the last few outages. */
 void status_text(struct text *t, const struct status *s);
 void status_section(
     struct text *t, const struct status *s, const char *section);
+
+bool status_is_up(const struct status *s);
 
 /* The sum of all counters in a section such as "guest_to_network.drops". */
 status_number status_sum(const struct status *s, const char *section);

@@ -36,6 +36,7 @@
 #include <unistd.h>
 
 #include "framing/framing.h"
+#include "status/ask.h"
 
 #define KILLS 5
 /* The time from a daemon's kill to the next one's start. */
@@ -379,31 +380,16 @@ start_forwarder(void)
 	}
 }
 
-/* Some of what `forwarder status --watch` shows. */
-static struct {
-	char state[16];
-	uint64_t outages, written, dropped;
-} status;
+/* What `forwarder status` shows. */
+static struct answer answer = { .path = "control.sock" };
+static const struct status *const status = &answer.status;
 
 /* Returns false if it does not answer yet. */
 static bool
 ask(void)
 {
-	struct sockaddr_un address = address_of("control.sock");
-	struct timeval limit = { .tv_sec = 2 };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-	char line[16384];
-	ssize_t n = 0;
-
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
-	    send(fd, "status watch\n", 13, 0) == 13)
-		n = recv(fd, line, sizeof(line) - 1, MSG_WAITALL);
-	close(fd);
-	line[n > 0 ? n : 0] = '\0';
-	return sscanf(line, "%15s %" SCNu64 " %*u %*u %" SCNu64 " %*u %" SCNu64,
-		   status.state, &status.outages, &status.written,
-		   &status.dropped) == 4;
+	ask_all(&answer, 1);
+	return answer.error == 0;
 }
 
 /* ---- what is shown ---- */
@@ -447,9 +433,9 @@ show(void)
 		printf("  link   outages     frames/s         sent  read by "
 		       "daemon  back at guest\n");
 	else
-		printf("  %-6s %7" PRIu64 " %12.0f %12" PRIu64 " %15" PRIu64
+		printf("  %-6s %7llu %12.0f %12" PRIu64 " %15" PRIu64
 		       " %14" PRIu64 "\n",
-		    status.state, status.outages,
+		    status->network.state, status->network.outages,
 		    (double)(sent - last_sent) * 1e9 / (double)(now - last_ns),
 		    sent, read_by_daemons(), back);
 	last_ns = now;
@@ -604,14 +590,17 @@ judge(void)
 			expect_none(gap_after(i), "lost at one kill");
 	}
 	qsort(recovery, KILLS, sizeof(double), compare);
-	expect_none(sent - status.written, "not written by the forwarder");
-	expect_none(status.dropped, "dropped by the forwarder");
+	expect_none(sent - status->guest_to_network.frames,
+	    "not written by the forwarder");
+	expect_none(status_sum(status, "guest_to_network.drops"),
+	    "dropped by the forwarder");
 	expect_none(sent - read_by_daemons() - inside,
 	    "lost before the first or after the last one read");
 	expect_none(again, "twice or out of order");
 	expect_none(missing_back(), "lost on the way back");
 	expect_none(back_damaged, "damaged on the way back");
-	expect_none(status.outages - KILLS, "outages more or less than kills");
+	expect_none(
+	    status->network.outages - KILLS, "outages more or less than kills");
 	expect_none((uint64_t)end_forwarder(), "the forwarder's exit status");
 	printf("\n%d kills: %" PRIu64 " frames sent, %" PRIu64 " lost (%" PRIu64
 	       " of them unread inside a killed daemon); %" PRIu64

@@ -41,8 +41,12 @@ understood(void)
 
 	fprintf(out, "%s", modes[options.mode]);
 	if (options.mode == OPTIONS_STATUS)
-		fprintf(
-		    out, " %s%s", options.form, options.watch ? " watch" : "");
+		fprintf(out, " %s%s%s%s", options.form,
+		    options.watch ? " watch" : "",
+		    options.exit_code ? " exit-code" : "",
+		    options.all ? " all" : "");
+	if (options.folder)
+		fprintf(out, " below %s", options.folder);
 	if (options.config_path)
 		fprintf(out, " -c %s", options.config_path);
 	for (int i = 0; i < options.settings_count; i++)
@@ -86,6 +90,8 @@ static const struct {
 	{ "status -c a.ini --prometheus", "status prometheus -c a.ini" },
 	{ "status --json --json", "status json" },
 	{ "status -- s", "status text s" },
+	{ "status --all --exit-code", "status text exit-code all" },
+	{ "status f --json --watch --all", "status json watch all below f" },
 	{ "status -h", "help" },
 	{ "status --version", "version" },
 };
@@ -125,7 +131,11 @@ static const struct {
 	    "-o guest.endpoint=fd:3: the command after -- is already the "
 	    "guest" },
 	{ "status -c a s", "give either -c or a socket, not both" },
-	{ "status a b", "unexpected argument \"b\" (status takes one socket)" },
+	{ "status a b",
+	    "unexpected argument \"b\" (status takes one socket or folder)" },
+	{ "status -c a --all", "give either -c or --all, not both" },
+	{ "status s --watch --exit-code",
+	    "give either --watch or --exit-code, not both" },
 	{ "status --json --prometheus",
 	    "give either --json or --prometheus, not both" },
 	{ "status -v", "unknown option \"-v\"" },
@@ -170,7 +180,8 @@ TEST(the_help_names_every_option_and_fits_a_terminal)
 	static const char *const named[] = { "-c, --config", "-g, --guest",
 		"-n, --network", "-o, --option", "-v, --verbose", "-- ",
 		"--check", "-h, --help", "-V, --version", "status", "--json",
-		"--prometheus", "--watch", "{fd}", defaults_example };
+		"--prometheus", "--watch", "--all", "--exit-code", "{fd}",
+		defaults_example };
 	char help[4096];
 	FILE *file = fmemopen(help, sizeof(help), "w");
 	size_t column = 0;

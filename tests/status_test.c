@@ -39,6 +39,10 @@ example(void)
 		.network_to_guest = { 201, 2020202020,
 		    { 21, 22, 23, 24, 25, 26 } },
 		.keepalive = { "arp", true, 31, 32, 33, 34, 35, 36, 231 },
+		.history_count = 2,
+		.history = { { "2026-11-21T13:00:00.000Z", 12, 41,
+				 "peer closed" },
+		    { "2026-11-20T13:00:00.000Z", 65000, 42, "reset" } },
 	};
 }
 
@@ -65,7 +69,11 @@ TEST(json_has_the_documented_form)
 	    "\"empty\":24,\"truncated\":25,\"oversize\":26}},"
 	    "\"keepalive\":{\"mode\":\"arp\",\"armed\":true,\"idle_ms\":31,"
 	    "\"probes\":32,\"replies\":33,\"answered\":34,\"deaths\":35,"
-	    "\"write_stalls\":36,\"rtt_us\":231}}\n");
+	    "\"write_stalls\":36,\"rtt_us\":231},\"history\":["
+	    "{\"began\":\"2026-11-21T13:00:00.000Z\",\"ms\":12,"
+	    "\"reason\":\"peer closed\",\"dials\":41},"
+	    "{\"began\":\"2026-11-20T13:00:00.000Z\",\"ms\":65000,"
+	    "\"reason\":\"reset\",\"dials\":42}]}\n");
 }
 
 TEST(what_is_not_known_yet_is_empty_or_zero_in_json)
@@ -92,7 +100,7 @@ static const struct {
 
 TEST(foreign_bytes_stay_inside_their_quotes, .count = LENGTH(hostile))
 {
-	struct status s = { 0 };
+	struct status s = { .version = "9" };
 	char expected[128];
 	struct text t = fresh();
 
@@ -110,7 +118,7 @@ TEST(foreign_bytes_stay_inside_their_quotes, .count = LENGTH(hostile))
 TEST(the_largest_status_fits_every_form)
 {
 	static void (*const forms[])(struct text *, const struct status *) = {
-		status_json, status_prometheus, status_text, rates_answer
+		status_json, status_prometheus, status_text
 	};
 	struct status s;
 
@@ -122,6 +130,9 @@ TEST(the_largest_status_fits_every_form)
 	FILL(guest.mac), FILL(network.endpoint), FILL(network.state);
 	FILL(network.last_error), FILL(keepalive.mode);
 	s.keepalive.armed = true;
+	s.history_count = STATUS_HISTORY;
+	for (int i = 0; i < STATUS_HISTORY; i++)
+		FILL(history[i].began), FILL(history[i].reason);
 	for (int i = 0; i < LENGTH(forms); i++) {
 		struct text t = fresh();
 
@@ -219,6 +230,7 @@ TEST(the_text_form_omits_empty_and_zero_values)
 	s.network.last_error[0] = '\0';
 	s.network.last_outage_ms = 0;
 	s.keepalive.armed = false;
+	strcpy(s.history[1].reason, "\x1breset");
 	status_text(&t, &s);
 	ck_assert_str_eq(bytes,
 	    "vm1: forwarder 0.1.0, pid 4711, up 2h5m\n"
@@ -253,7 +265,11 @@ TEST(the_text_form_omits_empty_and_zero_values)
 	    "    answered              34\n"
 	    "    deaths                35\n"
 	    "    write_stalls          36\n"
-	    "    rtt_us                231\n");
+	    "    rtt_us                231\n"
+	    "last outages\n"
+	    "    began                     length    dials  reason\n"
+	    "    2026-11-21T13:00:00.000Z  12ms         41  peer closed\n"
+	    "    2026-11-20T13:00:00.000Z  1m5s         42  \\x1breset\n");
 }
 
 TEST(the_log_gets_one_line_per_section)
@@ -280,42 +296,189 @@ TEST(the_log_gets_one_line_per_section)
 		     "armed=true idle_ms=31 ");
 }
 
-TEST(a_watch_gets_its_counters_and_the_network_state)
+TEST(the_text_form_has_the_last_five_outages)
+{
+	struct status s = example();
+	struct text t = fresh();
+
+	s.history_count = 6;
+	strcpy(s.history[4].reason, "fifth");
+	strcpy(s.history[5].reason, "sixth");
+	status_text(&t, &s);
+	assert_holds("  fifth\n");
+	ck_assert_ptr_null(strstr(bytes, "sixth"));
+}
+
+/* --- several ----------------------------------------------------------------- */
+
+/* The format wants the samples of a metric together, and none twice. */
+TEST(the_metrics_of_several_are_grouped)
+{
+	struct status first = example(), second = example();
+	static const struct status silent = { .name = "vm3" };
+	const struct status *const all[] = { &first, &second, &silent };
+	struct text t = fresh();
+
+	strcpy(second.name, "vm2");
+	strcpy(second.network.state, "down");
+	status_prometheus_all(&t, all, 3);
+	assert_holds("# TYPE forwarder_up gauge\n"
+		     "forwarder_up{name=\"vm1\"} 1\n"
+		     "forwarder_up{name=\"vm2\"} 0\n"
+		     "forwarder_up{name=\"vm3\"} 0\n# HELP");
+	assert_holds("# TYPE forwarder_dials_total counter\n"
+		     "forwarder_dials_total{name=\"vm1\"} 9\n"
+		     "forwarder_dials_total{name=\"vm2\"} 9\n# HELP");
+	assert_holds("# TYPE forwarder_info gauge\n"
+		     "forwarder_info{name=\"vm1\",version=\"0.1.0\"");
+	ck_assert_ptr_null(strstr(strstr(bytes, "\"vm3\"") + 2, "vm3"));
+}
+
+/* --- parsing ----------------------------------------------------------------- */
+
+static struct status parsed;
+
+/* Renders a status as JSON and reads it. */
+static void
+read_back(const struct status *s)
+{
+	struct text t = fresh();
+
+	status_json(&t, s);
+	ck_assert(status_parse(&parsed, bytes));
+}
+
+static void
+assert_same_json(const struct status *a, const struct status *b)
+{
+	static char other[STATUS_BYTES];
+	struct text t = fresh(), u = text_in(other, sizeof(other));
+
+	status_json(&t, a);
+	status_json(&u, b);
+	ck_assert_str_eq(bytes, other);
+}
+
+TEST(what_is_written_as_json_is_read_back)
+{
+	struct status s = example();
+
+	read_back(&s);
+	assert_same_json(&s, &parsed);
+	s.history_count = 0;
+	read_back(&s);
+	assert_same_json(&s, &parsed);
+	s.history_count = STATUS_HISTORY;
+	read_back(&s);
+	assert_same_json(&s, &parsed);
+}
+
+TEST(foreign_bytes_are_read_back, .count = LENGTH(hostile))
+{
+	struct status s = example();
+
+	strcpy(s.network.last_error, hostile[_i].text);
+	read_back(&s);
+	assert_same_json(&s, &parsed);
+}
+
+#define NAMED "\"version\":\"9\",\"name\":\"vm1\","
+#define STATE "\"network\":{\"state\":\"up\"}"
+
+TEST(members_of_other_versions_are_skipped_or_stay_empty)
+{
+	ck_assert(status_parse(&parsed,
+	    "{" NAMED "\"new\":{\"a\":[1,-2.5e+3,[{\"name\":\"x\"}],\"y\"],"
+	    "\"b\":null,\"c\":{},\"d\":[]},\"pid\":7," STATE
+	    ",\"history\":[{\"new\":true,\"ms\":5}]}\n"));
+	ck_assert_str_eq(parsed.name, "vm1");
+	ck_assert_uint_eq(parsed.pid, 7);
+	ck_assert(status_is_up(&parsed));
+	ck_assert_str_eq(parsed.guest.mac, "");
+	ck_assert_uint_eq(parsed.history_count, 1);
+	ck_assert_uint_eq(parsed.history[0].ms, 5);
+}
+
+#define X32 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+
+static const char *const wrong[] = {
+	"",
+	"\n",
+	"{}\n",
+	"[]\n",
+	"{" NAMED STATE "}",
+	"{" NAMED STATE "}\n\n",
+	"{" NAMED STATE "}\nforwarder_up 1\n",
+	"{" NAMED STATE "\n",
+	"{" NAMED STATE ",}\n",
+	"{ " NAMED STATE "}\n",
+	"{" STATE "}\n",
+	"{" NAMED "\"network\":{\"state\":\"\"}}\n",
+	"{" NAMED "\"network\":{\"state\":\"up",
+	"{" NAMED "\"network\":{\"state\":\"\\",
+	"{" NAMED "\"network\":{\"state\":\"u\np\"}}\n",
+	"{" NAMED "\"network\":{\"state\":\"u\\np\"}}\n",
+	"{" NAMED "\"network\":{\"state\":\"u\\u0000p\"}}\n",
+	"{" NAMED "\"network\":{\"state\":\"u\\u00",
+	"{" NAMED "\"network\":{\"state\":\"u\\u00gg\"}}\n",
+	"{" NAMED "\"network\":{\"state\":\"u\\u0800\"}}\n",
+	"{" NAMED "\"network\":{\"state\":1}}\n",
+	"{" NAMED "\"network\":{\"state\":true}}\n",
+	"{" NAMED "\"network\":{\"state\":\"" X32 "\"}}\n",
+	"{\"version\":\"9\",\"name\":\"" X32 X32 "\"," STATE "}\n",
+	"{" NAMED "\"pid\":-1," STATE "}\n",
+	"{" NAMED "\"pid\":1.5," STATE "}\n",
+	"{" NAMED "\"pid\":\"1\"," STATE "}\n",
+	"{" NAMED "\"pid\":18446744073709551616," STATE "}\n",
+	"{" NAMED "\"pid\":," STATE "}\n",
+	"{" NAMED "\"keepalive\":{\"armed\":1}," STATE "}\n",
+	"{" NAMED "\"keepalive\":{\"armed\":null}," STATE "}\n",
+	"{" NAMED STATE ",\"x\":[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]}\n",
+};
+
+TEST(json_that_is_not_a_status_is_refused, .count = LENGTH(wrong))
+{
+	ck_assert(!status_parse(&parsed, wrong[_i]));
+}
+
+TEST(no_part_of_a_status_is_a_status)
+{
+	struct status s = example();
+	struct text t = fresh();
+
+	status_json(&t, &s);
+	while (t.length > 0) {
+		bytes[--t.length] = '\0';
+		ck_assert(!status_parse(&parsed, bytes));
+	}
+}
+
+TEST(a_history_that_is_too_long_is_refused)
+{
+	struct text t = fresh();
+
+	text_add(&t, "{" NAMED STATE ",\"history\":[{}");
+	for (int i = 0; i < STATUS_HISTORY; i++)
+		text_add(&t, ",{}");
+	text_add(&t, "]}\n");
+	ck_assert(!status_parse(&parsed, bytes));
+}
+
+/* --- rates ------------------------------------------------------------------- */
+
+TEST(a_sample_has_the_sums_of_a_status)
 {
 	static const status_number up[] = { 101, 10200, 65 };
 	static const status_number down[] = { 201, 2020202020, 141 };
 	struct status s = example();
-	struct rates_sample sample;
-	struct text t = fresh();
+	struct rates_sample sample = rates_sample(&s);
 
-	rates_answer(&t, &s);
-	assert_holds(
-	    "up 3 4711 7500123 101 10200 65 201 2020202020 141\n"
-	    "network\n    endpoint              unix:/run/socket_vmnet\n");
-	assert_holds("guest_to_network.drops\n    outage                11\n");
-	assert_holds("network_to_guest.drops\n    guest_slow            21\n");
-	ck_assert_str_eq(
-	    rates_parse(&sample, bytes), strstr(bytes, "network\n"));
-	ck_assert_str_eq(sample.state, "up");
-	ck_assert_uint_eq(sample.outages, 3);
 	ck_assert_uint_eq(sample.pid, 4711);
 	ck_assert_uint_eq(sample.uptime_ms, 7500123);
 	for (int i = 0; i < RATES_COUNTERS; i++) {
 		ck_assert_uint_eq(sample.up[i], up[i]);
 		ck_assert_uint_eq(sample.down[i], down[i]);
 	}
-}
-
-TEST(an_answer_that_lacks_a_counter_is_refused)
-{
-	static const char *const broken[] = { "", "\n", "up\n",
-		"up 3 4711 7500123 101 10200 65 201 2020202020\nnetwork\n",
-		"up 3 4711 7500123 101 10200 65 201 2020202020 x\n",
-		"up 3 4711 7500123 101 10200 65 201 2020202020 141" };
-	struct rates_sample sample;
-
-	for (int i = 0; i < LENGTH(broken); i++)
-		ck_assert_ptr_null(rates_parse(&sample, broken[i]));
 }
 
 /* What comes after process 4711, up for 10 s, with 1000 frames. */
