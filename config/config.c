@@ -40,6 +40,7 @@ const struct config_key config_keys[] = {
 	KEY(log, level, LOG_LEVEL, level, "info", NULL),
 	KEY(service, name, NAME, name, "", NULL),
 	KEY(control, socket, PATH, socket, "", NULL),
+	KEY(control, mode, MODE, mode, "0600", "0 to 0777"),
 };
 /* clang-format on */
 

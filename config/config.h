@@ -21,7 +21,7 @@
 
 #define CONFIG_FOREVER (-1) /* hold = forever */
 #define CONFIG_NO_USER ((uid_t)-1)
-#define CONFIG_KEYS 25
+#define CONFIG_KEYS 26
 /* The longest value that fits beside the longest key in a line of 198 bytes,
  * the limit of Debian's inih. */
 #define CONFIG_VALUE_BYTES 180
@@ -65,6 +65,7 @@ struct config {
 	} service;
 	struct {
 		char socket[ENDPOINT_PATH_BYTES]; /* or empty */
+		mode_t mode;                      /* of the socket */
 	} control;
 
 	/* How the keys were set, in the order of config_keys[]. */

@@ -90,7 +90,8 @@ reopen(
 	bool moves = strcmp(next->control.socket, now->control.socket) != 0;
 	struct control control;
 
-	if (moves && control_open(&control, next->control.socket, error) < 0)
+	if (moves && control_open(&control, next->control.socket,
+			 next->control.mode, error) < 0)
 		return -1;
 	if (network_reopen(&forwarder->network, now, next, error) < 0) {
 		if (moves)
@@ -131,6 +132,7 @@ reload(struct forwarder *forwarder)
 	log_set_level(next.log.level);
 	log_set_name(next.service.name);
 	guest_set_mode(&forwarder->guest, next.guest.mode);
+	control_set_mode(&forwarder->control, next.control.mode);
 	link_set_hold(&forwarder->link, next.network.hold_ms);
 	for (int i = 0; i < KEEPERS; i++)
 		socket_keeper_recheck(&forwarder->keepers[i]);
@@ -349,7 +351,8 @@ open_all(struct forwarder *forwarder, int *command_fd)
 	}
 	if (network_open(&forwarder->network, config, &why) < 0)
 		return failed(LOG_LINK, "can't open", why.text);
-	if (control_open(&forwarder->control, config->control.socket, &why) < 0)
+	if (control_open(&forwarder->control, config->control.socket,
+		config->control.mode, &why) < 0)
 		return failed(LOG_CONTROL, "can't open", why.text);
 	return 0;
 }

@@ -27,15 +27,33 @@ release_client(struct control *c)
 }
 
 int
-control_open(struct control *c, const char *path, struct error *error)
+control_open(
+    struct control *c, const char *path, mode_t mode, struct error *error)
 {
 	*c = (struct control){
-		.fd = -1, .client = -1, .deadline_ms = INT64_MAX
+		.fd = -1, .mode = mode, .client = -1, .deadline_ms = INT64_MAX
 	};
 	if (path[0] == '\0')
 		return 0;
-	c->fd = unix_bind(&c->file, SOCK_STREAM, path, 0600, error);
+	c->fd = unix_bind(&c->file, SOCK_STREAM, path, mode, error);
 	return c->fd < 0 ? -1 : fcntl(c->fd, F_SETFL, O_NONBLOCK);
+}
+
+void
+control_set_mode(struct control *c, mode_t mode)
+{
+	int result;
+
+	if (c->file.path[0] == '\0' || mode == c->mode)
+		return;
+	result = unix_file_set_mode(&c->file, mode);
+	if (result < 0)
+		log_line(LOG_LEVEL_WARN, LOG_CONTROL,
+		    "can't change the mode of the socket file path=%s "
+		    "error=\"%s\"",
+		    c->file.path, strerror(errno));
+	if (result == 0 || !unix_file_stands(&c->file))
+		c->mode = mode;
 }
 
 int
@@ -43,7 +61,7 @@ control_bind_again(struct control *c, struct error *error)
 {
 	struct control again;
 
-	if (control_open(&again, c->file.path, error) < 0)
+	if (control_open(&again, c->file.path, c->mode, error) < 0)
 		return -1;
 	close(c->fd);
 	c->fd = again.fd;

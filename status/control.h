@@ -1,5 +1,4 @@
-/* The control socket: a Unix stream socket, mode 0600. A client sends one line,
- * gets an answer that ends with an empty line, and the connection is closed:
+/* The control socket: a Unix stream socket. A client sends one line, gets an answer that ends with an empty line, and the connection is closed:
  *
  *      status text | json | prometheus
  *
@@ -24,14 +23,21 @@
 struct control {
 	int fd; /* listens; -1: closed */
 	struct unix_file file;
+	mode_t mode;         /* of the file */
 	int client;          /* being served; -1: none */
 	int64_t deadline_ms; /* end of its turn; INT64_MAX: there is none */
 	void (*render)(struct text *, const struct status *); /* its request */
 };
 
-/* Listens at `path`, unless that is empty. Returns 0, or -1 with the error set.
- * control_serve() and control_close() may be called in any case. */
-int control_open(struct control *c, const char *path, struct error *error);
+/* Listens at `path`, unless that is empty; the file has the permissions `mode`.
+ * Returns 0, or -1 with the error set. control_serve() and control_close() may be
+ * called in any case. */
+int control_open(
+    struct control *c, const char *path, mode_t mode, struct error *error);
+
+/* Changes the permissions of the file; logs it if that fails. A file that was
+ * removed gets them when it is bound again. */
+void control_set_mode(struct control *c, mode_t mode);
 
 /* Listens at the same path with a new socket, after its file was removed. Keeps
  * the client. Returns 0, or -1 if nothing has changed. */

@@ -213,6 +213,7 @@ static const struct {
 } values[] = {
 	{ "guest.mode", "0777", "511" },
 	{ "guest.mode", "660", "432" },
+	{ "control.mode", "0640", "416" },
 	{ "guest.mode", "0800", "\"0800\" is not an octal mode (examples: 0600, 0660)" },
 	{ "guest.mode", "1777", "\"1777\" is out of range (0 to 0777)" },
 	{ "guest.stall", "0", "0" },

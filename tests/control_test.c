@@ -24,7 +24,7 @@ static void
 set_up(void)
 {
 	scratch_enter();
-	ck_assert_int_eq(control_open(&control, path, &error), 0);
+	ck_assert_int_eq(control_open(&control, path, 0600, &error), 0);
 }
 
 static void
@@ -262,7 +262,7 @@ TEST(the_server_does_not_spin_when_it_is_out_of_descriptors)
 TEST(without_a_path_there_is_no_socket)
 {
 	control_close(&control);
-	ck_assert_int_eq(control_open(&control, "", &error), 0);
+	ck_assert_int_eq(control_open(&control, "", 0600, &error), 0);
 	ck_assert_int_eq(control_poll(&control).fd, -1);
 	serve(0);
 }
@@ -271,12 +271,36 @@ TEST(a_path_that_cannot_be_bound_leaves_it_closed)
 {
 	struct control second;
 
-	ck_assert_int_eq(control_open(&second, path, &error), -1);
+	ck_assert_int_eq(control_open(&second, path, 0600, &error), -1);
 	ck_assert_msg(strstr(error.text, "in use"), "%s", error.text);
 	ck_assert_int_eq(control_poll(&second).fd, -1);
 	ck_assert(!control_serve(&second, 0));
 	control_close(&second);
 	ck_assert_int_eq(access(path, F_OK), 0);
+}
+
+static mode_t
+mode_of_file(void)
+{
+	struct stat file;
+
+	ck_assert_int_eq(stat(path, &file), 0);
+	return file.st_mode & 07777;
+}
+
+/* Also one that is bound again later. */
+TEST(the_mode_can_change)
+{
+	ck_assert_uint_eq(mode_of_file(), 0600);
+	control_set_mode(&control, 0660);
+	ck_assert_uint_eq(mode_of_file(), 0660);
+	unlink(path);
+	ck_assert_int_eq(control_bind_again(&control, &error), 0);
+	ck_assert_uint_eq(mode_of_file(), 0660);
+	unlink(path);
+	control_set_mode(&control, 0640);
+	ck_assert_int_eq(control_bind_again(&control, &error), 0);
+	ck_assert_uint_eq(mode_of_file(), 0640);
 }
 
 TEST(a_socket_bound_again_keeps_its_client)

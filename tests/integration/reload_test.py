@@ -18,10 +18,12 @@ def reload_changes_the_longest_frame_the_log_and_the_mode_of_probing(
     connection = bridge.meet()
     expect_equal("mode", bridge.value("keepalive.mode"), "passive")
     bridge.reload("network.max_frame=1000", "keepalive.mode=peer",
-                  "guest.mode=0660", "log.level=debug")
+                  "guest.mode=0660", "control.mode=0640", "log.level=debug")
     expect_equal("mode", bridge.value("keepalive.mode"), "peer")
     expect_equal("mode of the guest's socket", oct(stat.S_IMODE(
         bridge.guest_path.stat().st_mode)), oct(0o660))
+    expect_equal("mode of the control socket", oct(stat.S_IMODE(
+        bridge.control.stat().st_mode)), oct(0o640))
     longest = frame(3, 1000)
     bridge.guest.send(frame(2, 1001), longest)
     connection.expect(longest)
