@@ -14,8 +14,11 @@
 #include "base/wait.h"
 
 /* The pause before a refused path is tried again: no event reports listen(). The
- * goal is a first frame within 1 ms of listen(); a try costs 5 us. */
-#define RETRY_US 250
+ * goal is a first frame within 1 ms of listen(); a try costs 5 us. The pause grows
+ * with the time that the daemon has taken so far: a hundred forwarders that wait
+ * for one daemon must leave it a processor to call listen() on. */
+#define RETRY_MIN_US 250
+#define RETRY_SHARE 8
 
 static int
 failed(struct error *error)
@@ -80,11 +83,19 @@ dial_trusts(const char *path, int fd, uid_t also, struct error *error)
 	return false;
 }
 
+static long
+retry_pause_us(int64_t tried_ms)
+{
+	long share_us = (long)tried_ms * 1000 / RETRY_SHARE;
+
+	return share_us > RETRY_MIN_US ? share_us : RETRY_MIN_US;
+}
+
 static int
 dial_unix(const struct dial *dial, struct error *error)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int64_t end_ms = clock_now_ms() + dial->retry_window_ms;
+	int64_t start_ms = clock_now_ms();
 
 	memcpy(
 	    address.sun_path, dial->endpoint->path, sizeof(address.sun_path));
@@ -103,8 +114,10 @@ dial_unix(const struct dial *dial, struct error *error)
 		if (errno == EAGAIN) /* Linux; other systems refuse */
 			return error_set(error,
 			    "the backlog is full (is the daemon frozen?)");
-		if (!is_retryable(errno) || now_ms >= end_ms ||
-		    wait_moment(dial->interrupt_fd, RETRY_US) < 0)
+		if (!is_retryable(errno) ||
+		    now_ms >= start_ms + dial->retry_window_ms ||
+		    wait_moment(dial->interrupt_fd,
+			retry_pause_us(now_ms - start_ms)) < 0)
 			return failed(error);
 	}
 }
