@@ -59,7 +59,8 @@ config_problem(struct config_problems *problems, const char *format, ...)
 	for (char *c = problem.text; *c != '\0'; c++)
 		if (iscntrl((unsigned char)*c))
 			*c = '?';
-	problems->count++;
+	if (problems->count++ == 0)
+		problems->first = problem;
 	if (problems->emit != NULL)
 		problems->emit(&problem);
 }

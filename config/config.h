@@ -81,6 +81,7 @@ struct config {
 struct config_problems {
 	void (*emit)(const struct error *problem);
 	int count;
+	struct error first; /* if count > 0 */
 };
 void config_problem(struct config_problems *problems, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -2,35 +2,44 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 
+#include "base/clock.h"
 #include "base/sync.h"
+
+/* Ends a call of fwd-up that waits for the guest. The default action is to ignore
+ * it. */
+#define WAKE_SIGNAL SIGURG
+/* A signal that comes right before the call is lost, so it is sent again. */
+#define WAKE_AGAIN_MS 5
 
 static void *
 run_up(void *argument)
 {
+	struct copy *copy = argument;
+
 	thread_name("fwd-up");
-	copy_up(argument);
+	copy_up(copy);
+	doorbell_ring(&copy->up_ended);
 	return NULL;
 }
 
 static void *
 run_down(void *argument)
 {
+	struct copy *copy = argument;
+
 	thread_name("fwd-down");
-	copy_down(argument);
+	copy_down(copy);
+	doorbell_ring(&copy->down_ended);
 	return NULL;
 }
 
 static int
-start(void *(*run)(void *), struct copy *copy)
+start(pthread_t *thread, void *(*run)(void *), struct copy *copy)
 {
-	pthread_t thread;
-	int error = pthread_create(&thread, NULL, run, copy);
-
-	if (error == 0)
-		return pthread_detach(thread);
-	errno = error;
-	return -1;
+	errno = pthread_create(thread, NULL, run, copy);
+	return errno == 0 ? 0 : -1;
 }
 
 int
@@ -41,10 +50,57 @@ copy_open(struct copy *copy)
 	return copy->fwd_up && copy->fwd_down ? 0 : -1;
 }
 
+static void
+do_nothing(int number)
+{
+	(void)number;
+}
+
 int
 copy_start(struct copy *copy)
 {
-	if (copy_open(copy) < 0)
+	struct sigaction action = { .sa_handler = do_nothing };
+
+	sigemptyset(&action.sa_mask);
+	sigaction(WAKE_SIGNAL, &action, NULL); /* without SA_RESTART */
+	if (doorbell_init(&copy->up_ended) < 0 ||
+	    doorbell_init(&copy->down_ended) < 0 || copy_open(copy) < 0)
 		return -1;
-	return start(run_up, copy) < 0 || start(run_down, copy) < 0 ? -1 : 0;
+	if (start(&copy->up_thread, run_up, copy) < 0)
+		return -1;
+	return start(&copy->down_thread, run_down, copy);
+}
+
+/* Returns whether the thread has ended by deadline_ms. */
+static bool
+join(pthread_t thread, struct doorbell *ended, int64_t deadline_ms)
+{
+	if (wait_readable(ended->fds[0], -1, deadline_ms) < 0)
+		return false;
+	pthread_join(thread, NULL);
+	return true;
+}
+
+void
+copy_stop_up(struct copy *copy)
+{
+	int64_t now_ms = clock_now_ms(), deadline_ms = now_ms + COPY_STOP_MS;
+	struct link_view view;
+
+	atomic_store(&copy->stopping, true);
+	link_look(copy->link, &view);
+	if (view.state != LINK_UP) /* its batch can't be written */
+		return;
+	do
+		pthread_kill(copy->up_thread, WAKE_SIGNAL);
+	while (!join(copy->up_thread, &copy->up_ended,
+		   clock_now_ms() + WAKE_AGAIN_MS) &&
+	       clock_now_ms() < deadline_ms);
+}
+
+void
+copy_stop_down(struct copy *copy)
+{
+	join(copy->down_thread, &copy->down_ended,
+	    clock_now_ms() + COPY_STOP_MS);
 }

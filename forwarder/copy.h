@@ -2,6 +2,9 @@
 #ifndef FORWARDER_COPY_H
 #define FORWARDER_COPY_H
 
+#include <pthread.h>
+
+#include "base/pulse.h"
 #include "base/wait.h"
 #include "forwarder/monitor.h"
 #include "forwarder/settings.h"
@@ -15,17 +18,32 @@ struct copy {
 	struct settings *settings;
 	struct monitor *monitor;
 	_Alignas(CACHE_LINE_BYTES) struct up_counters up;
+	struct pulse up_pulse; /* RESTING: until the guest sends */
 	_Alignas(CACHE_LINE_BYTES) struct down_counters down;
+	struct pulse down_pulse; /* RESTING: until the network sends */
 	/* rung once, when the guest is gone for good */
 	_Alignas(CACHE_LINE_BYTES) struct doorbell *ended;
 	atomic_bool guest_gone;
-	struct up *fwd_up; /* used by one thread each */
+	atomic_bool stopping; /* fwd-up receives nothing more */
+	struct up *fwd_up;    /* used by one thread each */
 	struct down *fwd_down;
+	pthread_t up_thread, down_thread;
+	struct doorbell up_ended, down_ended; /* rung last of all */
 };
 
-/* Starts both threads detached, because a thread may be blocked on an idle guest
- * until the process exits. Returns 0, or -1 with errno. */
+/* Starts both threads. Returns 0, or -1 with errno. */
 int copy_start(struct copy *copy);
+
+/* The two halves of a stop: a batch that was read from one side is written to
+ * the other first. A thread that is blocked is not waited for any longer than
+ * COPY_STOP_MS, and ends with the process.
+ *
+ * Call copy_stop_up() before link_stop(): what the guest sends from then on stays
+ * queued in its socket, for the next forwarder. Call copy_stop_down() after
+ * it. */
+#define COPY_STOP_MS 100
+void copy_stop_up(struct copy *copy);
+void copy_stop_down(struct copy *copy);
 
 /* The parts of copy_start(). copy_open() allocates all memory of the threads.
  * copy_up() and copy_down() are run by the threads. They free their memory and

@@ -75,6 +75,7 @@ wait_for_room(struct down *down, enum guest_refusal refusal)
 	left_ms = stall_left_us(&down->stall, limit_us, began_us) / 1000;
 	if (down->slow || left_ms == 0)
 		return false;
+	pulse_enter(&down->copy->down_pulse, PULSE_WAITING);
 	if (refusal == GUEST_FULL)
 		room = guest_await_room(
 		    down->copy->guest, began_us / 1000 + left_ms);
@@ -82,6 +83,7 @@ wait_for_room(struct down *down, enum guest_refusal refusal)
 		wait_pause(NO_BUFFERS_PAUSE_MS);
 	else
 		room = false;
+	pulse_enter(&down->copy->down_pulse, PULSE_RUNNING);
 	ended_us = clock_now_us();
 	stall_spend(&down->stall, ended_us - began_us, ended_us);
 	return room;
@@ -140,6 +142,18 @@ send_batch(struct down *down)
 	batch->count = 0;
 }
 
+/* An answer to a PING may block, like any write. */
+static bool
+consumes(struct copy *copy, const struct loan *loan, const struct iovec *parcel)
+{
+	bool result;
+
+	pulse_enter(&copy->down_pulse, PULSE_WAITING);
+	result = monitor_consumes(copy->monitor, loan, parcel);
+	pulse_enter(&copy->down_pulse, PULSE_RUNNING);
+	return result;
+}
+
 /* Sends every whole frame in the buffer to the guest. Returns false, with the
  * reason, if the stream can't be used any more. */
 static bool
@@ -156,7 +170,7 @@ pass_on(
 
 		result = deframer_next(deframer, parcel, max_frame);
 		if (result == DEFRAMER_FRAME && monitor_is_notable(parcel) &&
-		    monitor_consumes(copy->monitor, loan, parcel))
+		    consumes(copy, loan, parcel))
 			continue;
 		if (result == DEFRAMER_FRAME &&
 		    ++down->batch.count < BATCH_FRAMES)
@@ -230,7 +244,9 @@ read_generation(
 		monitor_reading(monitor);
 		if (bytes > down->read_bytes)
 			bytes = down->read_bytes;
+		pulse_enter(&down->copy->down_pulse, PULSE_RESTING);
 		n = receive(down, loan->fd, room, bytes);
+		pulse_enter(&down->copy->down_pulse, PULSE_RUNNING);
 		if (n <= 0) {
 			snprintf(reason, LINK_REASON_BYTES, "%s",
 			    n < 0 ? strerror(errno) : "peer closed");
@@ -256,13 +272,18 @@ run_generations(struct down *down)
 	struct loan loan;
 	bool ended;
 
-	while (link_borrow_next(link, &loan) == LINK_READY) {
+	for (;;) {
+		/* rests, because a generation to read is an event, too */
+		pulse_enter(&down->copy->down_pulse, PULSE_RESTING);
+		if (link_borrow_next(link, &loan) != LINK_READY)
+			break;
 		ended = read_generation(down, &loan, reason);
 		link_fail(link, loan.generation, reason);
 		link_return(&loan);
 		if (deframer_reset(&down->deframer) && ended)
 			counter_add(&down->copy->down.truncated, 1);
 	}
+	pulse_enter(&down->copy->down_pulse, PULSE_WAITING);
 }
 
 struct down *

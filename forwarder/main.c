@@ -52,8 +52,10 @@ flush(void)
 static int
 run_forwarder(const struct options *options, const struct config *config)
 {
+	struct service service;
 	int status;
 
+	service_open(&service);
 	log_open(config->log.level);
 	log_set_name(config->service.name);
 	if (log_start() < 0) {
@@ -61,7 +63,7 @@ run_forwarder(const struct options *options, const struct config *config)
 		    strerror(errno));
 		return EX_OSERR;
 	}
-	status = forwarder_run(options, config);
+	status = forwarder_run(options, config, &service);
 	log_finish();
 	return status;
 }

@@ -14,6 +14,8 @@ on_event(void *context, const struct link_event *event)
 	struct network *network = context;
 
 	link_log_event(&network->log, event);
+	if (network->changed)
+		doorbell_ring(network->changed);
 }
 
 static bool

@@ -14,6 +14,7 @@ struct network {
 	struct settings *settings;
 	struct link *link;
 	struct monitor *monitor;
+	struct doorbell *changed; /* rung at each event of the link, or NULL */
 
 	struct mutex lock;     /* settings and listen_fd change as one */
 	int listen_fd GUARDED; /* for fwd-link to take, or -1 */

@@ -28,6 +28,7 @@
 #include "base/log.h"
 #include "base/wait.h"
 #include "forwarder/command.h"
+#include "forwarder/manager.h"
 #include "forwarder/network.h"
 #include "forwarder/report.h"
 #include "forwarder/signals.h"
@@ -50,6 +51,7 @@ struct forwarder {
 	struct network network;
 	struct monitor monitor;
 	struct copy copy;
+	struct manager manager;
 	struct report report;
 	struct control control;
 	struct command command;
@@ -106,25 +108,25 @@ reopen(
 }
 
 /* First does everything that can fail. Then publishes the new configuration and
- * wakes fwd-link. */
-static void
-reload(struct forwarder *forwarder)
+ * wakes fwd-link. Returns 0, or -1 with the error set and nothing changed. */
+static int
+try_reload(struct forwarder *forwarder, struct error *error)
 {
 	static struct config next; /* main() only; too large for a stack */
 	struct config_problems problems = { .emit = log_problem };
-	struct error error;
 
 	options_configure(
 	    forwarder->options, CONFIG_REGULAR_FILE, &next, &problems);
 	if (problems.count > 0) {
 		log_line(LOG_LEVEL_ERROR, LOG_CONFIG,
 		    "nothing was changed problems=%d", problems.count);
-		return;
+		*error = problems.first;
+		return -1;
 	}
-	if (reopen(forwarder, &next, &error) < 0) {
+	if (reopen(forwarder, &next, error) < 0) {
 		log_line(LOG_LEVEL_ERROR, LOG_CONFIG, "nothing was changed: %s",
-		    error.text);
-		return;
+		    error->text);
+		return -1;
 	}
 	keep_guest_endpoint(forwarder, &next);
 	forwarder->config = next;
@@ -137,6 +139,17 @@ reload(struct forwarder *forwarder)
 	for (int i = 0; i < KEEPERS; i++)
 		socket_keeper_recheck(&forwarder->keepers[i]);
 	log_line(LOG_LEVEL_INFO, LOG_CONFIG, "read again");
+	return 0;
+}
+
+static void
+reload(struct forwarder *forwarder)
+{
+	struct error error;
+
+	manager_reloading(&forwarder->manager);
+	manager_reloaded(&forwarder->manager,
+	    try_reload(forwarder, &error) < 0 ? &error : NULL);
 }
 
 static void
@@ -209,6 +222,7 @@ static void
 on_guest_gone(struct forwarder *forwarder)
 {
 	doorbell_answer(&forwarder->ended);
+	manager_forget_guest(&forwarder->manager);
 	if (forwarder->command.pid > 0) {
 		log_line(LOG_LEVEL_WARN, LOG_GUEST,
 		    "gone; waiting for the command to end");
@@ -269,7 +283,8 @@ enum {
 	POLL_FILES,
 	POLL_SOCKETS,
 	POLL_CONTROL,
-	POLL_GUEST,
+	POLL_MANAGER,
+	POLL_GUEST = POLL_MANAGER + MANAGER_DESCRIPTORS,
 	POLL_COUNT = POLL_GUEST + GUEST_DESCRIPTORS
 };
 
@@ -279,7 +294,7 @@ serve_once(struct forwarder *forwarder)
 	struct status now;
 	int sockets_fd;
 	/* first, because it may change the descriptors to poll */
-	int timeout = wait_timeout(check_sockets(forwarder, &sockets_fd));
+	int64_t due_ms = check_sockets(forwarder, &sockets_fd);
 	struct pollfd fds[POLL_COUNT] = {
 		[POLL_SIGNALS] = { .fd = forwarder->signals, .events = POLLIN },
 		[POLL_ENDED] = { .fd = forwarder->ended.fds[0],
@@ -290,6 +305,8 @@ serve_once(struct forwarder *forwarder)
 		[POLL_CONTROL] = control_poll(&forwarder->control),
 	};
 	int guest_ms = guest_watch(&forwarder->guest, fds + POLL_GUEST);
+	int timeout = wait_timeout(earlier(
+	    due_ms, manager_poll(&forwarder->manager, fds + POLL_MANAGER)));
 
 	if (timeout < 0 || (guest_ms >= 0 && guest_ms < timeout))
 		timeout = guest_ms;
@@ -303,6 +320,7 @@ serve_once(struct forwarder *forwarder)
 	if (fds[POLL_ENDED].revents && forwarder->status == RUNNING)
 		on_guest_gone(forwarder);
 	guest_serve(&forwarder->guest, fds + POLL_GUEST);
+	manager_serve(&forwarder->manager, fds + POLL_MANAGER);
 	if (control_serve(&forwarder->control, clock_now_ms())) {
 		report_fill(&forwarder->report, &now);
 		control_answer(&forwarder->control, &now);
@@ -343,8 +361,9 @@ open_all(struct forwarder *forwarder, int *command_fd)
 	forwarder->signals = signals_open(forwarder->options->command != NULL);
 	if (forwarder->signals < 0 || make_pair(forwarder, command_fd) < 0)
 		return failed(LOG_SERVICE, "can't start:", strerror(errno));
-	if (guest_open(&forwarder->guest, &config->guest.endpoint,
-		config->guest.mode, NULL, 0, &why) < 0) {
+	if (manager_open_guest(&forwarder->manager,
+		forwarder->options->command == NULL, forwarder->signals,
+		&why) < 0) {
 		log_line(LOG_LEVEL_ERROR, LOG_GUEST,
 		    "can't open %s; choose another endpoint with -g", why.text);
 		return -1;
@@ -365,6 +384,7 @@ start_threads(struct forwarder *forwarder)
 	settings_init(&forwarder->settings, config);
 	if (doorbell_init(&forwarder->ended) < 0 ||
 	    doorbell_init(&forwarder->files) < 0 ||
+	    doorbell_init(&forwarder->manager.bell) < 0 ||
 	    link_init(&forwarder->link) < 0)
 		return failed(LOG_SERVICE, "can't start:", strerror(errno));
 	link_set_hold(&forwarder->link, config->network.hold_ms);
@@ -378,8 +398,11 @@ start_threads(struct forwarder *forwarder)
 	log_line(LOG_LEVEL_INFO, LOG_SERVICE,
 	    "started version=%s guest=%s network=%s", VERSION,
 	    config->guest.endpoint.text, config->network.endpoint.text);
+	if (forwarder->manager.service->socket >= 0)
+		forwarder->network.changed = &forwarder->manager.bell;
 	if (network_start(&forwarder->network) < 0)
 		return failed(LOG_SERVICE, "can't start:", strerror(errno));
+	manager_start(&forwarder->manager);
 	return 0;
 }
 
@@ -398,18 +421,21 @@ start_command(struct forwarder *forwarder, int guest_fd)
 	forwarder->status = command_failure_status(error);
 }
 
-/* Stops fwd-link. The copy threads may be blocked on the guest and are not
- * joined; they end when the process exits. */
+/* A copy thread may be blocked; it then ends when the process exits. */
 static void
 stop_threads(struct forwarder *forwarder)
 {
+	manager_stopping(&forwarder->manager);
+	copy_stop_up(&forwarder->copy);
 	link_stop(&forwarder->link);
 	network_stop(&forwarder->network);
+	copy_stop_down(&forwarder->copy);
 	log_line(LOG_LEVEL_INFO, LOG_SERVICE, "stopped");
 }
 
 int
-forwarder_run(const struct options *options, const struct config *config)
+forwarder_run(const struct options *options, const struct config *config,
+    struct service *service)
 {
 	/* Static, because the copy threads still use it after this function has
 	 * returned. */
@@ -428,6 +454,11 @@ forwarder_run(const struct options *options, const struct config *config)
 		    { .file = &forwarder.network.file, .subsystem = LOG_LINK },
 		    { .file = &forwarder.control.file,
 			.subsystem = LOG_CONTROL } },
+		.manager = { .guest = &forwarder.guest,
+		    .link = &forwarder.link,
+		    .network = &forwarder.network,
+		    .copy = &forwarder.copy,
+		    .config = &forwarder.config },
 		.report = { .config = &forwarder.config,
 		    .copy = &forwarder.copy },
 	};
@@ -435,6 +466,7 @@ forwarder_run(const struct options *options, const struct config *config)
 
 	forwarder.options = options;
 	forwarder.config = *config;
+	forwarder.manager.service = service;
 	forwarder.report.started_ms = clock_now_ms();
 	if (open_all(&forwarder, &command_fd) < 0 ||
 	    start_threads(&forwarder) < 0) {
@@ -445,7 +477,8 @@ forwarder_run(const struct options *options, const struct config *config)
 			serve_once(&forwarder);
 		stop_threads(&forwarder);
 	}
-	unix_file_remove(&forwarder.guest.file);
+	if (!manager_holds_guest(&forwarder.manager))
+		unix_file_remove(&forwarder.guest.file);
 	unix_file_remove(&forwarder.network.file);
 	unix_file_remove(&forwarder.control.file);
 	return forwarder.status;

@@ -175,6 +175,12 @@ deliver(struct up *up)
 	return true;
 }
 
+static bool
+is_stopping(struct copy *copy)
+{
+	return atomic_load_explicit(&copy->stopping, memory_order_relaxed);
+}
+
 struct up *
 up_create(struct copy *copy)
 {
@@ -194,14 +200,18 @@ copy_up(struct copy *copy)
 	struct up *up = copy->fwd_up;
 
 	do {
+		pulse_enter(&copy->up_pulse, PULSE_RESTING);
 		if (guest_receive(copy->guest, &up->batch, batch_limit(up)) <
 		    0) {
 			copy_guest_gone(copy);
 			break;
 		}
+		pulse_enter(&copy->up_pulse, PULSE_RUNNING);
 		settings_refresh(copy->settings, &up->settings);
 		keep_good(up);
-	} while (deliver(up));
+		pulse_enter(&copy->up_pulse, PULSE_WAITING);
+	} while (deliver(up) && !is_stopping(copy));
+	pulse_enter(&copy->up_pulse, PULSE_WAITING);
 	batch_destroy(&up->batch);
 	free(up);
 }

@@ -103,7 +103,9 @@ make_dial(struct fwd_link *fwd)
 	int fd;
 
 	link_dialled(fwd->link);
+	pulse_enter(&fwd->pulse, PULSE_WAITING);
 	fd = dial(&attempt, &fwd->resolver, &error);
+	pulse_enter(&fwd->pulse, PULSE_RUNNING);
 	if (fd >= 0)
 		connected(fwd, fd);
 	else if (errno == EINTR)
@@ -218,6 +220,17 @@ refusal(struct fwd_link *fwd, const struct sockaddr_storage *client)
 	    fwd->hooks.context, (const struct sockaddr *)client);
 }
 
+static bool
+probe(struct fwd_link *fwd, uint64_t generation)
+{
+	bool result;
+
+	pulse_enter(&fwd->pulse, PULSE_WAITING);
+	result = fwd->hooks.probe(fwd->hooks.context, generation);
+	pulse_enter(&fwd->pulse, PULSE_RUNNING);
+	return result;
+}
+
 /* The present connection may be half open without any error, so its peer may
  * have to be probed first. */
 static void
@@ -226,8 +239,7 @@ admit_client(
 {
 	int64_t now_ms = clock_now_ms(); /* before the probe is sent */
 
-	if (look(fwd)->state == LINK_UP &&
-	    fwd->hooks.probe(fwd->hooks.context, fwd->view.generation))
+	if (look(fwd)->state == LINK_UP && probe(fwd, fwd->view.generation))
 		listener_hold(&fwd->listener, fd, client, now_ms);
 	else
 		serve_client(fwd, fd);
@@ -268,7 +280,7 @@ judge(struct fwd_link *fwd)
 	case LISTENER_WAIT:
 		break;
 	case LISTENER_PROBE:
-		hooks->probe(hooks->context, generation);
+		probe(fwd, generation);
 		break;
 	case LISTENER_REFUSE:
 		refuse_client(fwd, listener_release(listener),
@@ -351,14 +363,19 @@ notice_suspend(struct fwd_link *fwd)
 	step(fwd, RECONNECT_RESUMED);
 }
 
-/* Returns when it is due again. */
+/* Returns when it is due again. A probe may block, like any write. */
 static int64_t
 run_keepalive(struct fwd_link *fwd, int64_t now_ms)
 {
+	int64_t due_ms;
+
 	if (!reconnect_is_up(&fwd->machine))
 		return INT64_MAX;
-	return fwd->hooks.keepalive(
+	pulse_enter(&fwd->pulse, PULSE_WAITING);
+	due_ms = fwd->hooks.keepalive(
 	    fwd->hooks.context, look(fwd)->generation, now_ms);
+	pulse_enter(&fwd->pulse, PULSE_RUNNING);
+	return due_ms;
 }
 
 static int64_t
@@ -387,8 +404,13 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 		{ .fd = up ? fwd->link->bell.fds[0] : -1, .events = POLLIN },
 	};
 	int64_t due_ms = earlier(wake_ms(fwd, now_ms), keepalive_due_ms);
-	int ready = poll(fds, 5, wait_timeout(due_ms));
+	int ready;
 
+	atomic_store_explicit(&fwd->due_ms, due_ms, memory_order_relaxed);
+	atomic_store_explicit(&fwd->heeds_link, up, memory_order_relaxed);
+	pulse_enter(&fwd->pulse, PULSE_RESTING);
+	ready = poll(fds, 5, wait_timeout(due_ms));
+	pulse_enter(&fwd->pulse, PULSE_RUNNING);
 	if (ready < 0 && errno != EINTR)
 		wait_pause(WAIT_ERROR_MS);
 	if (ready <= 0)
@@ -476,6 +498,22 @@ fwd_link_start(struct fwd_link *fwd, struct link *link,
 	destroy_bells(fwd);
 	errno = error;
 	return -1;
+}
+
+static bool
+is_rung(const struct doorbell *bell)
+{
+	struct pollfd ring = { .fd = bell->fds[0], .events = POLLIN };
+
+	return poll(&ring, 1, 0) > 0;
+}
+
+bool
+fwd_link_has_event(const struct fwd_link *fwd)
+{
+	return clock_now_ms() >= atomic_load(&fwd->due_ms) ||
+	       is_rung(&fwd->orders) ||
+	       (atomic_load(&fwd->heeds_link) && is_rung(&fwd->link->bell));
 }
 
 void

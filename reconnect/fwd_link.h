@@ -6,12 +6,14 @@
 #define RECONNECT_FWD_LINK_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
 #include "base/file_watch.h"
+#include "base/pulse.h"
 #include "reconnect/link.h"
 #include "reconnect/listener.h"
 #include "reconnect/reconnect.h"
@@ -86,6 +88,11 @@ struct fwd_link {
 	struct doorbell orders; /* rung by main; interrupts a dial */
 	struct doorbell ended;  /* rung by the thread, last of all */
 
+	/* Written by the thread before it sleeps in poll(). */
+	struct pulse pulse;     /* RESTING: in that poll() */
+	_Atomic int64_t due_ms; /* its deadline */
+	atomic_bool heeds_link; /* it polls the link's bell */
+
 	/* Used by fwd-link only: */
 	struct fwd_link_settings settings;
 	struct link_view view; /* result of the last link_look() */
@@ -108,6 +115,9 @@ int fwd_link_start(struct fwd_link *fwd, struct link *link,
 /* Makes fwd-link call configure() at once. A new endpoint ends the present
  * generation, and so do settings that do not admit its peer. */
 void fwd_link_wake(struct fwd_link *fwd);
+
+/* Whether an event has happened that the thread has not answered yet. */
+bool fwd_link_has_event(const struct fwd_link *fwd);
 
 /* Call after link_stop(). Interrupts a dial and waits for the thread to end.
  * Returns false if it is still in a system call after FWD_LINK_JOIN_MS, such as

@@ -1,0 +1,74 @@
+/* What the service manager (base/service.h) is told, and what it keeps for the
+ * next forwarder:
+ *
+ *      READY      the guest is open and the threads run; a network daemon that
+ *                 is missing is no failure. Again after each reload
+ *      STATUS     the link's state, and why the last reload was refused
+ *      RELOADING  from SIGHUP until READY
+ *      WATCHDOG   while fwd-up, fwd-down and fwd-link make progress (pulse.h)
+ *      STOPPING   a signal arrived, or the guest is gone for good
+ *      the store  the guest's sockets: those that this process or an earlier
+ *                 one has bound, or was given as fd:N
+ *
+ * Used by main() only, except the bell. */
+#ifndef FORWARDER_MANAGER_H
+#define FORWARDER_MANAGER_H
+
+#include "base/pulse.h"
+#include "base/service.h"
+#include "forwarder/copy.h"
+#include "forwarder/network.h"
+
+#define MANAGER_DESCRIPTORS 2
+
+struct manager {
+	struct service *service;
+	struct guest *guest;
+	struct link *link;
+	struct network *network;
+	struct copy *copy;
+	const struct config *config; /* in force */
+	struct doorbell bell; /* rung by fwd-link: an event of the link */
+
+	bool keeps;       /* the guest's sockets belong into the store */
+	unsigned changes; /* of the guest's sockets, when they were stored */
+	struct error refusal;    /* of the last reload; empty: none */
+	bool status_changed;     /* perhaps */
+	int64_t status_due_ms;   /* not before this */
+	int64_t watchdog_due_ms; /* INT64_MAX: there is no watchdog */
+	bool frozen;             /* has been logged */
+	struct pulse_watch up, down, fwd_link;
+};
+
+/* Opens the configured guest endpoint, if possible with an inherited socket.
+ * Other inherited descriptors are closed, with a line in the log each. The
+ * sockets go into the store if `keeps` is set: a command after `--` does not
+ * outlive this process, and so its socket need not. Then waits a moment until
+ * the manager has them, or until interrupt_fd is readable. Returns 0, or -1 with
+ * the reason. */
+int manager_open_guest(
+    struct manager *manager, bool keeps, int interrupt_fd, struct error *error);
+
+/* Whether the guest's socket outlives this process. Its file must then stay. */
+bool manager_holds_guest(const struct manager *manager);
+
+/* The guest is gone for good: its sockets leave the store. */
+void manager_forget_guest(struct manager *manager);
+
+/* Tells READY and the status. Call it when the threads run. */
+void manager_start(struct manager *manager);
+
+/* Call these around a reload. refusal: why nothing was changed, or NULL. */
+void manager_reloading(struct manager *manager);
+void manager_reloaded(struct manager *manager, const struct error *refusal);
+
+void manager_stopping(struct manager *manager);
+
+/* Fills in the descriptors to poll, and returns the latest time to wake up, or
+ * INT64_MAX. Call manager_serve() after poll(). */
+int64_t manager_poll(
+    const struct manager *manager, struct pollfd fds[MANAGER_DESCRIPTORS]);
+void manager_serve(
+    struct manager *manager, const struct pollfd fds[MANAGER_DESCRIPTORS]);
+
+#endif
