@@ -37,9 +37,12 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 USERUNITDIR ?= $(PREFIX)/lib/systemd/user
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 SYSCTLDIR ?= $(PREFIX)/lib/sysctl.d
+BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 LAUNCHDDIR ?= $(PREFIX)/share/forwarder/launchd
 PLACES := DESTDIR SYSCONFDIR BINDIR MANDIR DOCDIR UNITDIR USERUNITDIR \
-	SYSUSERSDIR SYSCTLDIR LAUNCHDDIR
+	SYSUSERSDIR SYSCTLDIR BASHCOMPDIR ZSHCOMPDIR FISHCOMPDIR LAUNCHDDIR
 
 ifeq ($(UNAME),Darwin)
 SYSTEM := macos
@@ -168,6 +171,22 @@ $(B)/tests/%: $(O)/tests/%.o $(B)/libparts.a
 	$(call say,LINK $@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
+# The shells' completion: the functions with the table of options and keys.
+COMPLETION := $(patsubst tools/%,build/%,\
+	$(filter-out %.c,$(wildcard tools/completion/*)))
+completion: $(COMPLETION) ## build/completion/, for bash, zsh and fish
+
+$(B)/tools/completion: $(O)/tools/completion/table.o $(B)/libparts.a
+	@mkdir -p $(@D)
+	$(call say,LINK $@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+build/completion/%: tools/completion/% $(B)/tools/completion
+	@mkdir -p $(@D)
+	$(call say,GEN  $@)
+	$(Q)$(B)/tools/completion >$@.table && sed -e '/^@TABLE@$$/r $@.table' \
+		-e '/^@TABLE@$$/d' $< >$@ && rm -f $@.table
+
 # Reports missing tools before the compiler fails.
 define need_tools
 @missing=; \
@@ -256,9 +275,9 @@ lint: ## gcc and clang warnings, thread safety, cppcheck, format, project rules,
 	@$(MAKE) --no-print-directory -k $(LINTS)
 
 C_FILES := $(sort $(foreach d,$(FOLDERS) tests tests/support tests/integration \
-	tests/fuzz bench,$(wildcard $(d)/*.[ch])))
+	tests/fuzz bench tools tools/completion,$(wildcard $(d)/*.[ch])))
 LINT_SOURCES := $(NOT_FOREIGN) \
-	$(filter tests/%.c bench/%.c,$(C_FILES))
+	$(filter tests/%.c bench/%.c tools/completion/%.c,$(C_FILES))
 need = command -v $(1) >/dev/null || { \
 	echo "$@: not checked, $(1) is missing (make setup)" >&2; \
 	test "$$CI" != true; exit; }
@@ -348,10 +367,10 @@ PUT_IN_PLACE = @SYSTEM=$(SYSTEM) STRIP='$(STRIP)' $(foreach place,$(PLACES),\
 	$(place)=$(call quote,$($(place)))) tools/install
 STRIP ?= strip
 
-install: all ## install below $(DESTDIR)$(PREFIX), PREFIX=/usr/local
+install: all completion ## install below $(DESTDIR)$(PREFIX), PREFIX=/usr/local
 	$(PUT_IN_PLACE) put $(PROGRAM)
 
-install-strip: all ## the same, the program without symbols
+install-strip: all completion ## the same, the program without symbols
 	$(PUT_IN_PLACE) strip $(PROGRAM)
 
 # With DESTDIR, empty folders are removed too.
@@ -368,7 +387,7 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / && !seen[$$1]++ \
 		{ printf "  %-15s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: all demo unit test fuzz fuzz-run model mutants bench bench-guest \
+.PHONY: all completion demo unit test fuzz fuzz-run model mutants bench bench-guest \
 	bench-container lint $(LINTS) lint-objects lint-tidy format macos static test-static \
 	install install-strip uninstall deb clean fresh help $(B)/check FORCE
 .SECONDARY:
