@@ -191,16 +191,21 @@ def adopt_orphans() -> None:
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_orphans() -> None:
-    """Ends every remaining child. Call it when all else is closed."""
+def end_orphans(which: Callable[[int], bool] = lambda pid: True) -> None:
+    """Ends every remaining child that is one of these. Call it when all else is
+    closed."""
     while True:
         pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")
                 if parent_of(int(path.name)) == os.getpid()]
+        pids = list(filter(which, pids))
         if not pids:
             return
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        # The first process of a namespace ends after all the others.
+        while pids:
+            pids = [pid for pid in pids if os.waitpid(pid, os.WNOHANG)[0] == 0]
+            time.sleep(0.001)
 
 
 class Process:

@@ -9,13 +9,14 @@ import ctypes
 import grp
 import os
 import pwd
+import re
 import socket
 import subprocess
 from pathlib import Path
 from typing import Callable, Optional
 
-from harness import (FORWARDER, NEEDS, ROOT, SECONDS, Case, Process, expect,
-                     wait_for)
+from harness import (FORWARDER, NEEDS, ROOT, SECONDS, Case, Process,
+                     end_orphans, expect, wait_for)
 from peers import FakeDaemon, FakeGuest, bound_guest
 
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -129,6 +130,10 @@ class Machine:
         case.own(self)
         self.pid = 0
         wait_for("systemd to be up", self._is_up, 30)
+        case.own(Process(
+            ["journalctl", "--follow", "--lines=all", "--output=short-precise",
+             "--directory", self.path("/run/log/journal")],
+            case.path(f"{name}-journal.log")))
 
     def _is_up(self) -> bool:
         expect(self._unshare.alive(), "expected the machine to boot, found: "
@@ -264,3 +269,11 @@ class Machine:
 
     def close(self) -> None:
         self._unshare.kill()
+        end_orphans(is_in_a_namespace)
+
+
+def is_in_a_namespace(pid: int) -> bool:
+    """Of process ids. So is what a killed nsenter left; unless we reap it, the
+    namespace never ends."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return len(re.search(r"^NSpid:(.*)$", status, re.M).group(1).split()) > 1
