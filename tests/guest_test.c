@@ -251,6 +251,13 @@ expect_logged(const char *text, unsigned count)
 	    log_count(text), caught_log.text);
 }
 
+/* Guests that come and go without end do not fill the log. */
+static void
+expect_limited(void)
+{
+	ck_assert_uint_eq(log_count("\n"), caught_log.limited);
+}
+
 static mode_t
 mode_of(const char *path)
 {
@@ -534,6 +541,7 @@ TEST(a_guest_without_a_name_is_logged_once_and_never_answered)
 	ck_assert_int_eq(answer(), GUEST_ABSENT);
 	expect_logged("whose socket is not bound", 1);
 	learned("vm");
+	expect_limited();
 }
 
 TEST(a_sender_that_cannot_be_answered_is_logged_and_ignored)
@@ -547,6 +555,7 @@ TEST(a_sender_that_cannot_be_answered_is_logged_and_ignored)
 	expect_logged(
 	    "warn guest: can't connect to the guest peer=vm error=", 1);
 	learned("next");
+	expect_limited();
 }
 
 /* ---- restarts ---- */
@@ -578,6 +587,7 @@ TEST(every_guest_after_the_first_is_found_reported_and_answered)
 	ck_assert_int_eq(others, 2);
 	learned("other");
 	ck_assert_int_eq(others, 3);
+	expect_limited();
 }
 
 /* It was killed; its file is still there. */
@@ -862,6 +872,7 @@ expect_one_warning(void)
 		      "directory that other users can write to",
 	    1);
 	expect_logged("can't connect", 0);
+	expect_limited();
 }
 
 TEST(a_stranger_in_a_shared_folder_is_not_answered)

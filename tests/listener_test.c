@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/suite.h"
@@ -69,11 +70,14 @@ call(void)
 
 FIXTURE(set_up, tear_down)
 
-TEST(a_listener_is_not_inherited_and_never_blocks, .count = 2)
+TEST(a_listener_is_private_not_inherited_and_never_blocks, .count = 2)
 {
 	struct sockaddr_storage client;
+	struct stat status;
 
 	open_one(endpoints[_i]);
+	ck_assert_int_eq(fstatat(AT_FDCWD, "sock", &status, 0), -_i);
+	ck_assert(_i || status.st_mode == (S_IFSOCK | 0600));
 	ck_assert(is_closed_on_exec(listener.fd));
 	/* The client may have hung up between poll() and accept(). */
 	ck_assert_int_eq(listener_accept(&listener, &client, 1000), -1);

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from forwarder import expect_refused, run_forwarder
 from harness import Case, expect, expect_equal, needs
-from peers import MAC, Bridge, guest_on_path, run_as_nobody
+from peers import MAC, Bridge
 
 EX_USAGE, EX_UNAVAILABLE, EX_OSERR, EX_CONFIG = 64, 69, 71, 78
 
@@ -103,19 +103,6 @@ def a_refusal_of_the_system_is_one_line_and_leaves_nothing(case: Case):
     bridge.exchange(bridge.accept(), 1)
 
 
-@needs("root")
-def missing_permission_is_reported(case: Case):
-    path = write(case, "[log]\n", "secret.ini")
-    path.chmod(0o600)
-    expect_refused(run_as_nobody(case, "-n", "unix:/x", "-c", path), EX_CONFIG,
-                   path, "Permission denied")
-    guest = case.path("guest.sock")
-    expect_refused(run_as_nobody(case, "-n", "unix:/x",
-                                 "-g", f"unixgram:{guest}"),
-                   EX_OSERR, guest, "Permission denied")
-    expect(not guest.exists(), "expected nothing left behind")
-
-
 @needs("plain-build")
 def too_little_memory_at_start_is_reported_and_leaves_nothing(case: Case):
     """Limits at which the buffers, or a thread's stack, are refused."""
@@ -128,16 +115,6 @@ def too_little_memory_at_start_is_reported_and_leaves_nothing(case: Case):
         expect_equal("exit status", done.returncode, EX_OSERR)
         expect("error service: can't start: " in done.stderr, done.stderr)
         expect(not guest.exists(), "expected no guest socket to be left")
-
-
-@needs()
-def what_a_killed_forwarder_left_is_replaced(case: Case):
-    bridge = Bridge(case)
-    bridge.process.kill()
-    expect(bridge.control.is_socket() and bridge.guest_path.is_socket(),
-           "expected its sockets to be left")
-    bridge.guest.remove()
-    Bridge(case, daemon=bridge.daemon).stop()
 
 
 # --- the log ------------------------------------------------------------------
@@ -172,17 +149,6 @@ def each_event_is_one_line_with_time_level_subsystem_and_name(case: Case):
            f"expected a name on each line since the reload: {lines}")
 
 
-@needs()
-def peers_path_cannot_forge_a_key_in_the_log(case: Case):
-    bridge = Bridge(case)
-    forger = case.own(guest_on_path(
-        case.path('x" mac=02:00:00:00:00:01 y'), bridge.guest_path))
-    forger.send(1)
-    line = bridge.until_line("info guest: found ")
-    expect(line.endswith(f'peer="{case.folder}/x\\" mac=02:00:00:00:00:01 y"'),
-           f"expected quotes: {line}")
-
-
 # --- status -------------------------------------------------------------------
 
 @needs()
@@ -214,23 +180,6 @@ def status_reports_both_ends_in_every_form(case: Case):
                  'forwarder_drops_total{name="vm1",'
                  'direction="guest_to_network",reason="outage"} 0'):
         expect(f"\n{line}\n" in metrics, f"expected {line!r} in {metrics}")
-
-
-@needs()
-def status_counts_what_happened_in_an_outage(case: Case):
-    bridge = Bridge(case)
-    bridge.lose(bridge.meet())
-    bridge.until("network.last_error", "Connection refused")
-    down = bridge.status()["network"]
-    expect_equal("outages", down["outages"], 1)
-    expect_equal("last outage, of which there is none yet",
-                 down["last_outage_ms"], 0)
-    bridge.until("network.down_ms", lambda ms: ms > down["down_ms"])
-    bridge.daemon.start()
-    bridge.meet()
-    up = bridge.status()["network"]
-    expect(0 < up["last_outage_ms"] <= up["down_ms"], f"outage: {up}")
-    expect_equal("generation", up["generation"], 2)
 
 
 @needs()

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import socket
 import struct
-import subprocess
 import time
 from pathlib import Path
 from typing import Callable, Optional, Sequence, Union
 
-from forwarder import Forwarder, run_forwarder
+from forwarder import Forwarder
 from harness import (FORWARDER, NEEDS, SECONDS, Case, Failure,
                      die_with_parent, expect, expect_equal, lacks_program)
 
@@ -149,9 +147,6 @@ class Connection:
     def send(self, *frames: Frame) -> None:
         self.socket.sendall(framed(*map(made, frames)))
 
-    def send_bytes(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
     def read(self) -> list[bytes]:
         """The frames that the next piece completes; raises at the end."""
         data = self.socket.recv(262144)
@@ -251,12 +246,6 @@ class FakeDaemon:
         except TimeoutError:
             raise Failure("expected the forwarder to dial")
 
-    def greet(self) -> Connection:
-        """Accepts a connection and proves the generation with a frame."""
-        connection = self.accept()
-        connection.send(0)
-        return connection
-
     def stop(self) -> None:
         """Its socket file stays, as that of a killed process."""
         if self.listener:
@@ -264,19 +253,6 @@ class FakeDaemon:
             self.listener = None
 
     close = stop
-
-
-def fill_backlog(path: Path) -> list[socket.socket]:
-    """Connections until the listener at path takes no more of them."""
-    fillers = []
-    while True:
-        filler = socket.socket(socket.AF_UNIX)
-        filler.setblocking(False)
-        fillers.append(filler)
-        try:
-            filler.connect(str(path))
-        except BlockingIOError:
-            return fillers
 
 
 # --- the guest's side ---------------------------------------------------------
@@ -522,16 +498,6 @@ class Bridge(WithGuest):
         connection = self.accept()
         self.until("network.state", "up")
         return connection
-
-
-def run_as_nobody(case: Case, *arguments) -> subprocess.CompletedProcess:
-    """By a user who may look into the test's folder, but perhaps not into the
-    one where the forwarder was built: so a copy of it."""
-    case.folder.chmod(0o755)
-    copy = Path(shutil.copy(FORWARDER, case.path("forwarder")))
-    copy.chmod(0o755)
-    return run_forwarder(*arguments, program=copy, cwd="/", user=NOBODY,
-                         group=NOBODY, extra_groups=[])
 
 
 def descriptors(pid: int) -> int:

@@ -34,10 +34,6 @@ def between_forwarders(kind: int, sequence: int, source: bytes = MAC) -> bytes:
                      OURS, source, BETWEEN_FORWARDERS).ljust(PROBE_BYTES, b"\0")
 
 
-def ping(sequence: int) -> bytes:
-    return between_forwarders(PING, sequence, NOBODY_YET)
-
-
 def pong(sequence: int) -> bytes:
     return between_forwarders(PONG, sequence, NOBODY_YET)
 
@@ -152,8 +148,8 @@ def answer_marks(stream: socket.socket, data: bytes) -> bytes:
 
 
 def echo_daemon(tell: Callable, daemon: FakeDaemon) -> None:
-    """Serves one client after another: answers PINGs, reports when (eight
-    bytes, the wall clock), and sends other frames back."""
+    """Serves one client after another: answers PINGs, and sends other frames
+    back."""
     daemon.listener.settimeout(None)
     while True:
         stream, _ = daemon.listener.accept()
@@ -163,7 +159,6 @@ def echo_daemon(tell: Callable, daemon: FakeDaemon) -> None:
                 for one in deframer.feed(data):
                     if is_of_kind(PING, one):
                         stream.sendall(framed(pong(sequence_of(one))))
-                        tell(struct.pack("d", time.time()))
                     elif is_type(IPV4, one):
                         stream.sendall(framed(one))
         except ConnectionError:
@@ -202,11 +197,6 @@ def mute_daemon(tell: Callable, daemon: FakeDaemon) -> None:
     stream, _ = daemon.listener.accept()
     while stream.recv(262144):
         pass
-
-
-def last_told(told: bytes) -> float:
-    """The last of the times that echo_daemon() reported."""
-    return struct.unpack_from("d", told, len(told) - 8)[0]
 
 
 # --- the time of a log line ---------------------------------------------------

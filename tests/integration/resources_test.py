@@ -4,15 +4,12 @@ a missing standard error does no harm."""
 from __future__ import annotations
 
 import os
-import re
 import socket
 import time
-from typing import Callable
 
 from harness import Case, above, expect, expect_equal, needs, wait_for
-from peers import (Bridge, Child, Connection, FakeGuest, context_switches,
-                   descriptors, flood, frame, framed, pour, read_guest,
-                   resident_kib, swallow)
+from peers import (Bridge, Child, Connection, context_switches, descriptors,
+                   flood, frame, pour, read_guest, resident_kib, swallow)
 
 RESIDENT_KIB = 4096
 SPREAD_KIB = 64
@@ -154,87 +151,6 @@ def expect_no_wakeups_by_frames_out(
 
 
 # --- system calls -------------------------------------------------------------
-
-class Traced(Bridge):
-    """A forwarder whose system calls are counted."""
-
-    def __init__(self, case: Case) -> None:
-        self.calls = case.path("calls")
-        super().__init__(case, ["log.level=error", "guest.stall=1s"], before=[
-            "strace", "-D", "-f", "-c", "-o", self.calls])
-        self.connection = self.meet()
-
-    def calls_per_frame(self, direction: str) -> float:
-        frames = self.value(f"{direction}.frames")
-        self.process.terminate(5)
-        total = wait_for("the count of system calls",
-                         lambda: re.search(r"(\d+)\s+(\d+\s+)?total",
-                                           self.calls.read_text()))
-        return int(total.group(1)) / frames
-
-
-BYTES = 50000 * 1514
-
-
-def hammer(tell: Callable, guest: FakeGuest) -> None:
-    """The same frame again, faster than different ones."""
-    guest.socket.settimeout(None)
-    send, one = guest.socket.send, frame(1, 1514)
-    while True:
-        send(one)
-
-
-def hammer_stream(tell: Callable, connection: Connection) -> None:
-    connection.socket.settimeout(None)
-    many = framed(*[frame(1, 1514)] * 100)
-    while True:
-        connection.send_bytes(many)
-
-
-def read_bytes(tell: Callable, reader: socket.socket, count: int,
-               pause: float = 0) -> None:
-    """Reads for ever, and reports when so many bytes have arrived."""
-    reader.settimeout(None)
-    while count > 0:
-        count -= len(reader.recv(262144))
-        if pause:
-            time.sleep(pause)
-    tell(b"enough")
-    while reader.recv(262144):
-        pass
-
-
-def calls_to_network(case: Case) -> float:
-    """Only a daemon slower than the forwarder makes frames queue before it."""
-    traced = Traced(case)
-    reader = case.own(Child(read_bytes, traced.connection.socket, BYTES,
-                            0.003))
-    case.own(Child(hammer, traced.guest))
-    wait_for("the frames", reader.hear, 30)
-    return traced.calls_per_frame("up")
-
-
-def calls_to_guest(case: Case) -> float:
-    traced = Traced(case)
-    reader = case.own(Child(read_bytes, traced.guest.socket, BYTES))
-    case.own(Child(hammer_stream, traced.connection))
-    wait_for("the frames", reader.hear, 30)
-    return traced.calls_per_frame("down")
-
-
-@needs("plain-build", "strace", "trace", limit=120)
-def a_frame_takes_a_tenth_of_a_system_call_each_way(case: Case):
-    """Other processes may slow the load down, which makes batches smaller: the
-    best of six runs counts."""
-    for measure in (calls_to_network, calls_to_guest):
-        found: list[float] = []
-        while not found or min(found) > 0.1:
-            expect(len(found) < 6, "expected 0.1 system calls a frame at most,"
-                                   f" found {found}")
-            with Case() as one:
-                found.append(round(measure(one), 3))
-            print(f"        {found[-1]} system calls a frame")
-
 
 # --- standard error -----------------------------------------------------------
 

@@ -8,19 +8,16 @@ import os
 import pwd
 import shutil
 import socket
-import stat
 import struct
 import subprocess
 import time
 from pathlib import Path
 from typing import Callable, Optional, Sequence
 
-from forwarder import expect_refused, run_forwarder
 from harness import (NEEDS, ROOT, Case, Failure, Process, above, expect,
                      expect_equal, lacks_program, needs, wait_for)
 from peers import (NOBODY, Bridge, Child, Connection, FakeDaemon, WithGuest,
-                   descriptors, frame, framed, header, is_announcement,
-                   numbers)
+                   frame, is_announcement, numbers)
 from probes import fall_silent
 
 LOOPBACK = "127.0.0.1"
@@ -89,50 +86,7 @@ def on_port(case: Case, options: Sequence[str] = ()) -> Listening:
     return Listening(case, f"listen-tcp:{LOOPBACK}:{free_port()}", options)
 
 
-# --- a path -------------------------------------------------------------------
-
-@needs()
-def listening_path_is_private_and_a_stale_one_is_replaced(case: Case):
-    path = case.path("net.sock")
-    with socket.socket(socket.AF_UNIX) as stale:
-        stale.bind(str(path))
-    server = on_path(case)
-    expect_equal("mode", oct(stat.S_IMODE(path.stat().st_mode)), oct(0o600))
-    expect_equal("state", server.value("network.state"), "down")
-    client = server.call()
-    server.exchange(client, 1)
-    for number in range(2, 7):  # one client is accepted every 10 ms
-        expect_refused(run_forwarder(
-            "-n", f"listen-unix:{path}",
-            "-g", f"unixgram:{case.path('other.sock')}"), 71, path,
-            "in use by another running process")
-        server.exchange(client, number)
-    expect_equal("generation", server.value("network.generation"), 1)
-    server.process.kill()
-    expect(path.exists(), "expected a killed process to leave its socket")
-    server.guest.remove()
-    on_path(case).stop()
-
-
 # --- clients ------------------------------------------------------------------
-
-@needs()
-def newest_client_is_served_and_the_one_before_is_closed(case: Case):
-    for name, make in (("path", on_path), ("port", on_port)):
-        server = make(case.corner(name))
-        client = server.call()
-        server.exchange(client, 1)
-        before = descriptors(server.pid)
-        for number in range(2, 12):
-            newer = server.call()
-            client.expect_end()
-            server.exchange(newer, number)
-            client = newer
-        server.until("network.generation", 11)
-        server.until("network.outages", 10)
-        server.until_lines(f'{LOST} reason="{REPLACED}"', 10)
-        expect_equal("descriptors", descriptors(server.pid), before)
-
 
 @needs("filter")
 def new_client_takes_the_place_of_one_that_is_silent(case: Case):
@@ -157,55 +111,7 @@ def new_client_takes_the_place_of_one_that_is_silent(case: Case):
         server.until_line(LOST, REPLACED)
 
 
-@needs()
-def client_that_leaves_is_an_outage_until_the_next_one_comes(case: Case):
-    """So is one that is disconnected for a hostile length."""
-    server = on_path(case)
-    client = server.call()
-    server.exchange(client, 1)
-    client.close()
-    server.until("network.state", "down")
-    server.guest.send(2)
-    client = server.call()
-    client.expect(2)
-    server.until("network.outages", 1)
-    client.send_bytes(header(0x7fffffff) + b"x" * 1000)
-    client.expect_end()
-    client = server.call()
-    client.send_bytes(header(0) * 1000 + header(5) + b"short")  # no harm
-    server.exchange(client, 2)
-
-
 # --- who may connect ----------------------------------------------------------
-
-@needs()
-def stranger_is_closed_before_a_byte_is_read_and_logged_with_a_limit(
-        case: Case):
-    server = on_port(case, ["network.allow=127.0.0.2/32, 10.0.0.0/8"])
-    client = server.call("127.0.0.2")
-    server.exchange(client, 1)
-    refused = 0
-    started = time.monotonic()
-    for number in range(200):
-        stranger = server.call().socket
-        try:
-            stranger.sendall(framed(frame(1000 + number)))
-            refused += stranger.recv(100) == b""
-        except ConnectionError:
-            refused += 1
-        stranger.close()
-        if number % 20 == 0:  # the allowed client is not disturbed
-            server.exchange(client, number)
-    seconds = time.monotonic() - started
-    expect_equal("strangers refused", refused, 200)
-    server.exchange(client, 9)
-    server.until_line(REFUSED, LOOPBACK, "allow")
-    told = server.lines(REFUSED)
-    expect(1 <= len(told) <= 6 + seconds,
-           f"expected few lines, found {len(told)} in {seconds:.1f} s")
-    server.until("down.frames", 1 + 10 + 1)
-    expect_equal("generation", server.value("network.generation"), 1)
-
 
 def serve_as_nobody(tell: Callable, path: Path) -> None:
     """A daemon that reports what each of its clients has sent, if anything."""
@@ -280,19 +186,6 @@ def reload_moves_the_listener_and_keeps_one_that_stays(case: Case):
     bridge.reload(f"network.endpoint={bridge.daemon.endpoint}")
     client.expect_end()
     bridge.exchange(bridge.accept(), 7)
-
-
-@needs()
-def reload_that_cannot_listen_keeps_the_old_listener(case: Case):
-    server = on_path(case, ["network.allow=127.0.0.0/8"])
-    client = server.call()
-    with case.own(socket.create_server((LOOPBACK, 0))) as taken:
-        port = taken.getsockname()[1]
-        server.refuse_reload(f"network.endpoint=listen-tcp:{LOOPBACK}:{port}")
-        server.exchange(client, 2)
-        client = server.call()
-        server.until("network.generation", 2)
-        server.exchange(client, 3)
 
 
 # --- two forwarders -----------------------------------------------------------

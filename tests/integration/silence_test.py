@@ -16,8 +16,8 @@ from netns import PORT, Host, Switch, connections, flow_of
 from peers import (MAC, Bridge, Child, Connection, FakeDaemon, flood, frame,
                    numbers, swallow)
 from probes import (ROUTER_MAC, answer_a_ping, arp_answer, busy_daemon,
-                    echo_daemon, fall_silent, is_probe_for, last_told, meet,
-                    mute_daemon, next_where, wait_for_time_of)
+                    echo_daemon, fall_silent, is_probe_for, meet, mute_daemon,
+                    next_where, wait_for_time_of)
 
 FALSE_ALARM_SECONDS = float(os.environ.get("FALSE_ALARM_SECONDS", 40))
 GATEWAY = "192.0.2.1"
@@ -113,21 +113,6 @@ def expect_echo(bridge: Bridge, number: int) -> None:
         bridge.guest.send(number)
         return number in numbers(bridge.guest.drain())
     wait_for("a frame to come back", comes_back)
-
-
-@needs()
-def frozen_daemon_is_detected_by_missing_answers(case: Case):
-    bridge = Bridge(case, PEER)
-    daemon = case.own(Child(echo_daemon, bridge.daemon))
-    expect_echo(bridge, 1)
-    bridge.until("keepalive.armed", True)
-    daemon.signal(signal.SIGSTOP)
-    died = wait_for_time_of(bridge, DEATH)
-    expect_about("frozen, peer mode", died - last_told(daemon.hear()), LIMIT)
-    daemon.signal(signal.SIGCONT)
-    expect_echo(bridge, 2)
-    bridge.until("network.outages", 1)
-    bridge.until("keepalive.deaths", 1)
 
 
 @needs()

@@ -7,15 +7,13 @@ import resource
 import select
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 
 from forwarder import Forwarder, ask_status
-from harness import (FORWARDER, Case, Namespace, Process, above, expect,
-                     expect_equal, needs, wait_for)
-from peers import (Bridge, Child, FakeDaemon, fill_backlog, flood,
-                   pour, read_guest, swallow)
+from harness import (FORWARDER, Case, Process, above, expect, expect_equal,
+                     needs, wait_for)
+from peers import Bridge, Child, flood, pour, read_guest, swallow
 
 
 def start_after(case: Case, script: str) -> Forwarder:
@@ -82,91 +80,17 @@ def stops_while_it_backs_off_and_holds_the_guest(case: Case):
 
 
 @needs()
-def stops_while_a_unix_backlog_is_full(case: Case):
-    daemon = FakeDaemon(case.path("net.sock"))
-    daemon.bind()
-    daemon.listen(0)
-    fillers = fill_backlog(daemon.path)
-    bridge = Bridge(case, daemon=daemon)
-    bridge.until_line("debug link: dial failed")
-    bridge.stop()
-    for filler in fillers:
-        filler.close()
-
-
-def fill_tcp_backlog(daemon: FakeDaemon) -> list[socket.socket]:
-    """Until the kernel drops SYNs: then a connect() gets no answer at all."""
-    fillers = []
-    while True:
-        filler = socket.socket()
-        filler.settimeout(0.5)
-        fillers.append(filler)
-        try:
-            filler.connect((daemon.host, daemon.port))
-        except TimeoutError:
-            return fillers
-
-
-@needs()
-def stops_while_connect_gets_no_answer(case: Case):
-    daemon = FakeDaemon()
-    daemon.bind()
-    daemon.listen(0)
-    fillers = fill_tcp_backlog(daemon)
-    bridge = Bridge(case, daemon=daemon)
-    bridge.until("network.dials", 1)
-    expect_equal("failed dials", bridge.lines("debug link: dial failed"), [])
-    bridge.stop()
-    for filler in fillers:
-        filler.close()
-
-
-@needs()
-def stops_while_the_network_reads_nothing(case: Case):
-    bridge = Bridge(case)
-    bridge.meet()
-    case.own(Child(flood, bridge.guest, 100000, [1514]))
-    until_held_back(bridge.guest.socket)
-    bridge.stop()
-
-
-@needs()
-def stops_while_the_guest_reads_nothing(case: Case):
-    bridge = Bridge(case, ["guest.stall=1s"])
-    connection = bridge.meet()
-    case.own(Child(pour, connection, 1514))
-    until_held_back(connection.socket)
-    bridge.stop()
-
-
-SILENT_RESOLVER = """
-import socket
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-udp.bind(("127.0.0.1", 53))
-print("bound", flush=True)
-while True:
-    print(udp.recv(512), flush=True)
-"""
-
-
-@needs("namespaces")
-def stops_while_a_name_is_being_resolved(case: Case):
-    host = case.own(Namespace())
-    host.ip("link set lo up")
-    asked = case.path("resolver.log")
-    case.own(Process(host.enter(sys.executable, "-c", SILENT_RESOLVER), asked))
-    wait_for("the silent resolver to start",
-             lambda: "bound" in asked.read_text())
-    servers = case.path("resolv.conf")
-    servers.write_text("nameserver 127.0.0.1\noptions timeout:30\n")
-    forwarder = Forwarder(
-        case, "tcp:network.example.com:7000",
-        f"unixgram:{case.path('guest.sock')}", host=host,
-        before=["unshare", "--mount", "sh", "-c", f"mount --bind {servers}"
-                ' /etc/resolv.conf && exec "$@"', "sh"])
-    wait_for("a question to the resolver",
-             lambda: "network" in asked.read_text())
-    forwarder.stop()
+def stops_while_the_network_or_the_guest_reads_nothing(case: Case):
+    for unread in ("network", "guest"):
+        bridge = Bridge(case.corner(unread), ["guest.stall=1s"])
+        connection = bridge.meet()
+        if unread == "network":
+            case.own(Child(flood, bridge.guest, 100000, [1514]))
+            until_held_back(bridge.guest.socket)
+        else:
+            case.own(Child(pour, connection, 1514))
+            until_held_back(connection.socket)
+        bridge.stop()
 
 
 @needs()
