@@ -174,6 +174,21 @@ ask_all(struct answer *answers, size_t count)
 	free(all);
 }
 
+struct answer_counts
+ask_count(const struct answer *answers, size_t count)
+{
+	struct answer_counts counts = { 0, 0, 0 };
+
+	for (size_t i = 0; i < count; i++)
+		if (answers[i].error != 0)
+			counts.silent++;
+		else if (status_is_up(&answers[i].status))
+			counts.up++;
+		else
+			counts.down++;
+	return counts;
+}
+
 /* --- control sockets below a folder ---------------------------------------- */
 
 /* Copies the last name in a path. */

@@ -17,16 +17,21 @@ struct answer {
 	struct status status; /* without an answer: at most a name */
 };
 
-/* Asks at each path, and sets the error or the status. Takes at
- * most CONTROL_REPLY_SECONDS in all. Each
- * forwarder needs a descriptor: if there are too few, it asks one when another
- * has answered. */
+/* Asks at each path, and sets the error or the status. Takes at most
+ * CONTROL_REPLY_SECONDS in all. Each forwarder needs a descriptor: if there are
+ * too few, one is asked when another has answered. Ignore SIGPIPE before. */
 void ask_all(struct answer *answers, size_t count);
 
-/* Adds the control sockets in a folder and in the folders in it, FOLDER/
- * control.sock and FOLDER/NAME/control.sock, to an array that is allocated as
- * needed, each with the name of its folder. Follows no symbolic link to a socket. Returns 0, or -1 with errno if
- * the folder can't be read. */
+struct answer_counts {
+	size_t up, down, silent;
+};
+struct answer_counts ask_count(const struct answer *answers, size_t count);
+
+/* Adds the control sockets in a folder and in the folders in it,
+ * FOLDER/control.sock and FOLDER/NAME/control.sock, to an allocated array, each
+ * with the name of its folder. A socket that may be there, in a folder that may
+ * not be searched, is one too; a symbolic link is not. Returns 0, or -1 with
+ * errno: the folder can't be read, or memory ran out. */
 int ask_find(const char *folder, struct answer **answers, size_t *count);
 
 #endif

@@ -251,7 +251,7 @@ static void
 add_prometheus(struct text *t, const struct view *v)
 {
 	const struct round *round = &v->round;
-	const struct status **all = allocate(round->count, sizeof(*all));
+	const struct status **all = allocate(round->count, sizeof(all[0]));
 	size_t count = 0;
 
 	for (size_t i = 0; i < round->count; i++) {
@@ -304,16 +304,14 @@ print(const struct view *v, const struct text *t, int code)
 static int
 verdict(const struct view *v)
 {
-	size_t up = 0, silent = 0, count = v->round.count;
+	const struct round *round = &v->round;
+	struct answer_counts counts = ask_count(round->answers, round->count);
 
-	for (size_t i = 0; i < count; i++)
-		if (v->round.answers[i].error != 0)
-			silent++;
-		else if (status_is_up(&v->round.answers[i].status))
-			up++;
-	if (silent == count || (v->request->exit_code && silent > 0))
+	if (!v->request->exit_code)
+		return counts.silent < round->count ? EX_OK : EX_UNAVAILABLE;
+	if (counts.silent > 0)
 		return EX_UNAVAILABLE;
-	return v->request->exit_code && up < count ? CLIENT_DOWN : EX_OK;
+	return counts.down > 0 ? CLIENT_DOWN : EX_OK;
 }
 
 static int

@@ -91,6 +91,17 @@ read_code(struct reader *r, struct text *t)
 	return code > 0 && code < 0x800;
 }
 
+static bool
+read_character(struct reader *r, struct text *t)
+{
+	uint32_t character;
+	size_t n = utf8_next(r->at, &character);
+
+	text_add_bytes(t, r->at, n);
+	r->at += n;
+	return character >= 0x20 && character != UTF8_INVALID;
+}
+
 /* Adds the decoded string to t, which is cut if it is too small. */
 static bool
 read_string(struct reader *r, struct text *t)
@@ -103,12 +114,11 @@ read_string(struct reader *r, struct text *t)
 		if (escaped && take(r, 'u')) {
 			if (!read_code(r, t))
 				return false;
-			continue;
-		}
-		if ((unsigned char)*r->at < 0x20 ||
-		    (escaped && *r->at != '"' && *r->at != '\\'))
+		} else if (escaped && *r->at != '"' && *r->at != '\\') {
 			return false;
-		text_add_bytes(t, r->at++, 1);
+		} else if (!read_character(r, t)) {
+			return false;
+		}
 	}
 	return true;
 }

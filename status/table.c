@@ -187,24 +187,11 @@ add_line(struct text *t, const struct row *row, bool rates, const int widths[])
 	text_add(t, "\n");
 }
 
-static void
-add_counts(struct text *t, const struct answer *answers, size_t count)
-{
-	size_t up = 0, silent = 0;
-
-	for (size_t i = 0; i < count; i++)
-		if (answers[i].error != 0)
-			silent++;
-		else if (status_is_up(&answers[i].status))
-			up++;
-	text_add(t, "%zu up, %zu down, %zu without an answer\n", up,
-	    count - up - silent, silent);
-}
-
 void
 table_add(struct text *t, const struct answer *answers, size_t count,
     const struct rates_sample *before)
 {
+	struct answer_counts counts = ask_count(answers, count);
 	int widths[COLUMNS] = { 0 };
 	char text[CELL_BYTES];
 
@@ -224,5 +211,6 @@ table_add(struct text *t, const struct answer *answers, size_t count,
 
 		add_line(t, &row, before != NULL, widths);
 	}
-	add_counts(t, answers, count);
+	text_add(t, "%zu up, %zu down, %zu without an answer\n", counts.up,
+	    counts.down, counts.silent);
 }

@@ -144,6 +144,10 @@ TEST(the_largest_answer_comes_whole_before_the_client_reads)
 	memset(status.network.last_error, '"', STATUS_TEXT_BYTES - 1);
 	memset(status.network.endpoint, '"', STATUS_TEXT_BYTES - 1);
 	memset(status.guest.peer, '"', STATUS_TEXT_BYTES - 1);
+	status.history_count = STATUS_HISTORY;
+	for (int i = 0; i < STATUS_HISTORY; i++)
+		memset(
+		    status.history[i].reason, '\x01', STATUS_REASON_BYTES - 1);
 	ask(fd, "status json\n");
 	serve(0);
 	assert_answered(fd);

@@ -418,6 +418,7 @@ static const char *const wrong[] = {
 	"{" NAMED "\"network\":{\"state\":\"\\",
 	"{" NAMED "\"network\":{\"state\":\"u\np\"}}\n",
 	"{" NAMED "\"network\":{\"state\":\"u\\np\"}}\n",
+	"{" NAMED "\"network\":{\"state\":\"u\x9bp\"}}\n",
 	"{" NAMED "\"network\":{\"state\":\"u\\u0000p\"}}\n",
 	"{" NAMED "\"network\":{\"state\":\"u\\u00",
 	"{" NAMED "\"network\":{\"state\":\"u\\u00gg\"}}\n",
