@@ -251,7 +251,8 @@ static void
 add_prometheus(struct text *t, const struct view *v)
 {
 	const struct round *round = &v->round;
-	const struct status **all = allocate(round->count, sizeof(all[0]));
+	/* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are meant */
+	const struct status **all = allocate(round->count, sizeof(*all));
 	size_t count = 0;
 
 	for (size_t i = 0; i < round->count; i++) {

@@ -162,6 +162,7 @@ NEEDS: dict[str, Callable[[], Optional[str]]] = {
     "iperf3": lacks_program("iperf3", "iperf3"),
     "namespaces": lacks_namespaces,
     "passt": lacks_program("passt", "passt"),
+    "promtool": lacks_program("promtool", "prometheus"),
     "tun": lacks_tun,
 }
 
