@@ -168,3 +168,23 @@ def tap_service_creates_a_device_or_takes_one_of_its_user(case: Case):
         service = start(machine, "forwarder-tap@vm1", f"unix:{NETWORK}",
                         ["guest.endpoint=tap:vm0"])
         expect_tap_answers(service, service.accept(daemon))
+
+
+@needs("root", "systemd", "plain-build")
+def socket_unit_starts_the_service_with_the_first_frame(case: Case):
+    """Also when the service was stopped, which removes the socket's file."""
+    machine = Machine(case)
+    service = Service(machine, "forwarder@vm1", f"unix:{NETWORK}")
+    daemon = machine.daemon(NETWORK)
+    machine.systemctl("start", "forwarder@vm1.socket")
+    guest = service.guest()
+    expect_equal("process", machine.pid_of(service.unit), 0)
+    for number in (1, 3):
+        guest.send(number)
+        connection = service.accept(daemon)
+        connection.expect(number)
+        connection.send(number + 1)
+        guest.expect(number + 1)
+        machine.systemctl("stop", service.unit)
+    machine.systemctl("stop", "forwarder@vm1.socket")
+    expect_equal("files", machine.run("ls", "/run/forwarder"), "")
