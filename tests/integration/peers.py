@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
+import subprocess
 import time
 from pathlib import Path
 from typing import Callable, Optional, Sequence, Union
 
-from forwarder import Forwarder
+from forwarder import Forwarder, run_forwarder
 from harness import (FORWARDER, NEEDS, SECONDS, Case, Failure,
                      die_with_parent, expect, expect_equal, lacks_program)
 
@@ -498,6 +500,16 @@ class Bridge(WithGuest):
         connection = self.accept()
         self.until("network.state", "up")
         return connection
+
+
+def run_as_nobody(case: Case, *arguments) -> subprocess.CompletedProcess:
+    """By a user who may look into the test's folder, but perhaps not into the
+    one where the forwarder was built: so a copy of it."""
+    case.folder.chmod(0o755)
+    copy = Path(shutil.copy(FORWARDER, case.path("forwarder")))
+    copy.chmod(0o755)
+    return run_forwarder(*arguments, program=copy, cwd="/", user=NOBODY,
+                         group=NOBODY, extra_groups=[])
 
 
 def descriptors(pid: int) -> int:
