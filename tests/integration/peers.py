@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import signal
+import shutil
 import socket
 import struct
 import subprocess
