@@ -65,15 +65,19 @@ def install_replaces_a_program_that_runs(case: Case):
 
 
 @needs()
-def files_of_services_name_the_folders_of_this_installation(case: Case):
+def units_run_the_program_and_read_the_files_of_this_installation(case: Case):
     root = install(case, "install", "BINDIR=/opt/vm/bin", "SYSCONFDIR=/opt/etc")
-    units = [path for path in (root / "usr/local/lib").rglob("*")
-             if path.is_file()]
+    units = [path.read_text() for path in
+             (root / "usr/local/lib/systemd/system").glob("forwarder*.service")]
+    expect(any("ExecStart=/opt/vm/bin/forwarder -c /opt/etc/forwarder/%i.ini\n"
+               in unit for unit in units),
+           f"expected paths of this installation in: {units}")
     for unit in units:
-        text = unit.read_text()
-        for usual in ("/usr/bin/forwarder", "/usr/local/bin/forwarder",
-                      "=/etc/forwarder"):
-            expect(usual not in text, f"{usual} in {unit.name}:\n{text}")
+        for usual in ("=forwarder ", "/bin/forwarder", "/etc/forwarder"):
+            line = next((line for line in unit.splitlines()
+                         if usual in line.replace("/opt/vm/bin/forwarder", "")
+                         .replace("/opt/etc/forwarder", "")), None)
+            expect(not line, f"expected no {usual} in {line}")
 
 
 @needs()
