@@ -82,15 +82,15 @@ static void
 add_bytes(struct text *t, status_number bytes)
 {
 	const char *unit = "kMGTPE";
-	double value = (double)bytes / 1000;
+	status_number tenths = bytes / 100;
 
 	if (bytes < 1000) {
 		text_add(t, "%llu", bytes);
 		return;
 	}
-	for (; value >= 999.95; value /= 1000)
+	for (; tenths >= 10000; tenths /= 1000)
 		unit++;
-	text_add(t, "%.1f%c", value, *unit);
+	text_add(t, "%llu.%llu%c", tenths / 10, tenths % 10, *unit);
 }
 
 static void
