@@ -1,10 +1,7 @@
 /* Tests the batch_*.c that is built; with PORTABLE=1 that is batch_plain.c. */
 #include "guest/batch.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "tests/support/frames.h"
 #include "tests/support/suite.h"

@@ -4,19 +4,7 @@
 #include "base/unix_bind.h"
 #include "status/status.h"
 #include "tests/support/suite.h"
-#include <check.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 static struct error error;
 static struct unix_file file;

@@ -1,11 +1,7 @@
 #include "config/config.h"
 
 #include <arpa/inet.h>
-#include <check.h>
 #include <netinet/in.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 #include "config/defaults.h"
 #include "tests/support/set_key.h"

@@ -2,16 +2,7 @@
  * test installs. COPY_BREAKS=1 breaks a batch at every byte. */
 #include "forwarder/copy.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "keepalive/probe.h"

@@ -1,9 +1,5 @@
 #include "reconnect/endpoint.h"
 
-#include <check.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "tests/support/suite.h"
 
 static struct endpoint endpoint;

@@ -1,19 +1,6 @@
 /* The thread fwd-link with real sockets; reconnect_test.c tests its decisions. */
 #include "reconnect/fwd_link.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "base/wait.h"
 #include "tests/support/hanging_lookup.h"
 #include "tests/support/listener.h"

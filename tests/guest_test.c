@@ -1,15 +1,7 @@
 /* Guests of every kind but TAP, which tests/integration has. */
 #include "guest/guest.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "tests/support/frames.h"
 #include "tests/support/log_catcher.h"

@@ -1,10 +1,6 @@
 /* The rules of keepalive.h, as transcripts: time is a number here. */
 #include "keepalive/keepalive.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "tests/support/suite.h"
 
 #define GENERATION 7

@@ -1,9 +1,6 @@
 /* Learns the gateway from frames as guests, routers and DHCP servers send them. */
 #include "keepalive/learn.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "tests/support/suite.h"
 
 #define FRAME_BYTES 400

@@ -3,9 +3,6 @@
 #include "forwarder/link_log.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "tests/support/log_catcher.h"
 #include "tests/support/suite.h"

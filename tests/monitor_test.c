@@ -2,12 +2,8 @@
  * sends and consumes, and what it logs. keepalive_test.c tests when to probe. */
 #include "forwarder/monitor.h"
 
-#include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
-#include <stdio.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 #include "tests/support/balking.h"
 #include "tests/support/frames.h"

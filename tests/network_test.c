@@ -3,12 +3,7 @@
 #include "forwarder/network.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <stdio.h>
-#include <sys/socket.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 #include "keepalive/probe.h"
 #include "tests/support/frames.h"

@@ -2,9 +2,6 @@
  * of them. */
 #include "keepalive/probe.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "keepalive/wire.h"
 #include "tests/support/suite.h"
 

@@ -1,11 +1,6 @@
 #include "reconnect/resolve.h"
 
 #include <arpa/inet.h>
-#include <check.h>
-#include <errno.h>
-#include <sched.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "tests/support/hanging_lookup.h"

@@ -1,16 +1,7 @@
 /* The protocols of systemd with a socket of our own as the manager's. */
 #include "base/service.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "tests/support/settable_clock.h"
 #include "tests/support/suite.h"

@@ -1,9 +1,5 @@
 #include "forwarder/signals.h"
 
-#include <check.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "tests/support/suite.h"
 
 #define FROM_KERNEL 0x80 /* SI_KERNEL of Linux */

@@ -1,11 +1,7 @@
 #include "base/stream.h"
 
 #include <dlfcn.h>
-#include <errno.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 #include "tests/support/suite.h"
 

@@ -2,11 +2,8 @@
  * shown by the integration tests. */
 #include "keepalive/tcp.h"
 
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "tests/support/suite.h"
 

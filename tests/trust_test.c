@@ -1,9 +1,5 @@
 #include "base/trust.h"
 
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "tests/support/suite.h"
 
 #define STRANGER ((uid_t)12345)

@@ -8,14 +8,30 @@
  *		ck_assert(...);
  *	}
  *
- * and needs no main(). A fixture applies to the tests below it. Each test is a
- * Check case of the same name: CK_RUN_CASE=a_promise_as_a_sentence. */
+ * and needs no main(); the usual system headers are included here. A fixture
+ * applies to the tests below it. Each test is a Check case of the same name:
+ * CK_RUN_CASE=a_promise_as_a_sentence. */
 #ifndef TESTS_SUPPORT_SUITE_H
 #define TESTS_SUPPORT_SUITE_H
 
 #include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 struct suite_entry {
 	TTest test; /* without a function: a fixture */
