@@ -233,11 +233,13 @@ feed_watchdog(struct manager *manager)
 {
 	const char *frozen = find_frozen(manager);
 
-	if (frozen && !manager->frozen)
+	if (frozen && !manager->frozen) {
 		log_line(LOG_LEVEL_ERROR, LOG_SERVICE,
 		    "a thread makes no progress; asking the service manager "
 		    "for a restart thread=%s",
 		    frozen);
+		log_finish(); /* the process is about to be killed */
+	}
 	manager->frozen = frozen != NULL;
 	service_tell(manager->service, frozen ? SERVICE_FROZEN : SERVICE_ALIVE);
 }

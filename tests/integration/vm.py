@@ -27,7 +27,7 @@ class Guest:
 
     def __init__(self, folder: Path, netdev: str, address: str,
                  gateway: str = "", prefix: Sequence = (), name: str = "guest",
-                 boot_seconds: float = 60) -> None:
+                 boot_seconds: float = 60, **process) -> None:
         self.console = folder / f"{name}-console.log"
         self.pid_file = folder / f"{name}.pid"
         self._marks = itertools.count()
@@ -40,7 +40,7 @@ class Guest:
             listener.listen()
             self.process = Process(
                 [*prefix, *self._command(channel_path, netdev, address, gateway)],
-                folder / f"{name}.log")
+                folder / f"{name}.log", **process)
             try:
                 self._meet(listener, boot_seconds)
             except BaseException:

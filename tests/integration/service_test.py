@@ -1,0 +1,401 @@
+"""The forwarder as a service of systemd: what systemd is told, and what a guest
+notices of a restart."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Callable
+
+from daemons import Iperf3Server, L2Daemon
+from harness import (Case, Process, above, expect, expect_equal, needs,
+                     wait_for, wait_until)
+from peers import (Child, Connection, Deframer, FakeDaemon, FakeGuest, frame,
+                   number_of)
+from systemd import Machine
+from vm import Guest, received_bytes
+
+UNIT = "forwarder@vm1.service"
+SOCKET_UNIT = "forwarder@vm1.socket"
+FOLDER = "/run/forwarder/vm1"
+GUEST = f"{FOLDER}/guest.sock"
+NET = "/run/net.sock"
+
+
+class Service:
+    """A machine with one forwarder, which is not started yet."""
+
+    def __init__(self, case: Case, unit_settings: str = "") -> None:
+        self.machine = Machine(case)
+        self.settings = {"guest.endpoint": f"unixgram:{GUEST}",
+                         "guest.mode": "0660",
+                         "network.endpoint": f"unix:{NET}"}
+        self.configure()
+        if unit_settings:
+            self.machine.write(
+                "/etc/systemd/system/forwarder@.service.d/test.conf",
+                f"[Service]\n{unit_settings}\n")
+            self.machine.systemctl("daemon-reload")
+
+    def configure(self, *options: str) -> None:
+        self.settings.update(option.split("=", 1) for option in options)
+        text = ""
+        for name, value in self.settings.items():
+            section, _, key = name.partition(".")
+            text += f"[{section}]\n{key} = {value}\n"
+        self.machine.write("/etc/forwarder/vm1.ini", text)
+
+    def start(self, unit: str = UNIT) -> None:
+        self.machine.systemctl("start", unit)
+
+    def show(self, name: str) -> str:
+        return self.machine.show(UNIT, name)
+
+    def until_status(self, *words: str) -> None:
+        wait_until("status text", lambda: self.show("StatusText"),
+                   lambda text: all(word in text for word in words))
+
+    @property
+    def pid(self) -> int:
+        return self.machine.pid_of(UNIT)
+
+    def guest(self, name: str = "vm.sock") -> FakeGuest:
+        return self.machine.guest(f"{FOLDER}/{name}", GUEST)
+
+    def until_restarted(self, pid: int) -> None:
+        wait_for("another process",
+                 lambda: self.show("SubState") == "running"
+                 and self.pid not in (0, pid))
+
+
+def meet(case: Case, daemon: FakeDaemon) -> Connection:
+    """The forwarder's connection, proven by a frame from the network."""
+    connection = case.own(daemon.accept())
+    connection.send(0)
+    return connection
+
+
+# --- what systemd is told ------------------------------------------------------
+
+@needs("systemd", "root")
+def service_is_ready_without_a_daemon_and_its_status_follows_the_link(
+        case: Case):
+    service = Service(case)
+    service.start()
+    service.until_status("down since 20", "last error: No such file")
+    daemon = service.machine.daemon(NET)
+    service.until_status("up generation=1 endpoint=unix:" + NET)
+    connection = meet(case, daemon)
+    connection.close()
+    daemon.stop()
+    service.until_status("down since 20")
+    expect("Status: \"down since 20" in service.machine.systemctl(
+        "status", UNIT), "expected the status in systemctl status")
+    lost = service.machine.run(
+        "journalctl", "--quiet", "--output=cat", "--priority=warning",
+        f"--unit={UNIT}")
+    expect("warn link: lost" in lost, f"expected a warning, found: {lost}")
+    expect("info " not in lost, f"expected only warnings, found: {lost}")
+    expect_equal("restarts", service.show("NRestarts"), "0")
+
+
+@needs("systemd", "root")
+def reload_of_a_service_is_confirmed_and_a_wrong_file_is_refused(case: Case):
+    service = Service(case)
+    daemon = service.machine.daemon(NET)
+    service.start()
+    pid = service.pid
+    meet(case, daemon)
+    service.until_status("up generation=1")
+    service.configure("network.hold=5s")
+    service.machine.systemctl("reload", UNIT)
+    service.machine.until_journal(UNIT, "info config: read again")
+
+    service.configure("network.hold=no")
+    done = service.machine.ask("systemctl", "reload", UNIT)
+    expect(done.returncode != 0, "expected the reload to fail")
+    expect_equal("state", service.show("ActiveState"), "active")
+    service.machine.systemctl("kill", "--signal=HUP", UNIT)
+    service.until_status("up generation=1", "the last reload was refused:",
+                         "[network] hold")
+    expect_equal("state", service.show("ActiveState"), "active")
+    service.configure("network.hold=1s")
+    service.machine.systemctl("reload", UNIT)
+    wait_until("status", lambda: service.show("StatusText"),
+               f"up generation=1 endpoint=unix:{NET}")
+    expect_equal("process", service.pid, pid)
+
+
+# --- the watchdog --------------------------------------------------------------
+
+# Stops one thread as a debugger does, until the process is killed.
+FREEZE = """
+import ctypes, os, sys
+SEIZE, INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
+thread = int(sys.argv[1])
+libc = ctypes.CDLL(None)
+for request in SEIZE, INTERRUPT:
+    assert libc.ptrace(request, thread, None, None) == 0
+while True:
+    _, status = os.waitpid(thread, WALL)
+    if not os.WIFSTOPPED(status):
+        break
+    print("stopped", flush=True)
+"""
+
+
+def freeze(case: Case, service: Service, name: str) -> None:
+    tasks = service.machine.path(f"/proc/{service.pid}/task")
+    thread = next(task.name for task in tasks.iterdir()
+                  if (task / "comm").read_text() == name + "\n")
+    log = case.path(f"freeze-{name}.log")
+    case.own(Process(service.machine.enter(
+        sys.executable, "-c", FREEZE, thread), log))
+    wait_for(f"{name} to be stopped", lambda: "stopped" in log.read_text())
+
+
+@needs("systemd", "root", "trace")
+def watchdog_ends_a_forwarder_with_a_frozen_thread(case: Case):
+    service = Service(case, "WatchdogSec=1s")
+    daemon = service.machine.daemon(NET)
+    service.start()
+    guest = case.own(service.guest())
+    connection = meet(case, daemon)
+    guest.send(1)
+    connection.expect(1)
+    events: dict[str, Callable] = {
+        "fwd-up": lambda: guest.send(2),
+        "fwd-down": lambda: connection.send(2),
+        "fwd-link": lambda: connection.close(),
+    }
+    for restarts, (name, event) in enumerate(events.items(), 1):
+        pid = service.pid
+        freeze(case, service, name)
+        event()
+        service.machine.until_journal(
+            UNIT, "a thread makes no progress", f"thread={name}")
+        service.until_restarted(pid)
+        expect_equal("restarts", service.show("NRestarts"), str(restarts))
+        guest.drain()
+        connection = meet(case, daemon)
+        guest.send(3)
+        while number_of(connection.next()) != 3:
+            pass
+
+
+def until_fed(service: Service, seconds: float) -> None:
+    """Until the watchdog has been fed for so long."""
+    def fed() -> int:
+        return int(service.show("WatchdogTimestampMonotonic"))
+    wait_until("watchdog fed at", fed, above(fed() + seconds * 1e6))
+
+
+def fill(guest: FakeGuest) -> None:
+    """Sends until the guest would have to wait for 0.2 s."""
+    while select.select([], [guest.socket], [], 0.2)[1]:
+        guest.send(1)
+
+
+@needs("systemd", "root")
+def watchdog_is_patient_in_an_outage_and_while_a_write_blocks(case: Case):
+    service = Service(case, "WatchdogSec=600ms")
+    service.configure("network.hold=forever")
+    service.start()
+    pid = service.pid
+    guest = case.own(service.guest())
+    fill(guest)
+    until_fed(service, 1.5)
+    daemon = service.machine.daemon(NET)
+    connection = meet(case, daemon)
+    fill(guest)  # it doesn't read
+    until_fed(service, 1.5)
+    connection.send(*range(2000))  # nor does the guest
+    until_fed(service, 1.5)
+    expect_equal("process", service.pid, pid)
+    expect_equal("lines", [line for line in service.machine.journal(UNIT)
+                           if "no progress" in line], [])
+
+
+# --- the guest's socket outlives the forwarder ---------------------------------
+
+RATE = 1000  # frames a second
+ALLOWED = RATE * 0.05
+
+
+def send_numbered(tell: Callable, guest: socket.socket) -> None:
+    started = time.monotonic()
+    number = 0
+    while True:
+        number += 1
+        time.sleep(max(0, started + number / RATE - time.monotonic()))
+        try:
+            guest.send(frame(number))
+        except OSError as error:
+            tell(f"{number}: {error}\n".encode())
+
+
+def receive_numbered(tell: Callable, listener: socket.socket) -> None:
+    """Reads each connection to its end before the next one."""
+    while True:
+        connection, _ = listener.accept()
+        deframer = Deframer()
+        try:
+            while data := connection.recv(262144):
+                for one in map(number_of, filter(
+                        lambda one: len(one) == 60
+                        and one[12:14] == b"\x08\x00", deframer.feed(data))):
+                    tell(struct.pack("=I", one))
+        except ConnectionResetError:
+            pass
+
+
+class Traffic:
+    """Numbered frames from a guest through the forwarder to a daemon."""
+
+    def __init__(self, case: Case, service: Service) -> None:
+        daemon = service.machine.daemon(NET)
+        daemon.listener.setblocking(True)
+        self.receiver = case.own(Child(receive_numbered, daemon.listener))
+        self.guest = case.own(service.guest())
+        self.sender = case.own(Child(send_numbered, self.guest.socket))
+        self.until_more()
+
+    def numbers(self) -> list[int]:
+        heard = self.receiver.hear()
+        return [number for number, in struct.iter_unpack(
+            "=I", heard[:len(heard) // 4 * 4])]
+
+    def until_more(self) -> int:
+        """Waits for frames sent from now on. Returns how many there are."""
+        before = len(self.numbers())
+        return wait_until("frames", lambda: len(self.numbers()),
+                          above(before + RATE // 10))
+
+    def worst_gap(self, start: int, end: int) -> int:
+        found = self.numbers()[start - 1:end]
+        for one, other in zip(found, found[1:]):
+            expect(one < other, f"expected order, found {other} after {one}")
+        gaps = [other - one - 1 for one, other in zip(found, found[1:])]
+        return max(gaps)
+
+
+def survive_restarts(case: Case, unit: str) -> None:
+    service = Service(case)
+    service.start(unit)
+    traffic = Traffic(case, service)
+    marks = [traffic.until_more()]
+    for _ in range(10):
+        pid = service.pid
+        service.machine.systemctl("kill", "--signal=KILL", UNIT)
+        service.until_restarted(pid)
+        marks.append(traffic.until_more())
+    for _ in range(10):
+        service.machine.systemctl("restart", UNIT)
+        marks.append(traffic.until_more())
+    replace_program(service.machine)
+    service.machine.systemctl("restart", UNIT)
+    exe = os.readlink(service.machine.path(f"/proc/{service.pid}/exe"))
+    expect("deleted" not in exe, f"expected the new program, found {exe}")
+    marks.append(traffic.until_more())
+    expect_equal("failures of the guest's socket",
+                 traffic.sender.hear().decode(), "")
+    killed = traffic.worst_gap(marks[0], marks[10])
+    restarted = traffic.worst_gap(marks[10], marks[-1])
+    print(f"        frames lost at most: {killed} by SIGKILL,"
+          f" {restarted} by a restart", flush=True)
+    expect(max(killed, restarted) < ALLOWED,
+           f"expected fewer than {ALLOWED:.0f} frames lost")
+    expect_equal("frames lost by a restart", restarted, 0)
+
+
+def replace_program(machine: Machine) -> None:
+    """As a package does: a new file takes the name."""
+    machine.shell("cd /usr/local/bin && cp forwarder new &&"
+                  " echo >>new && mv new forwarder")
+
+
+@needs("systemd", "root")
+def guest_in_the_descriptor_store_survives_kills_and_restarts(case: Case):
+    survive_restarts(case, UNIT)
+
+
+@needs("systemd", "root")
+def guest_of_a_socket_unit_survives_kills_and_restarts(case: Case):
+    survive_restarts(case, SOCKET_UNIT)
+
+
+@needs("systemd", "root")
+def guests_first_frame_starts_a_socket_units_service(case: Case):
+    service = Service(case)
+    daemon = service.machine.daemon(NET)
+    service.start(SOCKET_UNIT)
+    expect_equal("process", service.pid, 0)
+    guest = case.own(service.guest())
+    guest.send(1, 2, 3)
+    connection = case.own(daemon.accept())
+    connection.expect(1, 2, 3)
+    connection.send(4)
+    guest.expect(4)
+    expect_equal("mode", service.machine.path(GUEST).stat().st_mode & 0o777,
+                 0o660)
+
+
+class Hub(L2Daemon):
+    """On a listening socket that was made in the machine."""
+
+    def __init__(self, folder: Path, listener: socket.socket) -> None:
+        super().__init__(folder)
+        self.fd = listener.fileno()
+
+    def start(self) -> None:
+        self.process = Process(self.namespace.enter(*self.command()), self.log,
+                               pass_fds=[self.fd])
+        self.namespace.ip("link set tap0 up")
+
+    def received(self) -> int:
+        """Bytes from the guest so far."""
+        tap, = json.loads(self.namespace.ip("-statistics -json link show tap0"))
+        return tap["stats64"]["tx"]["bytes"] + tap["stats64"]["rx"]["bytes"]
+
+    def command(self) -> list:
+        return [argument.replace(f"type=unix,addr.path={self.socket}",
+                                 f"type=fd,addr.str={self.fd}")
+                for argument in super().command()]
+
+
+@needs("systemd", "root", "guest", "tun", "iperf3", limit=90)
+def virtual_machines_tcp_session_survives_restarts_of_the_forwarder(
+        case: Case):
+    service = Service(case)
+    service.configure("guest.stall=1s")
+    hub = case.own(Hub(case.folder, service.machine.daemon(NET).listener))
+    hub.start()
+    server = case.own(Iperf3Server(case.folder, hub.namespace, hub.ADDRESS))
+    service.start()
+    end = service.guest().socket.fileno()
+    guest = case.own(Guest(
+        case.folder, f"dgram,id=n0,local.type=fd,local.str={end}",
+        hub.GUEST_ADDRESS, pass_fds=[end]))
+    session = guest.start(f"iperf3 --json --client {hub.ADDRESS} --time 8")
+    wait_for("a session to begin",
+             lambda: "connected to" in server.log.read_text(), 20)
+    for number in range(6):
+        pid = service.pid
+        if number % 2:
+            service.machine.systemctl("restart", UNIT)
+        else:
+            service.machine.systemctl("kill", "--signal=KILL", UNIT)
+        service.until_restarted(pid)
+        wait_until("bytes", hub.received, above(hub.received() + 1e6))
+    expect(session.alive(), "expected the session to outlive the restarts: it"
+           " was too short for this machine")
+    megabits = received_bytes(session.wait(40)) * 8 / 8e6
+    print(f"        {megabits:.0f} Mbit/s with {number + 1} restarts in 8 s",
+          flush=True)
+    expect(megabits > 1, "expected the session to go on")
