@@ -3,13 +3,17 @@ works in its unit's sandbox, and the sandbox holds."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import socket
 import struct
-from typing import Sequence
+import subprocess
+from typing import Callable, Sequence
 
-from harness import Case, expect, expect_equal, needs, wait_for
+from harness import ROOT, Case, expect, expect_equal, needs
 from peers import Child, Connection, FakeDaemon, FakeGuest, exchange
-from probes import (ARP, OTHER_MAC, arp_question, is_type, next_where)
+from probes import ARP, OTHER_MAC, arp_question, is_type, next_where
 from systemd import Machine
 
 NETWORK = "/run/net.sock"
@@ -93,15 +97,15 @@ def unix_service_listens_in_its_runtime_directory(case: Case):
     service.expect_both_ways(service.call(socket.AF_UNIX, path))
 
 
-def answer_lookups(tell, server: FakeDaemon) -> None:
+def answer_lookups(tell: Callable, server: FakeGuest) -> None:
     """A name server in whose opinion every name means 127.0.0.1."""
     server.socket.settimeout(None)
     while True:
         question, client = server.socket.recvfrom(512)
         asks_ipv4 = question[question.index(0, 12) + 2] == 1
         end = question.index(0, 12) + 5
-        answer = (question[:2] + struct.pack("!6H", 0x8180, 1, asks_ipv4, 0, 0,
-                                             0)[:10] + question[12:end])
+        answer = (question[:2] + struct.pack("!5H", 0x8180, 1, asks_ipv4, 0, 0)
+                  + question[12:end])
         if asks_ipv4:
             answer += struct.pack("!HHHIH", 0xc00c, 1, 1, 60, 4)
             answer += socket.inet_aton("127.0.0.1")
@@ -188,3 +192,159 @@ def socket_unit_starts_the_service_with_the_first_frame(case: Case):
         machine.systemctl("stop", service.unit)
     machine.systemctl("stop", "forwarder@vm1.socket")
     expect_equal("files", machine.run("ls", "/run/forwarder"), "")
+
+
+# --- what the sandboxes refuse ------------------------------------------------
+
+# Prints what it may do. Run as ExecStart= of a unit that is otherwise unchanged.
+PROBE = r"""
+import ctypes, json, mmap, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+
+def works(attempt):  # False, and -1 of a system call, are failures
+    try:
+        answer = attempt()
+    except OSError:
+        return False
+    return answer is not False and answer != -1
+
+def is_known(family):
+    for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW:
+        try:
+            socket.socket(family, kind).close()
+        except OSError as error:
+            if error.errno == 97:  # EAFNOSUPPORT
+                continue
+        return True
+
+def connects(host):
+    socket.create_connection((host, 7000), 0.5).close()
+
+def make_set_user_id():
+    path = os.environ.get("RUNTIME_DIRECTORY", "/tmp") + "/file"
+    os.close(os.open(path, os.O_CREAT))
+    os.chmod(path, 0o4755)
+
+facts = dict(line.split()[:2] for line in open("/proc/self/status")
+             if line.startswith(("Cap", "NoNew", "Uid")))
+mounts = {line.split()[4] for line in open("/proc/self/mountinfo")}
+attempts = {
+    "memory to write and execute": lambda: mmap.mmap(
+        -1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC),
+    "user namespace": lambda: libc.unshare(0x10000000),
+    "other architecture": lambda: libc.personality(8),
+    "set-user-ID file": make_set_user_id,
+    "other processes": lambda: os.stat("/proc/1"),
+    "TAP": lambda: os.close(os.open("/dev/net/tun", os.O_RDWR)),
+    "/tmp": lambda: os.listdir("/tmp"),
+    "/home": lambda: os.listdir("/home"),
+}
+print(json.dumps({
+    "capabilities": facts["CapBnd:"], "gains rights": facts["NoNewPrivs:"] == "0",
+    "families": [family for family in range(1, 46) if is_known(family)],
+    "writes": sorted(path for path in mounts if works(
+        lambda: os.access(path, os.W_OK) and
+        not os.statvfs(path).f_flag & os.ST_RDONLY)),
+    "reaches": [host for host in ("127.0.0.1", "10.9.9.9", "203.0.113.9")
+                if works(lambda: connects(host))],
+    "can": sorted(name for name in attempts if works(attempts[name])),
+}))
+"""
+PROBE_PATH = "/usr/local/bin/probe"
+INSTEAD = f"""
+[Service]
+Type=exec
+Restart=no
+WatchdogSec=0
+ExecStart=
+ExecStart=/usr/bin/python3 {PROBE_PATH}
+StandardOutput=journal
+"""
+NET_ADMIN = 1 << 12
+
+
+def hosts(machine: Machine) -> None:
+    """Of this machine's loopback, but with addresses of other networks."""
+    for address in ("10.9.9.9", "203.0.113.9"):
+        machine.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+
+    def listen() -> socket.socket:
+        return socket.create_server(("0.0.0.0", PORT))
+    machine.socket(listen)
+
+
+def probe(machine: Machine, unit: str) -> dict:
+    machine.write(f"/etc/systemd/system/{unit}.d/probe.conf", INSTEAD)
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", unit)
+    return json.loads(machine.until_journal(unit, "capabilities"))
+
+
+def probe_without_sandbox(machine: Machine) -> dict:
+    return json.loads(machine.run(
+        "systemd-run", "--quiet", "--wait", "--pipe", "/usr/bin/python3",
+        PROBE_PATH))
+
+
+@needs("root", "systemd", "plain-build", "tun")
+def sandbox_holds(case: Case):
+    machine = Machine(case)
+    machine.write(PROBE_PATH, PROBE)
+    hosts(machine)
+    families = [int(family) for family in (
+        socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)]
+    # The message queues are those of its own IPC namespace.
+    unix = {"capabilities": f"{0:016x}", "gains rights": False,
+            "families": families[:1], "reaches": [], "can": [],
+            "writes": ["/dev/mqueue", "/run/forwarder/x"]}
+    tcp = {**unix, "families": families, "reaches": ["127.0.0.1", "10.9.9.9"]}
+    tap = {**tcp, "capabilities": f"{NET_ADMIN:016x}", "can": ["TAP"],
+           "writes": ["/dev/mqueue", "/dev/net/tun", "/run/forwarder/x"]}
+    for kind, expected in (("", unix), ("-tcp", tcp), ("-tap", tap)):
+        expect_equal(kind, probe(machine, f"forwarder{kind}@x.service"),
+                     expected)
+    free = probe_without_sandbox(machine)
+    expect_equal("what the probe finds elsewhere",
+                 (len(free["can"]), len(free["reaches"]), free["gains rights"]),
+                 (8, 3, True))
+    expect(set(free["families"]) > set(families) and free["writes"],
+           f"expected families and writable mounts, found {free}")
+
+
+# What systemd-analyze security may find at most.
+EXPOSURE = {"forwarder@": 0.5, "forwarder": 0.5, "forwarder-tcp@": 1.0,
+            "forwarder-tap@": 1.4}
+
+
+@needs("systemd")
+def units_are_no_more_exposed_than_promised(case: Case):
+    for name, most in EXPOSURE.items():
+        path = ROOT / f"service/systemd/{name}.service"
+        done = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", "--no-pager",
+             path], capture_output=True, text=True, env={**os.environ,
+                                                         "LC_ALL": "C.UTF-8"})
+        found = re.search(r"exposure level for .*: ([\d.]+)", done.stdout)
+        expect(found and float(found.group(1)) <= most,
+               f"{name}: expected at most {most}, found {done.stdout[-80:]}")
+
+
+def settings(name: str) -> set[str]:
+    text = (ROOT / f"service/systemd/{name}.service").read_text()
+    return {line for line in text.splitlines() if line and line[0] != "#"}
+
+
+@needs()
+def units_differ_only_where_they_have_to(case: Case):
+    """forwarder@.service has the reasons for what they have in common."""
+    base = settings("forwarder@")
+    for name, keys in (
+            ("forwarder", "Description ExecStart ExecReload RuntimeDirectory"
+             " RuntimeDirectoryMode RuntimeDirectoryPreserve"),
+            ("forwarder-tcp@", "After PrivateNetwork IPAddressAllow"
+             " RestrictAddressFamilies PrivateUsers"),
+            ("forwarder-tap@", "After PrivateNetwork IPAddressAllow"
+             " RestrictAddressFamilies CapabilityBoundingSet"
+             " AmbientCapabilities BindPaths DeviceAllow")):
+        found = {line.partition("=")[0] for line in base ^ settings(name)}
+        expect_equal(name, found, set(keys.split()))
