@@ -1,14 +1,16 @@
-/* The parts of clock.h, sync.h, socket.h and unix_bind.h that differ on Linux.
+/* The parts of clock.h, sync.h, socket.h, shared_memory.h and unix_bind.h that differ on Linux.
  * REPLACEABLE: a suite may link its own function instead. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/shared_memory.h"
 #include "base/socket.h"
 #include "base/sync.h"
 #include "base/unix_bind.h"
@@ -103,6 +105,18 @@ peer_is_shut(int fd)
 	struct pollfd end = { .fd = fd, .events = POLLRDHUP };
 
 	return poll(&end, 1, 0) > 0 && (end.revents & POLLRDHUP);
+}
+
+int
+shared_memory_create(size_t bytes)
+{
+	int fd = memfd_create("forwarder", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) <
+		0)
+		return socket_give_up(fd);
+	return fd;
 }
 
 /* fchmod() refuses a descriptor opened with O_PATH; chmod() by way of /proc

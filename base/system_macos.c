@@ -1,8 +1,10 @@
-/* The parts of clock.h, sync.h, socket.h and unix_bind.h that differ on macOS.
+/* The parts of clock.h, sync.h, socket.h, shared_memory.h and unix_bind.h that differ on macOS.
  * REPLACEABLE: a suite may link its own function instead. */
 #include <errno.h>
 #include <fcntl.h>
 #include <mach/mach_time.h>
+#include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -10,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/shared_memory.h"
 #include "base/socket.h"
 #include "base/sync.h"
 #include "base/unix_bind.h"
@@ -116,6 +119,22 @@ peer_is_shut(int fd)
 {
 	(void)fd;
 	return false;
+}
+
+/* An object's size can be set only once (ftruncate(2)). */
+int
+shared_memory_create(size_t bytes)
+{
+	char name[32];
+	int fd;
+
+	snprintf(name, sizeof(name), "/forwarder.%d", (int)getpid());
+	fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
+	shm_unlink(name);
+	if (fd < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
+	    ftruncate(fd, (off_t)bytes) < 0)
+		return socket_give_up(fd);
+	return fd;
 }
 
 /* macOS has no O_PATH. A link is never followed; another file at the path is

@@ -16,6 +16,7 @@ static const char synopsis[] =
     "forwarder --check [-c FILE] ...\n"
     "forwarder status [-c FILE | SOCKET | --all [FOLDER]]\n"
     "          [--json | --prometheus] [--watch | --exit-code]\n"
+    "forwarder capture [-c FILE | SOCKET] [--write FILE]\n"
     "forwarder --help | --version\n"
     "\n";
 
@@ -32,13 +33,15 @@ static const char notes[] =
     "The keys are described in forwarder.ini(5).\n";
 
 /* The letters of options without one, and of a word that is not an option. */
-enum { CHECK = 256, ALL, JSON, PROMETHEUS, WATCH, EXIT_CODE, WORD };
+enum { CHECK = 256, ALL, JSON, PROMETHEUS, WATCH, EXIT_CODE, WRITE, WORD };
 
 #define RUN (1u << OPTIONS_RUN)
 #define STATUS (1u << OPTIONS_STATUS)
+#define CAPTURE (1u << OPTIONS_CAPTURE)
+#define EVERY (RUN | STATUS | CAPTURE)
 
 const struct options_row options_rows[] = {
-	{ 'c', "config", "FILE", RUN | STATUS,
+	{ 'c', "config", "FILE", EVERY,
 	    "read the configuration from this file" },
 	{ 'g', "guest", "GUEST", RUN, "the virtual machine's side" },
 	{ 'n', "network", "NETWORK", RUN,
@@ -56,13 +59,17 @@ const struct options_row options_rows[] = {
 	{ WATCH, "watch", NULL, STATUS, "print again every second" },
 	{ EXIT_CODE, "exit-code", NULL, STATUS,
 	    "exit with 0 if up, 1 if down, 69 without an answer" },
-	{ 'h', "help", NULL, RUN | STATUS, "print this" },
-	{ 'V', "version", NULL, RUN | STATUS, "print the version" },
+	{ WRITE, "write", "FILE", CAPTURE,
+	    "write to this file, not to standard output" },
+	{ 'h', "help", NULL, EVERY, "print this" },
+	{ 'V', "version", NULL, EVERY, "print the version" },
 	{ 0 },
 };
 
 const struct options_command options_commands[] = {
 	{ "status", OPTIONS_STATUS, "print the status of a running forwarder" },
+	{ "capture", OPTIONS_CAPTURE,
+	    "copy the frames of a running forwarder as pcapng" },
 	{ 0 },
 };
 
@@ -173,20 +180,39 @@ add_setting(
 	return 0;
 }
 
+static enum options_mode
+find_mode(const char *word)
+{
+	const struct options_command *command = options_commands;
+
+	while (command->word && strcmp(command->word, word) != 0)
+		command++;
+	return command->word ? command->mode : OPTIONS_RUN;
+}
+
+/* Whether it asks a running forwarder. */
+static bool
+is_client(const struct options *options)
+{
+	return options->mode == OPTIONS_STATUS ||
+	       options->mode == OPTIONS_CAPTURE;
+}
+
 static int
 take_word(struct options *options, const char *word, struct error *error)
 {
-	if (options->mode == OPTIONS_STATUS && options->socket == NULL) {
+	if (is_client(options) && options->socket == NULL) {
 		options->socket = word;
 		return 0;
 	}
-	if (strcmp(word, "status") == 0)
+	if (find_mode(word) != OPTIONS_RUN)
 		return error_set(
-		    error, "write \"status\" first, before its options");
+		    error, "write \"%s\" first, before its options", word);
 	return error_set(error, "unexpected argument \"%s\" (%s)", word,
 	    options->mode == OPTIONS_STATUS
 		? "status takes one socket or folder"
-		: "a command goes after --");
+	    : options->mode == OPTIONS_CAPTURE ? "capture takes one socket"
+					       : "a command goes after --");
 }
 
 static int
@@ -216,6 +242,9 @@ take(
 		return 0;
 	case EXIT_CODE:
 		options->exit_code = true;
+		return 0;
+	case WRITE:
+		options->file = value;
 		return 0;
 	default:
 		return add_setting(options, (char)letter, value, error);
@@ -269,7 +298,7 @@ static int
 parse_words(struct options *options, int argc, char **argv, struct error *error)
 {
 	const struct getopt_table table = getopt_table(options->mode);
-	bool status = options->mode == OPTIONS_STATUS;
+	bool client = is_client(options);
 
 	opterr = 0;
 	optind = 0; /* restarts getopt_long(), also on macOS */
@@ -286,7 +315,7 @@ parse_words(struct options *options, int argc, char **argv, struct error *error)
 		if (letter == '?' || letter == ':')
 			return explain(word, letter, error);
 		if (letter == -1 && optind > at) { /* this was -- */
-			if (!status)
+			if (!client)
 				return take_command(
 				    options, argv + optind, error);
 			continue;
@@ -303,7 +332,7 @@ parse_words(struct options *options, int argc, char **argv, struct error *error)
 
 /* With --all, the word is a folder. */
 static int
-complete_status(struct options *options, struct error *error)
+complete_client(struct options *options, struct error *error)
 {
 	if (options->all && options->config_path != NULL)
 		return error_set(error, "give either -c or --all, not both");
@@ -319,16 +348,6 @@ complete_status(struct options *options, struct error *error)
 	return 0;
 }
 
-static enum options_mode
-find_mode(const char *word)
-{
-	const struct options_command *command = options_commands;
-
-	while (command->word && strcmp(command->word, word) != 0)
-		command++;
-	return command->word ? command->mode : OPTIONS_RUN;
-}
-
 int
 options_parse(
     struct options *options, int argc, char **argv, struct error *error)
@@ -340,8 +359,8 @@ options_parse(
 	named = options->mode != OPTIONS_RUN;
 	if (parse_words(options, argc - named, argv + named, error) < 0)
 		return -1;
-	if (options->mode == OPTIONS_STATUS)
-		return complete_status(options, error);
+	if (is_client(options))
+		return complete_client(options, error);
 	/* A start with the defaults alone can only be a mistake. */
 	if (options->mode == OPTIONS_RUN && options->config_path == NULL &&
 	    options->settings_count == 0 && options->command == NULL)
@@ -396,6 +415,6 @@ options_configure(const struct options *options, enum config_source source,
 		config_set(config, "log", "level",
 		    levels[level < LOG_LEVEL_DEBUG ? level : LOG_LEVEL_DEBUG],
 		    0, "-v", problems);
-	if (options->mode != OPTIONS_STATUS)
+	if (!is_client(options))
 		config_check(config, problems);
 }

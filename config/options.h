@@ -13,6 +13,7 @@ enum options_mode {
 	OPTIONS_RUN,
 	OPTIONS_CHECK,
 	OPTIONS_STATUS,
+	OPTIONS_CAPTURE,
 	OPTIONS_HELP,
 	OPTIONS_VERSION,
 };
@@ -38,6 +39,11 @@ struct options {
 	bool exit_code;
 	bool all;
 	const char *folder; /* of all; NULL: the usual ones */
+
+	/* forwarder capture */
+	const char *file; /* NULL: standard output */
+
+	/* both */
 	const char *socket; /* NULL: use the configured one */
 };
 
@@ -47,7 +53,7 @@ int options_parse(
     struct options *options, int argc, char **argv, struct error *error);
 
 /* Applies the defaults, the file (of this kind), -g, -n, -o and -v, in that
- * order, then calls config_check() (except for status). Use the config only if
+ * order, then calls config_check() (except for status and capture). Use the config only if
  * there was no problem. With a command, ignore its guest endpoint. */
 void options_configure(const struct options *options, enum config_source source,
     struct config *config, struct config_problems *problems);

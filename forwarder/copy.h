@@ -10,6 +10,7 @@
 #include "forwarder/settings.h"
 #include "guest/guest.h"
 #include "reconnect/link.h"
+#include "status/capture.h"
 #include "status/counters.h"
 
 struct copy {
@@ -17,6 +18,7 @@ struct copy {
 	struct link *link;
 	struct settings *settings;
 	struct monitor *monitor;
+	struct capture *capture;
 	_Alignas(CACHE_LINE_BYTES) struct up_counters up;
 	struct pulse up_pulse; /* RESTING: until the guest sends */
 	_Alignas(CACHE_LINE_BYTES) struct down_counters down;
@@ -67,6 +69,16 @@ copy_bytes(const struct iovec *parcels, size_t count)
 	for (size_t i = 0; i < count; i++)
 		bytes += parcel_length(&parcels[i]);
 	return bytes;
+}
+
+/* Shows the frames of a batch, which have just arrived, to a capture. */
+static inline void
+copy_tap(const struct copy *copy, enum capture_direction direction,
+    const struct batch *batch)
+{
+	if (capture_is_on(copy->capture) && batch->count > 0)
+		capture_frames(copy->capture, direction, batch->parcels,
+		    batch->count, FRAME_HEADER_BYTES);
 }
 
 /* Reports to main() that the guest is gone for good. Any thread. */

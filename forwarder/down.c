@@ -128,6 +128,7 @@ send_batch(struct down *down)
 	enum guest_refusal refusal;
 	size_t done = 0;
 
+	copy_tap(down->copy, CAPTURE_DOWN, batch);
 	while (done < batch->count) {
 		size_t sent =
 		    guest_send(down->copy->guest, batch, done, &refusal);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "config/options.h"
 #include "forwarder/run.h"
+#include "status/capture_client.h"
 #include "status/client.h"
 
 static void
@@ -68,8 +69,9 @@ run_forwarder(const struct options *options, const struct config *config)
 	return status;
 }
 
+/* Asks a running forwarder for its status or a capture. */
 static int
-status(const struct options *options, const struct config *config)
+ask_forwarder(const struct options *options, const struct config *config)
 {
 	struct client_request request = {
 		.path =
@@ -84,11 +86,15 @@ status(const struct options *options, const struct config *config)
 		request.path = NULL;
 	else if (*request.path == '\0')
 		return refuse_usage(
-		    options->config_path
-			? "no control socket is configured "
-			  "([control] socket is empty)"
+		    options->config_path ? "no control socket is configured "
+					   "([control] socket is empty)"
+		    : options->mode == OPTIONS_CAPTURE
+			? "give a control socket, or a configuration file "
+			  "with -c"
 			: "give a control socket, a "
 			  "configuration file with -c, or --all");
+	if (options->mode == OPTIONS_CAPTURE)
+		return capture_client(request.path, options->file);
 	return client_status(&request);
 }
 
@@ -118,7 +124,7 @@ main(int argc, char **argv)
 		config_print(&config, stdout);
 		return flush();
 	}
-	if (options.mode == OPTIONS_STATUS)
-		return status(&options, &config);
+	if (options.mode != OPTIONS_RUN)
+		return ask_forwarder(&options, &config);
 	exit(run_forwarder(&options, &config));
 }

@@ -1,12 +1,33 @@
 #include "forwarder/network.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
 
 /* ---- hooks, called by fwd-link ---- */
+
+/* Marks in a capture where a generation began or ended. */
+static void
+capture_link(struct capture *capture, const struct link_event *event)
+{
+	char message[LINK_REASON_BYTES + 100], duration[TEXT_DURATION_BYTES];
+
+	if (event->kind == LINK_EVENT_UP)
+		snprintf(message, sizeof(message),
+		    "generation %llu began after an outage of %s",
+		    (unsigned long long)event->generation,
+		    text_duration(duration, event->outage_ms));
+	else
+		snprintf(message, sizeof(message),
+		    "generation %llu ended after %s: %s",
+		    (unsigned long long)event->generation,
+		    text_duration(duration, event->up_ms), event->reason);
+	capture_event(capture, message);
+}
 
 static void
 on_event(void *context, const struct link_event *event)
@@ -16,6 +37,9 @@ on_event(void *context, const struct link_event *event)
 	link_log_event(&network->log, event);
 	if (network->changed)
 		doorbell_ring(network->changed);
+	if (capture_is_on(network->capture) &&
+	    (event->kind == LINK_EVENT_UP || event->kind == LINK_EVENT_LOST))
+		capture_link(network->capture, event);
 }
 
 static bool

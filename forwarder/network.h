@@ -9,12 +9,14 @@
 #include "forwarder/monitor.h"
 #include "forwarder/settings.h"
 #include "reconnect/fwd_link.h"
+#include "status/capture.h"
 
 struct network {
 	struct settings *settings;
 	struct link *link;
 	struct monitor *monitor;
 	struct doorbell *changed; /* rung at each event of the link, or NULL */
+	struct capture *capture;
 
 	struct mutex lock;     /* settings and listen_fd change as one */
 	int listen_fd GUARDED; /* for fwd-link to take, or -1 */

@@ -5,6 +5,7 @@
  *      fwd-down  network -> guest                      (down.c)
  *      fwd-link  makes connections, runs the keepalive (reconnect/fwd_link.c)
  *      fwd-log   writes the log                        (base/log.c)
+ *      fwd-capture, during a capture                   (status/capture.c)
  *      one more  while a name is looked up             (reconnect/resolve.c)
  *
  * Shared data: the link, the guest, the network, the settings and the monitor,
@@ -54,6 +55,7 @@ struct forwarder {
 	struct manager manager;
 	struct report report;
 	struct control control;
+	struct capture capture;
 	struct command command;
 	int poll_error; /* last logged errno of poll(); 0: none */
 	struct socket_keeper keepers[KEEPERS];
@@ -323,7 +325,7 @@ serve_once(struct forwarder *forwarder)
 	manager_serve(&forwarder->manager, fds + POLL_MANAGER);
 	if (control_serve(&forwarder->control, clock_now_ms())) {
 		report_fill(&forwarder->report, &now);
-		control_answer(&forwarder->control, &now);
+		control_answer(&forwarder->control, &now, &forwarder->capture);
 	}
 }
 
@@ -388,6 +390,7 @@ start_threads(struct forwarder *forwarder)
 	    link_init(&forwarder->link) < 0)
 		return failed(LOG_SERVICE, "can't start:", strerror(errno));
 	link_set_hold(&forwarder->link, config->network.hold_ms);
+	capture_init(&forwarder->capture);
 	monitor_init(&forwarder->monitor, &forwarder->link, &forwarder->guest,
 	    &forwarder->settings);
 	for (int i = 0; i < KEEPERS; i++)
@@ -430,6 +433,7 @@ stop_threads(struct forwarder *forwarder)
 	link_stop(&forwarder->link);
 	network_stop(&forwarder->network);
 	copy_stop_down(&forwarder->copy);
+	capture_stop(&forwarder->capture);
 	log_line(LOG_LEVEL_INFO, LOG_SERVICE, "stopped");
 }
 
@@ -443,10 +447,12 @@ forwarder_run(const struct options *options, const struct config *config,
 		.status = RUNNING,
 		.network = { .settings = &forwarder.settings,
 		    .link = &forwarder.link,
-		    .monitor = &forwarder.monitor },
+		    .monitor = &forwarder.monitor,
+		    .capture = &forwarder.capture },
 		.copy = { .settings = &forwarder.settings,
 		    .link = &forwarder.link,
 		    .monitor = &forwarder.monitor,
+		    .capture = &forwarder.capture,
 		    .guest = &forwarder.guest,
 		    .ended = &forwarder.ended },
 		.keepers = { { .file = &forwarder.guest.file,

@@ -209,6 +209,7 @@ copy_up(struct copy *copy)
 		pulse_enter(&copy->up_pulse, PULSE_RUNNING);
 		settings_refresh(copy->settings, &up->settings);
 		keep_good(up);
+		copy_tap(copy, CAPTURE_UP, &up->batch);
 		pulse_enter(&copy->up_pulse, PULSE_WAITING);
 	} while (deliver(up) && !is_stopping(copy));
 	pulse_enter(&copy->up_pulse, PULSE_WAITING);

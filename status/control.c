@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/wait.h"
+#include "status/capture.h"
 
 static const struct {
 	const char *line;
@@ -16,14 +17,21 @@ static const struct {
 	{ "status text\n", status_text },
 	{ "status json\n", status_json },
 	{ "status prometheus\n", status_prometheus },
+	{ "capture\n", NULL },
 };
+
+static void
+forget_client(struct control *c)
+{
+	c->client = -1;
+	c->deadline_ms = INT64_MAX;
+}
 
 static void
 release_client(struct control *c)
 {
 	close(c->client);
-	c->client = -1;
-	c->deadline_ms = INT64_MAX;
+	forget_client(c);
 }
 
 int
@@ -149,13 +157,22 @@ control_serve(struct control *c, int64_t now_ms)
 }
 
 void
-control_answer(struct control *c, const struct status *s)
+control_answer(
+    struct control *c, const struct status *s, struct capture *capture)
 {
 	char bytes[STATUS_BYTES];
 	struct text t = text_in(bytes, sizeof(bytes));
+	const char *refusal;
 
-	c->render(&t, s);
-	text_add(&t, "\n");
+	if (c->render) {
+		c->render(&t, s);
+		text_add(&t, "\n");
+	} else if ((refusal = capture_start(capture, c->client, s))) {
+		text_add(&t, "error: %s\n", refusal);
+	} else {
+		forget_client(c);
+		return;
+	}
 	say(c, bytes, t.length);
 	release_client(c);
 }

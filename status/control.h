@@ -2,6 +2,8 @@
  *
  *      status text | json | prometheus
  *
+ * or sends the line "capture", and capture.c takes the connection over.
+ *
  * The poll() loop of main() serves one client at a time; the others wait in the
  * listener's backlog. A client's line must arrive in one piece and within
  * CONTROL_CLIENT_MS. Silent clients that fill the backlog (64) delay the next
@@ -20,13 +22,16 @@
 
 #define CONTROL_CLIENT_MS 20
 
+struct capture;
+
 struct control {
 	int fd; /* listens; -1: closed */
 	struct unix_file file;
 	mode_t mode;         /* of the file */
 	int client;          /* being served; -1: none */
 	int64_t deadline_ms; /* end of its turn; INT64_MAX: there is none */
-	void (*render)(struct text *, const struct status *); /* its request */
+	/* its request; NULL: a capture */
+	void (*render)(struct text *, const struct status *);
 };
 
 /* Listens at `path`, unless that is empty; the file has the permissions `mode`.
@@ -50,8 +55,9 @@ void control_close(struct control *c);
 struct pollfd control_poll(const struct control *c);
 
 /* Call this after each poll(). If it returns true, a client has asked for the
- * status: call control_answer(). */
+ * status or a capture: call control_answer(). */
 bool control_serve(struct control *c, int64_t now_ms);
-void control_answer(struct control *c, const struct status *s);
+void control_answer(
+    struct control *c, const struct status *s, struct capture *capture);
 
 #endif

@@ -1,6 +1,7 @@
 #include "status/control.h"
 
 #include "base/clock.h"
+#include "status/capture.h"
 #include "tests/support/suite.h"
 #include <check.h>
 #include <errno.h>
@@ -15,6 +16,7 @@
 
 static struct error error;
 static struct control control;
+static struct capture capture;
 static struct status status = {
 	.version = "0.1.0", .network.state = "up", .pid = 4711
 };
@@ -24,6 +26,7 @@ static void
 set_up(void)
 {
 	scratch_enter();
+	capture_init(&capture);
 	ck_assert_int_eq(control_open(&control, path, 0600, &error), 0);
 }
 
@@ -70,7 +73,7 @@ serve(int64_t now_ms)
 		p = control_poll(&control);
 		poll(&p, 1, 0);
 		if (control_serve(&control, now_ms))
-			control_answer(&control, &status);
+			control_answer(&control, &status, &capture);
 	} while (p.revents != 0 || control.client != client);
 }
 
@@ -135,6 +138,29 @@ TEST(a_request_is_answered_with_its_form_and_an_empty_line,
 	ask(fd, requests[_i].line);
 	serve(0);
 	ck_assert_str_eq(all_said(fd), expected);
+}
+
+TEST(a_capture_takes_the_connection_over, .count = 2)
+{
+	int fd = connect_client(), second;
+	char bytes[4];
+
+	ask(fd, "capture\n");
+	serve(0);
+	ck_assert(capture_is_on(&capture));
+	ck_assert_int_eq(control.client, -1);
+	ck_assert(control.deadline_ms == INT64_MAX);
+	ck_assert_int_eq(recv(fd, bytes, 4, 0), 4);
+	second = connect_client();
+	ask(second, _i ? "capture\n" : "status json\n");
+	serve(0);
+	if (_i)
+		ck_assert_ptr_nonnull(
+		    strstr(all_said(second), "error: another capture is"));
+	else
+		assert_answered(second);
+	close(fd);
+	capture_stop(&capture);
 }
 
 TEST(the_largest_answer_comes_whole_before_the_client_reads)

@@ -16,6 +16,7 @@
 #define MAX_FRAME 65550
 
 static struct copy copy;
+static struct capture capture;
 static struct guest guest;
 static struct link the_link;
 static struct settings settings;
@@ -89,6 +90,7 @@ set_up(void)
 		.link = &the_link,
 		.settings = &settings,
 		.monitor = &monitor,
+		.capture = &capture,
 		.ended = &ended };
 	ck_assert_int_eq(copy_open(&copy), 0);
 	ck_assert_int_eq(pthread_create(&threads[0], NULL, run_up, NULL), 0);

@@ -15,6 +15,7 @@
 static struct network network;
 static struct link the_link;
 static struct monitor monitor;
+static struct capture capture;
 static struct guest guest;
 static struct settings settings;
 static struct config config;
@@ -53,9 +54,10 @@ set_up(void)
 	settings_init(&settings, &config);
 	monitor_init(&monitor, &the_link, &guest, &settings);
 	listener = listening_unix("sock", 5);
-	network = (struct network){
-		.link = &the_link, .monitor = &monitor, .settings = &settings
-	};
+	network = (struct network){ .link = &the_link,
+		.monitor = &monitor,
+		.settings = &settings,
+		.capture = &capture };
 	ck_assert_int_eq(network_open(&network, &config, &error), 0);
 }
 

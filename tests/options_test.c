@@ -34,8 +34,8 @@ parse(const char *line)
 static const char *
 understood(void)
 {
-	static const char *const modes[] = { "run", "check", "status", "help",
-		"version" };
+	static const char *const modes[] = { "run", "check", "status",
+		"capture", "help", "version" };
 	static char text[512];
 	FILE *out = fmemopen(text, sizeof(text), "w");
 
@@ -47,6 +47,8 @@ understood(void)
 		    options.all ? " all" : "");
 	if (options.folder)
 		fprintf(out, " below %s", options.folder);
+	if (options.file)
+		fprintf(out, " --write %s", options.file);
 	if (options.config_path)
 		fprintf(out, " -c %s", options.config_path);
 	for (int i = 0; i < options.settings_count; i++)
@@ -94,6 +96,9 @@ static const struct {
 	{ "status f --json --watch --all", "status json watch all below f" },
 	{ "status -h", "help" },
 	{ "status --version", "version" },
+	{ "capture", "capture" },
+	{ "capture --write f /run/s", "capture --write f /run/s" },
+	{ "capture --help", "help" },
 };
 
 TEST(a_good_command_line_is_parsed, .count = LENGTH(good))
@@ -133,12 +138,18 @@ static const struct {
 	{ "status -c a s", "give either -c or a socket, not both" },
 	{ "status a b",
 	    "unexpected argument \"b\" (status takes one socket or folder)" },
+	{ "capture a b",
+	    "unexpected argument \"b\" (capture takes one socket)" },
 	{ "status -c a --all", "give either -c or --all, not both" },
 	{ "status s --watch --exit-code",
 	    "give either --watch or --exit-code, not both" },
 	{ "status --json --prometheus",
 	    "give either --json or --prometheus, not both" },
 	{ "status -v", "unknown option \"-v\"" },
+	{ "status --write f", "unknown option \"--write\"" },
+	{ "-v capture", "write \"capture\" first, before its options" },
+	{ "capture -c a s", "give either -c or a socket, not both" },
+	{ "capture --json", "unknown option \"--json\"" },
 	{ "status -c", "option \"-c\" needs a value" },
 };
 
