@@ -37,6 +37,7 @@ struct exchange {
 	int fd;
 	int tries;
 	int64_t due_ms; /* of the next call */
+	size_t slot;    /* in the array that is polled */
 	int error;
 	size_t length;
 	char reply[STATUS_BYTES];
@@ -106,33 +107,53 @@ take(struct exchange *x)
 		end(x, EPROTO);
 }
 
-/* Takes what has arrived, and waits for more until an exchange is due or the
- * deadline has passed. Returns false if all are done. */
-static bool
-step(struct exchange *all, struct pollfd *fds, const struct answer *answers,
-    size_t count, int64_t deadline_ms)
+/* One round of all exchanges. */
+struct round {
+	struct pollfd *fds; /* of those that are reading */
+	size_t reading, pending;
+	int64_t next_ms; /* when to go on at the latest */
+};
+
+/* Makes the calls that are due, and ends what is late. */
+static void
+go_on(struct round *round, struct exchange *x, const char *path, int64_t now_ms,
+    int64_t deadline_ms)
 {
-	int64_t now_ms = clock_now_ms(), next_ms = deadline_ms;
-	size_t open = 0, pending = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		struct exchange *x = &all[i];
-
-		if (x->state == READING)
-			take(x);
-		if (x->state == CALLING && now_ms >= x->due_ms)
-			call(x, answers[i].path, now_ms);
-		if (x->state != DONE && now_ms >= deadline_ms)
-			end(x, x->state == READING ? ETIMEDOUT : x->error);
-		if (x->state == CALLING)
-			next_ms = earlier(next_ms, x->due_ms);
-		else if (x->state == READING)
-			fds[open++] = (struct pollfd){ x->fd, POLLIN, 0 };
-		pending += x->state != DONE;
+	if (x->state == CALLING && now_ms >= x->due_ms)
+		call(x, path, now_ms);
+	if (x->state != DONE && now_ms >= deadline_ms)
+		end(x, x->state == READING ? ETIMEDOUT : x->error);
+	if (x->state == DONE)
+		return;
+	round->pending++;
+	if (x->state == CALLING) {
+		round->next_ms = earlier(round->next_ms, x->due_ms);
+	} else {
+		x->slot = round->reading++;
+		round->fds[x->slot] = (struct pollfd){ x->fd, POLLIN, 0 };
 	}
-	if (pending > 0 && poll(fds, open, wait_timeout(next_ms)) < 0)
+}
+
+/* Returns false if all exchanges are done. */
+static bool
+run_round(struct exchange *all, struct pollfd *fds,
+    const struct answer *answers, size_t count, int64_t deadline_ms)
+{
+	struct round round = { .fds = fds, .next_ms = deadline_ms };
+	int64_t now_ms = clock_now_ms();
+
+	for (size_t i = 0; i < count; i++)
+		go_on(&round, &all[i], answers[i].path, now_ms, deadline_ms);
+	if (round.pending == 0)
+		return false;
+	if (poll(fds, (nfds_t)round.reading, wait_timeout(round.next_ms)) < 0) {
 		wait_pause(RETRY_MS);
-	return pending > 0;
+		return true;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (all[i].state == READING && fds[all[i].slot].revents != 0)
+			take(&all[i]);
+	return true;
 }
 
 /* Sets the answer from a reply, which must end in an empty line. */
@@ -163,7 +184,7 @@ ask_all(struct answer *answers, size_t count)
 	int64_t deadline_ms = clock_now_ms() + 1000 * CONTROL_REPLY_SECONDS;
 
 	if (all != NULL && fds != NULL)
-		while (step(all, fds, answers, count, deadline_ms))
+		while (run_round(all, fds, answers, count, deadline_ms))
 			;
 	for (size_t i = 0; i < count; i++)
 		if (all != NULL && fds != NULL)
@@ -230,18 +251,21 @@ ask_find(const char *folder, struct answer **answers, size_t *count)
 {
 	char path[ASK_PATH_BYTES];
 	DIR *names = opendir(folder);
-	int result;
+	int length = (int)strlen(folder), result;
 
 	if (names == NULL)
 		return -1;
-	result = add(folder, answers, count);
+	while (length > 1 && folder[length - 1] == '/')
+		length--;
+	snprintf(path, sizeof(path), "%.*s", length, folder);
+	result = add(path, answers, count);
 	for (struct dirent *entry;
 	     result == 0 && (entry = readdir(names)) != NULL;) {
-		int length = snprintf(
-		    path, sizeof(path), "%s/%s", folder, entry->d_name);
-
-		if (entry->d_name[0] != '.' && length < (int)sizeof(path))
-			result = add(path, answers, count);
+		if (entry->d_name[0] == '.' ||
+		    snprintf(path, sizeof(path), "%.*s/%s", length, folder,
+			entry->d_name) >= (int)sizeof(path))
+			continue;
+		result = add(path, answers, count);
 	}
 	closedir(names);
 	return result;
