@@ -151,36 +151,6 @@ TEST(the_manual_names_every_key_and_its_default, .count = CONFIG_KEYS)
 
 FIXTURE(scratch_enter, scratch_leave)
 
-TEST(the_defaults_are_the_documented_ones)
-{
-	begin();
-	ck_assert_str_eq(
-	    config.guest.endpoint.path, "/run/forwarder/guest.sock");
-	ck_assert_int_eq(config.guest.mode, 0600);
-	ck_assert_int_eq(config.guest.stall_ms, 100);
-	ck_assert_str_eq(config.network.endpoint.text, defaults_network);
-	ck_assert_int_eq(config.network.hold_ms, 2000);
-	ck_assert_int_eq(config.network.max_frame, 65550);
-	ck_assert_int_eq(config.network.write_batch, 32768);
-	ck_assert_int_eq(config.network.write_stall_ms, 30000);
-	ck_assert(config.network.announce);
-	ck_assert_uint_eq(config.network.allow.count, 0);
-	ck_assert_uint_eq(config.network.user, CONFIG_NO_USER);
-	ck_assert_int_eq(config.reconnect.min_ms, 100);
-	ck_assert_int_eq(config.reconnect.max_ms, 2000);
-	ck_assert_int_eq(config.reconnect.jitter_percent, 25);
-	ck_assert(config.reconnect.watch);
-	ck_assert_int_eq(config.keepalive.mode, KEEPALIVE_AUTO);
-	ck_assert_int_eq(config.keepalive.interval_ms, 5000);
-	ck_assert_int_eq(config.keepalive.count, 5);
-	ck_assert(!config.keepalive.gateway.given);
-	ck_assert_int_eq(config.keepalive.tcp.idle_s, 15);
-	ck_assert_int_eq(config.keepalive.tcp.interval_s, 5);
-	ck_assert_int_eq(config.keepalive.tcp.count, 3);
-	ck_assert_int_eq(config.log.level, LOG_LEVEL_INFO);
-	ck_assert_str_eq(config.control.socket, "");
-}
-
 TEST(every_key_refuses_nonsense, .count = CONFIG_KEYS)
 {
 	static const char *const nonsense[] = { "0.5x", "-1", "99999999999h",

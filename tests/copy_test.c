@@ -8,6 +8,7 @@
 #include "keepalive/probe.h"
 #include "tests/support/balking.h"
 #include "tests/support/frames.h"
+#include "tests/support/guest_pair.h"
 #include "tests/support/log_catcher.h"
 #include "tests/support/set_key.h"
 #include "tests/support/suite.h"
@@ -56,20 +57,11 @@ static void
 open_guest(void)
 {
 	static struct guest_ops ops;
-	struct guest_endpoint endpoint;
-	struct error error;
-	char text[32];
-	int ends[2];
 
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
-	snprintf(text, sizeof(text), "fd:%d", ends[0]);
-	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &error), 0);
-	ck_assert_int_eq(
-	    guest_open(&guest, &endpoint, 0600, NULL, 0, &error), 0);
+	guest_end = guest_open_pair(&guest);
 	ops = *guest.ops;
 	ops.refused = refuse;
 	guest.ops = &ops;
-	guest_end = ends[1];
 }
 
 static void

@@ -230,16 +230,6 @@ TEST(watching_a_thousand_times_leaks_nothing)
 	run_script("NOTHING; touch a/sock; SEEN");
 }
 
-static void
-limit_descriptors(int number)
-{
-	struct rlimit limit;
-
-	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	limit.rlim_cur = (rlim_t)number;
-	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-}
-
 /* No descriptor is left to open. */
 TEST(a_watch_that_the_system_refused_can_be_retried)
 {
@@ -255,13 +245,6 @@ TEST(a_watch_that_the_system_refused_can_be_retried)
 	ck_assert_int_eq(errno, EMFILE);
 	limit_descriptors(1000);
 	run_script("watch sock; touch sock; SEEN");
-}
-
-static void
-become(uid_t user)
-{
-	if (getuid() == 0)
-		ck_assert_int_eq(seteuid(user), 0);
 }
 
 TEST(a_folder_that_becomes_readable_is_not_missed)

@@ -417,7 +417,6 @@ TEST(a_daemon_that_starts_and_restarts_is_dialled_at_once, .count = 2)
 	daemon_kill(&daemon);
 }
 
-/* The next daemon appears while the dead one's backlog is still open. */
 /* As after SIGSTOP. */
 TEST(a_connection_older_than_max_is_proven_even_if_lost_before_a_tick)
 {
@@ -432,6 +431,7 @@ TEST(a_connection_older_than_max_is_proven_even_if_lost_before_a_tick)
 	daemon_kill(&daemon);
 }
 
+/* The next daemon appears while the dead one's backlog is still open. */
 TEST(a_path_that_appears_before_the_old_backlog_closes_is_not_missed)
 {
 	struct daemon old = daemon_at("sock"), new;
@@ -490,16 +490,6 @@ TEST(a_path_whose_event_another_thread_read_is_dialled_at_once)
 	}
 	file_watch_destroy(&others);
 	doorbell_destroy(&bell);
-}
-
-static void
-limit_descriptors(rlim_t number)
-{
-	struct rlimit limit;
-
-	getrlimit(RLIMIT_NOFILE, &limit);
-	limit.rlim_cur = number;
-	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 /* A path that came while nothing was watched is found, too. */
@@ -684,13 +674,7 @@ TEST(a_stop_does_not_wait_for_a_call_that_hangs)
 static int
 call(void)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX,
-		.sun_path = "sock" };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-	ck_assert_int_eq(
-	    connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	return fd;
+	return connected_unix(SOCK_STREAM, "sock");
 }
 
 static void
@@ -766,7 +750,7 @@ TEST(a_client_that_cannot_be_accepted_is_reported_and_accepted_later)
 	expect(LINK_EVENT_LOST);
 	client = dup(0); /* the lowest that is free */
 	close(client);
-	limit_descriptors((rlim_t)client + 1);
+	limit_descriptors(client + 1);
 	client = call();
 	ck_assert_int_eq(expect(LINK_EVENT_ACCEPT_FAILED).error, EMFILE);
 	limit_descriptors(1000);

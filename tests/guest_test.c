@@ -742,17 +742,13 @@ TEST(a_new_file_with_the_old_ones_inode_number_is_a_new_guest, .count = 2)
 static int
 learned_unwatched(void)
 {
-	struct rlimit normal, none;
-	int fd = guest_at("vm"), next = dup(fd);
+	int fd = guest_at("vm"), next = dup(fd), before;
 
 	ck_assert_int_eq(say(fd), 0);
 	close(next);
-	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &normal), 0);
-	none = normal;
-	none.rlim_cur = (rlim_t)next;
-	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	before = limit_descriptors(next);
 	hear(1);
-	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &normal), 0);
+	limit_descriptors(before);
 	return fd;
 }
 

@@ -103,19 +103,15 @@ TEST(a_client_is_blocking_not_inherited_and_has_tcp_nodelay, .count = 2)
 
 TEST(out_of_descriptors_it_pauses_for_a_second)
 {
-	struct rlimit before, none;
 	struct sockaddr_storage client;
-	int caller;
+	int caller, before;
 
 	open_one(endpoints[0]);
 	caller = call();
-	getrlimit(RLIMIT_NOFILE, &before);
-	none = before;
-	none.rlim_cur = (rlim_t)caller + 1; /* the lowest that was free */
-	setrlimit(RLIMIT_NOFILE, &none);
+	before = limit_descriptors(caller + 1); /* the lowest that was free */
 	ck_assert_int_eq(listener_accept(&listener, &client, 5000), -1);
 	ck_assert_int_eq(errno, EMFILE);
-	setrlimit(RLIMIT_NOFILE, &before);
+	limit_descriptors(before);
 	ck_assert(!listener_accepts(&listener, 5999));
 	ck_assert_int_eq(listener_wake_ms(&listener, 5999), 6000);
 	ck_assert(listener_accepts(&listener, 6000));

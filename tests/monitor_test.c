@@ -7,6 +7,7 @@
 
 #include "tests/support/balking.h"
 #include "tests/support/frames.h"
+#include "tests/support/guest_pair.h"
 #include "tests/support/log_catcher.h"
 #include "tests/support/set_key.h"
 #include "tests/support/settable_clock.h"
@@ -31,15 +32,8 @@ static int peer, guest_end;
 static void
 set_up(void)
 {
-	struct guest_endpoint endpoint = { .kind = GUEST_FD };
-	struct error error;
-	int ends[2];
-
 	clock_stop(1000000);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
-	endpoint.fd = ends[0];
-	guest_end = ends[1];
-	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, NULL, 0, &error), 0);
+	guest_end = guest_open_pair(&guest);
 	ck_assert_int_eq(link_init(&the_link), 0);
 	config_defaults(&config);
 	set_key(&config, "network", "endpoint", "unix:/nowhere");

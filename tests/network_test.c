@@ -7,6 +7,7 @@
 
 #include "keepalive/probe.h"
 #include "tests/support/frames.h"
+#include "tests/support/guest_pair.h"
 #include "tests/support/listener.h"
 #include "tests/support/log_catcher.h"
 #include "tests/support/set_key.h"
@@ -26,15 +27,9 @@ static unsigned descriptors_before;
 static void
 open_guest(void)
 {
-	struct guest_endpoint endpoint = { .kind = GUEST_FD };
-	struct error error;
 	uint8_t frame[60];
-	int ends[2];
 
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
-	endpoint.fd = ends[0];
-	guest_end = ends[1];
-	ck_assert_int_eq(guest_open(&guest, &endpoint, 0, NULL, 0, &error), 0);
+	guest_end = guest_open_pair(&guest);
 	frame_write(frame, sizeof(frame), 1);
 	guest_learn_mac(&guest, frame);
 }
@@ -251,11 +246,9 @@ TEST(a_reload_that_cannot_listen_changes_nothing_and_gives_a_hint)
 /* fwd-link may skip some of them. */
 TEST(after_several_quick_reloads_the_last_listener_stays)
 {
-	struct sockaddr_un door = { .sun_family = AF_UNIX,
-		.sun_path = "door1" };
 	struct config before = config;
 	struct error error;
-	int client = socket(AF_UNIX, SOCK_STREAM, 0);
+	int client;
 
 	ck_assert_int_eq(network_start(&network), 0);
 	for (int i = 0; i < 40; i++) {
@@ -267,8 +260,7 @@ TEST(after_several_quick_reloads_the_last_listener_stays)
 		network_publish(&network, &config);
 	}
 	ck_assert_int_ne(access("door0", F_OK), 0);
-	ck_assert_int_eq(
-	    connect(client, (struct sockaddr *)&door, sizeof(door)), 0);
+	client = connected_unix(SOCK_STREAM, "door1");
 	expect_announcement(client);
 	close(client);
 }

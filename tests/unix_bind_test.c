@@ -73,18 +73,6 @@ exists(const char *path)
 }
 
 static int
-connected(int type, const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, type, 0);
-
-	strcpy(address.sun_path, path);
-	ck_assert_int_eq(
-	    connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	return fd;
-}
-
-static int
 stranger(int type, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -104,19 +92,12 @@ leave_stale(int type, const char *path)
 	close(stranger(type, path));
 }
 
-static void
-become(uid_t user)
-{
-	if (getuid() == 0)
-		ck_assert_int_eq(seteuid(user), 0);
-}
-
 FIXTURE(set_up, tear_down)
 
 TEST(a_stream_socket_listens_and_a_datagram_socket_receives, .count = 2)
 {
 	int fd = bound(types[_i], "here");
-	int peer = connected(types[_i], "here");
+	int peer = connected_unix(types[_i], "here");
 	char byte;
 
 	if (types[_i] == SOCK_STREAM) {
@@ -141,7 +122,7 @@ TEST(the_socket_of_a_dead_process_is_replaced, .count = 4)
 	/* Of either type: no process uses it. */
 	leave_stale(types[_i / 2], "here");
 	fd = bound(types[_i % 2], "here");
-	close(connected(types[_i % 2], "here"));
+	close(connected_unix(types[_i % 2], "here"));
 	unix_file_remove(&file);
 	ck_assert(!exists("here"));
 	close(fd);
@@ -155,7 +136,7 @@ TEST(the_socket_of_a_living_process_is_left_alone, .count = 4)
 
 	refused(types[_i % 2], "here", EADDRINUSE, in_use);
 	ck_assert_int_eq(poll(&called, 1, 0), 0);
-	close(connected(types[_i / 2], "here"));
+	close(connected_unix(types[_i / 2], "here"));
 	close(theirs);
 }
 
@@ -377,7 +358,7 @@ TEST(of_two_that_find_a_stale_socket_exactly_one_wins, .count = 2,
 		while (atomic_load(&race->done) < 2)
 			sched_yield();
 		ck_assert_int_eq(atomic_load(&race->bound), 1);
-		close(connected(types[_i], "here"));
+		close(connected_unix(types[_i], "here"));
 		atomic_store(&race->over, true);
 		while (wait(NULL) > 0)
 			;

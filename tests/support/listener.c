@@ -10,18 +10,31 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-int
-bound_unix(const char *path)
+static int
+unix_socket(int type, const char *path,
+    int (*use)(int, const struct sockaddr *, socklen_t))
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	int fd = socket(AF_UNIX, type, 0);
 
 	ck_assert_int_ge(fd, 0);
 	ck_assert_uint_lt(strlen(path), sizeof(address.sun_path));
 	strcpy(address.sun_path, path);
 	ck_assert_int_eq(
-	    bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	    use(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	return fd;
+}
+
+int
+bound_unix(const char *path)
+{
+	return unix_socket(SOCK_STREAM, path, bind);
+}
+
+int
+connected_unix(int type, const char *path)
+{
+	return unix_socket(type, path, connect);
 }
 
 int

@@ -10,6 +10,9 @@ int bound_unix(const char *path);
 
 int listening_unix(const char *path, int backlog);
 
+/* A client of such a listener, or of a datagram socket. */
+int connected_unix(int type, const char *path);
+
 /* On a free port of 127.0.0.1 or, for AF_INET6, of ::1; -1 if there is no such
  * address. The port goes to `port`, decimal. */
 int listening_tcp(int family, int backlog, char port[static 6]);

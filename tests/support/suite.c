@@ -1,10 +1,6 @@
 #include "tests/support/suite.h"
 
-#include <fcntl.h>
 #include <ftw.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 /* Ends a test that hangs; times CK_TIMEOUT_MULTIPLIER. */
 #define SECONDS 10
@@ -110,6 +106,26 @@ open_descriptors(void)
 	for (int fd = 0; fd < 1024; fd++)
 		count += is_open(fd);
 	return count;
+}
+
+int
+limit_descriptors(int number)
+{
+	struct rlimit limit;
+	int before;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	before = (int)limit.rlim_cur;
+	limit.rlim_cur = (rlim_t)number;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	return before;
+}
+
+void
+become(uid_t user)
+{
+	if (getuid() == 0)
+		ck_assert_int_eq(seteuid(user), 0);
 }
 
 /* splitmix64 */

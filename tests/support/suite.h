@@ -77,6 +77,13 @@ unsigned open_descriptors(void);
 
 bool is_open(int fd);
 
+/* Lets the process open only descriptors below this number. Returns the limit
+ * before. */
+int limit_descriptors(int number);
+
+/* Becomes that user, as root; other users stay who they are. */
+void become(uid_t user);
+
 /* Pseudo-random numbers, the same in every run. */
 uint32_t suite_random(uint64_t *state);
 
