@@ -6,8 +6,7 @@ import time
 
 from daemons import Iperf3Server, L2Daemon
 from forwarder import Forwarder, ask_status
-from harness import (FORWARDER, Case, Process, expect, expect_equal, needs,
-                     wait_for)
+from harness import FORWARDER, Case, expect, expect_equal, needs, wait_for
 from vm import Guest, received_bytes
 
 # Seconds from a kill to the next start, for supervisors that restart at once or
@@ -31,10 +30,10 @@ def start_forwarder(case: Case, daemon: L2Daemon) -> Forwarder:
                      ["guest.stall=1s", "network.hold=1m"])
 
 
-def start_guest(case: Case, name: str = "guest") -> Guest:
-    """Behind the forwarder. A second one takes the same path again."""
+def start_guest(case: Case) -> Guest:
+    """Behind the forwarder."""
     return case.own(Guest(case.folder, Guest.on_path(case.folder),
-                          L2Daemon.GUEST_ADDRESS, name=name))
+                          L2Daemon.GUEST_ADDRESS))
 
 
 def wait_for_frames_after(forwarder: Forwarder, generation: int,
@@ -89,27 +88,6 @@ def guest_keeps_its_tcp_session_while_the_daemon_is_killed_ten_times(
                  - before["outages"], len(RESTART_DELAYS))
     expect_equal("frames dropped", forwarder.value("up.drops.outage"), 0)
     forwarder.stop()
-
-
-@needs("guest", "namespaces", "tun", limit=120)
-def guest_started_again_on_the_same_path_is_learned_again(case: Case):
-    daemon = start_daemon(case)
-    forwarder = start_forwarder(case, daemon)
-    guest = start_guest(case, "first")
-    guest.run(PING)
-
-    guest.kill()
-    guest = start_guest(case, "second-after-silence")
-    guest.run(PING)
-
-    guest.kill()
-    case.own(Process(
-        daemon.namespace.enter("busybox", "ping", "-i", "0.1", "192.0.2.2"),
-        case.path("ping.log")))
-    guest = start_guest(case, "third-under-traffic")
-    guest.run(PING)
-    forwarder.until("guest.peer", str(case.path("vm.sock")))
-    forwarder.until("network.outages", 0)
 
 
 # --- forwarder ... -- COMMAND -------------------------------------------------

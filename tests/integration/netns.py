@@ -1,16 +1,15 @@
 """Two hosts and what lies between them, each a network namespace: a switch
-whose ports can be cut, and which can be a firewall that forgets."""
+whose ports can be cut."""
 
 from __future__ import annotations
 
 import subprocess
 
-from harness import NEEDS, Namespace, expect, lacks_program, wait_for
+from harness import NEEDS, Namespace, expect, lacks_program
 
 PORT = 7000
 
 NEEDS["busybox"] = lacks_program("busybox", "busybox-static")
-NEEDS["nft"] = lacks_program("nft", "nftables")
 
 
 class Room(Namespace):
@@ -64,31 +63,3 @@ class Switch(Namespace):
 
     def mend(self, host: Host) -> None:
         self.ip(f"link set {host.port} up")
-
-    def forget(self, *flows: tuple[str, int]) -> None:
-        """Silently drops the flows of (client's address, client's port) in both
-        directions; new ones pass."""
-        rules = "".join(
-            f"ip saddr {address} tcp sport {port} drop\n"
-            f"ip daddr {address} tcp dport {port} drop\n"
-            for address, port in flows)
-        self.run("nft", "table bridge firewall {\n"
-                 "chain forward {\n"
-                 "type filter hook forward priority 0; policy accept;\n"
-                 f"{rules}"
-                 "}\n}")
-
-
-def flow_of(host: Host, port: int = PORT) -> tuple[str, int]:
-    """The host's own end of its established connection to a port."""
-    def ports() -> list[int]:
-        return [int(local.rpartition(":")[2])
-                for local, remote in connections(host)
-                if remote.endswith(f":{port}")]
-    return host.address, wait_for(f"a connection to port {port}", ports)[0]
-
-
-def connections(host: Namespace) -> list[tuple[str, str]]:
-    """(local, remote) of each that is established."""
-    lines = host.run("ss", "-Htn", "state", "established").splitlines()
-    return [tuple(line.split()[2:4]) for line in lines]

@@ -191,14 +191,6 @@ def busy_daemon(tell: Callable, daemon: FakeDaemon, talks: int) -> None:
             threading.Thread(target=pour, daemon=True).start()
 
 
-def mute_daemon(tell: Callable, daemon: FakeDaemon) -> None:
-    """Reads everything and sends nothing."""
-    daemon.listener.settimeout(None)
-    stream, _ = daemon.listener.accept()
-    while stream.recv(262144):
-        pass
-
-
 # --- the time of a log line ---------------------------------------------------
 
 def time_of_line(log: str, start: str) -> float:

@@ -8,7 +8,7 @@ import signal
 import stat
 
 from harness import Case, expect, expect_equal, needs
-from peers import Bridge, FakeDaemon, frame
+from peers import Bridge, frame
 
 
 @needs()
@@ -41,17 +41,6 @@ def reload_changes_hold_in_the_middle_of_an_outage(case: Case):
     expect_equal("dropped", bridge.value("up.drops.outage"), 0)
     bridge.reload("network.hold=0")
     bridge.until("up.drops.outage", 2)
-
-
-@needs()
-def reload_moves_to_another_network_at_once(case: Case):
-    bridge = Bridge(case)
-    first = bridge.meet()
-    other = case.own(FakeDaemon(case.path("other.sock"))).start()
-    bridge.reload(f"network.endpoint={other.endpoint}")
-    first.expect_end()
-    bridge.exchange(case.own(other.accept()), 2)
-    bridge.until("network.endpoint", other.endpoint)
 
 
 @needs()
