@@ -128,15 +128,6 @@ TEST(ping_and_pong_carry_their_number)
 	}
 }
 
-TEST(the_answer_to_our_question_is_ours)
-{
-	uint8_t reply[PROBE_BYTES];
-
-	answer(reply);
-	ck_assert_int_eq(kind(reply, PROBE_BYTES), PROBE_ARP_ANSWER);
-	ck_assert_int_eq(kind(reply, 42), PROBE_ARP_ANSWER);
-}
-
 TEST(an_answer_to_no_request_of_ours_is_the_guests)
 {
 	uint8_t reply[PROBE_BYTES];
