@@ -111,6 +111,9 @@ bind_failed(const struct sockaddr_un *address, struct error *error)
 			 "path)";
 	else if (errno == EADDRINUSE)
 		reason = in_use;
+	else if (errno == EROFS)
+		reason = "a read-only folder (as a service, use its "
+			 "RuntimeDirectory=, or add ReadWritePaths=)";
 	return refused(error, address->sun_path, errno, reason);
 }
 

@@ -19,6 +19,7 @@ enum {
 	DISTRUSTED = 1,    /* a connection */
 	UNWATCHED = 2,     /* the loss of a proven connection */
 	NOT_ACCEPTING = 4, /* accept() succeeds */
+	FORBIDDEN = 8,     /* a connection */
 };
 
 static bool
@@ -45,7 +46,7 @@ static void
 on_up(struct link_log *log, const struct link_event *event)
 {
 	log->up = *event;
-	log->logged_once &= ~(unsigned)(DISTRUSTED | NOT_ACCEPTING);
+	log->logged_once &= ~(unsigned)(DISTRUSTED | NOT_ACCEPTING | FORBIDDEN);
 	if (log->state == LINK_LOG_STEADY)
 		log_up(log);
 	else
@@ -118,7 +119,12 @@ hint(const struct link_log *log)
 	case ETIMEDOUT:
 	case EHOSTUNREACH:
 	case ENETUNREACH:
-		return "is the host up, and its name right?";
+		return "is the host up, its name right, and its address "
+		       "allowed by the firewall, and by IPAddressAllow= of the "
+		       "service?";
+	case EAFNOSUPPORT:
+		return "this process may not use TCP: as a service, use "
+		       "forwarder-tcp@.service";
 	default:
 		return "is the daemon running, and the endpoint right?";
 	}
@@ -135,6 +141,10 @@ on_dial_failed(struct link_log *log, const struct link_event *event)
 	if (is_distrusted(log) && is_first(log, DISTRUSTED))
 		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
 		    "daemon refused endpoint=%s reason=\"%s\" hint=\"%s\"",
+		    log->endpoint.text, event->reason, hint(log));
+	if (log->error == EAFNOSUPPORT && is_first(log, FORBIDDEN))
+		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
+		    "can't dial endpoint=%s error=\"%s\" hint=\"%s\"",
 		    log->endpoint.text, event->reason, hint(log));
 	log_line(first ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, LOG_LINK,
 	    "%s endpoint=%s error=\"%s\"",

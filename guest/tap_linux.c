@@ -65,7 +65,9 @@ tap_open(struct guest *guest, mode_t mode, struct error *error)
 	(void)mode;
 	if (fd < 0)
 		return error_set(error, "%s: %s%s", TUN_PATH, strerror(errno),
-		    errno == ENOENT ? " (is the tun module loaded?)" : "");
+		    errno == ENOENT ? " (is the tun module loaded? As a "
+				      "service, use forwarder-tap@.service)"
+				    : "");
 	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
 	if (ioctl(fd, TUNSETIFF, &request) < 0) {
 		error_set(error, "tap:%s: %s", name, attach_fault(errno));

@@ -172,6 +172,18 @@ dial_each(const struct dial *dial, const struct addrinfo *at, int64_t end_ms)
 	return fd;
 }
 
+/* In a service's sandbox, for example. Names can't be looked up then. */
+static bool
+may_not_use_tcp(void)
+{
+	int fd = socket_stream(AF_INET);
+
+	if (fd < 0)
+		return errno == EAFNOSUPPORT;
+	close(fd);
+	return false;
+}
+
 static int
 dial_tcp(
     const struct dial *dial, struct resolver *resolver, struct error *error)
@@ -181,8 +193,13 @@ dial_tcp(
 	int fd, saved;
 
 	if (resolve(resolver, dial->endpoint->host, dial->endpoint->port,
-		dial->interrupt_fd, end_ms, &found, error) < 0)
+		dial->interrupt_fd, end_ms, &found, error) < 0) {
+		saved = errno;
+		if (may_not_use_tcp())
+			return failed(error);
+		errno = saved;
 		return -1;
+	}
 	fd = dial_each(dial, found, end_ms);
 	saved = errno;
 	freeaddrinfo(found);

@@ -47,8 +47,11 @@ listen_tcp(const struct endpoint *endpoint, struct error *error)
 	freeaddrinfo(found);
 	errno = saved;
 	return fd >= 0 ? fd
-		       : error_set(error, "%s:%s: %s", endpoint->host,
-			     endpoint->port, strerror(saved));
+		       : error_set(error, "%s:%s: %s%s", endpoint->host,
+			     endpoint->port, strerror(saved),
+			     saved == EAFNOSUPPORT ? " (as a service, use "
+						     "forwarder-tcp@.service)"
+						   : "");
 }
 
 int

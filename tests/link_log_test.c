@@ -140,6 +140,22 @@ TEST(an_untrusted_daemon_is_one_warning_until_something_changes)
 	    "endpoint right?\"");
 }
 
+TEST(tcp_that_a_sandbox_refuses_is_one_warning_at_once)
+{
+	const char *failed = "debug link: dial failed endpoint=tcp:host:1 "
+			     "error=\"peer closed\"";
+
+	aim("tcp:host:1");
+	EVENT(DIAL_FAILED,
+	    "~warn link: can't dial endpoint=tcp:host:1 error=\"peer closed\" "
+	    "hint=\"this process may not use TCP: as a service, use "
+	    "forwarder-tcp@.service\"\n"
+	    "debug link: dial failed endpoint=tcp:host:1 "
+	    "error=\"peer closed\"",
+	    event.error = EAFNOSUPPORT);
+	EVENT(DIAL_FAILED, failed, event.error = EAFNOSUPPORT);
+}
+
 static const struct {
 	int error;
 	const char *hint;
@@ -152,6 +168,7 @@ static const struct {
 	{ ETIMEDOUT, "is the host up" },
 	{ EHOSTUNREACH, "is the host up" },
 	{ ENETUNREACH, "is the host up" },
+	{ EAFNOSUPPORT, "forwarder-tcp@.service" },
 	{ EPIPE, "and the endpoint right?" },
 };
 

@@ -311,6 +311,24 @@ def sandbox_holds(case: Case):
            f"expected families and writable mounts, found {free}")
 
 
+@needs("root", "systemd", "plain-build")
+def endpoint_that_a_sandbox_refuses_is_logged_with_the_cure(case: Case):
+    machine = Machine(case)
+    machine.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")
+    for number, (network, option, cure) in enumerate((
+            ("tcp:127.0.0.1:7000", "", "forwarder-tcp@.service"),
+            ("tcp:daemon.example:7000", "", "forwarder-tcp@.service"),
+            ("listen-tcp:127.0.0.1:7000", "", "forwarder-tcp@.service"),
+            ("listen-unix:/run/net.sock", "", "ReadWritePaths="),
+            (f"unix:{NETWORK}", "guest.endpoint=tap:vm0",
+             "forwarder-tap@.service"))):
+        service = Service(machine, f"forwarder@vm{number}", network,
+                          [option] if option else [])
+        machine.systemctl("start", "--no-block", service.unit)
+        service.until_journal(cure)
+        machine.systemctl("stop", service.unit)
+
+
 # What systemd-analyze security may find at most.
 EXPOSURE = {"forwarder@": 0.5, "forwarder": 0.5, "forwarder-tcp@": 1.0,
             "forwarder-tap@": 1.4}
