@@ -9,9 +9,10 @@ import re
 import socket
 import struct
 import subprocess
+import time
 from typing import Callable, Sequence
 
-from harness import ROOT, Case, expect, expect_equal, needs
+from harness import ROOT, Case, expect, expect_equal, needs, wait_until
 from peers import Child, Connection, FakeDaemon, FakeGuest, exchange
 from probes import ARP, OTHER_MAC, arp_question, is_type, next_where
 from systemd import Machine
@@ -366,3 +367,50 @@ def units_differ_only_where_they_have_to(case: Case):
              " AmbientCapabilities BindPaths DeviceAllow")):
         found = {line.partition("=")[0] for line in base ^ settings(name)}
         expect_equal(name, found, set(keys.split()))
+
+
+# --- many, and none -----------------------------------------------------------
+
+def possessions(machine: Machine) -> list[str]:
+    """Processes, folders and cgroups of services."""
+    return machine.shell(
+        "pgrep --list-full --euid forwarder || :\n"
+        "find /run /tmp /var/tmp -maxdepth 2 -path '*forwarder/vm*' -o"
+        " -path '*/systemd-private-*'\n"
+        "find /sys/fs/cgroup -name 'forwarder@*'").splitlines()
+
+
+def kib_of(machine: Machine, pid: str) -> int:
+    """The process's share of memory."""
+    text = machine.path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
+
+
+@needs("root", "systemd", "plain-build", limit=120)
+def hundred_instances_start_and_a_stop_leaves_nothing(case: Case):
+    machine = Machine(case)
+    daemon = machine.daemon(NETWORK)
+    case.own(Child(accept_all, daemon))
+    units = [Service(machine, f"forwarder@vm{number}", f"unix:{NETWORK}").unit
+             for number in range(100)]
+    began = time.monotonic()
+    machine.systemctl("start", *units)
+    seconds = time.monotonic() - began
+    pids = machine.systemctl("show", "--property=MainPID", "--value",
+                             *units).split()
+    kib = sum(kib_of(machine, pid) for pid in pids)
+    print(f"    100 instances: started in {seconds:.1f} s,"
+          f" {kib / 1024:.0f} MiB")
+    wait_until("forwarders that are up", lambda: machine.run(
+        "forwarder", "status", "--all").count(" up "), len(units))
+    expect_equal("processes, folders and cgroups", len(possessions(machine)),
+                 3 * len(units))
+    machine.systemctl("stop", *units)
+    expect_equal("left", possessions(machine), [])
+
+
+def accept_all(tell: Callable, daemon: FakeDaemon) -> None:
+    daemon.listener.settimeout(None)
+    kept = []
+    while True:
+        kept.append(daemon.listener.accept())
