@@ -553,13 +553,15 @@ TEST(an_unproven_generation_prolongs_the_outage_in_the_history)
 TEST(the_history_keeps_the_last_32_outages)
 {
 	char reason[16];
+	struct loan loan;
 
 	for (uint64_t i = 1; i <= LINK_HISTORY + 3; i++) {
 		close(install_unread());
 		link_prove(&shared, i);
 		snprintf(reason, sizeof(reason), "loss %d", (int)i);
 		link_fail(&shared, i, reason);
-		link_return((struct loan[1]){ borrow_next() });
+		loan = borrow_next();
+		link_return(&loan);
 	}
 	ck_assert_uint_eq(look_back(), LINK_HISTORY);
 	ck_assert_str_eq(history[0].reason, "loss 35");
