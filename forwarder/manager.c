@@ -71,35 +71,42 @@ store(struct manager *manager)
 	service_keep(manager->service, fds, guest_sockets(manager->guest, fds));
 }
 
+static void
+store_and_wait(struct manager *manager, int interrupt_fd)
+{
+	store(manager);
+	if (!service_sync(manager->service, interrupt_fd, STORE_WAIT_MS))
+		log_line(LOG_LEVEL_WARN, LOG_SERVICE,
+		    "the service manager does not confirm that it keeps the "
+		    "guest's socket");
+}
+
 /* What was inherited is stored already, or belongs to a socket unit. What was
  * refused must leave the store. */
 int
-manager_open_guest(
-    struct manager *manager, bool keeps, int interrupt_fd, struct error *error)
+manager_open_guest(struct manager *manager, bool outlives_us, int interrupt_fd,
+    struct error *error)
 {
 	const struct config *config = manager->config;
 	const struct guest_endpoint *endpoint = &config->guest.endpoint;
 	struct guest_offer offers[SERVICE_INHERITED];
 	size_t count = collect_offers(manager->service, offers), refused;
-	int result = guest_open(
-	    manager->guest, endpoint, config->guest.mode, offers, count, error);
+	int result;
 
-	manager->keeps = keeps && endpoint->kind != GUEST_TAP &&
+	for (size_t i = 0; i < count; i++)
+		offers[i].fault = "the guest is the command";
+	result = guest_open(manager->guest, endpoint, config->guest.mode,
+	    offers, outlives_us ? count : 0, error);
+	manager->keeps = outlives_us && endpoint->kind != GUEST_TAP &&
 			 manager->service->socket >= 0;
 	refused = report_offers(offers, count);
 	if (result < 0)
 		return -1;
 	if (manager->keeps &&
 	    (refused > 0 || !guest_is_inherited(manager->guest)))
-		store(manager);
+		store_and_wait(manager, interrupt_fd);
 	else if (refused > 0)
 		manager_forget_guest(manager);
-	else
-		return 0;
-	if (!service_sync(manager->service, interrupt_fd, STORE_WAIT_MS))
-		log_line(LOG_LEVEL_WARN, LOG_SERVICE,
-		    "the service manager does not confirm that it keeps the "
-		    "guest's socket");
 	return 0;
 }
 

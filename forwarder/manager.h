@@ -42,12 +42,11 @@ struct manager {
 
 /* Opens the configured guest endpoint, if possible with an inherited socket.
  * Other inherited descriptors are closed, with a line in the log each. The
- * sockets go into the store if `keeps` is set: a command after `--` does not
- * outlive this process, and so its socket need not. Then waits a moment until
- * the manager has them, or until interrupt_fd is readable. Returns 0, or -1 with
- * the reason. */
-int manager_open_guest(
-    struct manager *manager, bool keeps, int interrupt_fd, struct error *error);
+ * sockets go into the store; waits a moment until the manager has them, or until
+ * interrupt_fd is readable. outlives_us: false for a command after `--`, which
+ * can use neither. Returns 0, or -1 with the reason. */
+int manager_open_guest(struct manager *manager, bool outlives_us,
+    int interrupt_fd, struct error *error);
 
 /* Whether the guest's socket outlives this process. Its file must then stay. */
 bool manager_holds_guest(const struct manager *manager);

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Callable
 
 from daemons import Iperf3Server, L2Daemon
-from harness import (Case, Process, above, expect, expect_equal, needs,
-                     wait_for, wait_until)
-from peers import (Child, Connection, Deframer, FakeDaemon, FakeGuest, frame,
-                   number_of)
+from forwarder import Forwarder
+from harness import (FORWARDER, Case, Process, above, expect, expect_equal,
+                     needs, wait_for, wait_until)
+from peers import (Child, Connection, Deframer, FakeDaemon, FakeGuest,
+                   bound_guest, frame, number_of)
 from systemd import Machine
 from vm import Guest, received_bytes
 
@@ -79,6 +80,98 @@ def meet(case: Case, daemon: FakeDaemon) -> Connection:
     connection = case.own(daemon.accept())
     connection.send(0)
     return connection
+
+
+# --- what is inherited, without systemd ----------------------------------------
+
+# Passes descriptors on as systemd does. Arguments: their names, their numbers,
+# then the program.
+LISTEN = """
+import os, sys
+names, numbers, *program = sys.argv[1:]
+copies = [os.dup2(int(number), 100 + i)
+          for i, number in enumerate(numbers.split(","))]
+os.closerange(3, 100)
+for i, copy in enumerate(copies):
+    os.dup2(copy, 3 + i)
+    os.close(copy)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(copies)),
+                  LISTEN_FDNAMES=names)
+os.execv(program[0], program)
+"""
+
+
+def passed_on(named: list[tuple[str, socket.socket]]) -> dict:
+    """The arguments of a Forwarder that inherits these sockets."""
+    numbers = [one.fileno() for _, one in named]
+    return {"pass_fds": numbers,
+            "before": [sys.executable, "-c", LISTEN,
+                       ":".join(name for name, _ in named),
+                       ",".join(map(str, numbers))]}
+
+
+@needs()
+def only_the_inherited_socket_that_fits_is_used(case: Case):
+    def bound(name: str, kind: int = socket.SOCK_DGRAM) -> socket.socket:
+        one = case.own(socket.socket(socket.AF_UNIX, kind))
+        one.bind(str(case.path(name)))
+        return one
+    sockets = [("guest", bound("other.sock")),
+               ("guest", bound("stream.sock", socket.SOCK_STREAM)),
+               ("", bound("unnamed.sock")),
+               ("guest", bound("guest.sock"))]
+    guest = case.own(bound_guest(case.path("vm.sock")))
+    guest.socket.connect(str(case.path("guest.sock")))
+    guest.send(1, 2)
+    daemon = case.own(FakeDaemon(case.path("net.sock"))).start()
+    forwarder = Forwarder(case, daemon.endpoint,
+                          f"unixgram:{case.path('guest.sock')}",
+                          **passed_on(sockets))
+    forwarder.until_lines("warn service: inherited descriptor closed", 3)
+    for number, reason in enumerate(
+            ('name=guest reason="not bound to the path of the guest endpoint"',
+             'name=guest reason="not a Unix datagram socket"',
+             'name="" reason="its name is not guest"'), 3):
+        expect(f"fd={number} {reason}" in forwarder.log_text(),
+               f"expected {reason}")
+    links = [os.readlink(link) for link in
+             Path(f"/proc/{forwarder.pid}/fd").iterdir()]
+    expect_equal("open", [f"socket:[{os.fstat(one.fileno()).st_ino}]" in links
+                          for _, one in sockets], [False] * 3 + [True])
+    connection = case.own(daemon.accept())
+    connection.expect(1, 2)
+    connection.send(3)
+    guest.expect(3)
+    expect_equal("exit status", forwarder.process.terminate(), 0)
+    expect(case.path("guest.sock").exists(), "expected the file to stay")
+
+
+@needs()
+def command_inherits_nothing_from_the_service_manager(case: Case):
+    manager = case.own(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    manager.bind(str(case.path("notify")))
+    ends = [case.own(end) for end in
+            socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)]
+    passed = passed_on([("guest", end) for end in ends])
+    log = case.path("command.log")
+    process = case.own(Process(
+        [*passed["before"], FORWARDER, "-n", f"unix:{case.path('net.sock')}",
+         "--", "sh", "-c", "env; ls -l /proc/self/fd; # {fd}"], log,
+        pass_fds=passed["pass_fds"],
+        env={"NOTIFY_SOCKET": str(case.path("notify")),
+             "WATCHDOG_USEC": "1000000", "PATH": os.environ["PATH"]}))
+    expect_equal("exit status", process.wait(), 0)
+    text = log.read_text()
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_"):
+        expect(f"\n{name}" not in text, f"expected no {name} in: {text}")
+    expect_equal("closed", text.count('reason="the guest is the command"'), 2)
+    expect_equal("sockets of the command", text.count("socket:["), 1)
+    told = []
+    while select.select([manager], [], [], 0)[0]:
+        told.append(manager.recv(1000).decode().partition("\n")[0])
+    expect("READY=1" in told and told[-1] == "STOPPING=1",
+           f"expected READY and STOPPING, found {told}")
+    expect("FDSTORE=1" not in told, f"expected nothing stored, found {told}")
 
 
 # --- what systemd is told ------------------------------------------------------
@@ -344,6 +437,74 @@ def guests_first_frame_starts_a_socket_units_service(case: Case):
     guest.expect(4)
     expect_equal("mode", service.machine.path(GUEST).stat().st_mode & 0o777,
                  0o660)
+
+
+# As a VMM that starts the forwarder itself: gives the test its own end of a new
+# pair each time.
+LAUNCH = """
+import os, socket
+ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+with socket.socket(socket.AF_UNIX) as test:
+    test.connect("/run/launcher")
+    socket.send_fds(test, [b"guest"], [ours.fileno()])
+its.set_inheritable(True)
+ours.close()
+os.execv("/usr/local/bin/forwarder", ["forwarder", "-g", f"fd:{its.fileno()}",
+                                      "-n", "unix:/run/net.sock"])
+"""
+
+
+def listening(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(16)
+    return listener
+
+
+def launched_guest(case: Case, launcher: socket.socket) -> FakeGuest:
+    with launcher.accept()[0] as connection:
+        _, (end,), _, _ = socket.recv_fds(connection, 10, 1)
+    return case.own(FakeGuest(socket.socket(fileno=end)))
+
+
+@needs("systemd", "root")
+def guest_given_as_a_descriptor_is_kept_until_it_is_gone(case: Case):
+    service = Service(case)
+    machine = service.machine
+    machine.write("/run/launch", LAUNCH)
+    machine.write("/etc/systemd/system/" + UNIT, f"""[Service]
+Type=notify
+ExecStart={sys.executable} /run/launch
+Restart=always
+RestartSec=100ms
+FileDescriptorStoreMax=2
+""")
+    launcher = machine.socket(lambda: listening("/run/launcher"))
+    daemon = machine.daemon(NET)
+    service.start()
+    guest = launched_guest(case, launcher)
+    connection = meet(case, daemon)
+    guest.send(1)
+    connection.expect(1)
+    for number, command in enumerate((["kill", "--signal=KILL"], ["restart"]),
+                                     2):
+        pid = service.pid
+        machine.systemctl(*command, UNIT)
+        guest.send(number)
+        service.until_restarted(pid)
+        launched_guest(case, launcher)  # isn't used
+        connection = meet(case, daemon)
+        connection.expect(number)
+    expect_equal("stored", service.show("NFileDescriptorStore"), "1")
+
+    pid = service.pid
+    guest.close()
+    while service.pid == pid:
+        connection.send(1)
+    service.until_restarted(pid)
+    guest = launched_guest(case, launcher)
+    guest.send(4)
+    case.own(daemon.accept()).expect(4)
 
 
 class Hub(L2Daemon):
