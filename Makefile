@@ -263,7 +263,7 @@ bench-guest: all ## iperf3 in a real guest, with and without the forwarder
 bench-container: all ## iperf3 between two containers, compared with QEMU hubs
 	@$(RUN) bench/container $(ARGS)
 
-fresh: ## make setup demo, make setup test in a new Debian in a folder, as root and as a user (WHO=root, ARGS=); needs root
+fresh: ## make setup demo, make setup test and the Debian package in a new Debian in a folder (WHO=root, ARGS=); needs root
 	@tools/setup fresh
 	@tools/fresh $(WHO)
 
