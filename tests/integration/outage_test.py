@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import socket
 import time
 
-from harness import Case, above, expect, expect_equal, needs, wait_for
-from peers import (Bridge, Child, Connection, FakeDaemon, flood, frame,
-                   is_announcement, number_of)
+from harness import Case, expect, expect_equal, needs, wait_for
+from peers import (Bridge, Child, Connection, flood, frame, is_announcement,
+                   number_of)
 
 RATE = 20000
 KILLS = 50
@@ -81,46 +80,3 @@ def no_frame_is_lost_or_doubled_when_a_daemon_exits_fifty_times(case: Case):
     expect_equal("frames dropped", bridge.value("up.drops.outage"), 0)
     lost = bridge.lines("warn link: lost")
     expect(len(lost) <= KILLS, f"expected {KILLS} warnings, found {len(lost)}")
-
-
-@needs()
-def daemon_absent_at_start_is_reached_without_waiting_out_a_backoff(
-        case: Case):
-    """However its socket comes: bound in a folder that was there, or wasn't;
-    bound elsewhere, listening already, then renamed; in the place of a dead
-    one's. Or, where no path is watched, after a backoff."""
-    late = ["reconnect.min=10m", "reconnect.max=10m"]
-    for name, path, options in (
-            ("bound", "net.sock", late), ("moved", "net.sock", late),
-            ("folders", "later/still/net.sock", late),
-            ("unwatched", "net.sock", ["reconnect.watch=no"]),
-            ("stale", "net.sock", late)):
-        corner = case.corner(name)
-        daemon = FakeDaemon(corner.path(path))
-        if name == "stale":
-            daemon.start().stop()
-        bridge = Bridge(corner, options, daemon, daemon_runs=False)
-        bridge.until_line("info link: waiting")
-        bridge.daemon.path.parent.mkdir(parents=True, exist_ok=True)
-        if name == "moved":
-            other = case.own(FakeDaemon(corner.path("other.sock"))).start()
-            other.path.rename(bridge.daemon.path)
-            bridge.daemon.listener = other.listener
-        else:
-            bridge.daemon.start()
-        bridge.meet()
-
-
-@needs()
-def frames_before_the_first_connection_and_within_hold_are_not_lost(
-        case: Case):
-    bridge = Bridge(case, ["network.hold=forever"], daemon_runs=False)
-    bridge.guest.send(*range(1, 6))
-    bridge.until("network.down_ms", above(2500))  # more than any default
-    connection = bridge.come_back()
-    connection.expect(*range(1, 6))
-    prove(bridge, connection)
-    bridge.lose(connection)
-    bridge.guest.send(*range(6, 12))
-    bridge.come_back().expect(*range(6, 12))
-    expect_equal("dropped", bridge.value("up.drops.outage"), 0)

@@ -29,13 +29,9 @@ PING_MARK = b"FWDK\x01\x01"
 
 # --- frames -------------------------------------------------------------------
 
-def between_forwarders(kind: int, sequence: int, source: bytes = MAC) -> bytes:
-    return raw_frame(struct.pack("!4sBB2xQ", b"FWDK", 1, kind, sequence),
-                     OURS, source, BETWEEN_FORWARDERS).ljust(PROBE_BYTES, b"\0")
-
-
 def pong(sequence: int) -> bytes:
-    return between_forwarders(PONG, sequence, NOBODY_YET)
+    return raw_frame(struct.pack("!4sBB2xQ", b"FWDK", 1, PONG, sequence), OURS,
+                     NOBODY_YET, BETWEEN_FORWARDERS).ljust(PROBE_BYTES, b"\0")
 
 
 def is_type(ether_type: int, one: bytes) -> bool:

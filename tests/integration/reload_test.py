@@ -35,12 +35,18 @@ def reload_changes_the_longest_frame_the_log_and_the_mode_of_probing(
 
 @needs()
 def reload_changes_hold_in_the_middle_of_an_outage(case: Case):
-    bridge = Bridge(case, ["network.hold=forever"])
+    bridge = Bridge(case, ["network.hold=0"])
     bridge.lose(bridge.meet())
-    bridge.guest.send(2, 3)
-    expect_equal("dropped", bridge.value("up.drops.outage"), 0)
-    bridge.reload("network.hold=0")
+    bridge.guest.send(1, 2)
     bridge.until("up.drops.outage", 2)
+    bridge.reload("network.hold=forever")
+    bridge.guest.send(3, 4)
+    connection = bridge.come_back()
+    connection.expect(3, 4)
+    bridge.lose(connection)
+    bridge.guest.send(5, 6)
+    bridge.reload("network.hold=0")
+    bridge.until("up.drops.outage", 4)
 
 
 @needs()
