@@ -414,3 +414,53 @@ def accept_all(tell: Callable, daemon: FakeDaemon) -> None:
     kept = []
     while True:
         kept.append(daemon.listener.accept())
+
+
+# --- the other units ----------------------------------------------------------
+
+@needs("root", "systemd", "plain-build")
+def plain_service_has_the_default_guest_socket(case: Case):
+    machine = Machine(case)
+    machine.write("/etc/forwarder/forwarder.ini",
+                  f"[network]\nendpoint = unix:{NETWORK}\n"
+                  "[guest]\nmode = 0660\n")
+    daemon = machine.daemon(NETWORK)
+    machine.systemctl("start", "forwarder")
+    connection = case.own(daemon.accept())
+    machine.until_journal("forwarder", "link: up")
+    guest = machine.guest("/run/vm.sock", "/run/forwarder/guest.sock")
+    exchange(guest, connection, 1)
+
+
+ME, RUNTIME = "me", "/run/user/4711"
+
+
+def user_systemctl(machine: Machine, *arguments: str) -> str:
+    return machine.run(
+        "setpriv", f"--reuid={ME}", f"--regid={ME}", "--init-groups", "env",
+        f"XDG_RUNTIME_DIR={RUNTIME}", "systemctl", "--user", *arguments)
+
+
+@needs("root", "systemd", "plain-build")
+def user_units_work_without_root(case: Case):
+    machine = Machine(case)
+    machine.run("useradd", "--create-home", "--uid", "4711", ME)
+    machine.run("install", "-d", "-m", "700", "-o", ME, RUNTIME)
+    machine.run("systemd-run", "--quiet", f"--uid={ME}", "--property=Type=notify",
+                "--property=Delegate=yes", f"--setenv=XDG_RUNTIME_DIR={RUNTIME}",
+                "/lib/systemd/systemd", "--user")
+    folder = f"{RUNTIME}/forwarder/vm1"
+    machine.write(f"/home/{ME}/.config/forwarder/vm1.ini",
+                  f"[guest]\nendpoint = unixgram:{folder}/guest.sock\n"
+                  f"[network]\nendpoint = unix:{RUNTIME}/net.sock\n")
+    daemon = machine.daemon(f"{RUNTIME}/net.sock", user=ME)
+    user_systemctl(machine, "start", "forwarder@vm1")
+    connection = case.own(daemon.accept())
+    guest = machine.guest(f"{RUNTIME}/vm.sock", f"{folder}/guest.sock", ME)
+    exchange(guest, connection, 1)
+    user_systemctl(machine, "stop", "forwarder@vm1")
+    expect_equal("files", machine.run("ls", f"{RUNTIME}/forwarder"), "")
+    user_systemctl(machine, "start", "forwarder@vm1.socket")
+    guest = machine.guest(f"{RUNTIME}/vm2.sock", f"{folder}/guest.sock", ME)
+    guest.send(2)
+    case.own(daemon.accept()).expect(2)
