@@ -13,7 +13,7 @@ import time
 from typing import Callable, Sequence
 
 from harness import ROOT, Case, expect, expect_equal, needs, wait_until
-from peers import Child, Connection, FakeDaemon, FakeGuest, exchange
+from peers import MAC, Child, Connection, FakeDaemon, FakeGuest, exchange
 from probes import ARP, OTHER_MAC, arp_question, is_type, next_where
 from systemd import Machine
 
@@ -464,3 +464,29 @@ def user_units_work_without_root(case: Case):
     guest = machine.guest(f"{RUNTIME}/vm2.sock", f"{folder}/guest.sock", ME)
     guest.send(2)
     case.own(daemon.accept()).expect(2)
+
+
+def commands_of_readme() -> str:
+    """The first example of "As a service", without sudo."""
+    text = (ROOT / "README.md").read_text()
+    section = text[text.index("## As a service"):]
+    lines = re.search(r"(?:^    .*\n)+", section, re.M).group().splitlines()
+    return "\n".join(line[4:].removeprefix("sudo ") for line in lines)
+
+
+@needs("root", "systemd", "plain-build", "passt")
+def commands_of_the_readme_start_a_first_instance(case: Case):
+    """passt answers the guest's ARP request."""
+    machine = Machine(case)
+    machine.run("userdel", "forwarder")
+    machine.shell("ip link add eth0 type veth peer name eth1\n"
+                  "ip address add 192.0.2.1/24 dev eth0\n"
+                  "ip link set eth0 up\n"
+                  "ip link set eth1 up\n"
+                  "ip route add default via 192.0.2.254")
+    machine.shell(commands_of_readme())
+    machine.until_journal("forwarder@vm1", "link: up")
+    guest = machine.guest("/run/vm.sock", "/run/forwarder/vm1/guest.sock")
+    question = arp_question((MAC, "192.0.2.1"), "192.0.2.254")
+    guest.send(question)
+    expect(is_type(ARP, guest.next()), "expected an ARP answer")

@@ -61,6 +61,7 @@ find usr/lib/systemd/system/sysinit.target.wants ! -type d \
 mkdir -p etc/systemd/system etc/forwarder .{PREFIX}/lib/systemd/system
 cp -R "$2/systemd/." .{PREFIX}/lib/systemd/system
 mv .{PREFIX}/lib/systemd/system/user .{PREFIX}/lib/systemd/user
+cp -R "$2/sysusers.d" .{PREFIX}/lib
 install -m 755 "$3" .{PREFIX}/bin/forwarder
 systemd-sysusers --root=. "$2/sysusers.d/forwarder.conf" >/dev/null
 mkdir old
