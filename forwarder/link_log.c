@@ -113,7 +113,8 @@ hint(const struct link_log *log)
 		return "no process listens there, or it is not a socket: is "
 		       "the daemon running?";
 	case EACCES:
-		return "may this user connect to that socket?";
+		return "may this user connect to that socket? (a "
+		       "service can't reach /tmp and /home)";
 	case EAGAIN:
 		return "is the daemon frozen?";
 	case ETIMEDOUT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import plistlib
 import re
 import socket
 import struct
@@ -12,6 +13,7 @@ import subprocess
 import time
 from typing import Callable, Sequence
 
+from forwarder import run_forwarder
 from harness import ROOT, Case, expect, expect_equal, needs, wait_until
 from peers import MAC, Child, Connection, FakeDaemon, FakeGuest, exchange
 from probes import ARP, OTHER_MAC, arp_question, is_type, next_where
@@ -490,3 +492,28 @@ def commands_of_the_readme_start_a_first_instance(case: Case):
     question = arp_question((MAC, "192.0.2.1"), "192.0.2.254")
     guest.send(question)
     expect(is_type(ARP, guest.next()), "expected an ARP answer")
+
+
+# --- launchd ------------------------------------------------------------------
+
+@needs()
+def launchd_files_are_complete_and_name_the_guests_socket(case: Case):
+    """What can be checked without macOS."""
+    header = (ROOT / "base/service.h").read_text()
+    name = re.search(r'SERVICE_GUEST "(\w+)"', header).group(1)
+    for path in sorted((ROOT / "service/launchd").glob("*.plist")):
+        found = plistlib.loads(path.read_bytes())
+        expect_equal(f"label of {path.name}", found["Label"], path.stem)
+        expect_equal("KeepAlive", found["KeepAlive"], True)
+        expect_equal("ProcessType", found["ProcessType"], "Interactive")
+        line = found["ProgramArguments"]
+        end = line.index("--") if "--" in line else len(line)
+        for command in filter(None, (line[:end], line[end + 1:])):
+            done = run_forwarder("--check", *(
+                word.replace("{fd}", "5") for word in command[1:]))
+            expect_equal(done.stderr, done.returncode, 0)
+        sockets = {f"unixgram:{one['SockPathName']}"
+                   for one in found.get("Sockets", {}).values()}
+        expect_equal("Sockets", list(found.get("Sockets", {})),
+                     [name] if sockets else [])
+        expect(sockets <= set(line), f"{path.name}: expected the guest's path")
