@@ -46,6 +46,7 @@ FIXTURE(set_up, tear_down)
 static struct {
 	pid_t pid;
 	int out, error;
+	int descriptors; /* at most; 0: as many as usual */
 } command;
 
 static char text[8192]; /* what was read last */
@@ -63,6 +64,8 @@ start(const struct client_request *request, int out_fd)
 		dup2(out_fd >= 0 ? out_fd : out[1], STDOUT_FILENO);
 		dup2(err[1], STDERR_FILENO);
 		signal(SIGPIPE, SIG_DFL);
+		if (command.descriptors > 0)
+			limit_descriptors(command.descriptors);
 		_exit(client_status(request));
 	}
 	close(out[1]);
@@ -553,11 +556,18 @@ TEST(those_that_are_stuck_are_waited_for_at_once)
 	ck_assert_ptr_nonnull(strstr(text, "1 up, 0 down, 3 without an ans"));
 }
 
+TEST(a_lack_of_descriptors_is_reported)
+{
+	command.descriptors = 3;
+	ask("json", false, -1);
+	assert_exit(69, "control.sock: Too many open files (allow more open "
+			"files: ulimit -n)");
+}
+
 /* Each one that answers makes room for another. */
 TEST(few_descriptors_suffice_for_many)
 {
 	enum { MANY = 40 };
-	struct rlimit limit;
 	int fds[MANY];
 	char name[16];
 
@@ -565,9 +575,7 @@ TEST(few_descriptors_suffice_for_many)
 		snprintf(name, sizeof(name), "vm%d", i);
 		fds[i] = listen_in(name);
 	}
-	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	limit.rlim_cur = (rlim_t)dup(0) + 8; /* 8 more than are open */
-	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	command.descriptors = dup(0) + 8; /* 8 more than are open */
 	ask_for_all("text", false);
 	for (int done = 0; done < MANY;) {
 		struct pollfd p[MANY];
