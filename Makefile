@@ -322,7 +322,7 @@ lint-cppcheck:
 lint-docs:
 	@$(if $(wildcard docs/*.[158]),$(call need,mandoc); \
 		mandoc -T lint -W warning $(wildcard docs/*.[158]),:)
-	@$(PYTHON) bench/goals --check README.md docs/performance.md
+	@$(PYTHON) bench/goals --check README.md docs/performance.md docs/fleet.md
 
 lint-hardening: all
 	@$(call need,readelf); found=$$(readelf -hldsW $(PROGRAM)); \

@@ -66,10 +66,10 @@ def idle_programs(variant, count):
         shutil.rmtree(folder)
 
 
-def wakeups(programs, seconds):
-    """Wakeups per second of all programs together."""
+def wakeups(pids, seconds):
+    """Wakeups per second of all processes together."""
     def count():
-        return sum(measure.wakeups(p.process.pid).total() for p in programs)
+        return sum(measure.wakeups(pid).total() for pid in pids)
     before = count()
     time.sleep(seconds)
     return (count() - before) / seconds
@@ -83,14 +83,15 @@ def idle(options):
             continue
         with idle_programs(variant, 1) as programs:
             time.sleep(SETTLE_SECONDS)
+            pid = programs[0].process.pid
             row = {"variant": variant.name, "seconds": seconds,
-                   "wakeups_per_s": wakeups(programs, seconds),
-                   **measure.memory_kb(programs[0].process.pid)}
+                   "wakeups_per_s": wakeups([pid], seconds),
+                   **measure.memory_kb(pid)}
             if variant.name == "forwarder":
                 programs[0].daemon_leaves()
                 time.sleep(SETTLE_SECONDS)  # now the backoff is at its maximum
                 row["wakeups_per_s_without_daemon"] = wakeups(
-                    programs, seconds)
+                    [pid], seconds)
             rows.append(row)
     report.table(
         f"Idle for {seconds} s",
@@ -124,8 +125,9 @@ def links(options):
             cpu.append(crowded[1] / alone[1])
         with idle_programs(variant, count) as programs:
             time.sleep(SETTLE_SECONDS)
-            per_second = wakeups(programs, 3 if options.quick else 10)
-            sizes = [measure.memory_kb(p.process.pid) for p in programs]
+            pids = [program.process.pid for program in programs]
+            per_second = wakeups(pids, 3 if options.quick else 10)
+            sizes = [measure.memory_kb(pid) for pid in pids]
         rows.append({
             "links": count, "wakeups_per_s": per_second,
             "rss_kb": sum(s["rss_kb"] for s in sizes),

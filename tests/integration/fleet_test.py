@@ -11,45 +11,22 @@ import signal
 import socket
 import stat
 import subprocess
-from pathlib import Path
 from typing import Callable
 
-from forwarder import Forwarder
-from harness import (FORWARDER, Case, Corner, Namespace, expect, expect_equal,
+try:
+    import yaml
+except ImportError:  # reported by the test that needs it
+    yaml = None
+
+from forwarder import run_forwarder
+from harness import (NEEDS, ROOT, Case, Namespace, expect, expect_equal,
                      needs, wait_until)
 from peers import NOBODY
-from prometheus import (ALERTS, HOST, MONITORING, TEXTFILE, Prometheus,
-                        dashboard, expressions)
+from prometheus import (ALERTS, HOST, MONITORING, TEXTFILE, Instance,
+                        Prometheus, collect, dashboard, expressions)
 from systemd import Machine
 
-
-def collect(file: Path, folder: Path, **options
-            ) -> subprocess.CompletedProcess:
-    """Runs forwarder-textfile, as its timer does."""
-    path = f"{FORWARDER.parent}:{os.environ['PATH']}"
-    return subprocess.run([TEXTFILE, file, folder],
-                          **{"env": {"PATH": path}, **options},
-                          stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=20)
-
-
-class Instance(Forwarder):
-    """With its sockets in a folder of its own, as below /run/forwarder."""
-
-    def __init__(self, run: Corner, name: str, network: str) -> None:
-        corner = run.corner(name)
-        self.guest_path = corner.path("guest.sock")
-        super().__init__(corner, network, f"unixgram:{self.guest_path}", [
-            f"service.name={name}", "keepalive.mode=peer",
-            "keepalive.interval=100ms",
-            f"control.socket={corner.path('control.sock')}"])
-
-    def again(self) -> None:
-        """The killed forwarder is started again."""
-        super().__init__(self.case, self.settings["network.endpoint"],
-                         self.settings["guest.endpoint"],
-                         [f"{key}={value}" for key, value
-                          in self.settings.items()])
+NEEDS["yaml"] = lambda: None if yaml else "python3's yaml (python3-yaml)"
 
 
 class Fleet:
@@ -147,6 +124,34 @@ def twenty_instances_an_outage_and_alerts_are_seen_by_prometheus(case: Case):
                             has_data)
         if "name" in found[0]:
             expect_equal(f"host in {title}", found[0]["instance"], HOST)
+
+
+# --- docs/fleet.md ------------------------------------------------------------
+
+def examples() -> list:
+    """The documents in its blocks of YAML."""
+    blocks = re.findall(r"```yaml\n(.*?)```",
+                        (ROOT / "docs" / "fleet.md").read_text(), re.S)
+    return [document for block in blocks
+            for document in yaml.safe_load_all(block)]
+
+
+@needs("yaml")
+def examples_for_ansible_and_kubernetes_can_be_read(case: Case):
+    (play,), config, daemons = examples()
+    copy = play["tasks"][0]["ansible.builtin.copy"]["content"]
+    for text in (copy.replace("{{ item }}", "vm1"), config["data"]["node.ini"]):
+        file = case.path("example.ini")
+        file.write_text(text)
+        checked = run_forwarder("--check", "-c", file)
+        expect_equal(f"status with {checked.stderr}", checked.returncode, 0)
+    pod = daemons["spec"]["template"]
+    expect_equal("labels", pod["metadata"]["labels"],
+                 daemons["spec"]["selector"]["matchLabels"])
+    container, = pod["spec"]["containers"]
+    expect_equal("volumes", [mount["name"] for mount
+                             in container["volumeMounts"]],
+                 [volume["name"] for volume in pod["spec"]["volumes"]])
 
 
 # --- forwarder-textfile -------------------------------------------------------

@@ -11,10 +11,11 @@ import subprocess
 import sys
 import urllib.parse
 from pathlib import Path
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, Optional, Sequence
 
-from harness import (NEEDS, ROOT, Case, Process, expect, expect_equal,
-                     wait_for)
+from forwarder import Forwarder
+from harness import (FORWARDER, NEEDS, ROOT, Case, Corner, Process, expect,
+                     expect_equal, wait_for)
 
 MONITORING = ROOT / "service" / "monitoring"
 DASHBOARD = MONITORING / "grafana-dashboard.json"
@@ -139,3 +140,35 @@ def fill_in(expression: str, window: str) -> str:
         expression = expression.replace(variable, value)
     expect("$" not in expression, f"expected no other variable: {expression}")
     return expression
+
+
+# --- what it sees -------------------------------------------------------------
+
+def collect(file: Path, folder: Path, **options
+            ) -> subprocess.CompletedProcess:
+    """Runs forwarder-textfile, as its timer does."""
+    path = f"{FORWARDER.parent}:{os.environ['PATH']}"
+    return subprocess.run([TEXTFILE, file, folder],
+                          **{"env": {"PATH": path}, **options},
+                          stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=20)
+
+
+class Instance(Forwarder):
+    """With its sockets in a folder of its own, as below /run/forwarder."""
+
+    def __init__(self, run: Corner, name: str, network: str,
+                 options: Sequence[str] = ()) -> None:
+        corner = run.corner(name)
+        self.guest_path = corner.path("guest.sock")
+        super().__init__(corner, network, f"unixgram:{self.guest_path}", [
+            f"service.name={name}", "keepalive.mode=peer",
+            "keepalive.interval=100ms",
+            f"control.socket={corner.path('control.sock')}", *options])
+
+    def again(self) -> None:
+        """The killed forwarder is started again."""
+        super().__init__(self.case, self.settings["network.endpoint"],
+                         self.settings["guest.endpoint"],
+                         [f"{key}={value}" for key, value
+                          in self.settings.items()])
