@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -137,6 +138,19 @@ write_all(int out, const char *bytes, size_t length)
 	return 0;
 }
 
+/* Waits for the forwarder. Returns false if the reader of the output has exited:
+ * that is noticed even if no frames flow. */
+static bool
+has_reader(int out)
+{
+	struct pollfd fds[] = { { .fd = forwarder, .events = POLLIN },
+		{ .fd = out } };
+
+	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+		;
+	return !(fds[1].revents & (POLLERR | POLLHUP));
+}
+
 /* Receives the next part. Returns false at the end. */
 static bool
 next_part(struct capture_part *part, uint32_t limit)
@@ -153,16 +167,18 @@ copy(int out, const char *name, const char *memory, uint32_t bytes)
 	static const char taken = CAPTURE_TAKEN;
 	struct capture_part part;
 
-	while (next_part(&part, bytes)) {
-		if (write_all(out, memory + part.offset, part.length) < 0)
-			return errno == EPIPE
-				   ? EX_OK /* the reader has exited */
-				   : failed(EX_OSERR, name, strerror(errno));
+	while (has_reader(out)) {
+		if (!next_part(&part, bytes))
+			return interrupted
+				   ? EX_OK
+				   : failed(EX_UNAVAILABLE, name,
+					 "ends here: the forwarder stopped");
+		if (write_all(out, memory + part.offset, part.length) < 0 &&
+		    errno != EPIPE)
+			return failed(EX_OSERR, name, strerror(errno));
 		(void)!send(forwarder, &taken, 1, MSG_NOSIGNAL);
 	}
-	return interrupted ? EX_OK
-			   : failed(EX_UNAVAILABLE, name,
-				 "ends here, because the forwarder stopped");
+	return EX_OK;
 }
 
 static int

@@ -162,6 +162,7 @@ NEEDS: dict[str, Callable[[], Optional[str]]] = {
     "iperf3": lacks_program("iperf3", "iperf3"),
     "namespaces": lacks_namespaces,
     "passt": lacks_program("passt", "passt"),
+    "tshark": lacks_program("tshark", "tshark"),
     "promtool": lacks_program("promtool", "prometheus"),
     "tun": lacks_tun,
 }
@@ -219,8 +220,9 @@ class Process:
         with open(log, "ab") as output:
             self._process = subprocess.Popen(
                 [str(argument) for argument in arguments],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True, preexec_fn=die_with_parent, **options)
+                stdout=output, stderr=output, start_new_session=True,
+                preexec_fn=die_with_parent,
+                **{"stdin": subprocess.DEVNULL, **options})
         self.pid = self._process.pid
 
     def alive(self) -> bool:
