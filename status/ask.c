@@ -160,16 +160,15 @@ run_round(struct exchange *all, struct pollfd *fds,
 static void
 judge(struct answer *answer, struct exchange *x)
 {
-	char *last = x->reply + x->length - 1;
 	struct status status;
 
 	answer->error = x->error;
 	if (x->error != 0)
 		return;
 	answer->error = EPROTO;
-	if (*last != '\n')
+	if (x->reply[x->length - 1] != '\n')
 		return;
-	*last = '\0';
+	x->reply[x->length - 1] = '\0';
 	if (!status_parse(&status, x->reply))
 		return;
 	answer->status = status;

@@ -1,6 +1,7 @@
 /* A snapshot of everything that `forwarder status` shows. forwarder/report.c
- * takes it for one answer. status.c renders it (rates.c for --watch), control.c
- * sends it, and client.c prints it. */
+ * takes it for one answer. control.c sends it as JSON or in another form; the
+ * command reads the JSON (ask.c, parse.c) and renders its own form from it:
+ * status.c, prometheus.c, rates.c and table.c. */
 #ifndef STATUS_STATUS_H
 #define STATUS_STATUS_H
 
