@@ -93,7 +93,9 @@ def cgroup_of_ours() -> Optional[Path]:
 def lacks_systemd() -> Optional[str]:
     if not SYSTEMD.exists():
         return "systemd (package systemd)"
-    return None if cgroup_of_ours() else "a mounted cgroup2"
+    cgroup = cgroup_of_ours()
+    return (None if cgroup and os.access(cgroup, os.W_OK)
+            else "a cgroup2 that can be written to")
 
 
 NEEDS["systemd"] = lacks_systemd
@@ -120,8 +122,8 @@ class Machine:
 
     def __init__(self, case: Case, name: str = "machine") -> None:
         self.case = case
-        cgroup = case.own(Cgroup(f"{case.folder.name}-{name}"))
         root = case.path(name)
+        cgroup = case.own(Cgroup(str(root)[1:].replace("/", "-")))
         root.mkdir()
         self._unshare = Process(
             ["unshare", "--fork", "--pid", "--mount", "--net", "--ipc", "--uts",
