@@ -12,8 +12,9 @@ import subprocess
 from pathlib import Path
 
 from forwarder import run_forwarder
-from harness import (NEEDS, ROOT, Case, die_with_parent, expect, expect_equal,
+from harness import (NEEDS, Case, die_with_parent, expect, expect_equal,
                      lacks_program, needs, wait_for)
+from install_test import install
 
 BASH = Path("/usr/share/bash-completion/bash_completion")
 NEEDS["bash"] = lambda: None if BASH.exists() else f"{BASH} (bash-completion)"
@@ -29,13 +30,10 @@ class Shell:
     def __init__(self, case: Case, name: str) -> None:
         self.case = case
         self.answers = 0
-        share = case.path("root/usr/share")
-        subprocess.run(["make", "-s", "-C", ROOT, "install", "PREFIX=/usr",
-                        f"DESTDIR={case.path('root')}"], check=True,
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        share = install(case) / "usr/share"
         case.path(".bashrc").write_text(f". {BASH}\n")
         case.path(".zshrc").write_text(
-            f"fpath=({share}/zsh/site-functions $fpath)\n"
+            f"fpath=('{share}/zsh/site-functions' $fpath)\n"
             "autoload -U compinit; compinit -u -D; bindkey -e\n")
         # Without this folder, fish makes completion from all manual pages.
         case.path(".local/share/fish/generated_completions").mkdir(parents=True)
@@ -44,7 +42,7 @@ class Shell:
             [name, "-i"], stdin=terminal, stdout=terminal, stderr=terminal,
             cwd=case.folder, preexec_fn=lambda: (os.login_tty(terminal),
                                                  die_with_parent()),
-            env={"PATH": f"{case.path('root/usr/bin')}:{os.environ['PATH']}",
+            env={"PATH": f"{share.parent}/bin:{os.environ['PATH']}",
                  "HOME": str(case.folder),
                  "TERM": "vt100", "LANG": "C.UTF-8",
                  "XDG_DATA_DIRS": f"{share}:/usr/share",
