@@ -1,5 +1,6 @@
 """The speed of the forwarder compared with floor, naive and QEMU's hub."""
 
+import os
 import statistics
 
 import measure
@@ -142,4 +143,27 @@ def syscalls(options):
         [[report.label(r["size"], r["direction"]), r["variant"],
           f"{r['syscalls_per_frame']:.3f}", f"{r['switches_per_frame']:.3f}"]
          for r in rows])
+    return {"rows": rows}
+
+
+def capture(options):
+    """The forwarder with a capture to /dev/null, compared with one without."""
+    plain = measure.forwarder("log.level=error")
+    programs = [plain, measure.Variant(
+        "captured", os.path.join(measure.BENCH, "captured") + " "
+        + plain.command)]
+    programs += [measure.Variant(*text.split("=", 1))
+                 for text in options.variant]
+    rows = []
+    for size in options.sizes:
+        for direction in DIRECTIONS:
+            rows += measure.compare(
+                programs, size, direction, options.rounds, options.cycles,
+                options.window, ("frames_per_s", "cpu_ns_per_frame"))[0]
+    report.table(
+        "Throughput and processor time with a capture, ratios",
+        ["frames", "variant", "throughput", "CPU per frame"],
+        [[report.label(row["size"], row["direction"]), row["variant"],
+          report.ratio(row["ratios"]["frames_per_s"]),
+          report.ratio(row["ratios"]["cpu_ns_per_frame"])] for row in rows])
     return {"rows": rows}
