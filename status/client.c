@@ -138,8 +138,13 @@ compare_with(struct round *round, const struct round *earlier)
 				    rates_sample(&earlier->answers[j].status);
 }
 
-/* Asks once. Returns 0 if there is something to print, or -1 with the error
- * set. */
+static const char no_sockets[] =
+    "found no control socket (set [control] socket to "
+    "FOLDER/NAME/control.sock, and give FOLDER if it is not " FORWARDERS_FOLDER
+    ")";
+
+/* Asks once. Returns 0, or -1 with the error set if the one forwarder that was
+ * asked doesn't answer. */
 static int
 ask(struct round *round, const struct client_request *request,
     struct error *error)
@@ -152,12 +157,11 @@ ask(struct round *round, const struct client_request *request,
 	} else {
 		search_all(round, request->folder);
 	}
-	if (round->count == 0)
-		return error_set(error,
-		    "found no control socket (set [control] socket to "
-		    "FOLDER/NAME/control.sock, and give FOLDER if it is not "
-		    "%s)",
-		    FORWARDERS_FOLDER);
+	if (round->count == 0) {
+		if (!request->watch)
+			complain("%s", no_sockets);
+		return 0;
+	}
 	ask_all(round->answers, round->count);
 	if (request->path != NULL && round->answers->error != 0)
 		return control_no_answer(
@@ -233,10 +237,11 @@ add_json_silence(struct text *t, const struct answer *answer)
 static void
 add_json_array(struct text *t, const struct view *v)
 {
+	text_add(t, "[");
 	for (size_t i = 0; i < v->round.count; i++) {
 		const struct answer *answer = &v->round.answers[i];
 
-		text_add(t, i == 0 ? "[" : ",");
+		text_add(t, i == 0 ? "" : ",");
 		if (answer->error == 0)
 			status_object(t, &answer->status);
 		else
@@ -308,11 +313,10 @@ verdict(const struct view *v)
 	const struct round *round = &v->round;
 	struct answer_counts counts = ask_count(round->answers, round->count);
 
-	if (!v->request->exit_code)
-		return counts.silent < round->count ? EX_OK : EX_UNAVAILABLE;
-	if (counts.silent > 0)
+	if (counts.silent == round->count ||
+	    (v->request->exit_code && counts.silent > 0))
 		return EX_UNAVAILABLE;
-	return counts.down > 0 ? CLIENT_DOWN : EX_OK;
+	return v->request->exit_code && counts.down > 0 ? CLIENT_DOWN : EX_OK;
 }
 
 static int

@@ -107,6 +107,8 @@ void
 status_prometheus_all(
     struct text *t, const struct status *const all[], size_t count)
 {
+	if (count == 0)
+		return;
 	add_head(t, "info", "Version and endpoints.");
 	for (size_t i = 0; i < count; i++)
 		if (all[i]->version[0] != '\0')

@@ -80,7 +80,7 @@ void status_prometheus(struct text *t, const struct status *s);
 
 /* The same for several forwarders, whose names must differ. The format wants all
  * samples of a metric together. A forwarder that did not answer has only a name
- * in its status: its only sample is forwarder_up 0. */
+ * in its status: its only sample is forwarder_up 0. Of none nothing is added. */
 void status_prometheus_all(
     struct text *t, const struct status *const all[], size_t count);
 

@@ -594,14 +594,26 @@ TEST(few_descriptors_suffice_for_many)
 	assert_exit(0, "");
 }
 
-TEST(a_folder_without_a_forwarder_is_reported, .count = 2)
+static const struct {
+	const char *form, *out;
+} of_none[] = {
+	{ "text", "NAME  STATE  OUTAGES  DOWN  LAST-OUTAGE  LASTED  DROPS  "
+		  "GUEST  OUT  IN\n0 up, 0 down, 0 without an answer\n" },
+	{ "json", "[]\n" },
+	{ "prometheus", "" },
+};
+
+TEST(a_folder_without_a_forwarder_is_reported, .count = LENGTH(of_none))
 {
-	stop_listening();
-	start(&(struct client_request){ .folder = _i ? "none" : ".",
-		  .form = "json" },
-	    -1);
-	assert_exit(69, _i ? "forwarder: none: No such file or directory\n"
-			   : "found no control socket");
+	ask_for_all(of_none[_i].form, _i % 2);
+	ck_assert_str_eq(read_all(command.out), of_none[_i].out);
+	assert_exit(69, "forwarder: found no control socket (set ");
+}
+
+TEST(a_missing_folder_is_reported)
+{
+	start(&(struct client_request){ .folder = "none", .form = "json" }, -1);
+	assert_exit(69, "forwarder: none: No such file or directory\n");
 }
 
 TEST(a_watch_of_all_shows_rates)
