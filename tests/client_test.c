@@ -616,15 +616,17 @@ TEST(a_missing_folder_is_reported)
 	assert_exit(69, "forwarder: none: No such file or directory\n");
 }
 
-TEST(a_watch_of_all_shows_rates)
+TEST(a_watch_of_all_waits_for_the_first_and_shows_rates)
 {
-	int fd = listen_in("vm1");
+	int fd;
 
 	stop_listening();
 	start(
 	    &(struct client_request){
 		.folder = ".", .form = "text", .watch = true },
 	    -1);
+	read_until(command.out, "0 up, 0 down, 0 without an answer\n");
+	fd = listen_in("vm1");
 	answer_on(fd, REQUEST, UP_1);
 	read_until(command.out, "Z\nNAME  ");
 	read_until(command.out, "1 up, 0 down, 0 without an answer\n");
