@@ -3,6 +3,8 @@
 #     brew install --HEAD ./packaging/homebrew/forwarder.rb
 # The service reads $(brew --prefix)/etc/forwarder/forwarder.ini:
 #     brew services start forwarder
+# A service block knows sockets of IP only. Where launchd is to hold the guest's
+# socket, use a plist in share/forwarder/launchd instead (docs/service.md).
 class Forwarder < Formula
   desc "Keeps a virtual machine on the network while its daemon restarts"
   homepage "https://github.com/OWNER/forwarder"
