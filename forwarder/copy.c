@@ -71,36 +71,44 @@ copy_start(struct copy *copy)
 	return start(&copy->down_thread, run_down, copy);
 }
 
-/* Returns whether the thread has ended by deadline_ms. */
 static bool
-join(pthread_t thread, struct doorbell *ended, int64_t deadline_ms)
+has_ended(const struct doorbell *ended, int64_t deadline_ms)
 {
-	if (wait_readable(ended->fds[0], -1, deadline_ms) < 0)
-		return false;
-	pthread_join(thread, NULL);
-	return true;
+	return wait_readable(ended->fds[0], -1, deadline_ms) == 0;
+}
+
+/* A thread that was not joined may still end before the process does. */
+static void
+leave(pthread_t thread, bool ended)
+{
+	if (ended)
+		pthread_join(thread, NULL);
+	else
+		pthread_detach(thread);
 }
 
 void
 copy_stop_up(struct copy *copy)
 {
-	int64_t now_ms = clock_now_ms(), deadline_ms = now_ms + COPY_STOP_MS;
+	int64_t deadline_ms = clock_now_ms() + COPY_STOP_MS;
 	struct link_view view;
+	bool ended = false;
 
 	atomic_store(&copy->stopping, true);
 	link_look(copy->link, &view);
-	if (view.state != LINK_UP) /* its batch can't be written */
-		return;
-	do
+	/* In an outage its batch can't be written. */
+	while (
+	    view.state == LINK_UP && !ended && clock_now_ms() < deadline_ms) {
 		pthread_kill(copy->up_thread, WAKE_SIGNAL);
-	while (!join(copy->up_thread, &copy->up_ended,
-		   clock_now_ms() + WAKE_AGAIN_MS) &&
-	       clock_now_ms() < deadline_ms);
+		ended =
+		    has_ended(&copy->up_ended, clock_now_ms() + WAKE_AGAIN_MS);
+	}
+	leave(copy->up_thread, ended);
 }
 
 void
 copy_stop_down(struct copy *copy)
 {
-	join(copy->down_thread, &copy->down_ended,
-	    clock_now_ms() + COPY_STOP_MS);
+	leave(copy->down_thread,
+	    has_ended(&copy->down_ended, clock_now_ms() + COPY_STOP_MS));
 }

@@ -499,9 +499,11 @@ FileDescriptorStoreMax=2
 
     pid = service.pid
     guest.close()
-    while service.pid == pid:
-        connection.send(1)
-    service.until_restarted(pid)
+    try:
+        while True:
+            connection.send(1)
+    except OSError:
+        service.until_restarted(pid)
     guest = launched_guest(case, launcher)
     guest.send(4)
     case.own(daemon.accept()).expect(4)
