@@ -65,7 +65,7 @@ open_guest(void)
 }
 
 static void
-set_up(void)
+init(void)
 {
 	descriptors_before = open_descriptors();
 	peer = -1;
@@ -84,9 +84,28 @@ set_up(void)
 		.monitor = &monitor,
 		.capture = &capture,
 		.ended = &ended };
+}
+
+static void
+set_up(void)
+{
+	init();
 	ck_assert_int_eq(copy_open(&copy), 0);
 	ck_assert_int_eq(pthread_create(&threads[0], NULL, run_up, NULL), 0);
 	ck_assert_int_eq(pthread_create(&threads[1], NULL, run_down, NULL), 0);
+}
+
+static void
+release(void)
+{
+	link_destroy(&the_link);
+	doorbell_destroy(&ended);
+	guest_close(&guest);
+	close(guest_end);
+	if (peer >= 0)
+		close(peer);
+	mutex_destroy(&monitor.lock);
+	ck_assert_uint_eq(open_descriptors(), descriptors_before);
 }
 
 static void
@@ -97,14 +116,7 @@ tear_down(void)
 	/* fwd-up notices the end with the guest's next frame. */
 	send(guest_end, (uint8_t[60]){ 0 }, 60, MSG_DONTWAIT | MSG_NOSIGNAL);
 	ck_assert_int_eq(pthread_join(threads[0], NULL), 0);
-	link_destroy(&the_link);
-	doorbell_destroy(&ended);
-	guest_close(&guest);
-	close(guest_end);
-	if (peer >= 0)
-		close(peer);
-	mutex_destroy(&monitor.lock);
-	ck_assert_uint_eq(open_descriptors(), descriptors_before);
+	release();
 }
 
 static void
@@ -938,4 +950,112 @@ TEST(a_guest_socket_that_never_blocks_is_polled, .count = 2)
 	guest_sends(1, 60, 2);
 	network_gets(1, 60, 2);
 	ck_assert(!atomic_load(&copy.guest_gone));
+}
+
+/* ---- a stop ---- */
+
+static void
+start_threads(void)
+{
+	init();
+	ck_assert_int_eq(copy_start(&copy), 0);
+}
+
+static void
+await_end(struct doorbell *ended_bell)
+{
+	wait_readable(ended_bell->fds[0], -1, INT64_MAX);
+	doorbell_answer(ended_bell); /* for ThreadSanitizer */
+	doorbell_destroy(ended_bell);
+}
+
+static void
+end_threads(void)
+{
+	await_end(&copy.up_ended);
+	await_end(&copy.down_ended);
+	release();
+}
+
+static int64_t
+stop_up_ms(void)
+{
+	int64_t began_ms = clock_now_ms();
+
+	copy_stop_up(&copy);
+	return clock_now_ms() - began_ms;
+}
+
+/* Returns the number of the frame that waits in the guest's socket first. */
+static uint32_t
+first_queued(uint32_t otherwise)
+{
+	uint8_t frame[60];
+
+	return recv(guest.fd, frame, sizeof(frame), MSG_DONTWAIT) == 60
+		   ? frame_number(frame)
+		   : otherwise;
+}
+
+FIXTURE(start_threads, end_threads)
+
+/* The next forwarder finds them in the socket. */
+TEST(frames_not_written_before_a_stop_stay_in_the_guests_socket, .count = 100)
+{
+	uint32_t written = 0;
+	uint8_t parcel[FRAME_HEADER_BYTES + 60];
+
+	install();
+	guest_sends(1 + (uint32_t)_i % 10, 60, 0);
+	copy_stop_up(&copy);
+	guest_sends(3, 60, 1 + (uint32_t)_i % 10);
+	link_stop(&the_link);
+	copy_stop_down(&copy);
+	while (recv(peer, parcel, sizeof(parcel), MSG_WAITALL) ==
+	       (ssize_t)sizeof(parcel))
+		frame_expect(parcel + FRAME_HEADER_BYTES, 60, written++);
+	ck_assert_uint_eq(first_queued(UINT32_MAX), written);
+}
+
+TEST(an_idle_guest_does_not_delay_a_stop)
+{
+	install();
+	guest_sends(1, 60, 0);
+	expect_count(&copy.up.frames, 1);
+	ck_assert_int_lt(stop_up_ms(), COPY_STOP_MS);
+	link_stop(&the_link);
+	copy_stop_down(&copy);
+}
+
+TEST(a_blocked_write_delays_a_stop_for_a_limited_time)
+{
+	struct pollfd room = { .fd = guest_end, .events = POLLOUT };
+
+	install_small(4096);
+	while (poll(&room, 1, 200) > 0)
+		guest_sends(1, 1514, 0);
+	ck_assert_int_ge(stop_up_ms(), COPY_STOP_MS);
+	link_stop(&the_link);
+	copy_stop_down(&copy);
+}
+
+TEST(an_outage_does_not_delay_a_stop)
+{
+	guest_sends(1, 60, 0);
+	ck_assert_int_lt(stop_up_ms(), COPY_STOP_MS);
+	link_stop(&the_link);
+	copy_stop_down(&copy);
+	guest_sends(1, 60, 0); /* if the signal came before the wait */
+}
+
+TEST(what_the_network_has_sent_before_a_stop_reaches_the_guest, .count = 20)
+{
+	install();
+	network_sends(1, 60, 0);
+	guest_gets(1, 60, 0);
+	network_sends(50, 60, 1);
+	copy_stop_up(&copy);
+	link_stop(&the_link);
+	copy_stop_down(&copy);
+	guest_gets(50, 60, 1);
 }
