@@ -358,7 +358,7 @@ static: ## build build/static/forwarder, one file that needs no library; Debian
 	@tools/static '$(MAKE)'
 
 # Without those that expect glibc's messages or its need of memory.
-STATIC_TESTS := names: roles: daemon_exits stops_under_load frame_takes_a_tenth
+STATIC_TESTS := libc: roles: daemon_exits stops_under_load
 test-static: static $(HELPERS) ## integration tests of the static program (ARGS=)
 	@$(RUN) FORWARDER='$(CURDIR)/build/static/forwarder' \
 		tests/integration/run $(if $(ARGS),$(ARGS),$(STATIC_TESTS))

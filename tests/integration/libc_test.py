@@ -1,12 +1,14 @@
-"""Names of hosts are looked up by the C library, which is not the same in the
-programs that `make` and `make static` build."""
+"""What the C library does, which is not the same in the programs that `make`
+and `make static` build."""
 
 from __future__ import annotations
 
+import re
 import sys
 
 from forwarder import Forwarder
-from harness import Case, Namespace, Process, needs, wait_for
+from harness import Case, Namespace, Process, expect, needs, wait_for
+from peers import Bridge, frame, framed
 
 # Every name is 127.0.0.1, and has no IPv6 address.
 NAME_SERVER = """
@@ -41,3 +43,16 @@ def host_of_tcp_is_found_by_a_name_server(case: Case):
                            f"mount --bind {case.path('resolv.conf')} "
                            '/etc/resolv.conf && exec "$@"', "sh"])
     dialler.until("network.state", "up")
+
+
+@needs("strace")
+def frames_that_arrive_together_reach_the_guest_by_one_system_call(case: Case):
+    trace = case.path("trace")
+    bridge = Bridge(case, before=["strace", "-D", "-f", "-o", trace, "-e",
+                                  "trace=sendmsg,sendmmsg"])
+    bridge.meet().socket.sendall(framed(*[frame(1, 100)] * 20))
+    bridge.until("down.frames", 21)
+    calls = [int(sent) for sent in
+             re.findall(r"sendmmsg.* = (\d+)$", trace.read_text(), re.M)]
+    expect(20 in calls, f"expected 20 frames in a call, found {calls} in:\n"
+           f"{trace.read_text()[-2000:]}")
