@@ -14,6 +14,8 @@ from harness import (FORWARDER, SECONDS, Case, Process, above, expect,
                      expect_equal, needs, wait_for, wait_until)
 from outage_test import Sequence
 from peers import Bridge, Child, flood, pour, read_guest, swallow
+from sandbox_test import NETWORK, start
+from systemd import Machine
 
 UP, DOWN = 0, 1  # the numbers of the interfaces
 FRAME, STATISTICS = 6, 5  # types of blocks
@@ -241,3 +243,14 @@ def an_output_that_cannot_be_written_is_reported(case: Case):
     expect_refused(run_forwarder("capture", case.path("nobody")), 69,
                    "no forwarder answers")
     bridge.exchange(connection, 1)
+
+
+@needs("root", "systemd", "plain-build")
+def root_captures_from_a_service_in_its_sandbox(case: Case):
+    machine = Machine(case)
+    service = start(machine, "forwarder@vm1", f"unix:{NETWORK}")
+    service.until_journal("service: started")
+    machine.run("timeout", "--preserve-status", "--signal=INT", "1",
+                "forwarder", "capture", f"{service.folder}/control.sock",
+                "--write", "/run/vm1.pcapng")
+    Blocks(machine.path("/run/vm1.pcapng").read_bytes()).expect_complete()
