@@ -18,10 +18,10 @@
 
 /* Of each of the two buffers. Memory that no frame has reached is not used. */
 #define BUFFER_BYTES ((size_t)2 * 1024 * 1024)
-/* The shortest time between two parts. A buffer in this time is 1.7 Gbit/s: more
- * than tshark takes. When no processor is free, copying takes time from the
- * guest's traffic, and twice this rate left it less than 0.8 of its throughput
- * (bench/run --only capture). */
+/* The shortest time between two parts: a buffer in this time is 1.7 Gbit/s. When
+ * no processor is free, copying takes time from the guest's traffic, and twice
+ * this rate left it less than 0.8 of its throughput (bench/run --only
+ * capture). */
 #define PART_MS 10
 #define MEMORY_BYTES (2 * BUFFER_BYTES)
 /* Of a buffer, kept free of frames, for events and statistics. */

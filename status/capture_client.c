@@ -34,13 +34,15 @@ static const char refusal[] = "error: ";
 static volatile sig_atomic_t interrupted;
 static int forwarder = -1;
 
-/* Asks the forwarder for the end; the last part makes the file complete. */
+/* Asks the forwarder for the end, once; the last part makes the file complete. */
 static void
 on_interrupt(int number)
 {
 	static const char end = CAPTURE_END;
 
 	(void)number;
+	if (interrupted)
+		return;
 	interrupted = true;
 	(void)!send(forwarder, &end, 1, MSG_DONTWAIT);
 	alarm(END_SECONDS);

@@ -204,7 +204,8 @@ def a_client_that_is_killed_makes_room_for_the_next(case: Case):
     bridge.until_line("info control: capture ended")
     second = start_capture(bridge, "--write", kept)
     bridge.exchange(connection, 1)
-    end(second, number=signal.SIGINT)
+    second.send_signal(signal.SIGINT)
+    end(second, number=signal.SIGTERM)  # at once: the end is asked for once
     expect_equal("frames", Blocks(kept.read_bytes()).frames, [1, 1])
 
 
