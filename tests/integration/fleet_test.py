@@ -63,11 +63,6 @@ class Fleet:
                           lambda: self.prometheus.values(expression), wanted)
 
 
-
-def has_data(results: list) -> bool:
-    return len(results) > 0
-
-
 @needs("prometheus")
 def alert_rules_fire_when_they_should(case: Case):
     for arguments in (["check", "rules", ALERTS],
@@ -120,8 +115,7 @@ def twenty_instances_an_outage_and_alerts_are_seen_by_prometheus(case: Case):
                 {("ForwarderKeepaliveDeaths", "vm4")})
     for title, expression in expressions("1m"):
         found = fleet.until(f"{title}: {expression}",
-                            lambda: fleet.prometheus.query(expression),
-                            has_data)
+                            lambda: fleet.prometheus.query(expression), bool)
         if "name" in found[0]:
             expect_equal(f"host in {title}", found[0]["instance"], HOST)
 

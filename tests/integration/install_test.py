@@ -80,6 +80,11 @@ def units_run_the_program_and_read_the_files_of_this_installation(case: Case):
                          if usual in line.replace("/opt/vm/bin/forwarder", "")
                          .replace("/opt/etc/forwarder", "")), None)
             expect(not line, f"expected no {usual} in {line}")
+    script = root / "usr/local/lib/forwarder/forwarder-textfile"
+    expect("\n/opt/vm/bin/forwarder status" in script.read_text(),
+           "expected the path of the program in forwarder-textfile")
+    expect(any(f"ExecStart=/{script.relative_to(root)} " in unit
+               for unit in units), "expected a unit that runs it")
 
 
 @needs()
