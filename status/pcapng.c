@@ -40,7 +40,7 @@ struct block {
 };
 
 /* Adds bytes and pads them to 32 bits, as everything in a block is. */
-static void
+static inline void
 put(struct block *b, const void *bytes, size_t length)
 {
 	size_t padded = (length + 3) & ~(size_t)3;
@@ -49,7 +49,8 @@ put(struct block *b, const void *bytes, size_t length)
 		uint8_t *to = b->p->bytes + b->end;
 
 		memcpy(to, bytes, length);
-		memset(to + length, 0, padded - length);
+		if (padded > length)
+			memset(to + length, 0, padded - length);
 	}
 	b->end += padded;
 }
@@ -152,16 +153,18 @@ pcapng_interface(struct pcapng *p, const char *name, const char *description)
 	return finish(&b);
 }
 
+/* The fields in one piece: this is done for each frame. */
 bool
 pcapng_frame(struct pcapng *p, uint32_t interface, uint64_t time_ns,
     const void *frame, size_t length, const char *comment)
 {
-	struct block b = begin(p, ENHANCED_PACKET);
+	const uint32_t head[] = { ENHANCED_PACKET, 0 /* see finish() */,
+		interface, (uint32_t)(time_ns >> 32), (uint32_t)time_ns,
+		(uint32_t)length /* captured */,
+		(uint32_t)length /* before it was cut: never */ };
+	struct block b = { p, p->used };
 
-	put_number(&b, interface);
-	put_time(&b, time_ns);
-	put_number(&b, (uint32_t)length); /* captured */
-	put_number(&b, (uint32_t)length); /* before it was cut: never */
+	put(&b, head, sizeof(head));
 	put(&b, frame, length);
 	if (*comment != '\0') {
 		put_text(&b, COMMENT, comment);
