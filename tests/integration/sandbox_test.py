@@ -21,6 +21,7 @@ from systemd import Machine
 
 NETWORK = "/run/net.sock"
 PORT = 7000
+VMM = "daemon"  # any user but root and "forwarder"
 DNS_PORT = 53
 
 
@@ -50,7 +51,10 @@ class Service:
         return self.machine.until_journal(self.unit, *words)
 
     def guest(self) -> FakeGuest:
-        return self.machine.guest(f"/run/{self.name}-vm.sock", self.guest_path)
+        """A VMM's, with a user and a folder of its own."""
+        folder = f"/run/{self.name}"
+        self.machine.run("install", "-d", "-o", VMM, folder)
+        return self.machine.guest(f"{folder}/vm.sock", self.guest_path, VMM)
 
     def accept(self, daemon: FakeDaemon) -> Connection:
         connection = self.machine.case.own(daemon.accept())
@@ -85,9 +89,8 @@ def unix_service_finds_a_daemon_that_starts_after_it(case: Case):
     service = start(machine, "forwarder@vm1", "unix:/run/later/net.sock",
                     ["reconnect.min=1m", "reconnect.max=1m"])
     service.until_journal("waiting for the daemon")
-    machine.path("/run/later").mkdir()
-    machine.path("/run/later").chmod(0o755)
-    daemon = machine.daemon("/run/later/net.sock")
+    machine.run("install", "-d", "-o", VMM, "/run/later")
+    daemon = machine.daemon("/run/later/net.sock", user=VMM)
     service.expect_both_ways(service.accept(daemon))
 
 
@@ -228,19 +231,28 @@ def make_set_user_id():
     os.close(os.open(path, os.O_CREAT))
     os.chmod(path, 0o4755)
 
+def opens_memory_of_another():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        name = f"/proc/{pid}/comm"
+        if works(lambda: os.stat(name)) and open(name).read() == "forwarder\n":
+            os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR))
+            return
+    raise OSError("no other process of this user is seen")
+
 facts = dict(line.split()[:2] for line in open("/proc/self/status")
              if line.startswith(("Cap", "NoNew", "Uid")))
 mounts = {line.split()[4] for line in open("/proc/self/mountinfo")}
 attempts = {
     "memory to write and execute": lambda: mmap.mmap(
         -1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC),
-    "user namespace": lambda: libc.unshare(0x10000000),
     "other architecture": lambda: libc.personality(8),
     "set-user-ID file": make_set_user_id,
+    "memory of another instance": opens_memory_of_another,
     "other processes": lambda: os.stat("/proc/1"),
     "TAP": lambda: os.close(os.open("/dev/net/tun", os.O_RDWR)),
     "/tmp": lambda: os.listdir("/tmp"),
     "/home": lambda: os.listdir("/home"),
+    "user namespace": lambda: libc.unshare(0x10000000),  # last: it stays there
 }
 print(json.dumps({
     "capabilities": facts["CapBnd:"], "gains rights": facts["NoNewPrivs:"] == "0",
@@ -294,6 +306,7 @@ def sandbox_holds(case: Case):
     machine = Machine(case)
     machine.write(PROBE_PATH, PROBE)
     hosts(machine)
+    start(machine, "forwarder@other", f"unix:{NETWORK}")
     families = [int(family) for family in (
         socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)]
     # The message queues are those of its own IPC namespace.
@@ -309,7 +322,7 @@ def sandbox_holds(case: Case):
     free = probe_without_sandbox(machine)
     expect_equal("what the probe finds elsewhere",
                  (len(free["can"]), len(free["reaches"]), free["gains rights"]),
-                 (8, 3, True))
+                 (9, 3, True))
     expect(set(free["families"]) > set(families) and free["writes"],
            f"expected families and writable mounts, found {free}")
 
@@ -373,9 +386,9 @@ def units_differ_only_where_they_have_to(case: Case):
             ("forwarder", "Description ExecStart ExecReload RuntimeDirectory"
              " RuntimeDirectoryMode RuntimeDirectoryPreserve"),
             ("forwarder-tcp@", "After PrivateNetwork IPAddressAllow"
-             " RestrictAddressFamilies PrivateUsers"),
+             " RestrictAddressFamilies"),
             ("forwarder-tap@", "After PrivateNetwork IPAddressAllow"
-             " RestrictAddressFamilies CapabilityBoundingSet"
+             " RestrictAddressFamilies PrivateUsers CapabilityBoundingSet"
              " AmbientCapabilities BindPaths DeviceAllow")):
         found = {line.partition("=")[0] for line in base ^ settings(name)}
         expect_equal(name, found, set(keys.split()))
