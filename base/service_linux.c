@@ -216,8 +216,10 @@ void
 service_keep(struct service *service, const int *fds, size_t count)
 {
 	close_kept(service);
-	memcpy(service->kept, fds, count * sizeof(int));
-	service->kept_count = count;
+	while (service->kept_count < count) {
+		service->kept[service->kept_count] = fds[service->kept_count];
+		service->kept_count++;
+	}
 	service->waiting &= ~(1u << SERVICE_KEEP);
 	if (count > 0)
 		service->waiting |= 1u << SERVICE_KEEP;
