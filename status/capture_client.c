@@ -209,13 +209,26 @@ prepare(void)
 	signal(SIGTERM, on_interrupt);
 }
 
+/* Leaves, and waits until another capture can begin. */
+static void
+leave(void)
+{
+	const struct timeval limit = { .tv_sec = CONTROL_REPLY_SECONDS };
+	char rest[64];
+
+	setsockopt(forwarder, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	shutdown(forwarder, SHUT_WR);
+	while (recv(forwarder, rest, sizeof(rest), 0) > 0)
+		;
+}
+
 int
 capture_client(const char *path, const char *file)
 {
 	union reply reply = { .text = "" };
 	struct error error;
 	void *memory;
-	int fd;
+	int fd, code;
 
 	if (!file && isatty(STDOUT_FILENO))
 		return failed(EX_USAGE, "standard output is a terminal",
@@ -231,7 +244,9 @@ capture_client(const char *path, const char *file)
 	if (memory == MAP_FAILED)
 		return failed(EX_OSERR, path, strerror(errno));
 	prepare();
-	return file ? copy_to_file(file, memory, reply.hello.bytes)
+	code = file ? copy_to_file(file, memory, reply.hello.bytes)
 		    : copy(STDOUT_FILENO, "the capture", memory,
 			  reply.hello.bytes);
+	leave();
+	return code;
 }

@@ -232,9 +232,10 @@ def a_capture_ends_whole_when_the_forwarder_stops(case: Case):
 def an_output_that_cannot_be_written_is_reported(case: Case):
     bridge = Bridge(case)
     connection = bridge.meet()
-    end(start_capture(bridge, "--write", "/dev/full"), 71,
-        "/dev/full: No space left on device")
-    end(start_capture(bridge, "--write", case.folder), 71, "Is a directory")
+    for file, reason in (("/dev/full", "No space left on device"),
+                         (case.folder, "Is a directory")):  # one by one
+        expect_refused(run_forwarder("capture", bridge.control, "--write", file),
+                       71, file, reason)
     terminal, slave = pty.openpty()
     done = subprocess.run([FORWARDER, "capture", bridge.control], stdout=slave,
                           stderr=subprocess.PIPE, text=True, timeout=SECONDS)
