@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -126,17 +125,6 @@ manager_forget_guest(struct manager *manager)
 /* ---- the status ---- */
 
 static void
-add_time(struct text *text, time_t when)
-{
-	char bytes[sizeof("2026-11-21 13:00:00 UTC")];
-	struct tm utc;
-
-	gmtime_r(&when, &utc);
-	strftime(bytes, sizeof(bytes), "%Y-%m-%d %H:%M:%S UTC", &utc);
-	text_add(text, "%s", bytes);
-}
-
-static void
 tell_status(struct manager *manager, int64_t now_ms)
 {
 	const struct endpoint *endpoint = &manager->config->network.endpoint;
@@ -151,7 +139,9 @@ tell_status(struct manager *manager, int64_t now_ms)
 		text_add_escaped(&text, endpoint->text, text_visible);
 	} else {
 		text_add(&text, "down since ");
-		add_time(&text, time(NULL) - view.outage_ms / 1000);
+		/* whole seconds: the same whenever it is computed */
+		text_add_utc(
+		    &text, (clock_utc_ms() - view.outage_ms) / 1000 * 1000);
 	}
 	if (view.state != LINK_UP && *view.last_error) {
 		text_add(&text, ", last error: ");

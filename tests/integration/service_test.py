@@ -423,22 +423,6 @@ def guest_of_a_socket_unit_survives_kills_and_restarts(case: Case):
     survive_restarts(case, SOCKET_UNIT)
 
 
-@needs("systemd", "root")
-def guests_first_frame_starts_a_socket_units_service(case: Case):
-    service = Service(case)
-    daemon = service.machine.daemon(NET)
-    service.start(SOCKET_UNIT)
-    expect_equal("process", service.pid, 0)
-    guest = case.own(service.guest())
-    guest.send(1, 2, 3)
-    connection = case.own(daemon.accept())
-    connection.expect(1, 2, 3)
-    connection.send(4)
-    guest.expect(4)
-    expect_equal("mode", service.machine.path(GUEST).stat().st_mode & 0o777,
-                 0o660)
-
-
 # As a VMM that starts the forwarder itself: gives the test its own end of a new
 # pair each time.
 LAUNCH = """
