@@ -181,8 +181,8 @@ def tap_service_creates_a_device_or_takes_one_of_its_user(case: Case):
 
 
 @needs("root", "systemd", "plain-build")
-def socket_unit_starts_the_service_with_the_first_frame(case: Case):
-    """Also when the service was stopped, which removes the socket's file."""
+def socket_unit_starts_a_service_again_that_was_stopped(case: Case):
+    """Stopping it removes the socket's file; the guest stays connected."""
     machine = Machine(case)
     service = Service(machine, "forwarder@vm1", f"unix:{NETWORK}")
     daemon = machine.daemon(NETWORK)
