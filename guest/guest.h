@@ -61,8 +61,8 @@ struct guest {
 	void (*on_replaced)(void *context);
 	void *context;
 
-	/* Inherited sockets, or -1: of the guest, and one that is not
-	 * connected. Used by guest_open() only. */
+	/* Inherited sockets, or -1: one connected to the guest, and one that is
+	 * not connected. */
 	int inherited, inherited_free;
 	atomic_uint changes; /* of the set of sockets */
 

@@ -40,6 +40,13 @@
  *                                      FILELESS
  *      (UNWATCHED stays UNWATCHED where this table says WATCHED or FILELESS.)
  *
+ * An inherited socket may be connected to a guest already, which is then the
+ * guest from the start. Connecting to it again discards no frames, and connects
+ * to another socket that is at its path by now. The next state is that of
+ * attaching; or FILELESS if the file is missing or can't be reached; or ABSENT if
+ * the socket at the path has been closed. A second inherited socket that is not
+ * connected is the successor, if it has the file at forwarder's path.
+ *
  * In a directory that other users can write to, any user can bind the path of a
  * guest that restarts. A guest is a stranger if the owner of its file is not
  * trusted (trust.h).
