@@ -344,7 +344,7 @@ EXPOSURE = {"forwarder@": 0.5, "forwarder": 0.5, "forwarder-tcp@": 1.0,
             "forwarder-tap@": 1.4}
 
 
-@needs("systemd")
+@needs("systemd-analyze")
 def units_are_no_more_exposed_than_promised(case: Case):
     for name, most in EXPOSURE.items():
         path = ROOT / f"service/systemd/{name}.service"

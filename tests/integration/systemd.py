@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from harness import (FORWARDER, NEEDS, ROOT, SECONDS, Case, Process,
-                     end_orphans, expect, wait_for)
+                     end_orphans, expect, lacks_program, wait_for)
 from peers import FakeDaemon, FakeGuest, bound_guest
 
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -99,6 +99,7 @@ def lacks_systemd() -> Optional[str]:
 
 
 NEEDS["systemd"] = lacks_systemd
+NEEDS["systemd-analyze"] = lacks_program("systemd-analyze", "systemd")
 
 
 class Cgroup:
