@@ -13,10 +13,10 @@
 #include "base/trust.h"
 #include "base/wait.h"
 
-/* The pause before a refused path is tried again: no event reports listen(). The
- * goal is a first frame within 1 ms of listen(); a try costs 5 us. The pause grows
- * with the time that the daemon has taken so far: a hundred forwarders that wait
- * for one daemon must leave it a processor to call listen() on. */
+/* The pause before a path is tried again: no event reports listen(). The goal is
+ * a first frame within 1 ms of listen(); a try costs 5 us. Once the path exists,
+ * the pause grows with the time that the daemon takes: a hundred forwarders that
+ * wait for one daemon must leave it a processor to call listen() on. */
 #define RETRY_MIN_US 250
 #define RETRY_SHARE 8
 
@@ -95,7 +95,7 @@ static int
 dial_unix(const struct dial *dial, struct error *error)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int64_t start_ms = clock_now_ms();
+	int64_t start_ms = clock_now_ms(), bound_ms = start_ms;
 
 	memcpy(
 	    address.sun_path, dial->endpoint->path, sizeof(address.sun_path));
@@ -114,10 +114,12 @@ dial_unix(const struct dial *dial, struct error *error)
 		if (errno == EAGAIN) /* Linux; other systems refuse */
 			return error_set(error,
 			    "the backlog is full (is the daemon frozen?)");
+		if (errno == ENOENT)
+			bound_ms = now_ms;
 		if (!is_retryable(errno) ||
 		    now_ms >= start_ms + dial->retry_window_ms ||
 		    wait_moment(dial->interrupt_fd,
-			retry_pause_us(now_ms - start_ms)) < 0)
+			retry_pause_us(now_ms - bound_ms)) < 0)
 			return failed(error);
 	}
 }
