@@ -199,6 +199,8 @@ unix_file_look(struct unix_file *file, const char *path)
 		return UNIX_FREE_SOCKET;
 	case EPERM:
 		return UNIX_CONNECTED_SOCKET;
+	case EACCES:
+		return UNIX_FORBIDDEN_SOCKET;
 	default:
 		return UNIX_NO_SOCKET;
 	}

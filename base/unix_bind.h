@@ -29,6 +29,7 @@ enum unix_socket {
 	UNIX_NO_SOCKET,        /* nothing, or a socket that is no longer open */
 	UNIX_FREE_SOCKET,      /* one that anyone may send to */
 	UNIX_CONNECTED_SOCKET, /* one that only its peer may send to */
+	UNIX_FORBIDDEN_SOCKET, /* one that this user may not send to */
 };
 
 /* Looks without disturbing a socket that is there. *file becomes the file at

@@ -514,27 +514,30 @@ unixgram_fault(const struct guest *guest, int fd)
 	name = name_of(&address, length);
 	if (strcmp(name.path, guest->endpoint.path) != 0)
 		return "not bound to the path of the guest endpoint";
+	if (peer_is_shut(fd)) /* use_successor() has given it up */
+		return "shut down";
 	return NULL;
 }
 
 /* Finds out which of the inherited sockets the file belongs to. If to neither,
- * the file is recorded as missing, so that it is made again. */
+ * the file is recorded as missing, so that it is made again. A socket unit may
+ * have made the file for the guest's user only: it is taken for ours. */
 static void
 inherit(struct guest *guest) LOCKED
 {
 	struct unixgram *u = &guest->unixgram;
 	enum unix_socket there =
 	    unix_file_look(&guest->file, guest->endpoint.path);
-	bool ours = there == UNIX_CONNECTED_SOCKET ? guest->inherited >= 0
-		    : there == UNIX_FREE_SOCKET    ? guest->inherited_free >= 0
-						   : false;
+	bool ours = there == UNIX_FORBIDDEN_SOCKET ||
+		    (there == UNIX_CONNECTED_SOCKET && guest->inherited >= 0) ||
+		    (there == UNIX_FREE_SOCKET && guest->inherited_free >= 0);
 
 	if (!ours)
 		guest->file.inode = 0;
 	guest->fd = guest->inherited;
 	if (guest->fd < 0)
 		guest->fd = guest->inherited_free;
-	else if (there == UNIX_FREE_SOCKET)
+	else if (there == UNIX_FREE_SOCKET || there == UNIX_FORBIDDEN_SOCKET)
 		u->successor = guest->inherited_free;
 	else if (guest->inherited_free >= 0)
 		close(guest->inherited_free); /* nobody can send to it */

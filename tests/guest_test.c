@@ -8,6 +8,7 @@
 #include "tests/support/suite.h"
 
 #define STRANGER 12345
+#define NOBODY 65534
 #define TAKEN (-1) /* no refusal */
 #define LOOK_MS 1000
 
@@ -931,6 +932,14 @@ be_restarted(void)
 	offered = 0;
 }
 
+static int
+bound_to(const char *path, int type)
+{
+	struct unix_file file;
+
+	return unix_bind(&file, type, path, 0600, &error);
+}
+
 TEST(a_restart_keeps_the_guest_and_its_queued_frames)
 {
 	int fd = learned("vm");
@@ -1046,6 +1055,21 @@ TEST(another_programs_socket_at_our_path_is_not_taken_for_ours)
 	offered = 0;
 }
 
+TEST(a_file_that_only_the_guest_may_use_is_taken_for_ours)
+{
+	int fd = learned("vm");
+
+	be_killed();
+	ck_assert_int_eq(chmod("ours", 0), 0);
+	ck_assert_int_eq(chmod(".", 0755), 0);
+	become(NOBODY);
+	open_guest("unixgram:ours", 0600);
+	become(0);
+	ck_assert(unix_file_stands(&guest.file));
+	answers_reach(fd);
+	offered = 0;
+}
+
 TEST(a_successor_is_kept_over_a_restart)
 {
 	int fd = learned("vm"), next;
@@ -1067,13 +1091,12 @@ TEST(a_socket_that_lost_its_file_is_no_successor)
 {
 	int fds[GUEST_SOCKETS];
 
-	/* bound to the same path as the one that has the file later */
-	ck_assert_int_eq(guest_sockets(&guest, fds), 1);
-	ck_assert_int_eq(unlink("ours"), 0);
-	ck_assert_int_eq(guest_bind_again(&guest, &error), 0);
 	learned("vm");
 	be_killed();
-	offers[offered++] = (struct guest_offer){ .fd = fds[0] };
+	ck_assert_int_eq(rename("ours", "kept"), 0);
+	offers[offered++] =
+	    (struct guest_offer){ .fd = bound_to("ours", SOCK_DGRAM) };
+	ck_assert_int_eq(rename("kept", "ours"), 0);
 	open_guest("unixgram:ours", 0600);
 	ck_assert(unix_file_stands(&guest.file));
 	ck_assert_int_eq(guest_sockets(&guest, fds), 1);
@@ -1132,24 +1155,17 @@ TEST(an_inherited_socket_keeps_its_mode_and_is_blocking)
 	offered = 0;
 }
 
-static int
-bound_to(const char *path, int type)
-{
-	struct unix_file file;
-
-	return unix_bind(&file, type, path, 0600, &error);
-}
-
 TEST(a_descriptor_that_does_not_fit_is_refused_with_the_reason)
 {
 	static const char *const faults[] = { "not a socket",
 		"not a Unix datagram socket", "not a Unix datagram socket",
 		"not bound to the path of the guest endpoint",
-		"not bound to the path of the guest endpoint" };
+		"not bound to the path of the guest endpoint", "shut down" };
 	int fds[] = { open(".", O_RDONLY), bound_to("stream", SOCK_STREAM),
 		socket(AF_INET, SOCK_DGRAM, 0), bound_to("other", SOCK_DGRAM),
-		socket(AF_UNIX, SOCK_DGRAM, 0) };
+		socket(AF_UNIX, SOCK_DGRAM, 0), dup(guest.fd) };
 
+	shutdown(guest.fd, SHUT_RD);
 	guest_close(&guest);
 	for (int i = 0; i < LENGTH(fds); i++) {
 		offers[0] = (struct guest_offer){ .fd = fds[i] };
