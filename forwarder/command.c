@@ -41,8 +41,8 @@ fill_in(char *text, int fd)
 	}
 }
 
-/* Starts the command with no signal blocked, and with SIGPIPE's default
- * action. */
+/* Starts the command with no signal blocked, and with the default actions of
+ * SIGPIPE and SIGXFSZ. */
 static int
 spawn(pid_t *pid, char **argv)
 {
@@ -54,6 +54,7 @@ spawn(pid_t *pid, char **argv)
 	sigemptyset(&none);
 	sigemptyset(&usual);
 	sigaddset(&usual, SIGPIPE);
+	sigaddset(&usual, SIGXFSZ);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &usual);

@@ -60,6 +60,7 @@ catch_all(size_t count)
 		if (!is_ignored(caught[i]))
 			sigaction(caught[i], &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 static void

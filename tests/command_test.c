@@ -154,18 +154,20 @@ run_teller(struct told *told)
 	fclose(file);
 }
 
-/* As the forwarder is: it ignores SIGPIPE and keeps signals from its threads.
- */
+/* As the forwarder is: it ignores SIGPIPE and SIGXFSZ, and keeps signals from its
+ * threads. */
 TEST(it_starts_with_signals_as_from_a_shell)
 {
 	struct told told;
 	sigset_t all;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	run_teller(&told);
 	ck_assert(!told.ignored[SIGPIPE]);
+	ck_assert(!told.ignored[SIGXFSZ]);
 	for (int i = 1; i < 32; i++)
 		ck_assert_msg(!told.blocked[i], "signal %d is blocked", i);
 	sigemptyset(&all);

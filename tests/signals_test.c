@@ -1,5 +1,7 @@
 #include "forwarder/signals.h"
 
+#include "base/shared_memory.h"
+
 #include "tests/support/suite.h"
 
 #define FROM_KERNEL 0x80 /* SI_KERNEL of Linux */
@@ -54,4 +56,15 @@ TEST(a_signal_is_written_to_the_pipe_and_interrupts_no_call)
 	ck_assert(!signals_next(&note));
 	sigaction(SIGUSR2, NULL, &action);
 	ck_assert_int_ne(action.sa_flags & SA_RESTART, 0);
+}
+
+/* SIGXFSZ would end the process: a log in a file, or a capture. */
+TEST(a_limit_of_file_sizes_is_an_error)
+{
+	struct rlimit few = { 4096, 4096 };
+
+	ck_assert_int_ge(signals_open(false), 0);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &few), 0);
+	ck_assert_int_lt(shared_memory_create(8192), 0);
+	ck_assert_int_eq(errno, EFBIG);
 }
