@@ -203,7 +203,6 @@ prepare(void)
 
 	setsockopt(
 	    forwarder, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof(forever));
-	signal(SIGPIPE, SIG_IGN);
 	signal(SIGALRM, on_alarm);
 	signal(SIGINT, on_interrupt);
 	signal(SIGTERM, on_interrupt);
@@ -233,6 +232,7 @@ capture_client(const char *path, const char *file)
 	if (!file && isatty(STDOUT_FILENO))
 		return failed(EX_USAGE, "standard output is a terminal",
 		    "give --write FILE, or a pipe: | tshark -r -");
+	signal(SIGPIPE, SIG_IGN);
 	if (ask(path, &reply, &fd) < 0) {
 		control_no_answer(&error, path, errno);
 		fprintf(stderr, "forwarder: %s\n", error.text);

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import socket
 import struct
 import subprocess
 import time
+from typing import Callable
 
 from forwarder import expect_refused, run_forwarder
 from harness import (FORWARDER, SECONDS, Case, Process, above, expect,
@@ -245,6 +247,24 @@ def an_output_that_cannot_be_written_is_reported(case: Case):
     expect_refused(run_forwarder("capture", case.path("nobody")), 69,
                    "no forwarder answers")
     bridge.exchange(connection, 1)
+
+
+def hang_up(tell: Callable, listener: socket.socket) -> None:
+    while True:
+        listener.accept()[0].close()
+
+
+@needs()
+def a_program_that_hangs_up_at_once_is_reported(case: Case):
+    """Before the request is sent: that must not end forwarder by SIGPIPE."""
+    path = case.path("control.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        case.own(Child(hang_up, listener))
+        for _ in range(5):
+            expect_refused(run_forwarder("capture", path), 69,
+                           "no forwarder answers", path)
 
 
 @needs("root", "systemd", "plain-build")
