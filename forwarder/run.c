@@ -367,7 +367,8 @@ open_all(struct forwarder *forwarder, int *command_fd)
 		forwarder->options->command == NULL, forwarder->signals,
 		&why) < 0) {
 		log_line(LOG_LEVEL_ERROR, LOG_GUEST,
-		    "can't open %s; choose another endpoint with -g", why.text);
+		    "can't open %s; choose another with [guest] endpoint or -g",
+		    why.text);
 		return -1;
 	}
 	if (network_open(&forwarder->network, config, &why) < 0)

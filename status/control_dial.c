@@ -64,7 +64,8 @@ advice(int error)
 	if (error == ETIMEDOUT)
 		return "it is stopped or stuck: check its process and log";
 	if (error == ENOENT || error == ECONNREFUSED)
-		return "start one with [control] socket set to this path";
+		return "start one with [control] socket set to this path; a "
+		       "service has it at /run/forwarder/NAME/control.sock";
 	return "check that this is its [control] socket";
 }
 
