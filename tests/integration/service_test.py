@@ -423,6 +423,31 @@ def guest_of_a_socket_unit_survives_kills_and_restarts(case: Case):
     survive_restarts(case, SOCKET_UNIT)
 
 
+@needs("systemd", "root")
+def socket_whose_file_was_removed_and_its_successor_are_both_stored(
+        case: Case):
+    service = Service(case)
+    daemon = service.machine.daemon(NET)
+    service.start()
+    guest = case.own(service.guest())
+    connection = meet(case, daemon)
+    guest.send(1)
+    connection.expect(1)
+    expect_equal("stored", service.show("NFileDescriptorStore"), "1")
+    service.machine.path(GUEST).unlink()
+    service.machine.until_journal(UNIT, "socket file was removed; bound again")
+    wait_until("stored", lambda: service.show("NFileDescriptorStore"), "2")
+
+    service.machine.systemctl("restart", UNIT)
+    connection = meet(case, daemon)
+    guest.send(2)
+    connection.expect(2)
+    next_guest = case.own(service.guest("next.sock"))
+    next_guest.send(3)
+    connection.expect(3)
+    wait_until("stored", lambda: service.show("NFileDescriptorStore"), "1")
+
+
 # As a VMM that starts the forwarder itself: gives the test its own end of a new
 # pair each time.
 LAUNCH = """
