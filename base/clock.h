@@ -1,4 +1,4 @@
-/* Monotonic time for measuring intervals, and the time of day for showing. */
+/* Monotonic time for intervals, and the time of day for display. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
@@ -15,12 +15,12 @@ clock_now_ms(void)
 	return clock_now_us() / 1000;
 }
 
-/* Returns how long the host has been suspended since a fixed point. It
- * increases only during a suspend; its error is about a millisecond. */
+/* Returns how long the host has been suspended in all, from a fixed point on.
+ * The error is about a millisecond. */
 int64_t clock_suspended_ms(void);
 
-/* Returns the time of day: milliseconds since 1970, UTC. It can be set, so it
- * may jump in both directions. */
+/* Returns the time of day: milliseconds since 1970, UTC. It jumps, forward or
+ * back, when the clock is set. */
 static inline int64_t
 clock_utc_ms(void)
 {

@@ -1,5 +1,5 @@
 /* Why something failed, as one line for the user: what, where, and what to do
- * about it. The function that fails sets it, and one near main() shows it. */
+ * about it. The function that fails sets it; a caller near main() prints it. */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
 

@@ -1,8 +1,8 @@
 /* An event is matched to a watch by its target. The lock is released while the
- * system looks up the path, because a dead file server may block that; only the
- * watch's owner must wait then. Meanwhile another thread may read events of the
- * new target, or remove a target that two watches share. So any event makes a
- * watch that is `adding` look again.
+ * system looks up the path, because a dead file server may block that, and only
+ * the watch's owner may wait for it. Meanwhile another thread may read events
+ * of the new target, or remove a target that two watches share. So any event
+ * makes a watch that is `adding` look again.
  *
  * A path is watched through its own folder. If that is missing, the nearest
  * existing folder above is watched instead, and after any event there descend()
@@ -93,7 +93,7 @@ stop(struct file_watch *watch) NEEDS(shared.lock)
 	set_target(watch, -1);
 	watch->target_is_parent = false;
 	watch->error = 0;
-	take_news(watch); /* reads old events, which would wake others */
+	take_news(watch); /* pending events would wake other owners */
 }
 
 void
@@ -159,7 +159,8 @@ add(struct file_watch *watch, const char *path) NEEDS(shared.lock)
 }
 
 /* Watches the lowest existing folder on the path, and copies it to `reached`.
- * Returns false if it was there already, or if no folder can be watched. */
+ * Returns false if `reached` was that folder already, or if none can be
+ * watched. */
 static bool
 watch_lowest(struct file_watch *watch, char *reached) NEEDS(shared.lock)
 {

@@ -43,14 +43,14 @@ struct file_watch {
 void file_watch_init(struct file_watch *watch, struct doorbell *bell);
 void file_watch_destroy(struct file_watch *watch);
 
-/* Watches for path to appear, instead of what was watched. Parent folders may
- * be missing, and may be created and removed. A rename of a folder above the
- * nearest existing one is not detected. Returns 0, or -1 with errno: the path
- * may appear unnoticed, so call again some time later. */
+/* Watches for path to appear. Replaces what was watched before. Parent folders
+ * may be missing, and may be created and removed. A rename of a folder above
+ * the nearest existing one is not detected. Returns 0, or -1 with errno: the
+ * path may appear unnoticed, so call again some time later. */
 int file_watch_path(struct file_watch *watch, const char *path);
 
-/* Watches the file at path, instead of what was watched. Returns 0, or -1 with
- * errno: nothing is watched. */
+/* Watches the file at path. Replaces what was watched before. Returns 0, or -1
+ * with errno: nothing is watched. */
 int file_watch_file(struct file_watch *watch, const char *path);
 
 /* Stops the watch. The doorbell is not rung any more. */

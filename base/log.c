@@ -1,7 +1,7 @@
 /* Once the thread fwd-log runs, only it calls write(), which may block: on a
- * stopped terminal or a full pipe. Lines collect in one buffer while it writes
- * those of the other; then it exchanges the two. A line that doesn't fit is
- * lost whole, and so are those after it until the exchange; the next buffer
+ * stopped terminal or a full pipe. Lines are added to one buffer while it
+ * writes those of the other; then it exchanges the two. A line that doesn't fit
+ * is lost whole, and so are those after it until the exchange; the next buffer
  * begins with a line that reports how many were lost.
  *
  *      state     fwd-log                            log_line()
@@ -26,7 +26,7 @@
 
 /* Some 600 lines: more than the worst second of debug lines. */
 #define BUFFER_BYTES (64 * 1024)
-/* Room behind a cut message for "...", suppressed=N and name=NAME. */
+/* Room after a cut message for "...", suppressed=N and name=NAME. */
 #define TAIL_BYTES (40 + LOG_NAME_BYTES)
 /* How long unwritten lines may delay the exit. */
 #define FINISH_MS 200

@@ -63,7 +63,7 @@ void log_line(enum log_level level, enum log_subsystem subsystem,
     const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Allows `burst` lines at once, then one per second. The next line that passes
- * reports how many were held back (suppressed=N). Set burst, and all other
+ * reports how many were suppressed (suppressed=N). Set burst, and all other
  * members to 0. Any thread may use it. */
 struct log_limit {
 	unsigned burst;              /* 0 counts as 1 */
@@ -76,7 +76,7 @@ void log_limited(struct log_limit *limit, enum log_level level,
     __attribute__((format(printf, 4, 5)));
 
 /* Returns whether a line may pass at now_ms; if so, *suppressed is how many
- * were held back before it. */
+ * were suppressed before it. */
 bool log_limit_pass(
     struct log_limit *limit, int64_t now_ms, unsigned *suppressed);
 

@@ -5,9 +5,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Creates zeroed memory for mmap(). Nobody it is passed to can shorten it, so
- * that touching it never raises SIGBUS. Returns a descriptor, closed on exec, or
- * -1 with errno. */
+/* Creates zeroed memory for mmap(). A process that it is passed to can't
+ * shorten it, so access never raises SIGBUS. Returns a descriptor, closed on
+ * exec, or -1 with errno. */
 int shared_memory_create(size_t bytes);
 
 /* Sends a message of n bytes together with a descriptor. Does not wait. Returns

@@ -1,5 +1,6 @@
-/* The parts of clock.h, sync.h, socket.h, shared_memory.h and unix_bind.h that differ on Linux.
- * REPLACEABLE: a suite may link its own function instead. */
+/* The parts of clock.h, sync.h, socket.h, shared_memory.h and unix_bind.h that
+ * differ between systems. REPLACEABLE: a suite may link its own function
+ * instead. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -32,7 +33,7 @@ clock_now_us(void)
 	return read_us(CLOCK_MONOTONIC);
 }
 
-/* CLOCK_BOOTTIME counts the time of a suspend, CLOCK_MONOTONIC doesn't. */
+/* CLOCK_BOOTTIME goes on during a suspend, CLOCK_MONOTONIC doesn't. */
 REPLACEABLE int64_t
 clock_suspended_ms(void)
 {

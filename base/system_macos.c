@@ -1,5 +1,6 @@
-/* The parts of clock.h, sync.h, socket.h, shared_memory.h and unix_bind.h that differ on macOS.
- * REPLACEABLE: a suite may link its own function instead. */
+/* The parts of clock.h, sync.h, socket.h, shared_memory.h and unix_bind.h that
+ * differ between systems. REPLACEABLE: a suite may link its own function
+ * instead. */
 #include <errno.h>
 #include <fcntl.h>
 #include <mach/mach_time.h>
@@ -31,7 +32,7 @@ clock_now_us(void)
 	return (int64_t)(clock_gettime_nsec_np(CLOCK_UPTIME_RAW) / 1000);
 }
 
-/* mach_continuous_time() counts the time of a suspend. Signed: the clocks are
+/* mach_continuous_time() goes on during a suspend. Signed: the clocks are
  * read one after the other, so the difference can be a little below zero. */
 REPLACEABLE int64_t
 clock_suspended_ms(void)
@@ -137,8 +138,8 @@ shared_memory_create(size_t bytes)
 	return fd;
 }
 
-/* macOS has no O_PATH. A link is never followed; another file at the path is
- * changed only if it appeared between the two calls. */
+/* macOS has no O_PATH. A symbolic link is never followed. Another file is
+ * changed only if it appears at the path between the two calls. */
 int
 unix_file_set_mode(const struct unix_file *file, mode_t mode)
 {

@@ -24,7 +24,7 @@ void text_add(struct text *t, const char *format, ...)
 #define UTF8_INVALID UINT32_MAX
 
 /* Decodes the first character of a non-empty string. Returns its length in
- * bytes. A byte that starts no character counts as one, UTF8_INVALID. */
+ * bytes. A byte that starts no character is UTF8_INVALID, of length 1. */
 size_t utf8_next(const char *string, uint32_t *character);
 
 /* Whether it is C0, DEL or C1, which end lines and control terminals. */
@@ -47,7 +47,7 @@ text_escape text_quoted;
 /* Adds a time of clock_utc_ms(): 2026-11-21T01:30:00.123Z. */
 void text_add_utc(struct text *t, int64_t utc_ms);
 
-/* Adds the time of day in this form. */
+/* Adds the present time in this form. */
 void text_add_time(struct text *t);
 
 /* Writes 12ms, 4s, 12m3s, 2h5m or 9d4h into buffer, and returns it. */

@@ -9,7 +9,7 @@
 #include "base/text.h"
 
 static bool
-is_believed(uid_t owner, uid_t also)
+is_trusted(uid_t owner, uid_t also)
 {
 	return owner == 0 || owner == geteuid() ||
 	       (owner == also && also != TRUST_NO_USER);
@@ -18,7 +18,7 @@ is_believed(uid_t owner, uid_t also)
 /* A user who can write to a folder can add entries. The sticky bit keeps others
  * from replacing an entry, but not from creating it first. */
 static bool
-trusts(const char *folder, uid_t entry_owner, uid_t owner, uid_t also)
+folder_is_safe(const char *folder, uid_t entry_owner, uid_t owner, uid_t also)
 {
 	struct stat there;
 
@@ -26,19 +26,20 @@ trusts(const char *folder, uid_t entry_owner, uid_t owner, uid_t also)
 		return false;
 	if (!(there.st_mode & (S_IWGRP | S_IWOTH)))
 		return true;
-	return is_believed(entry_owner, also) &&
-	       ((there.st_mode & S_ISVTX) || is_believed(owner, also));
+	return is_trusted(entry_owner, also) &&
+	       ((there.st_mode & S_ISVTX) || is_trusted(owner, also));
 }
 
-/* Checks every folder on the path, with the owner of its entry there. */
+/* Checks every folder on the path, together with the owner of its entry that is
+ * on the path. */
 static bool
-trusts_all(char folder[PATH_MAX], uid_t owner, uid_t also)
+all_are_safe(char folder[PATH_MAX], uid_t owner, uid_t also)
 {
 	uid_t entry_owner = owner;
 	struct stat entry;
 
 	do {
-		if (!trusts(folder, entry_owner, owner, also) ||
+		if (!folder_is_safe(folder, entry_owner, owner, also) ||
 		    lstat(folder, &entry) < 0)
 			return false;
 		entry_owner = entry.st_uid;
@@ -46,8 +47,8 @@ trusts_all(char folder[PATH_MAX], uid_t owner, uid_t also)
 	return true;
 }
 
-/* Checks the path as named, because a symbolic link in it can be replaced, and
- * as resolved. */
+/* Checks the path both as resolved and as given, because a symbolic link in it
+ * can be replaced. */
 bool
 trust_owner(const char *path, uid_t owner, uid_t also)
 {
@@ -57,6 +58,6 @@ trust_owner(const char *path, uid_t owner, uid_t also)
 		return false;
 	strcpy(named, path);
 	text_climb(named);
-	return realpath(named, real) && trusts_all(real, owner, also) &&
-	       trusts_all(named, owner, also);
+	return realpath(named, real) && all_are_safe(real, owner, also) &&
+	       all_are_safe(named, owner, also);
 }

@@ -14,7 +14,7 @@
 /* Clients may connect faster than they are accepted. */
 #define BACKLOG 64
 
-/* Wait 100 ms in all for the folder's lock: a process that replaces a stale
+/* Waits up to 100 ms for the folder's lock: a process that replaces a stale
  * socket holds it for microseconds. */
 #define LOCK_TRIES 10
 #define LOCK_WAIT_MS 10
@@ -88,8 +88,7 @@ expect_stale(const struct sockaddr_un *address, struct error *error)
 	return refused(error, path, EADDRINUSE, in_use);
 }
 
-/* Uses umask(): with a chmod() after bind(), others could connect in
- * between. */
+/* Uses umask(): before a chmod() that follows bind(), others could connect. */
 static int
 bind_with_mode(int fd, const struct sockaddr_un *address, mode_t mode)
 {
@@ -172,7 +171,7 @@ unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 	if (bind_and_listen(fd, type, &address, mode, error) < 0)
 		return socket_give_up(fd);
 	strcpy(file->path, path);
-	/* If it is gone already, unix_file_stands() returns false. */
+	/* If the file is gone already, unix_file_stands() returns false. */
 	if (lstat(path, &made) == 0) {
 		file->device = made.st_dev;
 		file->inode = made.st_ino;
@@ -180,7 +179,7 @@ unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 	return fd;
 }
 
-/* The kernel lets nobody but its peer connect to a connected socket. */
+/* The kernel lets only its peer connect to a connected datagram socket. */
 enum unix_socket
 unix_file_look(struct unix_file *file, const char *path)
 {

@@ -32,8 +32,8 @@ enum unix_socket {
 	UNIX_FORBIDDEN_SOCKET, /* one that this user may not send to */
 };
 
-/* Looks without disturbing a socket that is there. *file becomes the file at
- * the path, so that the caller may take it for its own. */
+/* Looks without disturbing a socket that is there. Sets *file to the file at
+ * the path, in case it belongs to a socket of the caller. */
 enum unix_socket unix_file_look(struct unix_file *file, const char *path);
 
 /* Whether the file is there and still ours. */

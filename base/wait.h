@@ -41,8 +41,8 @@ int wait_moment(int interrupt_fd, long pause_us);
  * RLIMIT_NOFILE is smaller than the number of descriptors polled. */
 #define WAIT_ERROR_MS 100
 
-/* Waits for pause_ms or until a signal. Use it only after errors whose end is
- * not reported by any event. */
+/* Waits for pause_ms or until a signal. Use it only after errors whose end no
+ * event reports. */
 void wait_pause(int pause_ms);
 
 /* Returns the time until deadline_ms as a poll() timeout, rounded up; -1 if

@@ -219,8 +219,8 @@ check_reconnect(const struct config *config, struct config_problems *problems)
 }
 
 /* TCP is neither encrypted nor authenticated: any host that reaches the port is
- * on the guest's network. A missing endpoint is reported only without other
- * problems: an unreadable file or a mistyped key is the likelier cause. */
+ * on the guest's network. A missing endpoint is reported only if there is no
+ * other problem: an unreadable file or a mistyped key is the likelier cause. */
 static void
 check_network(const struct config *config, struct config_problems *problems)
 {
@@ -283,7 +283,7 @@ config_name(const struct config *config, char name[LOG_NAME_BYTES])
 			*name = '_';
 }
 
-/* Gets the meaning of mode auto or of an empty name; empty for other values. */
+/* Gets what mode auto or an empty name stands for; empty for other values. */
 static void
 resolve(const struct config *config, const struct config_key *key,
     char text[LOG_NAME_BYTES])

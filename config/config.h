@@ -1,5 +1,5 @@
 /* The contents of a forwarder.ini as checked and typed values. Its text is
- * parsed only here. One table of keys serves the reader, -o, --check, the hint
+ * parsed only here. One table of keys serves the file, -o, --check, the hint
  * for a mistyped key and the test of the annotated forwarder.ini. Reads files
  * and looks up users, and does no other I/O. */
 #ifndef CONFIG_CONFIG_H
@@ -94,7 +94,8 @@ enum config_source {
 	CONFIG_REGULAR_FILE, /* anything else is a problem, and is not read */
 };
 
-/* Sets what the file says. The path must live as long as the config. */
+/* Sets the keys that are in the file. The path must live as long as the
+ * config. */
 void config_read(struct config *config, const char *path,
     enum config_source source, struct config_problems *problems);
 
@@ -109,9 +110,9 @@ void config_set(struct config *config, const char *section, const char *name,
 void config_check(
     const struct config *config, struct config_problems *problems);
 
-/* Gets the forwarder's name: [service] name, or else the configuration file's
- * base name without .ini, or that of the guest's socket without suffix, or the
- * guest's device or descriptor. Bytes that a name can't hold become _. */
+/* Gets the forwarder's name: [service] name, or else the base name of the
+ * configuration file without .ini, or of the guest's socket without its suffix,
+ * or the guest's device or descriptor. Other bytes become _. */
 void config_name(const struct config *config, char name[LOG_NAME_BYTES]);
 
 /* Writes every key as a file that config_read() understands, each value as it
@@ -130,7 +131,7 @@ enum config_type {
 	CONFIG_BYTES,
 	CONFIG_NUMBER,
 	CONFIG_MODE, /* permission bits, octal */
-	CONFIG_USER, /* a name is looked up only here */
+	CONFIG_USER, /* a name is looked up when it is parsed */
 	CONFIG_YES_NO,
 	CONFIG_KEEPALIVE,
 	CONFIG_LOG_LEVEL,

@@ -1,7 +1,7 @@
-/* Reads forwarder.ini. inih reports only the first error, and not where a key
- * stands; it cuts long lines and names, and accepts nearly anything as a
- * section header. So this file reads sections and comments, and passes each
- * assignment to inih separately. */
+/* Reads forwarder.ini. inih reports only the first error, and no line numbers
+ * of keys; it cuts long lines and names, and accepts nearly anything as a
+ * section header. So this file handles lines, sections and comments, and passes
+ * each assignment to inih separately. */
 #include "config/config.h"
 
 #include <ctype.h>
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* inih has room for 200, with a line feed and a zero byte. */
+/* inih's buffer of 200 bytes also holds a line feed and a zero byte. */
 #define LINE_BYTES 198
 
 struct reading {
@@ -43,7 +43,7 @@ read_line(struct reading *r, char line[LINE_BYTES + 1], size_t *length)
 	while ((c = getc(r->file)) != EOF && c != '\n') {
 		if (iscntrl(c) && c != '\t' && c != '\r') {
 			problem(
-			    r, "holds a control character: not a text file");
+			    r, "not a text file: it has control characters");
 			return false;
 		}
 		if (*length < LINE_BYTES)
@@ -58,9 +58,9 @@ read_line(struct reading *r, char line[LINE_BYTES + 1], size_t *length)
 	return c != EOF || *length > 0;
 }
 
-/* Whether nothing but a comment follows. */
+/* Whether the text is blank or a comment. */
 static bool
-is_void(const char *text)
+is_blank(const char *text)
 {
 	text += strspn(text, " \t\r");
 	return *text == '\0' || *text == ';' || *text == '#';
@@ -74,7 +74,7 @@ take_section(struct reading *r, char *name)
 	struct error where;
 
 	r->section = "";
-	if (end == NULL || !is_void(end + 1)) {
+	if (end == NULL || !is_blank(end + 1)) {
 		problem(r, "not a section header such as [network]");
 		return;
 	}
@@ -111,7 +111,7 @@ take_key(
 static void
 take_line(struct reading *r, char *line, size_t length)
 {
-	if (is_void(line))
+	if (is_blank(line))
 		return;
 	line += strspn(line, " \t");
 	if (length > LINE_BYTES) {

@@ -20,7 +20,7 @@ parse_name(const char *text, char *name, struct error *why)
 	for (const char *c = text; *c != '\0'; c++)
 		if (!config_name_holds(*c))
 			return error_set(why,
-			    "use letters, digits and signs, but no blanks, "
+			    "use printable ASCII characters, but no blanks, "
 			    "quotes, \\ or =");
 	strcpy(name, text);
 	return 0;
@@ -70,8 +70,9 @@ static const struct unit seconds[] = { { "s", 1 }, { "m", 60 },
 static const struct unit bytes[] = { { "", 1 }, { "K", 1024 },
 	{ "M", 1024 * 1024 }, { NULL, 0 } };
 
-/* Numbers have units. A type with neither units nor a noun is a choice of the
- * examples, in the order of its enum. */
+/* How each type is parsed and named in errors. With units: as a number. Without
+ * a noun: as one of the words in `examples`, which are in the order of the
+ * enum. Otherwise: as text. */
 /* clang-format off */
 static const struct type {
 	const char *noun, *examples;
@@ -189,7 +190,7 @@ parse_choice(const struct config_key *key, const char *text, int64_t *value,
 	return 0;
 }
 
-/* A number needs no look-up, so it works even if the name service is reached
+/* A number is not looked up, so it works even if the name service is reached
  * through the guest's network. */
 static int
 parse_user(const char *text, int64_t *value, struct error *error)
@@ -212,8 +213,8 @@ parse_user(const char *text, int64_t *value, struct error *error)
 	return error_set(error, "\"%s\" is not a user of this system", text);
 }
 
-/* The output of config_print() must give the same value when it is read. So
- * this refuses what a file can't hold, or what would change its meaning
+/* config_read() must read the same value from the output of config_print(), so
+ * this refuses what can't be written to a file, or would change its meaning
  * there. */
 static int
 check_writable(const char *text, struct error *error)

@@ -2,10 +2,10 @@
 #ifndef CONFIG_DEFAULTS_H
 #define CONFIG_DEFAULTS_H
 
-/* Of [network] endpoint. Empty: this system has no usual one. */
+/* The default of [network] endpoint. Empty: this system has none. */
 extern const char defaults_network[];
 
-/* A command line as it can be typed, and the same as lines of --help. */
+/* An example: a command line for an error message, and lines for --help. */
 extern const char defaults_usage[];
 extern const char defaults_example[];
 

@@ -32,7 +32,8 @@ static const char notes[] =
     "\n"
     "The keys are described in forwarder.ini(5).\n";
 
-/* The letters of options without one, and of a word that is not an option. */
+/* Stand for the letter of an option that has none, and of a word that is not an
+ * option. */
 enum { CHECK = 256, ALL, JSON, PROMETHEUS, WATCH, EXIT_CODE, WRITE, WORD };
 
 #define RUN (1u << OPTIONS_RUN)
@@ -76,8 +77,8 @@ const struct options_command options_commands[] = {
 #define ROWS (sizeof(options_rows) / sizeof(options_rows[0]))
 #define HELP_COLUMN 23
 
-/* Adds "  -c, --config FILE    read ...", with a line of its own for a name that
- * is too long for its column. */
+/* Prints "  -c, --config FILE    read ..."; a name that is too long for its
+ * column has a line of its own. */
 static void
 print_row(FILE *out, const struct options_row *row)
 {
@@ -93,7 +94,7 @@ print_row(FILE *out, const struct options_row *row)
 	    length < HELP_COLUMN ? 0 : HELP_COLUMN + 2, "", row->help);
 }
 
-/* Adds the options of a mode, except those of `shown`. */
+/* Prints the options of a mode, except those of the modes in `shown`. */
 static void
 print_options(FILE *out, enum options_mode mode, unsigned shown)
 {
@@ -114,7 +115,7 @@ options_print_help(FILE *out)
 	return fprintf(out, notes, defaults_example);
 }
 
-/* The options of a mode, as getopt_long() wants them. */
+/* The options of a mode, in the form that getopt_long() takes. */
 struct getopt_table {
 	char letters[2 * ROWS + 3];
 	struct option names[ROWS];
@@ -190,7 +191,7 @@ find_mode(const char *word)
 	return command->word ? command->mode : OPTIONS_RUN;
 }
 
-/* Whether it asks a running forwarder. */
+/* Whether the mode asks a running forwarder. */
 static bool
 is_client(const struct options *options)
 {

@@ -38,7 +38,7 @@ struct options {
 	bool watch;
 	bool exit_code;
 	bool all;
-	const char *folder; /* of all; NULL: the usual ones */
+	const char *folder; /* of --all; NULL: the default ones */
 
 	/* forwarder capture */
 	const char *file; /* NULL: standard output */
@@ -53,24 +53,24 @@ int options_parse(
     struct options *options, int argc, char **argv, struct error *error);
 
 /* Applies the defaults, the file (of this kind), -g, -n, -o and -v, in that
- * order, then calls config_check() (except for status and capture). Use the config only if
- * there was no problem. With a command, ignore its guest endpoint. */
+ * order, then calls config_check() (except for status and capture). Use the
+ * config only if there was no problem. With a command, ignore its guest
+ * endpoint. */
 void options_configure(const struct options *options, enum config_source source,
     struct config *config, struct config_problems *problems);
 
-/* Every option. The parser, --help and the shells' completion are made from
- * these tables; a row without a name (a word) is the last. */
+/* Every option. The parser, --help and the shells' completion use these tables.
+ * The last row has no name (no word). */
 struct options_row {
-	int letter; /* 'c': -c; above 255: it has only its name */
+	int letter; /* 'c': -c; above 255: the option has no letter */
 	const char *name;
-	const char *value; /* what follows it: "FILE"; NULL: nothing */
+	const char *value; /* the name of its value: "FILE"; NULL: none */
 	unsigned modes;    /* bit 1 << OPTIONS_STATUS: allowed in status */
 	const char *help;
 };
 extern const struct options_row options_rows[];
 
-/* The first words that choose a mode. The options above that are allowed in
- * OPTIONS_RUN need none. */
+/* The first words that choose a mode. OPTIONS_RUN needs none. */
 struct options_command {
 	const char *word;
 	enum options_mode mode;

@@ -15,7 +15,7 @@
 extern char **environ;
 
 #define PLACE "{fd}"
-#define FD_LIMIT 10000 /* a number must not be longer than {fd} */
+#define FD_LIMIT 10000 /* the number must not be longer than {fd} */
 
 int
 command_pair(int ends[2])

@@ -20,9 +20,9 @@ struct copy {
 	struct monitor *monitor;
 	struct capture *capture;
 	_Alignas(CACHE_LINE_BYTES) struct up_counters up;
-	struct pulse up_pulse; /* RESTING: until the guest sends */
+	struct pulse up_pulse; /* RESTING: waits for the guest to send */
 	_Alignas(CACHE_LINE_BYTES) struct down_counters down;
-	struct pulse down_pulse; /* RESTING: until the network sends */
+	struct pulse down_pulse; /* RESTING: waits for the network to send */
 	/* rung once, when the guest is gone for good */
 	_Alignas(CACHE_LINE_BYTES) struct doorbell *ended;
 	atomic_bool guest_gone;
@@ -36,21 +36,21 @@ struct copy {
 /* Starts both threads. Returns 0, or -1 with errno. */
 int copy_start(struct copy *copy);
 
-/* The two halves of a stop: a batch that was read from one side is written to
- * the other first. A thread that is blocked is not waited for any longer than
- * COPY_STOP_MS, and ends with the process.
- *
- * Call copy_stop_up() before link_stop(): what the guest sends from then on stays
- * queued in its socket, for the next forwarder. Call copy_stop_down() after
- * it. */
+/* The two halves of a stop. Call copy_stop_up() before link_stop(): fwd-up
+ * writes the batch it has and, unless the link is down, receives no more; later
+ * frames stay queued in the guest's socket, for the next forwarder. Call
+ * copy_stop_down() after link_stop(): fwd-down sends what it has read. Each
+ * waits for its thread for at most COPY_STOP_MS; a thread that is still blocked
+ * ends with the process. */
 #define COPY_STOP_MS 100
 void copy_stop_up(struct copy *copy);
 void copy_stop_down(struct copy *copy);
 
 /* The parts of copy_start(). copy_open() allocates all memory of the threads.
  * copy_up() and copy_down() are run by the threads. They free their memory and
- * return after the link has stopped, copy_up() not before it has a frame to
- * send. copy_up() also returns when the guest is gone. */
+ * return once the link is stopped; copy_up() notices that only when it has a
+ * frame to write. copy_up() also returns when the guest is gone, and on
+ * copy_stop_up(). */
 int copy_open(struct copy *copy);
 void copy_up(struct copy *copy);   /* fwd-up: guest to network */
 void copy_down(struct copy *copy); /* fwd-down: network to guest */
@@ -71,7 +71,8 @@ copy_bytes(const struct iovec *parcels, size_t count)
 	return bytes;
 }
 
-/* Shows the frames of a batch, which have just arrived, to a capture. */
+/* Passes the frames of a batch, which have just arrived, to a capture, if there
+ * is one. */
 static inline void
 copy_tap(const struct copy *copy, enum capture_direction direction,
     const struct batch *batch)

@@ -19,9 +19,9 @@
 #include "base/wait.h"
 #include "forwarder/stall.h"
 
-/* Maximum bytes per recv(). For long frames, more than a Unix socket holds by
- * default. For others half of that, which stays in the processor's cache until
- * it is sent to the guest. */
+/* Maximum bytes per recv(): BUFFER_BYTES for long frames, more than a Unix
+ * socket holds by default; READ_BYTES for others, which stay in the processor's
+ * cache until they are sent to the guest. */
 #define BUFFER_BYTES (256 * 1024)
 #define READ_BYTES (128 * 1024)
 #define LONG_FRAME_BYTES (16 * 1024)
@@ -45,7 +45,7 @@ struct down {
 	uint64_t frames_up;  /* sent by fwd-up until the last recv() */
 	unsigned calm;       /* recv() calls in a row with few frames up */
 	struct stall stall;  /* time spent waiting for the guest */
-	bool slow;           /* the guest is: drop without waiting */
+	bool slow;           /* the guest is slow: drop without waiting */
 	unsigned no_buffers; /* GUEST_NO_BUFFERS in a row */
 };
 
@@ -214,7 +214,7 @@ receive(struct down *down, int fd, uint8_t *room, size_t bytes)
 	}
 }
 
-/* Counts the receptions in a row between which few frames went up. */
+/* Counts the recv() calls in a row with few frames up between them. */
 static void
 count_calm(struct down *down)
 {
@@ -274,7 +274,7 @@ run_generations(struct down *down)
 	bool ended;
 
 	for (;;) {
-		/* rests, because a generation to read is an event, too */
+		/* RESTING: it waits for an event, the next generation */
 		pulse_enter(&down->copy->down_pulse, PULSE_RESTING);
 		if (link_borrow_next(link, &loan) != LINK_READY)
 			break;

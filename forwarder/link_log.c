@@ -14,7 +14,8 @@ static struct log_limit up_limit = { .burst = 20 };
 static struct log_limit unproven_limit = { .burst = 20 };
 static struct log_limit refused_limit = { .burst = 5 };
 
-/* Messages that are logged only once, until new settings or this event: */
+/* Messages that are logged once, and again only after new settings or this
+ * event: */
 enum {
 	DISTRUSTED = 1,    /* a connection */
 	UNWATCHED = 2,     /* the loss of a proven connection */
@@ -131,8 +132,8 @@ hint(const struct link_log *log)
 	}
 }
 
-/* Failed dials are expected, so they are debug lines. The first one after the
- * start is an info line, to show what the forwarder waits for. */
+/* Failed dials are expected in an outage, so they are debug lines. The first
+ * one after the start is an info line, to show what the forwarder waits for. */
 static void
 on_dial_failed(struct link_log *log, const struct link_event *event)
 {
@@ -141,7 +142,7 @@ on_dial_failed(struct link_log *log, const struct link_event *event)
 	log->error = event->error;
 	if (is_distrusted(log) && is_first(log, DISTRUSTED))
 		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
-		    "daemon refused endpoint=%s reason=\"%s\" hint=\"%s\"",
+		    "daemon not trusted endpoint=%s reason=\"%s\" hint=\"%s\"",
 		    log->endpoint.text, event->reason, hint(log));
 	if (log->error == EAFNOSUPPORT && is_first(log, FORBIDDEN))
 		log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,

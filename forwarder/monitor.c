@@ -11,8 +11,9 @@
 #include "base/log.h"
 #include "base/text.h"
 
-/* Time to wait before declaring the peer dead: longer than fwd-down can be
- * preempted on a usable machine, and less than 1 % of the detection time. */
+/* The last wait for a byte before the peer is declared dead: longer than
+ * fwd-down is preempted on a machine that isn't overloaded, but at most 0.5 %
+ * of the detection time. */
 #define LAST_MOMENT_MS 50
 #define LAST_MOMENT_PART 200
 
@@ -213,7 +214,7 @@ monitor_prepare(struct monitor *monitor, int fd)
 	if (monitor->mine.config.network.announce &&
 	    guest_get_mac(monitor->guest, mac)) {
 		probe_announcement(frame, mac);
-		/* SHUT_WR, so that what the peer has sent is still read */
+		/* SHUT_WR: what the peer has sent can still be read */
 		send_frame(fd, frame, MSG_DONTWAIT, SHUT_WR);
 	}
 }
@@ -431,7 +432,7 @@ is_reply(const struct open_probe *open, enum probe_kind kind, uint64_t sequence)
 		   sequence - open->first <= open->last - open->first);
 }
 
-/* The round-trip time is known only for the last PING. */
+/* Of a PONG, the round-trip time is known only if it answers the last PING. */
 static void
 count_reply(struct monitor *monitor, uint64_t sequence) NEEDS(monitor->lock)
 {

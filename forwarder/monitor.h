@@ -1,6 +1,6 @@
 /* Detects a peer that fails without closing the connection. Feeds the keepalive
- * state machine with what the copy threads observe, sends probes when
- * they are due, and removes the answers from the frames for the guest.
+ * state machine with what the copy threads observe, sends probes when they are
+ * due, and removes the answers from the frames for the guest.
  *
  *	fwd-link  monitor_prepare(), monitor_run(),    runs the keepalive
  *	          monitor_ask(), monitor_is_alive()
@@ -11,13 +11,13 @@
  *
  * Data shared by these threads is guarded by the lock, is an atomic written
  * under the lock, or is an atomic with one writer. The copy threads take the
- * lock when they attach to another guest, and for frames that may carry an
- * address or an answer: fwd-down if monitor_is_notable(), fwd-up once per batch
- * while monitor_wants_guest().
+ * lock when the guest is replaced, and for frames that may carry an address or
+ * an answer: fwd-down if monitor_is_notable(), fwd-up once per batch while
+ * monitor_wants_guest().
  *
  * A probe or PONG is not sent while another thread writes or the socket has no
- * room. If the kernel takes only part of it, the sender blocks for the rest, for
- * at most write_stall. */
+ * room. If the kernel takes only part of it, the sender blocks for the rest,
+ * for at most write_stall. */
 #ifndef FORWARDER_MONITOR_H
 #define FORWARDER_MONITOR_H
 
@@ -95,10 +95,11 @@ void monitor_prepare(struct monitor *monitor, int fd);
 int64_t monitor_run(
     struct monitor *monitor, uint64_t generation, int64_t now_ms);
 
-/* Called when another client has connected while this generation is up. Returns
- * true if the peer is a forwarder over TCP (keepalive mode peer): it keeps the
- * connection if it answers. A PING is sent to it as described above. Otherwise
- * returns false, and the new client replaces the peer at once. */
+/* Called when another client has connected while this generation is up. If the
+ * peer is a forwarder over TCP (keepalive mode peer), sends it a PING and
+ * returns true: it keeps the connection if it answers. The PING is skipped if a
+ * probe can't be sent now. Otherwise returns false: the new client replaces the
+ * peer at once. */
 bool monitor_ask(struct monitor *monitor, uint64_t generation);
 
 /* Returns whether a byte has arrived since since_ms (on any generation), or is

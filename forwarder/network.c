@@ -130,7 +130,7 @@ open_listener(const struct endpoint *endpoint, struct unix_file *file, int *fd,
 	return endpoint->listens && *fd < 0 ? -1 : 0;
 }
 
-/* Unlike a socket file, a TCP port has no owner and no mode. */
+/* A TCP port has no owner or mode that could keep other users out. */
 static void
 warn_of_loopback(const struct endpoint *endpoint)
 {
@@ -183,7 +183,7 @@ network_start(struct network *network)
 void
 network_publish(struct network *network, const struct config *config)
 {
-	int unused = -1; /* a listener that fwd-link has not taken */
+	int unused = -1; /* an earlier listener that fwd-link did not take */
 
 	mutex_lock(&network->lock);
 	settings_publish(network->settings, config);

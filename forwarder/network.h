@@ -18,7 +18,7 @@ struct network {
 	struct doorbell *changed; /* rung at each event of the link, or NULL */
 	struct capture *capture;
 
-	struct mutex lock;     /* settings and listen_fd change as one */
+	struct mutex lock;     /* settings and listen_fd change together */
 	int listen_fd GUARDED; /* for fwd-link to take, or -1 */
 
 	/* Used by main() only: */

@@ -11,7 +11,7 @@ struct report {
 	int64_t started_ms;
 };
 
-/* Called by main() only: main()'s configuration has no lock. */
+/* Called by main() only, because report->config is main()'s and has no lock. */
 void report_fill(const struct report *report, struct status *out);
 
 #endif

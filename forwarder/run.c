@@ -8,14 +8,14 @@
  *      fwd-capture, during a capture                   (status/capture.c)
  *      one more  while a name is looked up             (reconnect/resolve.c)
  *
- * Shared data: the link, the guest, the network, the settings and the monitor,
- * each with its own lock. Counters are atomics with one writer each; guest.lost
- * is written under the guest's lock. Each thread uses a copy of the settings
- * (settings.h).
+ * Shared data: the link, a guest at a path, the network, the settings, the
+ * monitor and the capture, each with its own lock. Counters are atomics with
+ * one writer each; guest.lost is written under the guest's lock. Each thread
+ * uses a copy of the settings (settings.h).
  *
  * Lock order: network before settings; guest before monitor. No other two of
- * these locks are held together. The locks of file_watch.c and log.c may be taken
- * under any of these, and no lock under them. */
+ * these locks are held together. The locks of file_watch.c and log.c may be
+ * taken under any of these, and no lock under them. */
 #include "forwarder/run.h"
 
 #include <errno.h>
@@ -84,8 +84,8 @@ keep_guest_endpoint(const struct forwarder *forwarder, struct config *next)
 	next->guest.endpoint = *endpoint;
 }
 
-/* Opens the new control and listening sockets before the old ones are closed.
- * Returns 0, or -1 with the error set and nothing changed. */
+/* Opens the new control and listening sockets, if they change, before the old
+ * ones are closed. Returns 0, or -1 with the error set and nothing changed. */
 static int
 reopen(
     struct forwarder *forwarder, const struct config *next, struct error *error)
@@ -184,8 +184,8 @@ on_signal(struct forwarder *forwarder, const struct signal_note *note)
 		break;
 	default:
 		if (forwarder->command.pid > 0) {
-			/* A signal typed at the terminal has also been sent to
-			 * the command. */
+			/* A signal typed at the terminal was sent to the
+			 * command, too. */
 			if (!note->typed)
 				command_signal(
 				    &forwarder->command, note->number);
@@ -425,7 +425,7 @@ start_command(struct forwarder *forwarder, int guest_fd)
 	forwarder->status = command_failure_status(error);
 }
 
-/* A copy thread may be blocked; it then ends when the process exits. */
+/* A copy thread that is blocked ends only when the process exits. */
 static void
 stop_threads(struct forwarder *forwarder)
 {

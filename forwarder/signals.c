@@ -37,8 +37,8 @@ note_down(int number, siginfo_t *info, void *context)
 	errno = saved;
 }
 
-/* Returns whether nohup, or a shell that started a background job, has set the
- * signal to be ignored. It stays ignored, for the command as well. */
+/* Whether the signal was ignored at start, as nohup(1) and shells that start a
+ * background job arrange. It stays ignored, for the command as well. */
 static bool
 is_ignored(int number)
 {

@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "base/unix_bind.h"
 
-/* A socket bound sooner could make an rm -r of its folder fail. */
+/* If the socket were bound sooner, an rm -r of its folder could fail. */
 #define SOCKET_PAUSE_MS 100
 /* Interval between tries, and between checks if the file cannot be watched. */
 #define SOCKET_RETRY_MS 1000
@@ -30,7 +30,7 @@ struct socket_keeper {
 	const struct unix_file *file; /* no file if its path is empty */
 	enum log_subsystem subsystem;
 	enum socket_state state;
-	int64_t due_ms; /* of the next look at the latest, or INT64_MAX */
+	int64_t due_ms; /* latest time of the next look, or INT64_MAX */
 	struct file_watch watch;
 };
 

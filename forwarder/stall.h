@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-/* A second, and the slice in progress. */
+/* Those of a second, and the one in progress. */
 #define STALL_SLICES 11
 
 /* Initialise to zero. */

@@ -17,8 +17,8 @@
 
 #include "base/stream.h"
 
-/* Size of a batch from the guest: several full writes, to save system calls, but
- * no more than stays in the processor's cache. */
+/* Size of a batch from the guest: enough for several full writes, to save
+ * system calls, but no more than stays in the processor's cache. */
 #define BATCH_WRITES 4
 #define BATCH_BYTES (128 * 1024)
 

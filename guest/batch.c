@@ -5,7 +5,7 @@
 
 /* BATCH_ROOM extends one byte beyond the last slot. */
 #define MEMORY_BYTES (BATCH_FRAMES * (size_t)BATCH_STRIDE + 1)
-/* A longer frame touches more than a page or two of its slot. */
+/* A frame up to this length touches at most two pages of its slot. */
 #define LONG_FRAME_BYTES 4096u
 /* Several batches of long frames (up.c). Together with one page per slot this
  * is well below 4 MiB. */

@@ -1,7 +1,6 @@
-/* A batch is an array of parcels. A parcel is a frame preceded by its 4-byte
- * header. It is in one of the batch's slots, if it was received as a datagram,
- * or in the buffer of a deframer. Either can be sent as a datagram or to a
- * stream without a copy.
+/* A batch is an array of parcels (framing.h). A parcel that was received as a
+ * datagram is in one of the batch's slots, others are in the buffer of a
+ * deframer. Either can be sent as a datagram or to a stream without a copy.
  *
  * A slot has room for the longest frame, so each message needs one iovec. A
  * frame of ordinary length touches one or two pages of its slot; untouched
@@ -37,7 +36,7 @@ struct batch {
 
 	uint8_t *memory;
 	struct batch_system *system;
-	/* the longest frame that was in each slot, or 0 if that was short */
+	/* the longest frame that each slot has held; 0: only short ones */
 	uint32_t touched_bytes[BATCH_FRAMES];
 	size_t long_bytes; /* the sum of touched_bytes */
 };
@@ -55,9 +54,8 @@ int batch_receive(struct batch *batch, int fd, size_t limit);
 int batch_send(struct batch *batch, int fd, size_t from);
 
 /* For receivers: empties the batch. Returns the slots' memory to the system
- * once long frames have touched much of it. Frames of a constant length never
- * touch that much, because the caller receives few frames per batch if they are
- * long. */
+ * once long frames have touched much of it. That is rare: the longer the
+ * frames, the fewer of them the caller receives at once. */
 void batch_clear(struct batch *batch);
 
 /* Returns the address of the frame in slot i. */

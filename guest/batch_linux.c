@@ -36,8 +36,8 @@ batch_system_destroy(struct batch *batch)
 
 /* The sender is requested for the first message only, to save copies: a
  * connected socket receives from the guest only, and another sender is examined
- * when it begins a batch. For a path that fills sun_path, Linux returns a
- * length that includes a terminating zero it has not written. */
+ * when it begins a batch. If a path fills sun_path, the length that Linux
+ * returns includes a final zero that has no room there. */
 int
 batch_receive(struct batch *batch, int fd, size_t limit)
 {

@@ -28,8 +28,8 @@ batch_receive(struct batch *batch, int fd, size_t limit)
 	batch->sender_length =
 	    room < sizeof(batch->sender) ? room : sizeof(batch->sender);
 	batch_add(batch, (size_t)length);
-	/* A length of 0 may mean that the socket was shut down and replaced;
-	 * the next datagram could come from its successor. */
+	/* Length 0 may mean that the socket was shut down and replaced. The
+	 * next datagram could be its successor's, with another sender. */
 	if (length == 0)
 		return 0;
 	while (batch->count < limit) {

@@ -28,7 +28,7 @@ is_same_socket(int a, int b)
 	       first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
-/* Takes an inherited descriptor. Returns why not, or NULL. */
+/* Takes an inherited descriptor. Returns NULL, or why it does not. */
 static const char *
 take(struct guest *guest, int fd)
 {
@@ -45,8 +45,8 @@ take(struct guest *guest, int fd)
 		return fault;
 	if (*place >= 0 && !is_same_socket(*place, fd))
 		return "another one was inherited, too";
-	if (*place >= 0)
-		close(*place); /* from the store and from a socket unit */
+	if (*place >= 0) /* the same socket, from the store and a socket unit */
+		close(*place);
 	*place = fd;
 	/* set by systemd for sockets that it binds */
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);

@@ -35,7 +35,7 @@ enum guest_refusal {
 /* What main() polls for a guest. */
 #define GUEST_DESCRIPTORS 3
 
-/* The most sockets that a guest has: of a unixgram guest also the successor. */
+/* The most sockets of a guest. The second is a successor (unixgram.h). */
 #define GUEST_SOCKETS 2
 
 /* An inherited descriptor, for guest_open() to take. */
@@ -64,7 +64,7 @@ struct guest {
 	/* Inherited sockets, or -1: one connected to the guest, and one that is
 	 * not connected. */
 	int inherited, inherited_free;
-	atomic_uint changes; /* of the set of sockets */
+	atomic_uint changes; /* how often the set of sockets has changed */
 
 	struct unixgram unixgram; /* used by unixgram.c */
 	bool drained; /* used by tap_linux.c: the last receive read all */
@@ -91,8 +91,8 @@ struct guest_ops {
 	void (*close)(struct guest *guest); /* releases everything except fd */
 	/* Handles errno `error` of a send to guest number `which`. Returns
 	 * GUEST_REFUSED if a guest is present now, GUEST_GONE if it cannot
-	 * return, else GUEST_ABSENT. If the pointer is NULL, the guest is
-	 * gone. */
+	 * return, else GUEST_ABSENT. Without this operation, a guest whose
+	 * send fails is gone. */
 	enum guest_refusal (*refused)(
 	    struct guest *guest, uint64_t which, int error);
 	void (*describe)(struct guest *guest, char *text, size_t room);
@@ -107,11 +107,11 @@ int guest_send_datagrams(struct guest *guest, struct batch *batch, size_t from);
 extern const struct guest_ops guest_descriptor, guest_unixgram, guest_tap;
 
 /* Opens the endpoint. A path is bound with the permission bits `mode`. A stale
- * socket file is replaced; one that a running process listens on is not.
+ * socket file is replaced; one that a running process has open is not.
  *
- * A socket among the offers that fits the endpoint is taken instead: what waits
- * in it is received, a guest that it is connected to is present at once, and its
- * file keeps its mode. Offers with a fault remain the caller's.
+ * If an offered socket fits the endpoint, it is used instead: the frames queued
+ * in it are received, a guest that it is connected to is present at once, and
+ * its file keeps its mode. Offers with a fault remain the caller's.
  *
  * Returns 0, or -1 with the reason. */
 int guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
@@ -124,12 +124,12 @@ guest_is_inherited(const struct guest *guest)
 	return guest->inherited >= 0 || guest->inherited_free >= 0;
 }
 
-/* Duplicates the sockets through which the guest reaches a later forwarder, and
- * returns how many there are; 0 for a device. Call it again when `changes` has
+/* Duplicates the guest's sockets, for the next forwarder to inherit. Returns
+ * how many there are; 0 for a device. Call it again when `changes` has
  * changed. */
 size_t guest_sockets(struct guest *guest, int fds[GUEST_SOCKETS]);
 
-/* Whether a frame of the guest can be received. */
+/* Whether a frame from the guest can be received now. */
 bool guest_is_readable(const struct guest *guest);
 
 /* Call this only when no thread uses the guest. If a thread may still be

@@ -69,8 +69,8 @@ count_queue(struct guest *guest)
 			break;
 }
 
-/* Replaces the socket by the successor, if there is one. A recv() blocked on
- * the old socket returns 0 bytes and no sender address. */
+/* Replaces the socket by the successor, if there is one. A recv() that is
+ * blocked on the old socket then returns 0 bytes and no sender address. */
 static void
 use_successor(struct guest *guest) LOCKED
 {
@@ -103,7 +103,8 @@ stop_sending(struct guest *guest) LOCKED
 		count_queue(guest);
 }
 
-/* Makes every change of the state. Only WATCHED and FILELESS have a watch. */
+/* The only place that changes the state. Only WATCHED and FILELESS have a
+ * watch. */
 static void
 enter(struct guest *guest, enum unixgram_state state) LOCKED
 {
@@ -129,9 +130,9 @@ detach(struct guest *guest) LOCKED
 	enter(guest, UNIXGRAM_ABSENT);
 }
 
-/* Stats the socket file and checks its owner. Returns 0, or an errno if
- * forwarder can't or must not connect to it. An abstract name has no file: it
- * gets inode number 0. */
+/* Looks up the socket file and checks its owner. Returns 0, or an errno if
+ * forwarder can't or must not connect to it. For an abstract name, which has no
+ * file, the inode number is 0. */
 static int
 examine(struct guest *guest, const struct unixgram_name *name,
     struct stat *file) LOCKED
@@ -202,9 +203,9 @@ connect_to_file(struct guest *guest, const struct unixgram_name *name,
 	return error;
 }
 
-/* The socket is connected to the one of that name, with that file. */
+/* Makes the socket of that name the guest: ours is connected to it. */
 static void
-welcome(struct guest *guest, const struct unixgram_name *name,
+set_guest(struct guest *guest, const struct unixgram_name *name,
     const struct stat *file, enum unixgram_state state) LOCKED
 {
 	struct unixgram *u = &guest->unixgram;
@@ -236,13 +237,14 @@ attach(struct guest *guest, const struct unixgram_name *name) LOCKED
 	if (error)
 		detach(guest);
 	else
-		welcome(guest, name, &file, state);
+		set_guest(guest, name, &file, state);
 	return error;
 }
 
-/* Makes the socket that an inherited one is connected to the guest. Connects to
- * it again, which keeps its queued frames and finds another one at its path. If
- * its file is gone, or can't be reached, the connection is kept: it works. */
+/* Takes over the guest that an inherited socket is connected to. Connects
+ * again: that keeps queued frames, and reaches a guest that has restarted at
+ * its path. If the guest's file is gone or can't be reached, keeps the
+ * connection that it has. */
 static void
 attach_to_peer(struct guest *guest) LOCKED
 {
@@ -264,9 +266,9 @@ attach_to_peer(struct guest *guest) LOCKED
 	if (error == ECONNREFUSED)
 		detach(guest);
 	else
-		welcome(guest, &name, &file, state);
+		set_guest(guest, &name, &file, state);
 	log_line(LOG_LEVEL_INFO, LOG_GUEST, "%s peer=%s",
-	    error == ECONNREFUSED ? "gone since the last forwarder"
+	    error == ECONNREFUSED ? "gone while forwarder was not running"
 				  : "found again",
 	    name.path);
 }
@@ -405,8 +407,8 @@ unixgram_refused(struct guest *guest, uint64_t which, int error)
 	return present ? GUEST_REFUSED : GUEST_ABSENT;
 }
 
-/* Tries with another socket whether the one at the guest's path accepts
- * connections. */
+/* Whether the socket at the guest's path accepts connections. Tries this with
+ * another socket. */
 static bool
 another_answers(struct guest *guest) LOCKED
 {
@@ -440,8 +442,8 @@ look(struct guest *guest) LOCKED
 }
 
 /* Returns whether the sender of the frame that waits at the successor can be
- * the next guest. If not, drops the frame. The present guest is then kept,
- * because it could not connect to the old socket again. */
+ * the next guest. If not, drops the frame and keeps the present guest, which
+ * could not reach the old socket again once detached. */
 static bool
 next_guest_waits(struct guest *guest) LOCKED
 {
@@ -520,8 +522,9 @@ unixgram_fault(const struct guest *guest, int fd)
 }
 
 /* Finds out which of the inherited sockets the file belongs to. If to neither,
- * the file is recorded as missing, so that it is made again. A socket unit may
- * have made the file for the guest's user only: it is taken for ours. */
+ * records the file as missing, so that it is created again. A file that we may
+ * not connect to counts as ours: a socket unit has made it for the guest's user
+ * only (SocketUser=). */
 static void
 inherit(struct guest *guest) LOCKED
 {

@@ -27,7 +27,7 @@
  * ABSTRACT, WATCHED or UNWATCHED, with a new guest; or ABSENT if the connection
  * fails or the guest is a stranger.
  *
- *      event                           what follows
+ *      event                           action
  *      a frame from another sender     attach to it, unless it is a stranger
  *      a send fails                    nothing, if the guest's file is at its
  *                                      path and accepts a connection; else
@@ -104,7 +104,7 @@ struct unixgram {
 	int watch_error GUARDED; /* last error of the watch, logged; or 0 */
 	struct doorbell bell;    /* wakes main(): new guest, or file changed */
 	int successor GUARDED;   /* descriptor, or -1 */
-	atomic_bool fd_replaced; /* a successor was used: recv() was woken */
+	atomic_bool fd_replaced; /* by a successor, which woke recv() */
 	uint64_t guests GUARDED; /* attached so far; number of the last one */
 	ino_t logged_stranger GUARDED; /* inode of the last one logged */
 	/* number of the last guest logged as refusing frames */

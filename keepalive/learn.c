@@ -63,7 +63,7 @@ set_gateway(struct learned *l, const uint8_t *ipv4)
 		set_gateway_mac(l, known->mac);
 }
 
-/* Stores that the guest knows, or will soon know, that `ipv4` is at `mac`. */
+/* Stores an address and its MAC that the guest knows or is about to learn. */
 static void
 add_neighbour(struct learned *l, const uint8_t *ipv4, const uint8_t *mac)
 {

@@ -45,9 +45,9 @@ struct learned {
 	unsigned next_neighbour;
 };
 
-/* Sets the configured gateway, or NULL, and discards what was learned. If the
- * setting has not changed, does nothing: a peer that has failed could not teach
- * it a second time. Initialise the struct with zeros. */
+/* Sets the configured gateway, or NULL, and discards what was learned. Does
+ * nothing if the setting has not changed: while the peer is silent, nothing
+ * could be learned again. Initialise the struct with zeros. */
 void learn_configure(struct learned *l, const uint8_t *gateway);
 
 /* Call this if the MAC may be wrong: another guest has attached, or a probe was

@@ -49,11 +49,12 @@ struct probe_target {
 };
 
 /* Classifies a frame from the network. *sequence is set for a PING or PONG.
- * `asked` is the pending ARP request, or NULL. Clear it after the first answer,
- * so that only one reply is withheld from the guest. A reply has sender and
- * target exchanged (RFC 826), so the reply to a probe has the target address
- * 0.0.0.0. Linux, the BSDs, passt and gvproxy do this. A guest gets such a reply
- * only if it tests whether the gateway's address is free. */
+ * `asked` is the pending ARP request, or NULL; pass NULL after the first
+ * answer, so that only one reply is withheld from the guest. A reply has sender
+ * and target exchanged (RFC 826), so the reply to a probe has the target
+ * address 0.0.0.0. Linux, the BSDs, passt and gvproxy do this. The guest
+ * expects such a reply only if it tests whether the gateway's address is
+ * free. */
 enum probe_kind probe_recognise(const uint8_t *frame, size_t length,
     const struct probe_target *asked, uint64_t *sequence);
 

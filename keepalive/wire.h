@@ -73,7 +73,7 @@ wire_is_zero(const uint8_t *bytes, size_t length)
 	return true;
 }
 
-/* Returns whether one host can have this address. */
+/* Returns whether this can be the address of a single host. */
 static inline bool
 wire_is_host_mac(const uint8_t *mac)
 {

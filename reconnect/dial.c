@@ -13,10 +13,11 @@
 #include "base/trust.h"
 #include "base/wait.h"
 
-/* The pause before a path is tried again: no event reports listen(). The goal is
- * a first frame within 1 ms of listen(); a try costs 5 us. Once the path exists,
- * the pause grows with the time that the daemon takes: a hundred forwarders that
- * wait for one daemon must leave it a processor to call listen() on. */
+/* The pause before a path is tried again: no event reports listen(). The goal
+ * is a first frame within 1 ms of listen(); a try costs 5 us. Once the path
+ * exists, the pause is at least this part of the time that the daemon has taken
+ * since then: a hundred forwarders that wait for one daemon must leave it a
+ * processor to call listen() on. */
 #define RETRY_MIN_US 250
 #define RETRY_SHARE 8
 
@@ -128,7 +129,7 @@ dial_unix(const struct dial *dial, struct error *error)
  * no process listens there, the socket connects to itself (RFC 9293, simultaneous
  * open). */
 static bool
-is_own_echo(int fd)
+is_connected_to_itself(int fd)
 {
 	struct sockaddr_storage near = { 0 }, far = { 0 };
 	socklen_t near_length = sizeof(near), far_length = sizeof(far);
@@ -149,7 +150,7 @@ dial_address(const struct dial *dial, const struct addrinfo *address,
 
 	if (fd < 0)
 		return -1;
-	if (is_own_echo(fd)) {
+	if (is_connected_to_itself(fd)) {
 		errno = ECONNREFUSED;
 		return socket_give_up(fd);
 	}
@@ -174,7 +175,8 @@ dial_each(const struct dial *dial, const struct addrinfo *at, int64_t end_ms)
 	return fd;
 }
 
-/* In a service's sandbox, for example. Names can't be looked up then. */
+/* Returns whether TCP sockets are forbidden, for example in a service's
+ * sandbox. Name lookups fail there, too. */
 static bool
 may_not_use_tcp(void)
 {

@@ -21,10 +21,10 @@ struct dial {
 	uid_t user;              /* see dial_trusts() */
 };
 
-/* Returns a connected, blocking descriptor, closed on exec, or -1 with errno and
- * the reason. EPERM on a Unix path means that the daemon is not trusted. TCP takes
- * at most DIAL_LIMIT_MS; a Unix path at most retry_window_ms, because the full
- * backlog of a frozen daemon is an error. */
+/* Returns a connected, blocking descriptor, closed on exec, or -1 with errno
+ * and the reason. EPERM on a Unix path means that the daemon is not trusted.
+ * TCP takes at most DIAL_LIMIT_MS, a Unix path at most retry_window_ms: the
+ * full backlog of a frozen daemon is an error at once. */
 int dial(
     const struct dial *dial, struct resolver *resolver, struct error *error);
 

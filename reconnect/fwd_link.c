@@ -6,8 +6,8 @@
  *
  * It is woken by main() for a stop or new settings, in any state, even during a
  * dial; by the watch; by a client; by a deadline; and, while up, by the link's
- * bell. While down it ignores that bell: the monitor may ring it after a frame
- * from the guest, which must not delay a dial.
+ * bell. While down it does not poll that bell: the monitor may still ring it,
+ * for a frame from the guest, but there is nothing to do.
  *
  * Only this thread installs connections; any thread may end one. */
 #include "reconnect/fwd_link.h"
@@ -138,7 +138,7 @@ follow_link(struct fwd_link *fwd)
 		return false;
 	if (!reconnect_is_up(&fwd->machine))
 		return true;
-	/* Older than reconnect.max, but lost before the tick. */
+	/* It was older than reconnect.max, but was lost before the tick. */
 	if (lost && view->up_ms >= fwd->machine.settings.max_ms) {
 		link_prove(fwd->link, view->generation);
 		view = look(fwd);
@@ -187,7 +187,7 @@ update_watch(struct fwd_link *fwd)
 
 /* ---- clients ---- */
 
-/* Ends the present connection first. */
+/* Replaces the present connection, if any, by the client's. */
 static void
 serve_client(struct fwd_link *fwd, int fd)
 {
@@ -231,8 +231,8 @@ probe(struct fwd_link *fwd, uint64_t generation)
 	return result;
 }
 
-/* The present connection may be half open without any error, so its peer may
- * have to be probed first. */
+/* The present client may be dead without any error (a half-open connection), or
+ * alive. If it can be probed, the new client waits for the result. */
 static void
 admit_client(
     struct fwd_link *fwd, int fd, const struct sockaddr_storage *client)
@@ -294,8 +294,8 @@ judge(struct fwd_link *fwd)
 
 /* ---- settings ---- */
 
-/* Whether the settings admit the peer. getpeername() fails if the client is gone,
- * which fwd-down will notice. */
+/* Whether the settings admit the present peer. If getpeername() fails, the
+ * client is gone, and fwd-down will notice. */
 static bool
 admits(struct fwd_link *fwd, int fd, struct error *error)
 {
@@ -407,7 +407,7 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 	int ready;
 
 	atomic_store_explicit(&fwd->due_ms, due_ms, memory_order_relaxed);
-	atomic_store_explicit(&fwd->heeds_link, up, memory_order_relaxed);
+	atomic_store_explicit(&fwd->polls_link, up, memory_order_relaxed);
 	pulse_enter(&fwd->pulse, PULSE_RESTING);
 	ready = poll(fds, 5, wait_timeout(due_ms));
 	pulse_enter(&fwd->pulse, PULSE_RUNNING);
@@ -513,7 +513,7 @@ fwd_link_has_event(const struct fwd_link *fwd)
 {
 	return clock_now_ms() >= atomic_load(&fwd->due_ms) ||
 	       is_rung(&fwd->orders) ||
-	       (atomic_load(&fwd->heeds_link) && is_rung(&fwd->link->bell));
+	       (atomic_load(&fwd->polls_link) && is_rung(&fwd->link->bell));
 }
 
 void

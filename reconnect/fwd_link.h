@@ -19,8 +19,8 @@
 #include "reconnect/reconnect.h"
 #include "reconnect/resolve.h"
 
-/* The longest wait for fwd-link; with log_finish(), a stop takes less than a
- * second. */
+/* How long fwd_link_join() waits. Together with log_finish(), a stop takes less
+ * than a second. */
 #define FWD_LINK_JOIN_MS 500
 
 enum link_event_kind {
@@ -63,8 +63,8 @@ struct fwd_link_hooks {
 	/* Returns whether there are new settings; if so, fills them in. */
 	bool (*configure)(void *context, struct fwd_link_settings *settings);
 	/* Prepares a new connection and sends the first frame, before a copy
-	 * thread can use it. Must not block. If the connection is broken, the
-	 * copy threads will notice, after reading what the peer sent. */
+	 * thread can use it. Must not block. A broken connection is left to the
+	 * copy threads: they read what the peer sent before they report it. */
 	void (*on_connected)(void *context, int fd);
 	/* Runs the keepalive of this generation. Called before each sleep while
 	 * up. Returns the time of the next call, or INT64_MAX. */
@@ -73,7 +73,7 @@ struct fwd_link_hooks {
 	/* Returns why this client may not connect, or NULL if it may. */
 	const char *(*refusal)(void *context, const struct sockaddr *client);
 	/* Probes the present client, because another one has connected. Returns
-	 * false if that is not possible: the new client then replaces it. May
+	 * false if it can't be probed; the new client then replaces it. May
 	 * block for the rest of a partly sent probe, at most write_stall. */
 	bool (*probe)(void *context, uint64_t generation);
 	/* Whether a byte has arrived since since_ms, or waits on this
@@ -91,7 +91,7 @@ struct fwd_link {
 	/* Written by the thread before it sleeps in poll(). */
 	struct pulse pulse;     /* RESTING: in that poll() */
 	_Atomic int64_t due_ms; /* its deadline */
-	atomic_bool heeds_link; /* it polls the link's bell */
+	atomic_bool polls_link; /* it polls the link's bell */
 
 	/* Used by fwd-link only: */
 	struct fwd_link_settings settings;
@@ -116,7 +116,7 @@ int fwd_link_start(struct fwd_link *fwd, struct link *link,
  * generation, and so do settings that do not admit its peer. */
 void fwd_link_wake(struct fwd_link *fwd);
 
-/* Whether an event has happened that the thread has not answered yet. */
+/* Whether an event that should wake the thread from poll() is pending. */
 bool fwd_link_has_event(const struct fwd_link *fwd);
 
 /* Call after link_stop(). Interrupts a dial and waits for the thread to end.

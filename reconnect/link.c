@@ -14,11 +14,12 @@
  * A generation that ends without proof of life counts as a failed dial: the
  * outage before it continues.
  *
- * A new connection takes any free place in connections[]. If the places were used
- * in turn, a loan that is returned late would block a later connection.
+ * A new connection takes any free place in connections[]. If they were used in
+ * turn, a late return of one loan could block a new connection.
  *
- * Lock order: link.lock only, never held across a system call that blocks.
- * Decisions are made under the lock; shutdown(), close() and the bell follow. */
+ * No other lock is taken under link.lock, which is never held across a system
+ * call that blocks. Decisions are made under the lock; shutdown(), close() and
+ * the bell follow. */
 #include "reconnect/link.h"
 
 #include <assert.h>
@@ -175,7 +176,7 @@ outage(struct link *link, size_t age) NEEDS(link->lock)
 	return &link->history[(link->outages - 1 - age) % LINK_HISTORY];
 }
 
-/* A proven generation has ended: the last loss. */
+/* Makes the last loss an outage: its generation was proven. */
 static void
 begin_outage(struct link *link) NEEDS(link->lock)
 {
@@ -232,7 +233,8 @@ link_fail(struct link *link, uint64_t generation, const char *reason)
 		doorbell_ring(&link->bell);
 }
 
-/* Releases the generations that the reader has not borrowed yet. */
+/* The reader will not borrow the generations that wait for it: releases
+ * them. */
 void
 link_stop(struct link *link)
 {

@@ -42,12 +42,12 @@ struct loan {
 	struct connection *connection;
 };
 
-/* The end of a proven generation, and the time until the next one. */
+/* From the end of a proven generation until the next generation. */
 struct link_outage {
-	int64_t began_utc_ms; /* by the time of day */
-	int64_t ms;           /* its length; if it goes on: until now */
-	uint64_t dials;       /* made in it */
-	uint64_t dials_before;
+	int64_t began_utc_ms;  /* clock_utc_ms() */
+	int64_t ms;            /* its length so far, or in all */
+	uint64_t dials;        /* made during it */
+	uint64_t dials_before; /* link.dials when it began */
 	char reason[LINK_REASON_BYTES];
 };
 
@@ -60,14 +60,15 @@ struct link {
 	uint64_t generation GUARDED;        /* of the last connection */
 	uint64_t borrowed GUARDED; /* last generation lent to the reader */
 	bool proven GUARDED;       /* the last generation is proven */
-	int64_t up_ms GUARDED;     /* its length, once it has ended */
+	int64_t up_ms GUARDED;     /* how long it was up, once it has ended */
 	int64_t hold_ms GUARDED;   /* or LINK_HOLD_FOREVER */
 	int64_t outage_since_ms GUARDED;
 	int64_t last_outage_ms GUARDED;
 	int64_t down_ms GUARDED;
 	uint64_t outages GUARDED;
 	uint64_t dials GUARDED;
-	struct link_outage loss GUARDED; /* the last one, proven or not */
+	/* The end of the last generation; an outage if that was proven. */
+	struct link_outage loss GUARDED;
 	struct link_outage history[LINK_HISTORY] GUARDED; /* a ring */
 	char last_error[LINK_REASON_BYTES] GUARDED;
 	struct doorbell bell; /* wakes fwd-link while up */
@@ -117,7 +118,7 @@ void link_prove(struct link *link, uint64_t generation);
 /* How long frames wait in an outage. Also applies to threads that wait now. */
 void link_set_hold(struct link *link, int64_t hold_ms);
 
-/* Stops the link for good: ends all present and later waits. */
+/* Stops the link for good: ends all waits and the current generation. */
 void link_stop(struct link *link);
 
 /* A snapshot. */
@@ -127,8 +128,8 @@ struct link_view {
 	bool proven;            /* the last generation is proven */
 	int64_t up_ms;          /* its age, or its length if it has ended */
 	int64_t outage_ms;      /* while down: the age of the outage */
-	int64_t last_outage_ms; /* length; the start is not an outage */
-	int64_t down_ms;        /* in all, the present outage included */
+	int64_t last_outage_ms; /* length; 0 until an outage has ended */
+	int64_t down_ms;        /* in all, the wait at the start included */
 	uint64_t outages;
 	uint64_t dials;
 	char last_error[LINK_REASON_BYTES]; /* of a generation or a dial */
@@ -136,9 +137,10 @@ struct link_view {
 
 void link_look(struct link *link, struct link_view *view);
 
-/* Gets the last outages, the newest first, and returns how many there are. The
- * first one goes on if the link is down. It also goes on, with the time in
- * between, if a generation ends without proof of life. */
+/* Gets the last outages, the newest first, and returns how many there are.
+ * While the link is down, the first one has not ended. An outage continues if
+ * the generation after it ends without proof of life; the time that this was up
+ * then counts as well. */
 size_t link_history(
     struct link *link, struct link_outage history[LINK_HISTORY]);
 

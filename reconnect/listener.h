@@ -1,6 +1,6 @@
-/* The listening role: one client at a time is served, and the newest replaces the
- * present one. But if the present client can be probed, it stays if it answers;
- * until that is known the newest is a candidate.
+/* The listening role. One client is served at a time; a new one replaces it. If
+ * the present client can be probed, it is probed first, and stays if it
+ * answers. The new client is a candidate until then.
  *
  *   state    at due_ms               entered when
  *   CLOSED   nothing                 the endpoint does not listen
@@ -14,9 +14,10 @@
  *
  * If the present client sends anything after the candidate connected, the
  * candidate is refused at the next tick; otherwise it is admitted at the last
- * one. A late tick only probes again: the answer had no time to arrive. due_ms is
- * kept when a candidate leaves, so that no two probes are closer than a tick,
- * however many candidates connect. */
+ * one. A late tick only probes again: forwarder was stopped, and perhaps the
+ * client too, so an answer may still come. due_ms is kept after a verdict, so
+ * that no two probes are closer than a tick, however many candidates
+ * connect. */
 #ifndef RECONNECT_LISTENER_H
 #define RECONNECT_LISTENER_H
 
@@ -33,8 +34,8 @@
 #define LISTENER_TICK_MS 200
 #define LISTENER_PROBES 5
 
-/* After accept() ran out of descriptors or memory. The client still waits, so
- * without a pause poll() would keep returning at once. */
+/* The pause after accept() ran out of descriptors or memory. The client still
+ * waits, so without it poll() would keep returning at once. */
 #define LISTENER_PAUSE_MS 1000
 
 enum listener_state { LISTENER_CLOSED, LISTENER_OPEN, LISTENER_JUDGING };
@@ -73,8 +74,9 @@ bool listener_accepts(const struct listener *listener, int64_t now_ms);
  * time. */
 int64_t listener_wake_ms(const struct listener *listener, int64_t now_ms);
 
-/* Returns the client's descriptor, blocking, closed on exec and with TCP_NODELAY,
- * or -1 with errno: EAGAIN if the client is gone. */
+/* Returns the client's descriptor, blocking, closed on exec and with
+ * TCP_NODELAY, or -1 with errno: EAGAIN if the client is gone. Other errors
+ * begin a pause of LISTENER_PAUSE_MS. */
 int listener_accept(
     struct listener *listener, struct sockaddr_storage *client, int64_t now_ms);
 

@@ -20,13 +20,14 @@ reset_backoff(struct reconnect *machine)
 	machine->delay_ms = machine->settings.min_ms;
 }
 
-/* The delay doubles from min to max. Jitter shortens it, so that max holds. */
+/* The delay doubles from min to max. Jitter only shortens it, so max is never
+ * exceeded. */
 static void
 back_off(struct reconnect *machine, int64_t now_ms)
 {
 	const struct reconnect_settings *settings = &machine->settings;
 	int64_t delay_ms = machine->delay_ms;
-	/* In thousandths of a percent, so that short delays are spread too. */
+	/* in thousandths of a percent: a whole percent of 2 s is 20 ms */
 	int64_t off = (int64_t)(next_random(machine) %
 				(settings->jitter_percent * 1000 + 1));
 
@@ -83,7 +84,7 @@ on_lost(struct reconnect *machine, int64_t now_ms)
 	else
 		back_off(machine, now_ms);
 	enter(machine, RECONNECT_WAITING, now_ms);
-	if (machine->retry_window_ms > 0) /* as after APPEARED while up */
+	if (machine->retry_window_ms > 0) /* APPEARED or MOVED while up */
 		hurry(machine, now_ms);
 }
 

@@ -53,7 +53,7 @@
 
 #define RECONNECT_WINDOW_MS 50
 
-/* A connection that waited in the backlog of a daemon that died is closed
+/* If a daemon dies before it accepts our connection, the kernel closes it
  * sooner than this. */
 #define RECONNECT_SETTLE_MS 100
 
@@ -82,7 +82,7 @@ enum reconnect_event {
 	RECONNECT_APPEARED, /* the daemon's path exists now */
 	RECONNECT_RESUMED,  /* the host woke up from a suspend */
 	RECONNECT_RELOADED, /* the settings have changed */
-	RECONNECT_MOVED,    /* so has the endpoint */
+	RECONNECT_MOVED,    /* the endpoint is among them */
 };
 
 /* What the caller has to do. */
@@ -96,7 +96,7 @@ enum reconnect_action {
 
 struct reconnect_settings {
 	int64_t min_ms, max_ms;  /* backoff: 1 <= min <= max */
-	unsigned jitter_percent; /* 0 to 50, taken off a delay */
+	unsigned jitter_percent; /* 0 to 50: how much a delay may be cut */
 	bool listens;            /* clients connect to us; nothing is dialled */
 };
 
@@ -104,13 +104,13 @@ struct reconnect {
 	enum reconnect_state state;
 	/* The caller changes them, and then steps RELOADED or MOVED. */
 	struct reconnect_settings settings;
-	int64_t delay_ms;        /* the next delay of the backoff */
-	uint32_t random;         /* not 0; differs between processes */
-	unsigned dials;          /* made, or clients accepted, in this outage */
-	int64_t due_ms;          /* time of the next dial */
-	int64_t earliest_ms;     /* due_ms is not set to an earlier time */
-	int64_t connected_ms;    /* time of the last connection */
-	int64_t long_outage_ms;  /* when to report the outage, or NEVER */
+	int64_t delay_ms;       /* the next delay of the backoff */
+	uint32_t random;        /* not 0; differs between processes */
+	unsigned dials;         /* dials, or clients accepted, in this outage */
+	int64_t due_ms;         /* time of the next dial */
+	int64_t earliest_ms;    /* due_ms is not set to an earlier time */
+	int64_t connected_ms;   /* time of the last connection */
+	int64_t long_outage_ms; /* when to report the outage, or NEVER */
 	int64_t retry_window_ms; /* how long the next dial retries refusals */
 };
 

@@ -1,6 +1,6 @@
-/* A lookup has two holders, the caller and its thread; the last one frees it. The
- * thread writes the answer before it rings the bell, and the caller reads it
- * after. */
+/* A lookup has two holders, the caller and the thread; the last one frees it.
+ * The caller reads the answer only after the thread has written it and rung the
+ * bell. */
 #include "reconnect/resolve.h"
 
 #include <errno.h>

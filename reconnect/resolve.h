@@ -16,10 +16,10 @@ struct resolver {
 };
 
 /* Resolves host and port for a stream socket. Returns 0 with *found, for
- * freeaddrinfo(), or -1 with the reason and errno: EINTR when interrupt_fd became
- * readable, ETIMEDOUT at the deadline, or another. After these two the lookup goes
- * on, and the next call for the same name waits for it instead of starting one
- * more. */
+ * freeaddrinfo(), or -1 with the reason and errno: EINTR when interrupt_fd
+ * became readable, ETIMEDOUT at the deadline, or another. After EINTR and
+ * ETIMEDOUT the lookup goes on, and the next call for the same name waits for
+ * it instead of starting another. */
 int resolve(struct resolver *resolver, const char *host, const char *port,
     int interrupt_fd, int64_t deadline_ms, struct addrinfo **found,
     struct error *error);

@@ -25,8 +25,8 @@
 #include "base/wait.h"
 #include "status/control_dial.h"
 
-/* A forwarder closes the connection of a client whose line arrives later than
- * CONTROL_CLIENT_MS. */
+/* A forwarder closes the connection without a reply if the request arrives
+ * later than CONTROL_CLIENT_MS. */
 #define TRIES 3
 #define RETRY_MS 10
 
@@ -53,7 +53,7 @@ end(struct exchange *x, int error)
 }
 
 static bool
-is_passing(int error)
+is_temporary(int error)
 {
 	return error == EAGAIN || error == EMFILE || error == ENFILE ||
 	       error == EINTR;
@@ -68,7 +68,7 @@ call(struct exchange *x, const char *path, int64_t now_ms)
 		x->length = 0;
 		/* It fits; if the peer is gone, recv() reports it. */
 		(void)!send(x->fd, request, strlen(request), 0);
-	} else if (is_passing(errno)) {
+	} else if (is_temporary(errno)) {
 		x->error =
 		    errno == EMFILE || errno == ENFILE ? errno : ETIMEDOUT;
 		x->due_ms = now_ms + RETRY_MS;
@@ -111,10 +111,11 @@ take(struct exchange *x)
 struct round {
 	struct pollfd *fds; /* of those that are reading */
 	size_t reading, pending;
-	int64_t next_ms; /* when to go on at the latest */
+	int64_t next_ms; /* latest time of the next round */
 };
 
-/* Makes the calls that are due, and ends what is late. */
+/* Makes the call if it is due, ends the exchange if it is late, and counts
+ * it. */
 static void
 go_on(struct round *round, struct exchange *x, const char *path, int64_t now_ms,
     int64_t deadline_ms)
@@ -158,7 +159,7 @@ run_round(struct exchange *all, struct pollfd *fds,
 
 /* Sets the answer from a reply, which must end in an empty line. */
 static void
-judge(struct answer *answer, struct exchange *x)
+set_answer(struct answer *answer, struct exchange *x)
 {
 	struct status status;
 
@@ -187,7 +188,7 @@ ask_all(struct answer *answers, size_t count)
 			;
 	for (size_t i = 0; i < count; i++)
 		if (all != NULL && fds != NULL)
-			judge(&answers[i], &all[i]);
+			set_answer(&answers[i], &all[i]);
 		else
 			answers[i].error = ENOMEM;
 	free(fds);

@@ -18,8 +18,8 @@ struct answer {
 };
 
 /* Asks at each path, and sets the error or the status. Takes at most
- * CONTROL_REPLY_SECONDS in all. Each forwarder needs a descriptor: if there are
- * too few, one is asked when another has answered. Ignore SIGPIPE before. */
+ * CONTROL_REPLY_SECONDS in all. Each exchange needs a descriptor: if there are
+ * too few, some wait until others have ended. SIGPIPE must be ignored. */
 void ask_all(struct answer *answers, size_t count);
 
 struct answer_counts {
@@ -27,11 +27,10 @@ struct answer_counts {
 };
 struct answer_counts ask_count(const struct answer *answers, size_t count);
 
-/* Adds the control sockets in a folder and in the folders in it,
- * FOLDER/control.sock and FOLDER/NAME/control.sock, to an allocated array, each
- * with the name of its folder. A socket that may be there, in a folder that may
- * not be searched, is one too; a symbolic link is not. Returns 0, or -1 with
- * errno: the folder can't be read, or memory ran out. */
+/* Adds the control sockets FOLDER/control.sock and FOLDER/NAME/control.sock to
+ * an allocated array, each with the name of its folder. If a folder may not be
+ * searched, a socket is assumed to be in it. Symbolic links are left out.
+ * Returns 0, or -1 with errno: the folder can't be read, or memory ran out. */
 int ask_find(const char *folder, struct answer **answers, size_t *count);
 
 #endif

@@ -40,8 +40,8 @@ struct view {
 	struct round round;
 };
 
-/* Prints an error. It may hold names of files and of forwarders, so what could
- * end the line or control the terminal is escaped. */
+/* Prints an error. It may contain names of files and of forwarders, so what
+ * could end the line or control the terminal is escaped. */
 static void complain(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 static void
@@ -73,12 +73,12 @@ allocate(size_t count, size_t size)
 
 /* --- asking ---------------------------------------------------------------- */
 
-/* Adds the control sockets below a folder. A usual folder need not exist. */
+/* Adds the control sockets below a folder. A default folder may be missing. */
 static void
-search(struct round *round, const char *folder, bool usual)
+search(struct round *round, const char *folder, bool is_default)
 {
 	if (ask_find(folder, &round->answers, &round->count) < 0 &&
-	    !(usual && errno == ENOENT))
+	    !(is_default && errno == ENOENT))
 		complain("%s: %s", folder, strerror(errno));
 }
 
@@ -99,9 +99,9 @@ search_all(struct round *round, const char *folder)
 	}
 }
 
-/* Whether the socket is NAME/control.sock: nobody else can be there. */
+/* Whether the socket is NAME/control.sock. Only one forwarder can be there. */
 static bool
-is_at_home(const struct answer *answer)
+is_in_own_folder(const struct answer *answer)
 {
 	char tail[LOG_NAME_BYTES + 16];
 	int length = snprintf(
@@ -112,7 +112,8 @@ is_at_home(const struct answer *answer)
 	       strcmp(answer->path + all - (size_t)length, tail) == 0;
 }
 
-/* Of forwarders with the same name, the one at home is the first. */
+/* Of forwarders with the same name, the one in the folder of that name is the
+ * first. */
 static int
 by_name(const void *a, const void *b)
 {
@@ -120,7 +121,7 @@ by_name(const void *a, const void *b)
 	int order = strcmp(x->status.name, y->status.name);
 
 	if (order == 0)
-		order = is_at_home(y) - is_at_home(x);
+		order = is_in_own_folder(y) - is_in_own_folder(x);
 	return order != 0 ? order : strcmp(x->path, y->path);
 }
 
@@ -278,7 +279,7 @@ add_prometheus(struct text *t, const struct view *v)
 
 static const struct {
 	const char *name;
-	/* Of one forwarder, of all, and of these when watched. */
+	/* For one forwarder, for all of them, and for one with --watch. */
 	void (*one)(struct text *, const struct view *);
 	void (*all)(struct text *, const struct view *);
 	void (*watch)(struct text *, const struct view *);
@@ -290,8 +291,8 @@ static const struct {
 
 /* --- printing -------------------------------------------------------------- */
 
-/* Prints the text. Returns the exit code that `code` then becomes: the command
- * ends if its reader has exited or its output can't be written. */
+/* Prints the text. Returns `code`, or WATCHING instead; or another exit code if
+ * the output can't be written. */
 static int
 print(const struct view *v, const struct text *t, int code)
 {
@@ -306,7 +307,7 @@ print(const struct view *v, const struct text *t, int code)
 	return EX_OSERR;
 }
 
-/* Returns the exit code that the answers call for. */
+/* Returns the exit code for these answers. */
 static int
 verdict(const struct view *v)
 {
@@ -332,8 +333,8 @@ show(struct view *v)
 	return code;
 }
 
-/* Shows why there is nothing to print: beside the rates or, for other forms,
- * once on standard error. */
+/* Shows why there is no status: among the rates or, with other forms, once on
+ * standard error. */
 static int
 show_absence(const struct view *v, const struct error *error)
 {

@@ -1,16 +1,16 @@
-/* The control socket: a Unix stream socket. A client sends one line, gets an answer that ends with an empty line, and the connection is closed:
+/* The control socket: a Unix stream socket. A client sends one line:
  *
  *      status text | json | prometheus
  *
- * or sends the line "capture", and capture.c takes the connection over.
+ * It gets an answer that ends with an empty line, and the connection is closed.
+ * If the line is "capture", capture.c takes the connection over.
  *
  * The poll() loop of main() serves one client at a time; the others wait in the
  * listener's backlog. A client's line must arrive in one piece and within
  * CONTROL_CLIENT_MS. Silent clients that fill the backlog (64) delay the next
  * one by 1.3 s, but not main(): nothing here blocks. An answer is one send()
- * into a buffer that has room for it. A separate thread could wait longer, but
- * would need a lock around the settings, and would have to be stopped when they
- * change. */
+ * into a buffer that has room for it. (A separate thread could wait longer, but
+ * would need a lock around the configuration.) */
 #ifndef STATUS_CONTROL_H
 #define STATUS_CONTROL_H
 
@@ -29,7 +29,7 @@ struct control {
 	struct unix_file file;
 	mode_t mode;         /* of the file */
 	int client;          /* being served; -1: none */
-	int64_t deadline_ms; /* end of its turn; INT64_MAX: there is none */
+	int64_t deadline_ms; /* for its line; INT64_MAX: no client */
 	/* its request; NULL: a capture */
 	void (*render)(struct text *, const struct status *);
 };
@@ -48,7 +48,7 @@ void control_set_mode(struct control *c, mode_t mode);
  * the client. Returns 0, or -1 if nothing has changed. */
 int control_bind_again(struct control *c, struct error *error);
 
-/* Removes the socket if it's still ours. */
+/* Closes the socket, and removes its file if it's still ours. */
 void control_close(struct control *c);
 
 /* Returns what to poll for, until c->deadline_ms. */

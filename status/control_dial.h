@@ -7,13 +7,13 @@
 /* A busy forwarder answers in microseconds; only a stopped one takes longer. */
 #define CONTROL_REPLY_SECONDS 2
 
-/* Returns a socket whose connect(), sends and receptions take no longer than
- * CONTROL_REPLY_SECONDS each, or -1 with errno. (A full backlog blocks connect()
- * on Linux; SO_SNDTIMEO limits that.) */
+/* Returns a connected socket, or -1 with errno. This call, and each send() and
+ * recv() on the socket, takes at most CONTROL_REPLY_SECONDS. (A full backlog
+ * blocks connect() on Linux; SO_SNDTIMEO limits that.) */
 int control_dial(const char *path);
 
-/* Returns a socket that never blocks, nor does this call, or -1 with errno:
- * EAGAIN if the backlog is full. */
+/* The same without blocking: EAGAIN if the backlog is full. The socket is
+ * non-blocking, too. */
 int control_dial_now(const char *path);
 
 /* Why no forwarder answers: the errno of a call that failed, or EPROTO if the

@@ -15,15 +15,15 @@ struct field {
 	enum field_type type;
 	size_t offset, size; /* of the member */
 	const char *metric;  /* without "forwarder_"; NULL: none */
-	const char *help;    /* at the metric's first field */
+	const char *help;    /* set in the metric's first field */
 	int decimals;        /* 3: milliseconds, shown as seconds */
 };
 
 extern const struct field fields[];
 extern const struct field *const fields_end;
 
-/* Returns the field's text, or that of another type as a number. The only text
- * with a number is the state: 1 if it is "up". */
+/* Return the value of a text field, and of any other field as a number. The
+ * only text field that has a number is the state: 1 if it is "up". */
 const char *field_text(const struct status *s, const struct field *f);
 status_number field_number(const struct status *s, const struct field *f);
 

@@ -15,7 +15,7 @@
 struct reader {
 	const char *at;
 	int depth;
-	char path[64]; /* of the value; if cut, it is unknown all the same */
+	char path[64]; /* of the value; a path that is cut matches no field */
 	struct status *status;
 };
 
@@ -70,7 +70,7 @@ take(struct reader *r, char c)
 	return true;
 }
 
-/* Four digits of a character that is not zero. */
+/* Reads the four digits after \u. Zero and what is above \u07ff are refused. */
 static bool
 read_code(struct reader *r, struct text *t)
 {
@@ -179,7 +179,7 @@ read_literal(struct reader *r)
 
 static bool read_value(struct reader *r);
 
-/* A member: the path gets its key, and then loses it again. */
+/* Reads a member. The path ends in its key meanwhile. */
 static bool /* NOLINTNEXTLINE(misc-no-recursion): see DEPTH */
 read_member(struct reader *r)
 {
@@ -204,7 +204,7 @@ read_element(struct reader *r)
 	return read_value(r);
 }
 
-/* After [ or {. */
+/* Reads what follows [ or {. */
 static bool /* NOLINTNEXTLINE(misc-no-recursion): see DEPTH */
 read_list(struct reader *r, bool (*read_one)(struct reader *), char end)
 {

@@ -36,10 +36,10 @@ enum option {
 /* A block in progress. */
 struct block {
 	struct pcapng *p;
-	size_t end; /* of what was put, or more than the capacity */
+	size_t end; /* more than the capacity: it does not fit */
 };
 
-/* Adds bytes and pads them to 32 bits, as everything in a block is. */
+/* Adds bytes, padded to 32 bits like everything in a block. */
 static inline void
 put(struct block *b, const void *bytes, size_t length)
 {

@@ -1,5 +1,5 @@
-/* Encodes the blocks of a pcapng file (draft-ietf-opsawg-pcapng) into memory, in
- * the byte order of this machine, which the section header tells the reader.
+/* Encodes the blocks of a pcapng file (draft-ietf-opsawg-pcapng) into memory,
+ * in the byte order of this machine, which the section header declares.
  *
  * Each function adds a whole block, or returns false and adds nothing if it
  * doesn't fit. Times are nanoseconds since 1970. */
@@ -34,8 +34,8 @@ bool pcapng_frame(struct pcapng *p, uint32_t interface, uint64_t time_ns,
  * control characters. */
 bool pcapng_event(struct pcapng *p, uint64_t time_ns, const char *message);
 
-/* What an interface has counted since start_ns. Several blocks of one interface
- * may follow each other; the last one counts. */
+/* The counters of an interface since start_ns. A file may have several of these
+ * blocks for one interface; the last one is final. */
 struct pcapng_statistics {
 	uint64_t start_ns;
 	uint64_t received; /* isb_ifrecv: also those that were lost */

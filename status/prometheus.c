@@ -4,7 +4,8 @@
 
 #include "status/fields.h"
 
-/* For Prometheus, which has no escape for other control characters. */
+/* Escapes the value of a label. The format has no escape for control characters
+ * except the line feed; the others become U+FFFD. */
 static void
 escape_label(struct text *t, uint32_t character, const char *bytes, size_t n)
 {
@@ -37,7 +38,8 @@ add_decimal(struct text *t, status_number number, int decimals)
 		text_add(t, ".%0*llu", decimals, number % one);
 }
 
-/* The path of a traffic counter contains its labels: direction and reason. */
+/* The labels direction and reason are parts of the path of a traffic
+ * counter. */
 static void
 add_sample(struct text *t, const struct status *s, const struct field *f)
 {

@@ -6,7 +6,7 @@
 
 enum { RATES_FRAMES, RATES_BYTES, RATES_DROPS, RATES_COUNTERS };
 
-/* Zeroed: the start of any forwarder. */
+/* Initialise to zero: a forwarder that is just starting. */
 struct rates_sample {
 	status_number pid, uptime_ms;
 	status_number up[RATES_COUNTERS], down[RATES_COUNTERS];

@@ -1,6 +1,6 @@
 /* A snapshot of everything that `forwarder status` shows. forwarder/report.c
- * takes it for one answer. control.c sends it as JSON or in another form; the
- * command reads the JSON (ask.c, parse.c) and renders its own form from it:
+ * fills it in for each request. control.c sends it as JSON or in another form;
+ * the command reads the JSON (ask.c, parse.c) and renders its own form from it:
  * status.c, prometheus.c, rates.c and table.c. */
 #ifndef STATUS_STATUS_H
 #define STATUS_STATUS_H
@@ -63,14 +63,16 @@ struct status {
 /* Large enough for any of these forms, whatever text it contains. */
 #define STATUS_BYTES 49152
 
-/* One object, members in the order of the struct; on a line of its own. */
+/* Adds one JSON object, with its members in the order of the struct. */
 void status_object(struct text *t, const struct status *s);
+
+/* The same, and a line feed. */
 void status_json(struct text *t, const struct status *s);
 
 /* Reads what status_json() has written, perhaps in another version: unknown
- * members are skipped, and missing ones stay empty or zero. Returns false if it
- * is anything else, with *s undefined. The text is from a stranger: numbers and
- * texts that don't fit are refused, nothing is trusted. */
+ * members are skipped, and missing ones stay empty or zero. Anything else is
+ * refused, and so are numbers and texts that don't fit: returns false, with *s
+ * undefined. Nothing in the text is trusted. */
 bool status_parse(struct status *s, const char *json);
 
 /* Prometheus text exposition, version 0.0.4, in base units: milliseconds become
@@ -78,9 +80,10 @@ bool status_parse(struct status *s, const char *json);
  * of several forwarders. */
 void status_prometheus(struct text *t, const struct status *s);
 
-/* The same for several forwarders, whose names must differ. The format wants all
- * samples of a metric together. A forwarder that did not answer has only a name
- * in its status: its only sample is forwarder_up 0. Of none nothing is added. */
+/* The same for several forwarders, whose names must differ. The format wants
+ * all samples of a metric together. A forwarder that did not answer has only a
+ * name in its status: its only sample is forwarder_up 0. Adds nothing if count
+ * is 0. */
 void status_prometheus_all(
     struct text *t, const struct status *const all[], size_t count);
 

@@ -6,8 +6,9 @@
 #include "status/rates.h"
 
 /* Adds a heading, a line for each answer, and how many forwarders are up, down
- * or silent. The columns are as wide as they need to be. Traffic is in Mbit/s
- * since the sample of the same index, or in bytes if `before` is NULL. */
+ * or did not answer. The columns are as wide as their widest text. Traffic is
+ * in Mbit/s since before[i], the earlier sample of answers[i], or in bytes if
+ * `before` is NULL. */
 void table_add(struct text *t, const struct answer *answers, size_t count,
     const struct rates_sample *before);
 

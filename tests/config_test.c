@@ -218,7 +218,7 @@ static const struct {
 	{ "log.level", "debug", "3" },
 	{ "control.socket", "/run/a ;b", UNWRITABLE },
 	{ "control.socket", "/run/a\nb", UNWRITABLE },
-	{ "service.name", "a=b", "\"a=b\" is not a name: use letters, digits and signs, but no blanks, quotes, \\ or =" },
+	{ "service.name", "a=b", "\"a=b\" is not a name: use printable ASCII characters, but no blanks, quotes, \\ or =" },
 };
 /* clang-format on */
 
@@ -437,10 +437,10 @@ TEST(a_binary_file_is_reported_once_and_not_read_further)
 
 	read_bytes(nul, sizeof(nul) - 1);
 	ck_assert_str_eq(
-	    told, "f:2: holds a control character: not a text file\n");
+	    told, "f:2: not a text file: it has control characters\n");
 	read_bytes(utf16, sizeof(utf16) - 1);
 	ck_assert_str_eq(
-	    told, "f:1: holds a control character: not a text file\n");
+	    told, "f:1: not a text file: it has control characters\n");
 }
 
 /* The FIFO has no writer: opening it like a file would block for ever. */

@@ -975,7 +975,9 @@ TEST(a_guest_that_died_during_the_restart_makes_room_for_another)
 {
 	hang_up(learned("vm"));
 	be_restarted();
-	expect_logged("info guest: gone since the last forwarder peer=vm", 1);
+	expect_logged("info guest: gone while forwarder was not running "
+		      "peer=vm",
+	    1);
 	ck_assert(!guest.present);
 	answers_reach(learned("other"));
 }

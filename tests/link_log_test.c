@@ -122,7 +122,7 @@ TEST(an_untrusted_daemon_is_one_warning_until_something_changes)
 {
 	for (int i = 0; i < 2; i++) {
 		EVENT(DIAL_FAILED,
-		    "~warn link: daemon refused endpoint=unix:sock "
+		    "~warn link: daemon not trusted endpoint=unix:sock "
 		    "reason=\"peer closed\" hint=\"" HINT "\"\n" FAILED,
 		    event.error = EPERM);
 		EVENT(DIAL_FAILED, FAILED, event.error = EPERM);

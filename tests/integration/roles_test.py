@@ -136,8 +136,8 @@ def strangers_daemon_in_a_shared_folder_gets_no_frame(case: Case):
     stranger = case.own(Child(serve_as_nobody, path))
     bridge = Bridge(case, [f"network.endpoint=unix:{path}", "log.level=info"])
     wait_for("three dials", lambda: stranger.hear().count(b"<>") >= 3)
-    bridge.until_line("warn link: daemon refused", f"runs as user {NOBODY},")
-    bridge.until_lines("warn link: daemon refused", 1)
+    bridge.until_line("warn link: daemon not trusted", f"runs as user {NOBODY},")
+    bridge.until_lines("warn link: daemon not trusted", 1)
     expect_equal("what it got", stranger.hear().strip(b"<>"), b"")
 
     bridge.reload("network.user=nobody")
