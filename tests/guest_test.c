@@ -59,6 +59,7 @@ set_up(void)
 	static uint8_t parcel[FRAME_HEADER_BYTES + 60];
 
 	scratch_enter();
+	offered = 0;
 	descriptors = open_descriptors();
 	ck_assert_int_eq(batch_create(&received), 0);
 	ck_assert_int_eq(batch_create(&sent), 0);
@@ -347,7 +348,6 @@ TEST(an_inherited_descriptor_takes_the_place_of_the_number)
 	ck_assert_ptr_null(offers[0].fault);
 	ck_assert(guest_is_inherited(&guest));
 	answers_reach(fd);
-	offered = 0;
 }
 
 TEST(an_inherited_descriptor_that_does_not_fit_leaves_the_number)
@@ -359,7 +359,6 @@ TEST(an_inherited_descriptor_that_does_not_fit_leaves_the_number)
 	open_pair();
 	ck_assert_str_eq(
 	    offers[0].fault, "a datagram socket that is not connected");
-	offered = 0;
 }
 
 /* ---- our socket at a path ---- */
@@ -398,6 +397,19 @@ bind_again(void)
 	ck_assert_msg(guest_bind_again(&guest, &error) == 0, "%s", error.text);
 }
 
+/* A guest that finds our new socket. */
+static void
+the_next_takes_over(const char *name)
+{
+	int fd = guest_at(name);
+
+	ck_assert_int_eq(say(fd), 0);
+	ck_assert(look());
+	hear(1);
+	ck_assert_str_eq(peer(), name);
+	answers_reach(fd);
+}
+
 TEST(frames_in_the_socket_that_a_new_one_replaces_are_counted)
 {
 	int fd = guest_at("vm");
@@ -426,7 +438,7 @@ TEST(a_frame_after_an_empty_one_is_not_lost)
 
 TEST(when_our_file_is_removed_the_guest_stays_until_the_next_one_sends)
 {
-	int fd = learned("vm"), nameless = guest_at(""), next;
+	int fd = learned("vm"), nameless = guest_at("");
 
 	bind_again();
 	ck_assert(!look());
@@ -436,12 +448,7 @@ TEST(when_our_file_is_removed_the_guest_stays_until_the_next_one_sends)
 	ck_assert(look());
 	ck_assert_uint_eq(counter_read(&guest.lost), 1);
 	answers_reach(fd);
-	next = guest_at("next");
-	ck_assert_int_eq(say(next), 0);
-	ck_assert(look());
-	hear(1);
-	ck_assert_str_eq(peer(), "next");
-	answers_reach(next);
+	the_next_takes_over("next");
 	ck_assert_int_eq(others, 1);
 	ck_assert_uint_eq(counter_read(&guest.lost), 1);
 }
@@ -496,12 +503,7 @@ TEST(a_guest_with_the_longest_path_is_answered_and_found_again)
 	learned("vm");
 	bind_again();
 	ck_assert_int_eq(unlink(name), 0);
-	fd = guest_at(name);
-	ck_assert_int_eq(say(fd), 0);
-	ck_assert(look());
-	hear(1);
-	ck_assert_str_eq(peer(), name);
-	answers_reach(fd);
+	the_next_takes_over(name);
 }
 
 TEST(an_abstract_name_is_a_guest_without_a_file)
@@ -929,7 +931,6 @@ be_restarted(void)
 	for (size_t i = 0; i < offered; i++)
 		ck_assert_ptr_null(offers[i].fault);
 	ck_assert(guest_is_inherited(&guest));
-	offered = 0;
 }
 
 static int
@@ -994,7 +995,6 @@ TEST(a_guest_that_restarted_meanwhile_is_found_at_its_path)
 	ck_assert(guest.present);
 	answers_reach(fd);
 	say_and_hear(fd);
-	offered = 0;
 }
 
 TEST(a_guest_whose_file_was_removed_is_kept_over_a_restart)
@@ -1025,7 +1025,7 @@ TEST(a_guest_with_an_abstract_name_is_kept_over_a_restart)
 
 TEST(our_file_removed_during_a_restart_is_made_again)
 {
-	int fd = learned("vm"), next;
+	int fd = learned("vm");
 
 	be_killed();
 	ck_assert_int_eq(unlink("ours"), 0);
@@ -1034,12 +1034,7 @@ TEST(our_file_removed_during_a_restart_is_made_again)
 	answers_reach(fd);
 	ck_assert_int_eq(guest_bind_again(&guest, &error), 0);
 	ck_assert(unix_file_stands(&guest.file));
-	next = guest_at("next");
-	ck_assert_int_eq(say(next), 0);
-	ck_assert(look());
-	hear(1);
-	answers_reach(next);
-	offered = 0;
+	the_next_takes_over("next");
 }
 
 TEST(another_programs_socket_at_our_path_is_not_taken_for_ours)
@@ -1054,7 +1049,6 @@ TEST(another_programs_socket_at_our_path_is_not_taken_for_ours)
 	ck_assert(!unix_file_stands(&guest.file));
 	ck_assert_int_lt(guest_bind_again(&guest, &error), 0);
 	ck_assert(is_open(stranger));
-	offered = 0;
 }
 
 TEST(a_file_that_only_the_guest_may_use_is_taken_for_ours)
@@ -1069,24 +1063,17 @@ TEST(a_file_that_only_the_guest_may_use_is_taken_for_ours)
 	become(0);
 	ck_assert(unix_file_stands(&guest.file));
 	answers_reach(fd);
-	offered = 0;
 }
 
 TEST(a_successor_is_kept_over_a_restart)
 {
-	int fd = learned("vm"), next;
+	int fd = learned("vm");
 
-	ck_assert_int_eq(unlink("ours"), 0);
-	ck_assert_int_eq(guest_bind_again(&guest, &error), 0);
+	bind_again();
 	be_restarted();
 	ck_assert(unix_file_stands(&guest.file));
 	answers_reach(fd);
-	next = guest_at("next");
-	ck_assert_int_eq(say(next), 0);
-	ck_assert(look());
-	hear(1);
-	ck_assert_str_eq(peer(), "next");
-	answers_reach(next);
+	the_next_takes_over("next");
 }
 
 TEST(a_socket_that_lost_its_file_is_no_successor)
@@ -1103,7 +1090,6 @@ TEST(a_socket_that_lost_its_file_is_no_successor)
 	ck_assert(unix_file_stands(&guest.file));
 	ck_assert_int_eq(guest_sockets(&guest, fds), 1);
 	close(fds[0]);
-	offered = 0;
 }
 
 TEST(the_set_of_sockets_changes_with_the_successor)
@@ -1113,8 +1099,7 @@ TEST(the_set_of_sockets_changes_with_the_successor)
 	int fd = learned("vm");
 
 	ck_assert_uint_eq(guest.changes, before);
-	ck_assert_int_eq(unlink("ours"), 0);
-	ck_assert_int_eq(guest_bind_again(&guest, &error), 0);
+	bind_again();
 	ck_assert_uint_ne(guest.changes, before);
 	before = guest.changes;
 	ck_assert_int_eq(guest_sockets(&guest, fds), 2);
@@ -1138,7 +1123,6 @@ TEST(a_socket_inherited_twice_is_taken_once)
 	ck_assert_ptr_null(offers[0].fault);
 	ck_assert_ptr_null(offers[1].fault);
 	answers_reach(fd);
-	offered = 0;
 }
 
 TEST(an_inherited_socket_keeps_its_mode_and_is_blocking)
@@ -1154,7 +1138,6 @@ TEST(an_inherited_socket_keeps_its_mode_and_is_blocking)
 	ck_assert(!(flags & O_NONBLOCK));
 	guest_set_mode(&guest, 0660);
 	ck_assert_int_eq(mode_of("ours"), 0660);
-	offered = 0;
 }
 
 TEST(a_descriptor_that_does_not_fit_is_refused_with_the_reason)
@@ -1180,7 +1163,6 @@ TEST(a_descriptor_that_does_not_fit_is_refused_with_the_reason)
 		if (i < LENGTH(fds) - 1)
 			guest_close(&guest);
 	}
-	offered = 0;
 }
 
 TEST(of_two_descriptors_that_fit_the_first_is_taken)
@@ -1194,7 +1176,6 @@ TEST(of_two_descriptors_that_fit_the_first_is_taken)
 	ck_assert_ptr_null(offers[0].fault);
 	ck_assert_str_eq(offers[1].fault, "another one was inherited, too");
 	close(offers[1].fd);
-	offered = 0;
 }
 
 /* ---- its threads ---- */
