@@ -245,17 +245,6 @@ TEST(a_value_is_accepted_or_its_error_is_exact, .count = LENGTH(values))
 	ck_assert_str_eq(result, values[_i].result);
 }
 
-TEST(addresses_and_lists_are_parsed)
-{
-	static const uint8_t gateway[4] = { 192, 168, 5, 1 };
-
-	ck_assert_int_eq(set("keepalive", "gateway", "192.168.5.1"), 0);
-	ck_assert(config.keepalive.gateway.given);
-	ck_assert_mem_eq(config.keepalive.gateway.address, gateway, 4);
-	ck_assert_int_eq(set("network", "allow", "10.0.0.0/8, fd00::/8"), 0);
-	ck_assert_uint_eq(config.network.allow.count, 2);
-}
-
 /* Any byte, at every place of a value. */
 TEST(what_an_option_accepts_a_file_can_hold, .count = 255)
 {

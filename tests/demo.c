@@ -35,6 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "framing/framing.h"
 #include "status/ask.h"
 
@@ -48,13 +49,13 @@ static const int away_ms[KILLS] = { 0, 50, 150, 400, 800 };
 #define FRAME_BYTES 1514u
 #define HEAD_BYTES 14
 #define MAX_FRAMES (1u << 20)
-#define MS INT64_C(1000000)
+#define MS INT64_C(1000)
 #define WAIT_MS 5000 /* for anything that should take milliseconds */
 
 /* One daemon, from its start to its end. What it read is first to next - 1,
  * what it sent back first to returned - 1. */
 struct life {
-	_Atomic int64_t listen_ns, frame_ns; /* listen(), first frame read */
+	_Atomic int64_t listen_us, frame_us; /* listen(), first frame read */
 	_Atomic uint64_t first, next, returned;
 	_Atomic uint64_t skipped, again, damaged; /* within this life */
 };
@@ -77,23 +78,14 @@ static _Atomic uint64_t sent, back, back_again, back_damaged;
 static atomic_bool sending = true;
 static _Atomic uint8_t seen[MAX_FRAMES]; /* came back */
 
-static int64_t
-now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* Until then, or a signal. */
 static void
-sleep_until(int64_t when_ns)
+sleep_until(int64_t when_us)
 {
-	int64_t left_ns = when_ns - now_ns();
-	struct timespec left = { left_ns / 1000000000, left_ns % 1000000000 };
+	int64_t left_us = when_us - clock_now_us();
+	struct timespec left = { left_us / 1000000, left_us % 1000000 * 1000 };
 
-	if (left_ns > 0)
+	if (left_us > 0)
 		nanosleep(&left, NULL);
 }
 
@@ -111,16 +103,16 @@ kill_daemon(void)
 static int
 end_forwarder(void)
 {
-	int64_t deadline_ns = now_ns() + 2000 * MS;
+	int64_t deadline_us = clock_now_us() + 2000 * MS;
 	int ended = 0;
 
 	if (forwarder <= 0)
 		return -1;
 	kill(forwarder, SIGTERM);
 	while (waitpid(forwarder, &ended, WNOHANG) == 0) {
-		if (now_ns() > deadline_ns)
+		if (clock_now_us() > deadline_us)
 			kill(forwarder, SIGKILL);
-		sleep_until(now_ns() + 10 * MS);
+		sleep_until(clock_now_us() + 10 * MS);
 	}
 	forwarder = -1;
 	return WIFEXITED(ended) ? WEXITSTATUS(ended) : 128 + WTERMSIG(ended);
@@ -210,9 +202,9 @@ note_read(struct life *l, const uint8_t *frame, size_t length)
 		l->damaged++;
 		return;
 	}
-	if (!l->frame_ns) {
+	if (!l->frame_us) {
 		l->first = l->next = l->returned = number;
-		l->frame_ns = now_ns();
+		l->frame_us = clock_now_us();
 	}
 	if (number < l->next) {
 		l->again++;
@@ -274,7 +266,7 @@ run_daemon(struct life *l)
 	unlink("daemon.sock");
 	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0)
 		_exit(1);
-	l->listen_ns = now_ns(); /* before: listen() itself counts */
+	l->listen_us = clock_now_us(); /* before: listen() itself counts */
 	if (listen(listener, 8) < 0)
 		_exit(1);
 	while ((fd = accept(listener, NULL, NULL)) >= 0) {
@@ -301,7 +293,7 @@ start_daemon(void)
 static void *
 guest_sends(void *unused)
 {
-	int64_t next_ns = now_ns();
+	int64_t next_us = clock_now_us();
 	uint8_t frame[FRAME_BYTES];
 
 	while (sending && sent < MAX_FRAMES) {
@@ -312,10 +304,10 @@ guest_sends(void *unused)
 			break;
 		if (sent % FRAMES_A_TICK != 0)
 			continue;
-		next_ns += TICK_MS * MS;
-		if (next_ns < now_ns() - 20 * MS)
-			next_ns = now_ns();
-		sleep_until(next_ns);
+		next_us += TICK_MS * MS;
+		if (next_us < clock_now_us() - 20 * MS)
+			next_us = clock_now_us();
+		sleep_until(next_us);
 	}
 	return unused;
 }
@@ -397,7 +389,7 @@ ask(void)
 static double
 recovery_ms(int of)
 {
-	return (double)(lives[of].frame_ns - lives[of].listen_ns) / 1e6;
+	return (double)(lives[of].frame_us - lives[of].listen_us) / 1e3;
 }
 
 /* Frames that were written to the daemon `of` and that it didn't note. */
@@ -423,22 +415,22 @@ read_by_daemons(void)
 static void
 show(void)
 {
-	static int64_t last_ns;
+	static int64_t last_us;
 	static uint64_t last_sent;
-	int64_t now = now_ns();
+	int64_t now = clock_now_us();
 
-	if (now - last_ns < 1000 * MS || !ask())
+	if (now - last_us < 1000 * MS || !ask())
 		return;
-	if (last_ns == 0)
+	if (last_us == 0)
 		printf("  link   outages     frames/s         sent  read by "
 		       "daemon  back at guest\n");
 	else
 		printf("  %-6s %7llu %12.0f %12" PRIu64 " %15" PRIu64
 		       " %14" PRIu64 "\n",
 		    status->network.state, status->network.outages,
-		    (double)(sent - last_sent) * 1e9 / (double)(now - last_ns),
+		    (double)(sent - last_sent) * 1e6 / (double)(now - last_us),
 		    sent, read_by_daemons(), back);
-	last_ns = now;
+	last_us = now;
 	last_sent = sent;
 }
 
@@ -447,12 +439,12 @@ show(void)
 static void
 pass(int ms)
 {
-	int64_t until_ns = now_ns() + ms * MS;
+	int64_t until_us = clock_now_us() + ms * MS;
 
-	while (now_ns() < until_ns) {
-		int64_t next_ns = now_ns() + 20 * MS;
+	while (clock_now_us() < until_us) {
+		int64_t next_us = clock_now_us() + 20 * MS;
 
-		sleep_until(next_ns < until_ns ? next_ns : until_ns);
+		sleep_until(next_us < until_us ? next_us : until_us);
 		check_all_is_well();
 		show();
 	}
@@ -461,7 +453,7 @@ pass(int ms)
 static bool
 has_frames(void)
 {
-	return lives[life].frame_ns != 0;
+	return lives[life].frame_us != 0;
 }
 
 static bool
@@ -473,9 +465,9 @@ all_is_back(void)
 static void
 wait_for(bool (*happened)(void), const char *problem)
 {
-	int64_t deadline_ns = now_ns() + WAIT_MS * MS;
+	int64_t deadline_us = clock_now_us() + WAIT_MS * MS;
 
-	while (!happened() && now_ns() < deadline_ns)
+	while (!happened() && clock_now_us() < deadline_us)
 		pass(5);
 	if (!happened())
 		give_up(problem);

@@ -170,24 +170,6 @@ TEST(age_can_prove_a_generation_before_it_has_settled)
 	    { 20, PROOF, PROVEN, SETTLED, NEVER, 0 });
 }
 
-TEST(two_connections_are_never_closer_than_the_spacing)
-{
-	TRANSCRIPT({ 0, TICK, DIALLING, DIAL, NEVER, WINDOW },
-	    { 0, CONNECTED, FRESH, 0, 100, 0 },
-	    { 2, PROOF, PROVEN, SETTLED, NEVER, 0 },
-	    { 3, LOST, WAITING, 0, 10, WINDOW },
-	    { 4, APPEARED, WAITING, 0, 10, WINDOW },
-	    { 5, RESUMED, WAITING, 0, 10, WINDOW },
-	    { 6, RELOADED, WAITING, 0, 10, WINDOW },
-	    { 7, MOVED, WAITING, 0, 10, WINDOW });
-	start(1, 1, 50);
-	TRANSCRIPT({ 0, TICK, DIALLING, DIAL, NEVER, WINDOW },
-	    { 0, DIAL_FAILED, WAITING, 0, 10, 0 },
-	    { 10, TICK, DIALLING, DIAL, NEVER, 0 },
-	    { 10, CONNECTED, FRESH, 0, 11, 0 },
-	    { 10, LOST, WAITING, 0, 20, 0 });
-}
-
 /* A dial that failed just before must not delay this one. */
 TEST(a_path_that_appears_is_dialled_at_once_and_the_backoff_goes_on)
 {
@@ -345,22 +327,6 @@ TEST(every_delay_is_within_its_jitter_and_both_ends_are_reached,
 	}
 	ck_assert_int_eq(longest_ms, jitters[_i].delay_ms);
 	ck_assert_int_eq(shortest_ms, jitters[_i].shortest_ms);
-}
-
-/* With twenty sequences of jitter. */
-TEST(a_daemon_that_accepts_and_closes_is_dialled_ten_times_in_five_seconds,
-    .count = 20)
-{
-	start(100, 2000, 25);
-	machine.random = 1 + (uint32_t)_i;
-	for (int64_t now_ms = 0; now_ms < 5000; now_ms++) {
-		if (reconnect_step(&machine, RECONNECT_TICK, now_ms) == 0)
-			continue;
-		reconnect_step(&machine, RECONNECT_CONNECTED, now_ms);
-		reconnect_step(&machine, RECONNECT_LOST, now_ms);
-	}
-	ck_assert_uint_ge(machine.dials, 5);
-	ck_assert_uint_le(machine.dials, 10);
 }
 
 /* Random events in random order. */

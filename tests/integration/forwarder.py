@@ -48,12 +48,6 @@ def expect_refused(done: subprocess.CompletedProcess, status: int,
     return lines[0]
 
 
-def lines_of(log: str, start: str) -> list[str]:
-    """The lines that start so, without their time stamps."""
-    lines = (line.partition(" ")[2] for line in log.splitlines())
-    return [line for line in lines if line.startswith(start)]
-
-
 class Forwarder:
     """A forwarder with a configuration file in the case's folder. It answers
     on its control socket when the constructor returns.
@@ -133,7 +127,9 @@ class Forwarder:
         return self.log.read_text(errors="replace")
 
     def lines(self, start: str) -> list[str]:
-        return lines_of(self.log_text(), start)
+        """The lines that start so, without their time stamps."""
+        lines = (line.partition(" ")[2] for line in self.log_text().splitlines())
+        return [line for line in lines if line.startswith(start)]
 
     def until_line(self, start: str, *words: object, count: int = 1,
                    seconds: float = 10) -> str:

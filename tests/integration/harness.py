@@ -198,7 +198,7 @@ def end_orphans(which: Callable[[int], bool] = lambda pid: True) -> None:
     closed."""
     while True:
         pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")
-                if parent_of(int(path.name)) == os.getpid()]
+                if stat_of(int(path.name))[1:2] == [str(os.getpid())]]
         pids = list(filter(which, pids))
         if not pids:
             return
@@ -264,11 +264,6 @@ def stat_of(pid: int) -> list[str]:
     except (FileNotFoundError, ProcessLookupError):
         return []
     return stat.rpartition(")")[2].split()
-
-
-def parent_of(pid: int) -> Optional[int]:
-    stat = stat_of(pid)
-    return int(stat[1]) if stat else None
 
 
 def process_exists(pid: int) -> bool:

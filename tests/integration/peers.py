@@ -9,7 +9,6 @@ import os
 import select
 import shutil
 import signal
-import shutil
 import socket
 import struct
 import subprocess

@@ -79,16 +79,12 @@ def next_where(connection: Connection, wanted: Callable[[bytes], bool]
             return one
 
 
-def next_numbered(connection: Connection) -> int:
-    """Of the next frame that a guest sent, not a forwarder."""
-    return number_of(next_where(connection, lambda one: is_type(IPV4, one)))
-
-
 def meet(bridge: Bridge) -> Connection:
     """As Bridge.meet(), also where probes are sent."""
     connection = bridge.accept()
     bridge.guest.send(0)
-    expect_equal("first frame", next_numbered(connection), 0)
+    first = next_where(connection, lambda one: is_type(IPV4, one))
+    expect_equal("first frame", number_of(first), 0)
     connection.send(0)
     bridge.guest.expect(0)
     return connection
@@ -189,16 +185,11 @@ def busy_daemon(tell: Callable, daemon: FakeDaemon, talks: int) -> None:
 
 # --- the time of a log line ---------------------------------------------------
 
-def time_of_line(log: str, start: str) -> float:
-    """When the first line that begins so was written, by the wall clock."""
-    for line in log.splitlines():
-        stamp, _, rest = line.partition(" ")
-        if rest.startswith(start):
-            return datetime.datetime.fromisoformat(
-                stamp.replace("Z", "+00:00")).timestamp()
-    raise AssertionError(f"no line {start!r}")
-
-
 def wait_for_time_of(forwarder: Forwarder, start: str) -> float:
+    """When the first line that begins so was written, by the wall clock."""
     forwarder.until_line(start)
-    return time_of_line(forwarder.log_text(), start)
+    stamp = next(line.partition(" ")[0]
+                 for line in forwarder.log_text().splitlines()
+                 if line.partition(" ")[2].startswith(start))
+    return datetime.datetime.fromisoformat(
+        stamp.replace("Z", "+00:00")).timestamp()

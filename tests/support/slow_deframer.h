@@ -1,5 +1,5 @@
-/* A simple deframer that reads one byte at a time, for comparison with the real
- * one. In a header because the fuzzer uses it too. */
+/* A simple deframer that reads one byte at a time, compared with the real one.
+ * In a header because the fuzzer uses it too. */
 #ifndef TESTS_SUPPORT_SLOW_DEFRAMER_H
 #define TESTS_SUPPORT_SLOW_DEFRAMER_H
 
@@ -10,65 +10,42 @@
 
 #include "framing/framing.h"
 
-struct slow_deframer {
-	uint8_t header[4];
-	uint8_t body[FRAME_LIMIT_BYTES];
-	uint64_t length, have; /* header and body together */
-	uint64_t empty, runt;
-};
-
-static inline enum deframer_result
-slow_deframer_ended(struct slow_deframer *slow)
-{
-	slow->have = 0;
-	if (slow->length == 0)
-		slow->empty++;
-	else if (slow->length <= 13)
-		slow->runt++;
-	else
-		return DEFRAMER_FRAME;
-	return DEFRAMER_MORE;
-}
-
-static inline enum deframer_result
-slow_deframer_byte(struct slow_deframer *slow, uint8_t byte, uint32_t max_frame)
-{
-	if (slow->have < 4) {
-		slow->header[slow->have++] = byte;
-		if (slow->have < 4)
-			return DEFRAMER_MORE;
-		slow->length = 0;
-		for (int i = 0; i < 4; i++)
-			slow->length = slow->length * 256 + slow->header[i];
-		if (slow->length > max_frame)
-			return DEFRAMER_PROTOCOL;
-	} else {
-		slow->body[slow->have++ - 4] = byte;
-	}
-	return slow->have - 4 == slow->length ? slow_deframer_ended(slow)
-					      : DEFRAMER_MORE;
-}
-
 /* Both deframers, fed with the same bytes. */
 struct pair {
-	struct slow_deframer slow;
 	struct deframer fast;
 	uint32_t max_frame;
-	uint64_t frames;
-	bool lost; /* a protocol error: only pair_end() goes on */
+	uint64_t frames, empty, runt; /* that the slow one has found */
+	bool lost;       /* a protocol error: only pair_end() goes on */
+	uint32_t length; /* by the slow one's last header */
+	size_t have;     /* bytes in parcel, which is incomplete */
+	uint8_t parcel[FRAME_HEADER_BYTES + FRAME_LIMIT_BYTES];
 };
 
 static inline void
 pair_init(
     struct pair *pair, uint8_t *buffer, size_t capacity, uint32_t max_frame)
 {
-	pair->slow.have = pair->slow.length = 0;
-	pair->slow.empty = pair->slow.runt = 0;
-	pair->frames = 0;
-	pair->lost = false;
-	pair->fast =
-	    (struct deframer){ .buffer = buffer, .capacity = capacity };
+	memset(pair, 0, sizeof(*pair));
+	pair->fast.buffer = buffer;
+	pair->fast.capacity = capacity;
 	pair->max_frame = max_frame;
+}
+
+static inline enum deframer_result
+pair_slow(struct pair *pair, uint8_t byte)
+{
+	pair->parcel[pair->have++] = byte;
+	if (pair->have <= 4)
+		pair->length = pair->length << 8 | byte;
+	if (pair->have == 4 && pair->length > pair->max_frame)
+		return DEFRAMER_PROTOCOL;
+	if (pair->have < 4 || pair->have - 4 < pair->length)
+		return DEFRAMER_MORE;
+	pair->have = 0;
+	pair->empty += pair->length == 0;
+	pair->runt += pair->length > 0 && pair->length <= 13;
+	pair->frames += pair->length > 13;
+	return pair->length > 13 ? DEFRAMER_FRAME : DEFRAMER_MORE;
 }
 
 static inline const char *
@@ -78,16 +55,14 @@ pair_expect(struct pair *pair, enum deframer_result expected)
 
 	if (deframer_next(&pair->fast, &parcel, pair->max_frame) != expected)
 		return "a frame, or an error, too many or too few";
-	if (pair->fast.empty != pair->slow.empty ||
-	    pair->fast.runt != pair->slow.runt)
+	if (pair->fast.empty != pair->empty || pair->fast.runt != pair->runt)
 		return "a skipped frame was not counted right";
 	if (expected == DEFRAMER_MORE)
 		return NULL;
-	if (parcel_length(&parcel) != pair->slow.length)
+	if (parcel_length(&parcel) != pair->length)
 		return "a length differs";
 	if (expected == DEFRAMER_FRAME &&
-	    memcmp(parcel_frame(&parcel), pair->slow.body,
-		parcel_length(&parcel)) != 0)
+	    memcmp(parcel_frame(&parcel), pair->parcel + 4, pair->length) != 0)
 		return "a frame differs";
 	return NULL;
 }
@@ -98,19 +73,16 @@ pair_compare(struct pair *pair, const uint8_t *bytes, size_t length)
 	const char *wrong = NULL;
 
 	for (size_t i = 0; i < length && !wrong && !pair->lost; i++) {
-		enum deframer_result result =
-		    slow_deframer_byte(&pair->slow, bytes[i], pair->max_frame);
+		enum deframer_result result = pair_slow(pair, bytes[i]);
 
 		if (result != DEFRAMER_MORE)
 			wrong = pair_expect(pair, result);
-		pair->frames += result == DEFRAMER_FRAME;
 		pair->lost = result == DEFRAMER_PROTOCOL;
 	}
-	if (wrong)
-		return wrong;
 	/* An error is returned again until the stream ends. */
-	return pair_expect(
-	    pair, pair->lost ? DEFRAMER_PROTOCOL : DEFRAMER_MORE);
+	return wrong ? wrong
+		     : pair_expect(pair,
+			   pair->lost ? DEFRAMER_PROTOCOL : DEFRAMER_MORE);
 }
 
 /* Gives both the next bytes of the stream, as one receive where the buffer
@@ -142,12 +114,12 @@ pair_feed(struct pair *pair, const uint8_t *bytes, size_t length)
 static inline const char *
 pair_end(struct pair *pair)
 {
-	bool cut = pair->slow.have > 0;
+	bool cut = pair->have > 0;
 
 	if (deframer_reset(&pair->fast) != cut)
 		return cut ? "a cut frame was not noticed"
 			   : "a whole stream was called cut";
-	pair->slow.have = 0;
+	pair->have = 0;
 	pair->lost = false;
 	return pair_expect(pair, DEFRAMER_MORE);
 }
