@@ -28,8 +28,6 @@
 #define BUFFER_BYTES (64 * 1024)
 /* Room after a cut message for "...", suppressed=N and name=NAME. */
 #define TAIL_BYTES (40 + LOG_NAME_BYTES)
-/* How long unwritten lines may delay the exit. */
-#define FINISH_MS 200
 
 static const struct {
 	const char *name;
@@ -335,7 +333,7 @@ log_start(void)
 void
 log_finish(void)
 {
-	int64_t deadline_ms = clock_now_ms() + FINISH_MS;
+	int64_t deadline_ms = clock_now_ms() + LOG_FINISH_MS;
 
 	mutex_lock(&shared.lock);
 	while ((shared.state == WRITING || shared.filling->used > 0) &&

@@ -48,8 +48,9 @@ void log_set_name(const char *name);
  * errno. */
 int log_start(void);
 
-/* Waits until all lines are written, 200 ms at most. Call it before the process
- * ends. */
+/* Waits until all lines are written, up to LOG_FINISH_MS. Call it before the
+ * process ends. */
+#define LOG_FINISH_MS 200
 void log_finish(void);
 
 /* Never fails, and keeps errno: a line that standard error refuses (closed,

@@ -87,28 +87,37 @@ leave(pthread_t thread, bool ended)
 		pthread_detach(thread);
 }
 
-void
-copy_stop_up(struct copy *copy)
+/* Ends the wait of fwd-up for the guest. Returns whether the thread has ended. */
+static bool
+end_up(struct copy *copy, int64_t deadline_ms)
 {
-	int64_t deadline_ms = clock_now_ms() + COPY_STOP_MS;
-	struct link_view view;
-	bool ended = false;
+	bool ended = has_ended(&copy->up_ended, 0);
 
-	atomic_store(&copy->stopping, true);
-	link_look(copy->link, &view);
-	/* In an outage its batch can't be written. */
-	while (
-	    view.state == LINK_UP && !ended && clock_now_ms() < deadline_ms) {
+	while (!ended && clock_now_ms() < deadline_ms) {
 		pthread_kill(copy->up_thread, WAKE_SIGNAL);
 		ended =
 		    has_ended(&copy->up_ended, clock_now_ms() + WAKE_AGAIN_MS);
 	}
-	leave(copy->up_thread, ended);
+	return ended;
+}
+
+void
+copy_stop_up(struct copy *copy)
+{
+	struct link_view view;
+
+	atomic_store(&copy->stopping, true);
+	link_look(copy->link, &view);
+	/* In an outage it may hold a batch until the link is stopped. */
+	if (view.state == LINK_UP)
+		end_up(copy, clock_now_ms() + COPY_STOP_MS);
 }
 
 void
 copy_stop_down(struct copy *copy)
 {
-	leave(copy->down_thread,
-	    has_ended(&copy->down_ended, clock_now_ms() + COPY_STOP_MS));
+	int64_t deadline_ms = clock_now_ms() + COPY_STOP_MS;
+
+	leave(copy->up_thread, end_up(copy, deadline_ms));
+	leave(copy->down_thread, has_ended(&copy->down_ended, deadline_ms));
 }

@@ -425,6 +425,11 @@ start_command(struct forwarder *forwarder, int guest_fd)
 	forwarder->status = command_failure_status(error);
 }
 
+_Static_assert(
+    2 * COPY_STOP_MS + FWD_LINK_JOIN_MS + CAPTURE_STOP_MS + LOG_FINISH_MS <=
+	900,
+    "a stop takes less than a second even if every thread is stuck");
+
 /* A copy thread that is blocked ends only when the process exits. */
 static void
 stop_threads(struct forwarder *forwarder)
@@ -432,8 +437,8 @@ stop_threads(struct forwarder *forwarder)
 	manager_stopping(&forwarder->manager);
 	copy_stop_up(&forwarder->copy);
 	link_stop(&forwarder->link);
-	network_stop(&forwarder->network);
 	copy_stop_down(&forwarder->copy);
+	network_stop(&forwarder->network);
 	capture_stop(&forwarder->capture);
 	log_line(LOG_LEVEL_INFO, LOG_SERVICE, "stopped");
 }

@@ -19,9 +19,8 @@
 #include "reconnect/reconnect.h"
 #include "reconnect/resolve.h"
 
-/* How long fwd_link_join() waits. Together with log_finish(), a stop takes less
- * than a second. */
-#define FWD_LINK_JOIN_MS 500
+/* How long fwd_link_join() waits. */
+#define FWD_LINK_JOIN_MS 300
 
 enum link_event_kind {
 	LINK_EVENT_DIAL_FAILED, /* reason, error */

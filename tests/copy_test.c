@@ -1025,13 +1025,16 @@ TEST(a_blocked_write_delays_a_stop_for_a_limited_time)
 	copy_stop_down(&copy);
 }
 
-TEST(an_outage_does_not_delay_a_stop)
+/* Whether fwd-up waits with a frame or for one. */
+TEST(an_outage_does_not_delay_a_stop, .count = 2)
 {
-	guest_sends(1, 60, 0);
+	if (_i == 0)
+		guest_sends(1, 60, 0);
 	ck_assert_int_lt(stop_up_ms(), COPY_STOP_MS);
 	link_stop(&the_link);
 	copy_stop_down(&copy);
-	guest_sends(1, 60, 0); /* if the signal came before the wait */
+	/* or it would receive the next frame */
+	ck_assert_int_eq(wait_readable(copy.up_ended.fds[0], -1, 0), 0);
 }
 
 TEST(what_the_network_has_sent_before_a_stop_reaches_the_guest, .count = 20)
