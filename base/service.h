@@ -27,9 +27,10 @@
 
 #define SERVICE_STATUS_BYTES 512
 #define SERVICE_NAME_BYTES 32
-/* More inherited descriptors than these are closed. */
+/* Any further inherited descriptors are closed. */
 #define SERVICE_INHERITED 16
-/* The most descriptors kept in the store: FileDescriptorStoreMax= of the units. */
+/* The most descriptors in the store. The units' FileDescriptorStoreMax= is the
+ * same. */
 #define SERVICE_KEPT 2
 
 /* What the manager is told, in the order in which waiting messages are sent. */
@@ -60,7 +61,7 @@ struct service {
 	unsigned waiting; /* flags: 1 << enum service_message */
 	char status[SERVICE_STATUS_BYTES];
 	int64_t reloading_us;
-	int kept[SERVICE_KEPT]; /* to be sent; closed then */
+	int kept[SERVICE_KEPT]; /* for the store; closed once sent */
 	size_t kept_count;
 };
 
@@ -72,17 +73,17 @@ void service_open(struct service *service);
 /* Sends the message now, or when there is room. */
 void service_tell(struct service *service, enum service_message message);
 
-/* Tells a new status: one line of UTF-8, shown by `systemctl status`. Does
+/* Sends a new status: one line of UTF-8, shown by `systemctl status`. Does
  * nothing if it hasn't changed. */
 void service_tell_status(struct service *service, const char *status);
 
 /* Replaces the descriptors in the store by these, at most SERVICE_KEPT, under
- * the name SERVICE_GUEST. The next process inherits them, and they stay open
- * meanwhile. Takes them over. */
+ * the name SERVICE_GUEST. They stay open there, and the next process inherits
+ * them. Closes its own. */
 void service_keep(struct service *service, const int *fds, size_t count);
 
-/* Waits until the manager has taken all messages: then even SIGKILL does not
- * lose a descriptor. Returns false after timeout_ms, or once interrupt_fd is
+/* Waits until the manager has acted on all messages; from then on even SIGKILL
+ * loses no descriptor. Returns false after timeout_ms, or once interrupt_fd is
  * readable. */
 bool service_sync(struct service *service, int interrupt_fd, int timeout_ms);
 

@@ -1,5 +1,5 @@
-/* The protocols of systemd, which other managers speak, too. Its library is not
- * needed for them: a message is a datagram of VARIABLE=VALUE lines. */
+/* The protocols of systemd, which some other managers use too. They need no
+ * library: a message is a datagram of VARIABLE=VALUE lines. */
 #include "base/service.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include "base/wait.h"
 
 #define FIRST_FD 3 /* SD_LISTEN_FDS_START */
-/* Limits the work for a number that is certainly wrong. */
+/* A larger LISTEN_FDS is certainly wrong; this limits the work. */
 #define LISTEN_FDS_MAX 4096
 
 static const char *const variables[] = { "NOTIFY_SOCKET", "WATCHDOG_USEC",
@@ -26,7 +26,7 @@ static const char *const variables[] = { "NOTIFY_SOCKET", "WATCHDOG_USEC",
 static struct sockaddr_un manager = { .sun_family = AF_UNIX };
 static socklen_t manager_length;
 
-/* Returns the variable's number, or `otherwise` if it isn't set or no number. */
+/* Returns the variable's value, or `otherwise` if it isn't a number. */
 static int64_t
 number_of(const char *variable, int64_t otherwise)
 {
@@ -105,9 +105,9 @@ open_socket(const char *address)
 	return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
-/* A message with descriptors (SCM_RIGHTS), for at most SERVICE_KEPT. Connecting
- * again finds a manager that has bound its socket anew. Returns 0, or -1 with
- * errno. */
+/* Sends a message with up to SERVICE_KEPT descriptors (SCM_RIGHTS). Connects if
+ * it must: at first, and if the manager has bound a new socket. Returns 0, or
+ * -1 with errno. */
 static int
 post(struct service *service, char *text, const int *fds, size_t count)
 {
@@ -145,7 +145,8 @@ close_kept(struct service *service)
 		close(service->kept[--service->kept_count]);
 }
 
-/* Returns false if there is no room. */
+/* Returns false if the manager's queue is full. Other errors lose the
+ * message. */
 static bool
 send_message(struct service *service, enum service_message message)
 {
@@ -211,7 +212,8 @@ service_tell_status(struct service *service, const char *status)
 	service_tell(service, SERVICE_STATUS);
 }
 
-/* systemd acts on one of the two in a message, so they are two messages. */
+/* FORGET and KEEP are two messages, because systemd would act on only one of
+ * them if they were in one. */
 void
 service_keep(struct service *service, const int *fds, size_t count)
 {
@@ -228,8 +230,8 @@ service_keep(struct service *service, const int *fds, size_t count)
 		close_kept(service);
 }
 
-/* The manager closes the descriptor sent with BARRIER=1 when it has acted on all
- * earlier messages; then the pipe hangs up. */
+/* The manager closes the descriptor sent with BARRIER=1 once it has acted on
+ * all earlier messages. The other end of the pipe then reports a hang-up. */
 bool
 service_sync(struct service *service, int interrupt_fd, int timeout_ms)
 {

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Fails if launchd didn't start us, or has no such socket. */
+/* launch_activate_socket() fails if launchd didn't start us, or has no such
+ * socket. */
 void
 service_open(struct service *service)
 {

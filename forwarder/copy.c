@@ -10,7 +10,8 @@
 /* Ends a call of fwd-up that waits for the guest. The default action is to ignore
  * it. */
 #define WAKE_SIGNAL SIGURG
-/* A signal that comes right before the call is lost, so it is sent again. */
+/* A signal that comes right before the call does not end it, so it is sent
+ * again. */
 #define WAKE_AGAIN_MS 5
 
 static void *
@@ -77,9 +78,9 @@ has_ended(const struct doorbell *ended, int64_t deadline_ms)
 	return wait_readable(ended->fds[0], -1, deadline_ms) == 0;
 }
 
-/* A thread that was not joined may still end before the process does. */
+/* A thread that has not ended may still do so before the process exits. */
 static void
-leave(pthread_t thread, bool ended)
+join_or_detach(pthread_t thread, bool ended)
 {
 	if (ended)
 		pthread_join(thread, NULL);
@@ -118,6 +119,7 @@ copy_stop_down(struct copy *copy)
 {
 	int64_t deadline_ms = clock_now_ms() + COPY_STOP_MS;
 
-	leave(copy->up_thread, end_up(copy, deadline_ms));
-	leave(copy->down_thread, has_ended(&copy->down_ended, deadline_ms));
+	join_or_detach(copy->up_thread, end_up(copy, deadline_ms));
+	join_or_detach(
+	    copy->down_thread, has_ended(&copy->down_ended, deadline_ms));
 }

@@ -39,8 +39,8 @@ int copy_start(struct copy *copy);
 /* The two halves of a stop. Call copy_stop_up() before link_stop(): fwd-up
  * writes the batch it has and receives no more; later frames stay queued in the
  * guest's socket, for the next forwarder. Call copy_stop_down() right after
- * link_stop(): fwd-down sends what it has read, and fwd-up ends if it could not
- * in an outage. Each waits for at most COPY_STOP_MS; a thread that is still
+ * link_stop(): fwd-down sends what it has read, and fwd-up ends if an outage had
+ * prevented that. Each waits for at most COPY_STOP_MS; a thread that is still
  * blocked ends with the process. */
 #define COPY_STOP_MS 100
 void copy_stop_up(struct copy *copy);

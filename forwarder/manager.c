@@ -12,7 +12,7 @@
 /* A daemon that comes and goes can change the link a hundred times a second. */
 #define STATUS_PAUSE_MS 200
 
-/* systemd takes messages within a millisecond, unless it is very busy. */
+/* systemd confirms within a millisecond, unless it is very busy. */
 #define STORE_WAIT_MS 1000
 
 /* ---- the guest's sockets ---- */
@@ -39,7 +39,8 @@ collect_offers(const struct service *service, struct guest_offer *offers)
 	return count;
 }
 
-/* Logs what became of the offers. Returns how many were refused. */
+/* Logs which offers were taken, and closes the others. Returns how many these
+ * are. */
 static size_t
 report_offers(const struct guest_offer *offers, size_t count)
 {
@@ -80,8 +81,8 @@ store_and_wait(struct manager *manager, int interrupt_fd)
 		    "guest's socket");
 }
 
-/* What was inherited is stored already, or belongs to a socket unit. What was
- * refused must leave the store. */
+/* A socket that was inherited is in the store already, or belongs to a socket
+ * unit. One that was refused must leave the store. */
 int
 manager_open_guest(struct manager *manager, bool outlives_us, int interrupt_fd,
     struct error *error)
@@ -125,7 +126,7 @@ manager_forget_guest(struct manager *manager)
 /* ---- the status ---- */
 
 static void
-tell_status(struct manager *manager, int64_t now_ms)
+send_status(struct manager *manager, int64_t now_ms)
 {
 	const struct endpoint *endpoint = &manager->config->network.endpoint;
 	char bytes[SERVICE_STATUS_BYTES];
@@ -139,7 +140,7 @@ tell_status(struct manager *manager, int64_t now_ms)
 		text_add_escaped(&text, endpoint->text, text_visible);
 	} else {
 		text_add(&text, "down since ");
-		/* whole seconds: the same whenever it is computed */
+		/* in whole seconds, to be the same in each message */
 		text_add_utc(
 		    &text, (clock_utc_ms() - view.outage_ms) / 1000 * 1000);
 	}
@@ -164,7 +165,7 @@ manager_start(struct manager *manager)
 
 	manager->watchdog_due_ms =
 	    limit_ms > 0 ? now_ms + limit_ms / 2 : INT64_MAX;
-	tell_status(manager, now_ms);
+	send_status(manager, now_ms);
 	service_tell(manager->service, SERVICE_READY);
 }
 
@@ -178,7 +179,7 @@ void
 manager_reloaded(struct manager *manager, const struct error *refusal)
 {
 	manager->refusal = refusal ? *refusal : (struct error){ .text = "" };
-	tell_status(manager, clock_now_ms());
+	send_status(manager, clock_now_ms());
 	service_tell(manager->service, SERVICE_READY);
 }
 
@@ -266,7 +267,7 @@ manager_serve(
 		manager->status_changed = true;
 	}
 	if (manager->status_changed && now_ms >= manager->status_due_ms)
-		tell_status(manager, now_ms);
+		send_status(manager, now_ms);
 	if (now_ms >= manager->watchdog_due_ms) {
 		feed_watchdog(manager);
 		manager->watchdog_due_ms =

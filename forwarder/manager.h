@@ -1,8 +1,8 @@
-/* What the service manager (base/service.h) is told, and what it keeps for the
- * next forwarder:
+/* Decides what the service manager (base/service.h) is told, and what it keeps
+ * for the next forwarder:
  *
- *      READY      the guest is open and the threads run; a network daemon that
- *                 is missing is no failure. Again after each reload
+ *      READY      the guest is open and the threads run, whether or not the
+ *                 network daemon does. Again after each reload
  *      STATUS     the link's state, and why the last reload was refused
  *      RELOADING  from SIGHUP until READY
  *      WATCHDOG   while fwd-up, fwd-down and fwd-link make progress (pulse.h)
@@ -30,21 +30,22 @@ struct manager {
 	const struct config *config; /* in force */
 	struct doorbell bell; /* rung by fwd-link: an event of the link */
 
-	bool keeps;       /* the guest's sockets belong into the store */
-	unsigned changes; /* of the guest's sockets, when they were stored */
+	bool keeps;              /* the guest's sockets belong in the store */
+	unsigned changes;        /* guest->changes when they were stored */
 	struct error refusal;    /* of the last reload; empty: none */
-	bool status_changed;     /* perhaps */
-	int64_t status_due_ms;   /* not before this */
+	bool status_changed;     /* perhaps; not sent yet */
+	int64_t status_due_ms;   /* earliest time to send it */
 	int64_t watchdog_due_ms; /* INT64_MAX: there is no watchdog */
 	bool frozen;             /* has been logged */
 	struct pulse_watch up, down, fwd_link;
 };
 
 /* Opens the configured guest endpoint, if possible with an inherited socket.
- * Other inherited descriptors are closed, with a line in the log each. The
- * sockets go into the store; waits a moment until the manager has them, or until
- * interrupt_fd is readable. outlives_us: false for a command after `--`, which
- * can use neither. Returns 0, or -1 with the reason. */
+ * Closes and logs all other inherited descriptors. Puts the guest's sockets
+ * into the store, and waits until the manager has them, for at most a second or
+ * until interrupt_fd is readable. outlives_us: false if the guest is a command
+ * after `--`; then nothing is inherited or stored. Returns 0, or -1 with the
+ * reason. */
 int manager_open_guest(struct manager *manager, bool outlives_us,
     int interrupt_fd, struct error *error);
 
@@ -54,7 +55,7 @@ bool manager_holds_guest(const struct manager *manager);
 /* The guest is gone for good: its sockets leave the store. */
 void manager_forget_guest(struct manager *manager);
 
-/* Tells READY and the status. Call it when the threads run. */
+/* Sends the status and READY. Call it when the threads run. */
 void manager_start(struct manager *manager);
 
 /* Call these around a reload. refusal: why nothing was changed, or NULL. */

@@ -16,7 +16,8 @@
 #include "base/shared_memory.h"
 #include "base/socket.h"
 
-/* Of each of the two buffers. Memory that no frame has reached is not used. */
+/* The size of each of the two buffers. Pages that were never written use no
+ * memory. */
 #define BUFFER_BYTES ((size_t)2 * 1024 * 1024)
 /* The shortest time between two parts: a buffer in this time is 1.7 Gbit/s. When
  * no processor is free, copying takes time from the guest's traffic, and twice
@@ -24,7 +25,7 @@
  * capture). */
 #define PART_MS 10
 #define MEMORY_BYTES (2 * BUFFER_BYTES)
-/* Of a buffer, kept free of frames, for events and statistics. */
+/* The part of a buffer that frames leave free, for events and statistics. */
 #define RESERVED_BYTES ((size_t)4096)
 
 static struct log_limit began_limit = { .burst = 10 };
@@ -46,14 +47,15 @@ now_ns(void)
 
 /* ---- adding blocks: any thread ---- */
 
-/* Release: capture_start() may see OFF without the lock. */
+/* Release order, because capture_start() reads OFF without the lock. */
 static void
 enter(struct capture *c, enum capture_state state) NEEDS(c->lock)
 {
 	atomic_store_explicit(&c->state, state, memory_order_release);
 }
 
-/* The bell is a pipe that never blocks. */
+/* Wakes fwd-capture. The bell never blocks, so it may be rung under the
+ * lock. */
 static void
 wake(struct capture *c) NEEDS(c->lock)
 {
@@ -104,7 +106,7 @@ add_frames(struct capture *c, enum capture_direction direction,
 	wake(c);
 }
 
-/* Says in `to` how many frames were captured and lost until now. */
+/* Adds to `to` how many frames have been captured and lost so far. */
 static void
 add_statistics(struct capture *c, struct pcapng *to, const char *why)
     NEEDS(c->lock)
@@ -140,20 +142,21 @@ capture_event(struct capture *c, const char *message)
 
 /* ---- handing blocks over: fwd-capture ---- */
 
-/* Reads what the client has said. Returns false if it has left. */
+/* Takes a byte from the client, if there is one. Returns false if the client
+ * has left or breaks the protocol. */
 static bool
-hear(struct capture *c)
+take_byte(struct capture *c)
 {
-	char said;
-	ssize_t n = recv(c->client, &said, 1, MSG_DONTWAIT);
+	char byte;
+	ssize_t n = recv(c->client, &byte, 1, MSG_DONTWAIT);
 
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR;
-	if (n == 1 && said == CAPTURE_TAKEN && !c->taken) {
+	if (n == 1 && byte == CAPTURE_TAKEN && !c->taken) {
 		c->taken = true;
 		return true;
 	}
-	if (n == 0 || said != CAPTURE_END || !capture_is_on(c))
+	if (n == 0 || byte != CAPTURE_END || !capture_is_on(c))
 		return false;
 	mutex_lock(&c->lock);
 	enter(c, CAPTURE_ENDING);
@@ -161,8 +164,8 @@ hear(struct capture *c)
 	return true;
 }
 
-/* Waits for the client or the bell, until until_ms. Returns false if the client
- * has left, or has not taken the rest in time. */
+/* Waits for the client, the bell or until_ms. Returns false if the client has
+ * left, or has not taken the rest within CAPTURE_END_MS. */
 static bool
 await(struct capture *c, int64_t until_ms)
 {
@@ -176,14 +179,14 @@ await(struct capture *c, int64_t until_ms)
 	if (poll(fds, 2, timeout) < 0 && errno != EINTR)
 		wait_pause(WAIT_ERROR_MS);
 	doorbell_answer(&c->bell);
-	here = hear(c);
+	here = take_byte(c);
 	if (!capture_is_on(c) && c->deadline_ms == INT64_MAX)
 		c->deadline_ms = clock_now_ms() + CAPTURE_END_MS;
 	return here && clock_now_ms() < c->deadline_ms;
 }
 
-/* Has the client write the blocks, and empties the buffer. Returns false as
- * await() does. */
+/* Has the client write the blocks, waits for that, and empties the buffer.
+ * Returns false if await() does. */
 static bool
 hand_over(struct capture *c, struct pcapng *blocks)
 {
@@ -203,8 +206,8 @@ hand_over(struct capture *c, struct pcapng *blocks)
 	return true;
 }
 
-/* Whether fwd-capture has to wait: for a block, until *until_ms for more of them,
- * or not at all. */
+/* Whether it is too early for the next part: there is no block yet (*until_ms
+ * is INT64_MAX), or PART_MS have not passed. */
 static bool
 is_early(struct capture *c, int64_t *until_ms) NEEDS(c->lock)
 {
@@ -215,9 +218,9 @@ is_early(struct capture *c, int64_t *until_ms) NEEDS(c->lock)
 	return clock_now_ms() < *until_ms;
 }
 
-/* Waits for blocks, and has `empty` filled from then on. The result is empty
- * too if the capture is ending and all blocks have been taken. Returns NULL if
- * the client has left. */
+/* Waits for blocks and returns their buffer; new blocks then go to `empty`. The
+ * returned buffer is empty only if the capture is ending and nothing is left.
+ * Returns NULL if await() returned false. */
 static struct pcapng *
 exchange(struct capture *c, struct pcapng *empty)
 {
@@ -258,7 +261,8 @@ release(struct capture *c)
 	doorbell_destroy(&c->bell);
 }
 
-/* The client is closed last: it may start the next capture then. */
+/* Closes the client's socket last: the client may then start another
+ * capture. */
 static void
 end(struct capture *c)
 {
@@ -331,7 +335,7 @@ allocate(struct capture *c)
 	return 0;
 }
 
-/* Begins the file: names the interfaces, and says how the link is. */
+/* Begins the file: describes the interfaces, and the state of the link. */
 static void
 add_head(struct capture *c, const struct status *now) NEEDS(c->lock)
 {

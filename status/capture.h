@@ -2,14 +2,14 @@
  * client of the control socket, as pcapng.
  *
  *	copy threads, fwd-link           fwd-capture            client
- *	copy frames and      ──► buffer
- *	events into the one      buffer ──► says what is in ──► writes it to its
- *	                                    the other one       output
+ *	add frames and       ──► buffer
+ *	events to one buffer     buffer ──► reports what is ──► writes it to its
+ *	                                    in the other one    output
  *
  * The two buffers are memory that is shared with the client: each frame is
- * copied once in this process. Only the thread fwd-capture waits for the client;
- * what doesn't fit into the buffer that is being filled is lost to the capture,
- * and counted. The thread and the buffers exist during a capture only.
+ * copied once in this process. Only the thread fwd-capture waits for the
+ * client; what doesn't fit into the buffer that is being filled is lost to the
+ * capture, and counted. The thread and the buffers exist during a capture only.
  *
  *	state    event                             next     action
  *	OFF      capture_start()                   RUNNING  start fwd-capture
@@ -54,7 +54,7 @@ enum { CAPTURE_TAKEN = 't', CAPTURE_END = 'e' };
 
 /* How long a client may take for what is buffered when the capture ends. */
 #define CAPTURE_END_MS 1000
-/* How much of this capture_stop() waits for, so that the process ends within a
+/* How long capture_stop() waits for that, so that the process ends within a
  * second. */
 #define CAPTURE_STOP_MS 200
 
@@ -62,7 +62,7 @@ enum capture_direction { CAPTURE_UP, CAPTURE_DOWN, CAPTURE_DIRECTIONS };
 
 enum capture_state { CAPTURE_OFF, CAPTURE_RUNNING, CAPTURE_ENDING };
 
-/* For the comment of one frame; several events may share it. */
+/* Room for the comment of a frame, which may be about several events. */
 #define CAPTURE_COMMENT_BYTES 512
 
 struct capture {
@@ -91,8 +91,8 @@ void capture_init(struct capture *capture);
 
 /* Called by main(). Starts a capture for the client, a connected stream socket
  * that fwd-capture closes at the end. Only root and this process's own user may
- * capture, even if others may ask for the status. Returns NULL, or why not; then
- * the client is still the caller's. */
+ * capture, even if others may ask for the status. Returns NULL, or the reason
+ * of a refusal; the caller then still owns the client. */
 const char *capture_start(
     struct capture *capture, int client, const struct status *now);
 
@@ -100,7 +100,7 @@ const char *capture_start(
  * CAPTURE_STOP_MS. */
 void capture_stop(struct capture *capture);
 
-/* All that the copy threads do while nobody captures. */
+/* This is all that the copy threads call while there is no capture. */
 static inline bool
 capture_is_on(const struct capture *capture)
 {
@@ -108,8 +108,8 @@ capture_is_on(const struct capture *capture)
 	       CAPTURE_RUNNING;
 }
 
-/* Captures frames that have just arrived. In each piece, `skip` bytes precede the
- * frame. Takes a lock, and copies. */
+/* Captures frames that have just arrived, by copying them under the lock. In
+ * each piece, `skip` bytes precede the frame. */
 void capture_frames(struct capture *capture, enum capture_direction direction,
     const struct iovec *pieces, size_t count, size_t skip);
 

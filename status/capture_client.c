@@ -20,8 +20,8 @@
 #include "status/capture.h"
 #include "status/control_dial.h"
 
-/* After SIGINT: how long the forwarder may take to send the rest, and the reader
- * of standard output to take it. */
+/* After SIGINT or SIGTERM: how long the forwarder may take to hand over the
+ * rest, and the reader of standard output to read it. */
 #define END_SECONDS 2
 
 /* A request that arrives later than CONTROL_CLIENT_MS is not answered. */
@@ -34,7 +34,8 @@ static const char refusal[] = "error: ";
 static volatile sig_atomic_t interrupted;
 static int forwarder = -1;
 
-/* Asks the forwarder for the end, once; the last part makes the file complete. */
+/* Asks the forwarder, once, to end the capture: its last part completes the
+ * file. */
 static void
 on_interrupt(int number)
 {
@@ -67,7 +68,7 @@ failed(int code, const char *what, const char *why)
 	return code;
 }
 
-/* What the forwarder answers: its text if it refuses. */
+/* The forwarder's reply: a text if it refuses. */
 union reply {
 	struct capture_hello hello;
 	char text[256];
@@ -140,8 +141,8 @@ write_all(int out, const char *bytes, size_t length)
 	return 0;
 }
 
-/* Waits for the forwarder. Returns false if the reader of the output has exited:
- * that is noticed even if no frames flow. */
+/* Waits for the forwarder. Returns false if the reader of the output has
+ * exited, which is thus noticed even without traffic. */
 static bool
 has_reader(int out)
 {
@@ -208,7 +209,7 @@ prepare(void)
 	signal(SIGTERM, on_interrupt);
 }
 
-/* Leaves, and waits until another capture can begin. */
+/* Ends the connection, and waits until another capture can begin. */
 static void
 leave(void)
 {

@@ -42,10 +42,10 @@ struct view {
 
 /* Prints an error. It may contain names of files and of forwarders, so what
  * could end the line or control the terminal is escaped. */
-static void complain(const char *format, ...)
+static void print_error(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 static void
-complain(const char *format, ...)
+print_error(const char *format, ...)
 {
 	char line[512], escaped[4 * sizeof(line)];
 	struct text t = text_in(escaped, sizeof(escaped));
@@ -65,7 +65,7 @@ allocate(size_t count, size_t size)
 	void *memory = calloc(count + 1, size);
 
 	if (memory == NULL) {
-		complain("%s", strerror(errno));
+		print_error("%s", strerror(errno));
 		exit(EX_OSERR);
 	}
 	return memory;
@@ -79,7 +79,7 @@ search(struct round *round, const char *folder, bool is_default)
 {
 	if (ask_find(folder, &round->answers, &round->count) < 0 &&
 	    !(is_default && errno == ENOENT))
-		complain("%s: %s", folder, strerror(errno));
+		print_error("%s: %s", folder, strerror(errno));
 }
 
 static void
@@ -160,7 +160,7 @@ ask(struct round *round, const struct client_request *request,
 	}
 	if (round->count == 0) {
 		if (!request->watch)
-			complain("%s", no_sockets);
+			print_error("%s", no_sockets);
 		return 0;
 	}
 	ask_all(round->answers, round->count);
@@ -266,8 +266,8 @@ add_prometheus(struct text *t, const struct view *v)
 		const char *name = answer->status.name;
 
 		if (i > 0 && strcmp(name, answer[-1].status.name) == 0) {
-			complain("no metrics of %s: the forwarder at %s is "
-				 "also named %s (set [service] name)",
+			print_error("no metrics of %s: the forwarder at %s is "
+				    "also named %s (set [service] name)",
 			    answer->path, answer[-1].path, name);
 			continue;
 		}
@@ -303,7 +303,7 @@ print(const struct view *v, const struct text *t, int code)
 		return v->request->watch ? WATCHING : code;
 	if (v->request->watch && errno == EPIPE)
 		return EX_OK; /* head(1) */
-	complain("standard output: %s", strerror(errno));
+	print_error("standard output: %s", strerror(errno));
 	return EX_OSERR;
 }
 
@@ -347,7 +347,7 @@ show_absence(const struct view *v, const struct error *error)
 		text_add_escaped(&t, error->text, text_visible);
 		text_add(&t, "\n");
 	} else if (v->forwarder != ABSENT) {
-		complain("%s", error->text);
+		print_error("%s", error->text);
 	}
 	return v->forwarder == NEVER_SEEN ? EX_UNAVAILABLE
 					  : print(v, &t, EX_UNAVAILABLE);
