@@ -141,9 +141,10 @@ open_file(const char *path, enum config_source source,
 
 	if (fd < 0) {
 		config_problem(problems, "%s: %s%s", path, strerror(errno),
-		    errno == EACCES ? " (who runs forwarder must be allowed to "
-				      "read it)"
-				    : "");
+		    errno == EACCES
+			? " (the user that runs forwarder must be able to "
+			  "read it)"
+			: "");
 		return NULL;
 	}
 	if (!regular || (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)))

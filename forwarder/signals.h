@@ -12,10 +12,10 @@ struct signal_note {
 };
 
 /* Catches TERM, INT, HUP, USR1, USR2 and CHLD, and with for_command also QUIT.
- * Ignores PIPE, and XFSZ: what exceeds RLIMIT_FSIZE fails with EFBIG. The caught signals are blocked in the calling thread and in
- * threads it creates later. HUP, INT and QUIT remain ignored if they were
- * ignored at startup. Returns the descriptor to poll for POLLIN, or -1 with
- * errno. */
+ * Ignores PIPE, and XFSZ: a write beyond RLIMIT_FSIZE fails with EFBIG. The
+ * caught signals are blocked in the calling thread and in threads it creates
+ * later. HUP, INT and QUIT remain ignored if they were ignored at start.
+ * Returns the descriptor to poll for POLLIN, or -1 with errno. */
 int signals_open(bool for_command);
 
 /* Returns whether the signal was typed at the terminal, not sent by a process. */

@@ -19,9 +19,8 @@
  *
  * FILELESS: the file of a running guest was removed, for example by a program
  * that cleans /tmp. The connection still works in both directions, but could
- * not be made again, so it is kept.
- * UNWATCHED: the user's limit of watches is reached, or the user may not read
- * the file.
+ * not be made again, so it is kept. UNWATCHED: the user's limit of watches is
+ * reached, or the user may not read the file.
  *
  * Attaching connects forwarder's socket to a guest's. The next state is
  * ABSTRACT, WATCHED or UNWATCHED, with a new guest; or ABSENT if the connection
@@ -41,11 +40,12 @@
  *      (UNWATCHED stays UNWATCHED where this table says WATCHED or FILELESS.)
  *
  * An inherited socket may be connected to a guest already, which is then the
- * guest from the start. Connecting to it again discards no frames, and connects
- * to another socket that is at its path by now. The next state is that of
- * attaching; or FILELESS if the file is missing or can't be reached; or ABSENT if
- * the socket at the path has been closed. A second inherited socket that is not
- * connected is the successor, if it has the file at forwarder's path.
+ * guest from the start. forwarder connects again: that discards no frames, and
+ * reaches the socket that is now at the guest's path. The next state is that
+ * after attaching; but FILELESS if the file is missing or can't be reached, and
+ * ABSENT if the socket at the path has been closed. A second inherited socket
+ * that is not connected is the successor, if it has the file at forwarder's
+ * path.
  *
  * In a directory that other users can write to, any user can bind the path of a
  * guest that restarts. A guest is a stranger if the owner of its file is not

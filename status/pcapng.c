@@ -153,7 +153,7 @@ pcapng_interface(struct pcapng *p, const char *name, const char *description)
 	return finish(&b);
 }
 
-/* The fields in one piece: this is done for each frame. */
+/* Adds the fields before the frame in one piece: this runs for each frame. */
 bool
 pcapng_frame(struct pcapng *p, uint32_t interface, uint64_t time_ns,
     const void *frame, size_t length, const char *comment)
