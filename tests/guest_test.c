@@ -644,12 +644,6 @@ TEST(a_live_guest_whose_file_is_removed_is_kept)
 	ck_assert_str_eq(peer(), "other");
 }
 
-static void
-make_a_file(const char *path)
-{
-	hang_up(own(open(path, O_CREAT | O_WRONLY, 0600)));
-}
-
 /* Whether the guest stays when another file is at its path. */
 TEST(only_a_file_of_a_live_socket_replaces_a_live_guest)
 {
@@ -657,7 +651,7 @@ TEST(only_a_file_of_a_live_socket_replaces_a_live_guest)
 
 	ck_assert_int_eq(unlink("vm"), 0);
 	look();
-	make_a_file("vm");
+	hang_up(own(open("vm", O_CREAT | O_WRONLY, 0600)));
 	look();
 	answers_reach(fd);
 	ck_assert_int_eq(unlink("vm"), 0);

@@ -121,14 +121,6 @@ acknowledged(const uint8_t *client, const uint8_t *options, size_t bytes)
 }
 
 static void
-forget(void)
-{
-	l = (struct learned){ .state = LEARN_NOTHING };
-}
-
-FIXTURE(forget, NULL)
-
-static void
 expect_nothing(void)
 {
 	ck_assert_int_eq(l.state, LEARN_NOTHING);

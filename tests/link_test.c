@@ -491,6 +491,16 @@ expect_outage(size_t age, const char *reason, int64_t hours, uint64_t dials)
 	ck_assert_int_le(history[age].began_utc_ms, now_ms);
 }
 
+TEST(a_reason_that_is_too_long_is_cut)
+{
+	char reason[1000] = { 0 };
+
+	memset(reason, 'x', sizeof(reason) - 1);
+	install();
+	link_fail(&shared, 1, reason);
+	ck_assert_uint_eq(strlen(look().last_error), LINK_REASON_BYTES - 1);
+}
+
 TEST(the_history_has_each_outage_with_its_reason_length_and_dials)
 {
 	link_dialled(&shared);
@@ -499,7 +509,9 @@ TEST(the_history_has_each_outage_with_its_reason_length_and_dials)
 	install_proven();
 	link_fail(&shared, 1, "peer closed");
 	link_dialled(&shared);
+	ck_assert_uint_eq(look().dials, 2);
 	link_dial_failed(&shared, "Connection refused");
+	ck_assert_str_eq(look().last_error, "Connection refused");
 	ck_assert_uint_eq(look_back(), 1);
 	expect_outage(0, "peer closed", 0, 1);
 	let_an_hour_pass();
@@ -568,22 +580,6 @@ TEST(time_spent_down_and_up_is_measured)
 	ck_assert_int_ge(look().down_ms, 2 * HOUR_MS);
 	ck_assert_int_lt(look().down_ms, 3 * HOUR_MS);
 	ck_assert_int_lt(look().up_ms, 2 * HOUR_MS);
-}
-
-TEST(dials_are_counted_and_the_last_error_is_kept)
-{
-	char reason[1000];
-
-	link_dialled(&shared);
-	link_dial_failed(&shared, "Connection refused");
-	ck_assert_str_eq(look().last_error, "Connection refused");
-	link_dialled(&shared);
-	ck_assert_uint_eq(look().dials, 2);
-	memset(reason, 'x', sizeof(reason) - 1);
-	reason[sizeof(reason) - 1] = '\0';
-	install();
-	link_fail(&shared, 1, reason);
-	ck_assert_uint_eq(strlen(look().last_error), LINK_REASON_BYTES - 1);
 }
 
 /* The stress: writers and a reader borrow as fast as they can, while generations
