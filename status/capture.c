@@ -156,7 +156,7 @@ take_byte(struct capture *c)
 		c->taken = true;
 		return true;
 	}
-	if (n == 0 || byte != CAPTURE_END || !capture_is_on(c))
+	if (n == 0 || byte != CAPTURE_END)
 		return false;
 	mutex_lock(&c->lock);
 	enter(c, CAPTURE_ENDING);

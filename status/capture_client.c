@@ -78,6 +78,7 @@ union reply {
 static ssize_t
 ask_once(const char *path, union reply *reply, int *memory)
 {
+	size_t head = sizeof(reply->hello);
 	ssize_t n;
 
 	forwarder = control_dial(path);
@@ -85,7 +86,10 @@ ask_once(const char *path, union reply *reply, int *memory)
 		return -1;
 	(void)!send(forwarder, request, strlen(request), 0);
 	n = shared_memory_receive(/* reports errors of send() too */
-	    forwarder, memory, reply, sizeof(*reply) - 1);
+	    forwarder, memory, reply, head);
+	if (n == (ssize_t)head && *memory < 0) /* a longer text */
+		(void)!recv(forwarder, reply->text + head,
+		    sizeof(*reply) - 1 - head, MSG_WAITALL);
 	if (n > 0)
 		return n;
 	if (n == 0)

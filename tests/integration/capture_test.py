@@ -267,6 +267,30 @@ def a_program_that_hangs_up_at_once_is_reported(case: Case):
                            "no forwarder answers", path)
 
 
+def hand_over_at_once(tell: Callable, listener: socket.socket) -> None:
+    memory = os.memfd_create("blocks")
+    os.write(memory, b"blocks!!")
+    client, _ = listener.accept()
+    client.recv(100)
+    hello_and_part = struct.pack("=12sIII", b"pcapng by 1", 8, 0, 8)
+    socket.send_fds(client, [hello_and_part], [memory])
+    tell(client.recv(1))
+
+
+@needs()
+def a_part_that_arrives_with_the_hello_is_not_missed(case: Case):
+    """Linux keeps the two apart, which no other system promises."""
+    path = case.path("control.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        program = case.own(Child(hand_over_at_once, listener))
+    done = subprocess.run([FORWARDER, "capture", path], capture_output=True,
+                          timeout=SECONDS)
+    expect_equal("output", done.stdout, b"blocks!!")
+    wait_until("answer", program.hear, lambda said: said == b"t")
+
+
 @needs("root", "systemd", "plain-build")
 def root_captures_from_a_service_in_its_sandbox(case: Case):
     machine = Machine(case)
