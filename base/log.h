@@ -42,6 +42,13 @@ enum log_level log_get_level(void);
  * The configuration accepts no name that would need quotes. */
 void log_set_name(const char *name);
 
+/* Whether a name may contain the character. Names are logged unquoted. */
+static inline bool
+log_name_holds(char c)
+{
+	return c > ' ' && c <= '~' && c != '"' && c != '\\' && c != '=';
+}
+
 /* Starts a thread that writes the lines; until then log_line() writes them
  * itself. After that log_line() never blocks: lines that don't fit into a
  * buffer of 64 KiB are lost, and a line reports how many. Returns 0, or -1 with

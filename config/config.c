@@ -279,7 +279,7 @@ config_name(const struct config *config, char name[LOG_NAME_BYTES])
 		strcpy(
 		    name, guest->kind == GUEST_TAP ? guest->name : guest->text);
 	for (; *name != '\0'; name++)
-		if (!config_name_holds(*name))
+		if (!log_name_holds(*name))
 			*name = '_';
 }
 

@@ -163,9 +163,6 @@ void config_unknown(const char *where, const char *section, const char *name,
 int config_value_parse(const struct config_key *key, const char *text,
     struct config *config, struct error *error);
 
-/* Whether a name may contain the character. Names are logged unquoted. */
-bool config_name_holds(char c);
-
 /* Returns what the key accepts: "0 to 1h, or forever", "off, passive, arp". */
 const char *config_limits(const struct config_key *key);
 

@@ -6,19 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool
-config_name_holds(char c)
-{
-	return c > ' ' && c <= '~' && c != '"' && c != '\\' && c != '=';
-}
-
 static int
 parse_name(const char *text, char *name, struct error *why)
 {
 	if (strlen(text) >= LOG_NAME_BYTES)
 		return error_set(why, "longer than 63 bytes");
 	for (const char *c = text; *c != '\0'; c++)
-		if (!config_name_holds(*c))
+		if (!log_name_holds(*c))
 			return error_set(why,
 			    "use printable ASCII characters, but no blanks, "
 			    "quotes, \\ or =");

@@ -232,6 +232,17 @@ read_value(struct reader *r)
 	return read_literal(r);
 }
 
+/* Other names could become equal in the labels of metrics. */
+static bool
+is_name(const char *name)
+{
+	const char *c = name;
+
+	while (log_name_holds(*c))
+		c++;
+	return *c == '\0' && c > name;
+}
+
 bool
 status_parse(struct status *s, const char *json)
 {
@@ -239,6 +250,6 @@ status_parse(struct status *s, const char *json)
 
 	*s = (struct status){ .pid = 0 };
 	return *json == '{' && read_value(&r) && strcmp(r.at, "\n") == 0 &&
-	       s->version[0] != '\0' && s->name[0] != '\0' &&
+	       s->version[0] != '\0' && is_name(s->name) &&
 	       s->network.state[0] != '\0';
 }

@@ -427,6 +427,8 @@ static const char *const wrong[] = {
 	"{" NAMED "\"network\":{\"state\":true}}\n",
 	"{" NAMED "\"network\":{\"state\":\"" X32 "\"}}\n",
 	"{\"version\":\"9\",\"name\":\"" X32 X32 "\"," STATE "}\n",
+	"{\"version\":\"9\",\"name\":\"\\u0001\"," STATE "}\n",
+	"{\"version\":\"9\",\"name\":\"\xe2\x80\xae\"," STATE "}\n",
 	"{" NAMED "\"pid\":-1," STATE "}\n",
 	"{" NAMED "\"pid\":1.5," STATE "}\n",
 	"{" NAMED "\"pid\":\"1\"," STATE "}\n",
