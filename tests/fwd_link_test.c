@@ -620,10 +620,7 @@ TEST(only_a_stop_or_a_reload_interrupts_a_dial, .count = 2)
 	aim(endpoint);
 	start();
 	await_dials(1);
-	for (int i = 0; i < 1000; i++) {
-		doorbell_ring(&shared.bell);
-		sched_yield();
-	}
+	doorbell_ring(&shared.bell);
 	if (_i == 0) {
 		ck_assert_int_eq(listen(listener, 16), 0);
 		ck_assert_uint_eq(expect_up(1).dials, 1);

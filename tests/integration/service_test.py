@@ -20,7 +20,7 @@ from harness import (FORWARDER, Case, Process, above, expect, expect_equal,
 from peers import (Child, Connection, Deframer, FakeDaemon, FakeGuest,
                    bound_guest, frame, number_of)
 from systemd import Machine
-from vm import Guest, received_bytes
+from vm import Guest
 
 UNIT = "forwarder@vm1.service"
 SOCKET_UNIT = "forwarder@vm1.socket"
@@ -68,6 +68,10 @@ class Service:
 
     def guest(self, name: str = "vm.sock") -> FakeGuest:
         return self.machine.guest(f"{FOLDER}/{name}", GUEST)
+
+    def until_dead(self, pid: int) -> None:
+        """A killed process may receive one more batch, which is lost then."""
+        wait_for("the process to end", lambda: self.pid != pid)
 
     def until_restarted(self, pid: int) -> None:
         wait_for("another process",
@@ -319,9 +323,13 @@ def watchdog_is_patient_in_an_outage_and_while_a_write_blocks(case: Case):
 
 RATE = 1000  # frames a second
 ALLOWED = RATE * 0.05
+# Of the guest and the forwarder. Otherwise a busy machine makes them wait, and a
+# killed thread receives all that has come until it can end.
+PRIORITY = 1
 
 
 def send_numbered(tell: Callable, guest: socket.socket) -> None:
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     started = time.monotonic()
     number = 0
     while True:
@@ -379,7 +387,8 @@ class Traffic:
 
 
 def survive_restarts(case: Case, unit: str) -> None:
-    service = Service(case)
+    service = Service(case, "CPUSchedulingPolicy=fifo\n"
+                      f"CPUSchedulingPriority={PRIORITY}")
     service.start(unit)
     traffic = Traffic(case, service)
     marks = [traffic.until_more()]
@@ -499,6 +508,7 @@ FileDescriptorStoreMax=2
                                      2):
         pid = service.pid
         machine.systemctl(*command, UNIT)
+        service.until_dead(pid)
         guest.send(number)
         service.until_restarted(pid)
         launched_guest(case, launcher)  # isn't used
@@ -554,7 +564,7 @@ def virtual_machines_tcp_session_survives_restarts_of_the_forwarder(
     guest = case.own(Guest(
         case.folder, f"dgram,id=n0,local.type=fd,local.str={end}",
         hub.GUEST_ADDRESS, pass_fds=[end]))
-    session = guest.start(f"iperf3 --json --client {hub.ADDRESS} --time 8")
+    session = guest.start(f"iperf3 --client {hub.ADDRESS} --time 600")
     wait_for("a session to begin",
              lambda: "connected to" in server.log.read_text(), 20)
     for number in range(6):
@@ -565,9 +575,4 @@ def virtual_machines_tcp_session_survives_restarts_of_the_forwarder(
             service.machine.systemctl("kill", "--signal=KILL", UNIT)
         service.until_restarted(pid)
         wait_until("bytes", hub.received, above(hub.received() + 1e6))
-    expect(session.alive(), "expected the session to outlive the restarts: it"
-           " was too short for this machine")
-    megabits = received_bytes(session.wait(40)) * 8 / 8e6
-    print(f"        {megabits:.0f} Mbit/s with {number + 1} restarts in 8 s",
-          flush=True)
-    expect(megabits > 1, "expected the session to go on")
+    expect(session.alive(), "expected the session to go on")
