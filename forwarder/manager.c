@@ -15,7 +15,7 @@
 /* systemd confirms within a millisecond, unless it is very busy. */
 #define STORE_WAIT_MS 1000
 
-/* ---- the guest's sockets ---- */
+/* ---- the guest's descriptors ---- */
 
 /* Separates the guest's descriptors from the others, which are closed. */
 static size_t
@@ -58,17 +58,18 @@ report_offers(const struct guest_offer *offers, size_t count)
 	}
 	if (refused < count)
 		log_line(LOG_LEVEL_INFO, LOG_SERVICE,
-		    "inherited the guest's socket");
+		    "inherited the guest's descriptor");
 	return refused;
 }
 
 static void
 store(struct manager *manager)
 {
-	int fds[GUEST_SOCKETS];
+	int fds[GUEST_KEPT];
 
 	manager->changes = atomic_load(&manager->guest->changes);
-	service_keep(manager->service, fds, guest_sockets(manager->guest, fds));
+	service_keep(
+	    manager->service, fds, guest_duplicate(manager->guest, fds));
 }
 
 static void
@@ -78,7 +79,7 @@ store_and_wait(struct manager *manager, int interrupt_fd)
 	if (!service_sync(manager->service, interrupt_fd, STORE_WAIT_MS))
 		log_line(LOG_LEVEL_WARN, LOG_SERVICE,
 		    "the service manager does not confirm that it keeps the "
-		    "guest's socket");
+		    "guest's descriptor");
 }
 
 /* A socket that was inherited is in the store already, or belongs to a socket
@@ -88,17 +89,15 @@ manager_open_guest(struct manager *manager, bool outlives_us, int interrupt_fd,
     struct error *error)
 {
 	const struct config *config = manager->config;
-	const struct guest_endpoint *endpoint = &config->guest.endpoint;
 	struct guest_offer offers[SERVICE_INHERITED];
 	size_t count = collect_offers(manager->service, offers), refused;
 	int result;
 
 	for (size_t i = 0; i < count; i++)
 		offers[i].fault = "the guest is the command";
-	result = guest_open(manager->guest, endpoint, config->guest.mode,
-	    offers, outlives_us ? count : 0, error);
-	manager->keeps = outlives_us && endpoint->kind != GUEST_TAP &&
-			 manager->service->socket >= 0;
+	result = guest_open(manager->guest, &config->guest.endpoint,
+	    config->guest.mode, offers, outlives_us ? count : 0, error);
+	manager->keeps = outlives_us && manager->service->socket >= 0;
 	refused = report_offers(offers, count);
 	if (result < 0)
 		return -1;

@@ -75,17 +75,9 @@ descriptor_fault(const struct guest *guest, int fd)
 	return find_fault(fd);
 }
 
-static size_t
-descriptor_sockets(struct guest *guest, int fds[GUEST_SOCKETS])
-{
-	fds[0] = fcntl(guest->fd, F_DUPFD_CLOEXEC, 0);
-	return fds[0] >= 0 ? 1 : 0;
-}
-
 const struct guest_ops guest_descriptor = {
 	.name = "fd",
 	.fault = descriptor_fault,
-	.sockets = descriptor_sockets,
 	.open = descriptor_open,
 	.receive = descriptor_receive,
 	.send = guest_send_datagrams,

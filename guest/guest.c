@@ -69,9 +69,12 @@ guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
 }
 
 size_t
-guest_sockets(struct guest *guest, int fds[GUEST_SOCKETS])
+guest_duplicate(struct guest *guest, int fds[GUEST_KEPT])
 {
-	return guest->ops->sockets ? guest->ops->sockets(guest, fds) : 0;
+	if (guest->ops->duplicate)
+		return guest->ops->duplicate(guest, fds);
+	fds[0] = fcntl(guest->fd, F_DUPFD_CLOEXEC, 0);
+	return fds[0] >= 0 ? 1 : 0;
 }
 
 bool

@@ -35,8 +35,9 @@ enum guest_refusal {
 /* What main() polls for a guest. */
 #define GUEST_DESCRIPTORS 3
 
-/* The most sockets of a guest. The second is a successor (unixgram.h). */
-#define GUEST_SOCKETS 2
+/* The most descriptors that the next forwarder inherits. The second is a
+ * successor (unixgram.h). */
+#define GUEST_KEPT 2
 
 /* An inherited descriptor, for guest_open() to take. */
 struct guest_offer {
@@ -61,10 +62,10 @@ struct guest {
 	void (*on_replaced)(void *context);
 	void *context;
 
-	/* Inherited sockets, or -1: one connected to the guest, and one that is
-	 * not connected. */
+	/* Inherited descriptors, or -1: a socket connected to the guest; a socket
+	 * that is not connected, or a device. */
 	int inherited, inherited_free;
-	atomic_uint changes; /* how often the set of sockets has changed */
+	atomic_uint changes; /* how often the descriptors have changed */
 
 	struct unixgram unixgram; /* used by unixgram.c */
 	bool drained; /* used by tap_linux.c: the last receive read all */
@@ -86,8 +87,8 @@ struct guest_ops {
 	/* Returns why this inherited descriptor can't be the guest's, or
 	 * NULL. */
 	const char *(*fault)(const struct guest *guest, int fd);
-	/* As guest_sockets(). */
-	size_t (*sockets)(struct guest *guest, int fds[GUEST_SOCKETS]);
+	/* As guest_duplicate(). Without this operation, fd is duplicated. */
+	size_t (*duplicate)(struct guest *guest, int fds[GUEST_KEPT]);
 	void (*close)(struct guest *guest); /* releases everything except fd */
 	/* Handles errno `error` of a send to guest number `which`. Returns
 	 * GUEST_REFUSED if a guest is present now, GUEST_GONE if it cannot
@@ -109,25 +110,25 @@ extern const struct guest_ops guest_descriptor, guest_unixgram, guest_tap;
 /* Opens the endpoint. A path is bound with the permission bits `mode`. A stale
  * socket file is replaced; one that a running process has open is not.
  *
- * If an offered socket fits the endpoint, it is used instead: the frames queued
- * in it are received, a guest that it is connected to is present at once, and
- * its file keeps its mode. Offers with a fault remain the caller's.
+ * If an offered descriptor fits the endpoint, it is used instead: the frames
+ * queued in it are received, a guest that it is connected to is present at once,
+ * and a socket's file keeps its mode. Offers with a fault remain the caller's.
  *
  * Returns 0, or -1 with the reason. */
 int guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
     mode_t mode, struct guest_offer *offers, size_t count, struct error *error);
 
-/* Whether it was opened with an inherited socket. */
+/* Whether it was opened with an inherited descriptor. */
 static inline bool
 guest_is_inherited(const struct guest *guest)
 {
 	return guest->inherited >= 0 || guest->inherited_free >= 0;
 }
 
-/* Duplicates the guest's sockets, for the next forwarder to inherit. Returns
- * how many there are; 0 for a device. Call it again when `changes` has
- * changed. */
-size_t guest_sockets(struct guest *guest, int fds[GUEST_SOCKETS]);
+/* Duplicates the guest's descriptors, for the next forwarder to inherit. Returns
+ * how many there are; fewer if the process is out of descriptors. Call it again
+ * when `changes` has changed. */
+size_t guest_duplicate(struct guest *guest, int fds[GUEST_KEPT]);
 
 /* Whether a frame from the guest can be received now. */
 bool guest_is_readable(const struct guest *guest);

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define TUN_PATH "/dev/net/tun"
-/* errno of read() and write() after the device was deleted */
+/* errno of read(), write() and ioctl() after the device was deleted */
 #define DELETED EBADFD
 
 static const char *
@@ -53,16 +53,14 @@ bring_up(const char *name)
 }
 
 /* Creates the device and brings it up if it does not exist. An existing device
- * is not changed. */
+ * is not changed. Returns its descriptor, or -1 with the reason. */
 static int
-tap_open(struct guest *guest, mode_t mode, struct error *error)
+attach(const char *name, struct error *error)
 {
-	const char *name = guest->endpoint.name;
 	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
 	bool made = if_nametoindex(name) == 0;
 	int fd = open(TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
-	(void)mode;
 	if (fd < 0)
 		return error_set(error, "%s: %s%s", TUN_PATH, strerror(errno),
 		    errno == ENOENT ? " (is the tun module loaded? As a "
@@ -76,9 +74,43 @@ tap_open(struct guest *guest, mode_t mode, struct error *error)
 	}
 	if (made)
 		bring_up(name);
+	return fd;
+}
+
+/* The device of an inherited descriptor is not changed, either. */
+static int
+tap_open(struct guest *guest, mode_t mode, struct error *error)
+{
+	int fd = guest->inherited_free;
+
+	(void)mode;
+	if (fd < 0)
+		fd = attach(guest->endpoint.name, error);
+	else /* guest_open() has made it blocking, as sockets are */
+		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	if (fd < 0)
+		return -1;
 	guest->fd = fd;
 	guest->present = 1;
 	return 0;
+}
+
+/* Can't see whether IFF_NO_PI is missing: TUNGETIFF also sets that bit, as
+ * IFF_NOFILTER, for a descriptor without a filter. */
+static const char *
+tap_fault(const struct guest *guest, int fd)
+{
+	const int wrong = IFF_TUN | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+	struct ifreq request = { 0 };
+
+	if (ioctl(fd, TUNGETIFF, &request) < 0)
+		return errno == DELETED ? "its TAP device was deleted"
+					: "not a TAP device";
+	if (request.ifr_flags & wrong)
+		return "not a single-queue TAP device without headers";
+	if (strcmp(request.ifr_name, guest->endpoint.name) != 0)
+		return "not the device of the guest endpoint";
+	return NULL;
 }
 
 static int
@@ -138,6 +170,7 @@ tap_refused(struct guest *guest, uint64_t which, int error)
 
 const struct guest_ops guest_tap = {
 	.name = "tap",
+	.fault = tap_fault,
 	.open = tap_open,
 	.receive = tap_receive,
 	.send = tap_send,

@@ -582,7 +582,7 @@ unixgram_open(struct guest *guest, mode_t mode, struct error *error)
 }
 
 static size_t
-unixgram_sockets(struct guest *guest, int fds[GUEST_SOCKETS])
+unixgram_duplicate(struct guest *guest, int fds[GUEST_KEPT])
 {
 	const struct unixgram *u = &guest->unixgram;
 	size_t count = 0;
@@ -652,5 +652,5 @@ const struct guest_ops guest_unixgram = {
 	.serve = unixgram_serve,
 	.bind_again = unixgram_bind_again,
 	.fault = unixgram_fault,
-	.sockets = unixgram_sockets,
+	.duplicate = unixgram_duplicate,
 };

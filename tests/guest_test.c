@@ -338,9 +338,9 @@ TEST(a_descriptor_that_is_no_guest_is_refused)
 TEST(an_inherited_descriptor_takes_the_place_of_the_number)
 {
 	int fd = open_pair();
-	int fds[GUEST_SOCKETS];
+	int fds[GUEST_KEPT];
 
-	ck_assert_uint_eq(guest_sockets(&guest, fds), 1);
+	ck_assert_uint_eq(guest_duplicate(&guest, fds), 1);
 	guest_close(&guest);
 	offers[0].fd = fds[0];
 	offered = 1;
@@ -908,9 +908,9 @@ TEST(a_stranger_who_takes_a_live_guests_path_changes_nothing)
 static void
 be_killed(void)
 {
-	int fds[GUEST_SOCKETS];
+	int fds[GUEST_KEPT];
 
-	offered = guest_sockets(&guest, fds);
+	offered = guest_duplicate(&guest, fds);
 	for (size_t i = 0; i < offered; i++)
 		offers[i] = (struct guest_offer){ .fd = fds[i] };
 	guest.file.path[0] = '\0';
@@ -1072,7 +1072,7 @@ TEST(a_successor_is_kept_over_a_restart)
 
 TEST(a_socket_that_lost_its_file_is_no_successor)
 {
-	int fds[GUEST_SOCKETS];
+	int fds[GUEST_KEPT];
 
 	learned("vm");
 	be_killed();
@@ -1082,13 +1082,13 @@ TEST(a_socket_that_lost_its_file_is_no_successor)
 	ck_assert_int_eq(rename("kept", "ours"), 0);
 	open_guest("unixgram:ours", 0600);
 	ck_assert(unix_file_stands(&guest.file));
-	ck_assert_int_eq(guest_sockets(&guest, fds), 1);
+	ck_assert_int_eq(guest_duplicate(&guest, fds), 1);
 	close(fds[0]);
 }
 
 TEST(the_set_of_sockets_changes_with_the_successor)
 {
-	int fds[GUEST_SOCKETS];
+	int fds[GUEST_KEPT];
 	unsigned before = guest.changes;
 	int fd = learned("vm");
 
@@ -1096,13 +1096,13 @@ TEST(the_set_of_sockets_changes_with_the_successor)
 	bind_again();
 	ck_assert_uint_ne(guest.changes, before);
 	before = guest.changes;
-	ck_assert_int_eq(guest_sockets(&guest, fds), 2);
+	ck_assert_int_eq(guest_duplicate(&guest, fds), 2);
 	close(fds[0]);
 	close(fds[1]);
 	die(fd, "vm");
 	look();
 	ck_assert_uint_ne(guest.changes, before);
-	ck_assert_int_eq(guest_sockets(&guest, fds), 1);
+	ck_assert_int_eq(guest_duplicate(&guest, fds), 1);
 	close(fds[0]);
 }
 

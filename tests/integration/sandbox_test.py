@@ -151,12 +151,14 @@ def tcp_service_listens(case: Case):
         service.call(socket.AF_INET, ("127.0.0.1", PORT)))
 
 
-def expect_tap_answers(service: Service, connection: Connection) -> None:
-    """The device's own kernel answers a question from the network."""
-    machine = service.machine
+def address_tap(machine: Machine) -> None:
     machine.run("ip", "address", "add", "192.0.2.1/24", "dev", "vm0")
     machine.run("ip", "neighbor", "replace", "192.0.2.2", "lladdr",
                 OTHER_MAC.hex(":"), "dev", "vm0")
+
+
+def expect_tap_answers(connection: Connection) -> None:
+    """The device's own kernel answers a question from the network."""
     connection.send(arp_question((OTHER_MAC, "192.0.2.2"), "192.0.2.1"))
     next_where(connection, lambda one: is_type(ARP, one) and one[21] == 2)
 
@@ -177,7 +179,45 @@ def tap_service_creates_a_device_or_takes_one_of_its_user(case: Case):
         daemon = machine.daemon(NETWORK)
         service = start(machine, "forwarder-tap@vm1", f"unix:{NETWORK}",
                         ["guest.endpoint=tap:vm0"])
-        expect_tap_answers(service, service.accept(daemon))
+        address_tap(machine)
+        expect_tap_answers(service.accept(daemon))
+
+
+def tap_number(machine: Machine) -> str:
+    """Another one if the device was made again; "" if there is none."""
+    return machine.ask("cat", "/sys/class/net/vm0/ifindex").stdout
+
+
+@needs("root", "systemd", "plain-build", "tun")
+def tap_device_of_a_service_is_kept_until_the_service_is_stopped(case: Case):
+    """With its address. One that was deleted is made again and kept again."""
+    machine = Machine(case)
+    daemon = machine.daemon(NETWORK)
+    unit = "forwarder-tap@vm1"
+    service = start(machine, unit, f"unix:{NETWORK}",
+                    ["guest.endpoint=tap:vm0"])
+    connection = case.own(daemon.accept())
+    for _ in range(2):
+        number = tap_number(machine)
+        address_tap(machine)
+        expect_tap_answers(connection)
+        for command in (["kill", "--signal=KILL"], ["restart"]):
+            machine.systemctl(*command, unit)
+            connection = case.own(daemon.accept())
+            expect_tap_answers(connection)
+            expect_equal("number", tap_number(machine), number)
+        expect_equal("stored", machine.show(unit, "NFileDescriptorStore"), "1")
+
+        machine.systemctl("kill", "--signal=STOP", unit)
+        machine.run("ip", "link", "delete", "vm0")
+        machine.systemctl("kill", "--signal=KILL", unit)
+        connection = case.own(daemon.accept())
+        expect(tap_number(machine) != number, "expected another device")
+    expect_equal("refused", len([line for line in machine.journal(unit) if
+                                 'reason="its TAP device was deleted"'
+                                 in line]), 2)
+    machine.systemctl("stop", unit)
+    wait_until("links", lambda: "vm0" in machine.run("ip", "link"), False)
 
 
 @needs("root", "systemd", "plain-build")

@@ -120,6 +120,60 @@ def device_that_cannot_be_attached_is_reported_with_the_reason(case: Case):
                        "error guest: can't open ", f"tap:{name}", word)
 
 
+# Passes devices on as systemd does. Arguments: for each its name, its flags and
+# whether it is deleted then; after --, the program.
+INHERIT = """
+import fcntl, os, struct, subprocess, sys
+end = sys.argv.index("--")
+devices, program = sys.argv[1:end], sys.argv[end + 1:]
+os.closerange(3, 100)
+for device in devices:
+    name, flags, deleted = device.split(",")
+    fd = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(fd, 0x400454ca, struct.pack("16sH22x", name.encode(),
+                                            int(flags, 16)))
+    os.set_inheritable(fd, True)
+    if deleted:
+        subprocess.run(["ip", "link", "delete", name], check=True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(devices)),
+                  LISTEN_FDNAMES=":".join(["guest"] * len(devices)))
+os.execv(program[0], program)
+"""
+TAP = "1002"  # IFF_TAP | IFF_NO_PI
+
+
+def passed_on(*devices: str) -> list:
+    return [sys.executable, "-c", INHERIT, *devices, "--"]
+
+
+@needs("namespaces", "tun")
+def only_the_inherited_device_that_fits_is_used(case: Case):
+    host = case.own(Namespace())
+    tap = Tap(case, host, before=passed_on(
+        f"vm0,{TAP},deleted", f"vm1,{TAP},", f"vm0,{TAP},"))
+    for fd, reason in ((3, "its TAP device was deleted"),
+                       (4, "not the device of the guest endpoint")):
+        tap.until_line("warn service: inherited descriptor closed "
+                       f'fd={fd} name=guest reason="{reason}"')
+    tap.until_line("info service: inherited the guest's descriptor")
+    expect("UP" not in tap.shown(), "expected it to be left as it was")
+    host.ip("link set vm0 up")
+    tap.address()
+    tap.expect_both_ways()
+    expect("vm1" not in host.ip("-o link show"), "expected it to be closed")
+
+
+@needs("namespaces", "tun")
+def inherited_device_with_another_format_is_refused(case: Case):
+    host = case.own(Namespace())
+    for flags in ("1001", "5002", "1102"):  # TUN, VNET_HDR, MULTI_QUEUE
+        done = try_start(case, host, "vm0", passed_on(f"vm0,{flags},"))
+        expect_equal("exit status", done.returncode, 71)
+        expect("fd=3 name=guest reason=\"not a single-queue TAP device without"
+               " headers\"" in done.stderr,
+               f"expected a reason, found: {done.stderr}")
+
+
 @needs("namespaces", "tun")
 def device_that_is_deleted_ends_the_forwarder(case: Case):
     """Also while frames come."""
