@@ -253,23 +253,28 @@ attach_to_peer(struct guest *guest) LOCKED
 	struct unixgram_name name;
 	enum unixgram_state state;
 	struct stat file;
+	bool gone = false;
 	int error;
 
 	(void)getpeername(guest->fd, (struct sockaddr *)&peer, &length);
 	name = name_of(&peer, length);
 	state = watch_file(guest, &name);
 	error = examine(guest, &name, &file);
-	if (!error)
+	if (!error) {
 		error = connect_to_file(guest, &name, &file);
+		gone = error == ECONNREFUSED || error == STRANGER;
+	}
+	/* what is at the path, if anything, is not the guest's file */
+	if (error)
+		file = (struct stat){ .st_ino = 0 };
 	if (error && state != UNIXGRAM_ABSTRACT)
 		state = UNIXGRAM_FILELESS;
-	if (error == ECONNREFUSED)
+	if (gone)
 		detach(guest);
 	else
 		set_guest(guest, &name, &file, state);
 	log_line(LOG_LEVEL_INFO, LOG_GUEST, "%s peer=%s",
-	    error == ECONNREFUSED ? "gone while forwarder was not running"
-				  : "found again",
+	    gone ? "gone while forwarder was not running" : "found again",
 	    name.path);
 }
 

@@ -935,6 +935,24 @@ bound_to(const char *path, int type)
 	return unix_bind(&file, type, path, 0600, &error);
 }
 
+TEST(a_stranger_who_takes_the_guests_path_in_a_restart_is_not_answered)
+{
+	int fd, other;
+
+	if (!share_folder())
+		return;
+	fd = learned("vm");
+	be_killed();
+	ck_assert_int_eq(unlink("vm"), 0);
+	other = strangers_guest_at("vm");
+	open_guest("unixgram:ours", 0600);
+	answers_reach(fd);
+	hang_up(fd);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(answer(), GUEST_ABSENT);
+	ck_assert(!gets(other));
+}
+
 TEST(a_restart_keeps_the_guest_and_its_queued_frames)
 {
 	int fd = learned("vm");
