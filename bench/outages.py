@@ -23,11 +23,11 @@ def recovery(options):
     total = [us / 1e3 for us in result["recovery_us"]]
     dial = [us / 1e3 for us in result["dial_us"]]
     d = measure.distribution(total)
-    good = d["p50"] <= 1 and d["p99"] <= 5
+    good = d["p50"] <= 0.5 and d["p99"] <= 2
     show_times("Recovery: from listen() of the returned daemon to", "ms", [
         ["the first connection", measure.distribution(dial), ""],
         ["the first frame from the guest", d,
-         "p50 ≤ 1, p99 ≤ 5: " + ("reached" if good else "missed")]])
+         "p50 ≤ 0.5, p99 ≤ 2: " + ("reached" if good else "missed")]])
     report.cumulative(
         "recovery", "From listen() of the returned daemon", "milliseconds",
         {"to the connection": dial, "to the first frame": total})
@@ -45,8 +45,8 @@ def detection(options):
             if not times:
                 continue
             d = measure.distribution(times)
-            lines.append([f"{mode} → {what}", d, "p99 ≤ 5: " + (
-                "reached" if d["p99"] <= 5 else "missed")])
+            lines.append([f"{mode} → {what}", d, "p99 ≤ 1: " + (
+                "reached" if d["p99"] <= 1 else "missed")])
             data[f"{mode}_{key[:-3]}_ms"] = times
     show_times("Detection: death of the peer", "ms", lines)
     report.cumulative("detection", "From the death of the daemon",
