@@ -443,39 +443,45 @@ stop_threads(struct forwarder *forwarder)
 	log_line(LOG_LEVEL_INFO, LOG_SERVICE, "stopped");
 }
 
+/* Gives each part the others that it uses. */
+static void
+join_parts(struct forwarder *forwarder)
+{
+	struct network *network = &forwarder->network;
+	struct copy *copy = &forwarder->copy;
+	struct manager *manager = &forwarder->manager;
+	struct socket_keeper *keepers = forwarder->keepers;
+
+	network->settings = copy->settings = &forwarder->settings;
+	network->monitor = copy->monitor = &forwarder->monitor;
+	network->capture = copy->capture = &forwarder->capture;
+	network->link = copy->link = manager->link = &forwarder->link;
+	copy->guest = manager->guest = &forwarder->guest;
+	copy->ended = &forwarder->ended;
+	manager->network = network;
+	manager->copy = copy;
+	manager->config = &forwarder->config;
+	forwarder->report.copy = copy;
+	forwarder->report.config = &forwarder->config;
+	keepers[0].file = &forwarder->guest.file;
+	keepers[0].subsystem = LOG_GUEST;
+	keepers[1].file = &network->file;
+	keepers[1].subsystem = LOG_LINK;
+	keepers[2].file = &forwarder->control.file;
+	keepers[2].subsystem = LOG_CONTROL;
+}
+
 int
 forwarder_run(const struct options *options, const struct config *config,
     struct service *service)
 {
 	/* Static, because the copy threads still use it after this function has
 	 * returned. */
-	static struct forwarder forwarder = {
-		.status = RUNNING,
-		.network = { .settings = &forwarder.settings,
-		    .link = &forwarder.link,
-		    .monitor = &forwarder.monitor,
-		    .capture = &forwarder.capture },
-		.copy = { .settings = &forwarder.settings,
-		    .link = &forwarder.link,
-		    .monitor = &forwarder.monitor,
-		    .capture = &forwarder.capture,
-		    .guest = &forwarder.guest,
-		    .ended = &forwarder.ended },
-		.keepers = { { .file = &forwarder.guest.file,
-				 .subsystem = LOG_GUEST },
-		    { .file = &forwarder.network.file, .subsystem = LOG_LINK },
-		    { .file = &forwarder.control.file,
-			.subsystem = LOG_CONTROL } },
-		.manager = { .guest = &forwarder.guest,
-		    .link = &forwarder.link,
-		    .network = &forwarder.network,
-		    .copy = &forwarder.copy,
-		    .config = &forwarder.config },
-		.report = { .config = &forwarder.config,
-		    .copy = &forwarder.copy },
-	};
+	static struct forwarder forwarder;
 	int command_fd = -1;
 
+	join_parts(&forwarder);
+	forwarder.status = RUNNING;
 	forwarder.options = options;
 	forwarder.config = *config;
 	forwarder.manager.service = service;
