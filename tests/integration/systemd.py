@@ -167,7 +167,8 @@ class Machine:
     def ask(self, *arguments, **options) -> subprocess.CompletedProcess:
         """Runs it inside until it ends, whatever its status."""
         return subprocess.run(
-            self.enter("env", "-i", f"PATH={os.environ['PATH']}", *arguments),
+            self.enter("env", "-i", f"PATH={PREFIX}/bin:{os.environ['PATH']}",
+                       *arguments),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, timeout=30, **options)
 
