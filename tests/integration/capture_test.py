@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import subprocess
-import time
 from typing import Callable
 
 from forwarder import expect_refused, run_forwarder
@@ -117,7 +116,6 @@ def tshark_reads_a_capture_of_full_load_across_three_outages(case: Case):
             for child in ends:
                 child.kill()
             bridge.lose(connection)
-            time.sleep(0.05)
             connection = bridge.come_back()
     load[0].kill()
     ends[0].kill()
