@@ -551,15 +551,13 @@ class Hub(L2Daemon):
                 for argument in super().command()]
 
 
-@needs("systemd", "root", "guest", "tun", "iperf3", limit=90)
-def virtual_machines_tcp_session_survives_restarts_of_the_forwarder(
-        case: Case):
+def tcp_session_survives_restarts(case: Case, unit: str) -> None:
     service = Service(case)
     service.configure("guest.stall=1s")
     hub = case.own(Hub(case.folder, service.machine.daemon(NET).listener))
     hub.start()
     server = case.own(Iperf3Server(case.folder, hub.namespace, hub.ADDRESS))
-    service.start()
+    service.start(unit)
     end = service.guest().socket.fileno()
     guest = case.own(Guest(
         case.folder, f"dgram,id=n0,local.type=fd,local.str={end}",
@@ -567,7 +565,7 @@ def virtual_machines_tcp_session_survives_restarts_of_the_forwarder(
     session = guest.start(f"iperf3 --client {hub.ADDRESS} --time 600")
     wait_for("a session to begin",
              lambda: "connected to" in server.log.read_text(), 20)
-    for number in range(6):
+    for number in range(20):
         pid = service.pid
         if number % 2:
             service.machine.systemctl("restart", UNIT)
@@ -576,3 +574,13 @@ def virtual_machines_tcp_session_survives_restarts_of_the_forwarder(
         service.until_restarted(pid)
         wait_until("bytes", hub.received, above(hub.received() + 1e6))
     expect(session.alive(), "expected the session to go on")
+
+
+@needs("systemd", "root", "guest", "tun", "iperf3", limit=90)
+def virtual_machines_tcp_session_in_the_descriptor_store_survives(case: Case):
+    tcp_session_survives_restarts(case, UNIT)
+
+
+@needs("systemd", "root", "guest", "tun", "iperf3", limit=90)
+def virtual_machines_tcp_session_of_a_socket_unit_survives(case: Case):
+    tcp_session_survives_restarts(case, SOCKET_UNIT)
