@@ -21,7 +21,7 @@
 
 #define CONFIG_FOREVER (-1) /* hold = forever */
 #define CONFIG_NO_USER ((uid_t)-1)
-#define CONFIG_KEYS 26
+#define CONFIG_KEYS 27
 /* The longest value that fits beside the longest key in a line of 198 bytes,
  * the limit of Debian's inih. */
 #define CONFIG_VALUE_BYTES 180
@@ -38,6 +38,7 @@ struct config {
 		uint32_t max_frame;       /* bytes */
 		size_t write_batch;       /* bytes, 0: one frame a write */
 		int64_t write_stall_ms;
+		size_t send_buffer; /* bytes, 0: the system's */
 		bool announce;
 		uid_t user; /* or CONFIG_NO_USER */
 		struct cidr_list allow;

@@ -89,6 +89,7 @@ refresh(struct monitor *monitor)
 
 	if (!settings_refresh(monitor->settings, &monitor->mine))
 		return false;
+	monitor->warned_of_buffer = false;
 	keepalive_init(&monitor->machine, config->keepalive.interval_ms,
 	    config->keepalive.count);
 	mutex_lock(&monitor->lock);
@@ -147,9 +148,34 @@ monitor_report(
 	out->keepalive.rtt_us = counter_read(&monitor->rtt_us);
 }
 
+/* Warns once per configuration if the buffer is smaller than configured. Linux
+ * doubles the size, and silently limits it; macOS refuses a size over its
+ * limit. Over TCP Linux would stop adapting the buffer to the path. */
 static void
-set_options(const struct config *config, int fd)
+set_send_buffer(struct monitor *monitor, int fd)
 {
+	const struct config *config = &monitor->mine.config;
+	int wanted = (int)config->network.send_buffer, got = 0;
+	socklen_t length = sizeof(got);
+
+	if (wanted == 0 || is_over_tcp(config))
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof(wanted));
+	getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &got, &length);
+	if (got >= wanted || monitor->warned_of_buffer)
+		return;
+	monitor->warned_of_buffer = true;
+	log_line(LOG_LEVEL_WARN, LOG_LINK,
+	    "the system limits the send buffer wanted=%d got=%d "
+	    "hint=\"lower network.send_buffer, or raise net.core.wmem_max "
+	    "(macOS: kern.ipc.maxsockbuf)\"",
+	    wanted, got);
+}
+
+static void
+set_options(struct monitor *monitor, int fd)
+{
+	const struct config *config = &monitor->mine.config;
 	struct tcp_settings tcp = config->keepalive.tcp;
 	/* stream_write() fails after two timeouts in a row, hence half of
 	 * write_stall. One timeout is not enough: a sendmsg() that sent part of
@@ -160,6 +186,7 @@ set_options(const struct config *config, int fd)
 		.tv_usec = wait_us % 1000000 };
 
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+	set_send_buffer(monitor, fd);
 	if (config->keepalive.mode == KEEPALIVE_OFF)
 		tcp.idle_s = 0;
 	if (is_over_tcp(config) && tcp_keepalive_set(fd, &tcp) < 0)
@@ -210,7 +237,7 @@ monitor_prepare(struct monitor *monitor, int fd)
 	uint8_t frame[PROBE_BYTES], mac[6];
 
 	refresh(monitor);
-	set_options(&monitor->mine.config, fd);
+	set_options(monitor, fd);
 	if (monitor->mine.config.network.announce &&
 	    guest_get_mac(monitor->guest, mac)) {
 		probe_announcement(frame, mac);
@@ -383,7 +410,7 @@ monitor_run(struct monitor *monitor, uint64_t generation, int64_t now_ms)
 	due = keepalive_due(&monitor->machine) <= now_ms;
 	if ((changed || due) && borrow(monitor, generation, &loan)) {
 		if (changed)
-			set_options(&monitor->mine.config, loan.fd);
+			set_options(monitor, loan.fd);
 		if (due)
 			run_check(monitor, &loan, now_ms);
 		link_return(&loan);

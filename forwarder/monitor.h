@@ -67,6 +67,7 @@ struct monitor {
 	struct keepalive machine;
 	struct settings *settings;
 	struct settings_copy mine;
+	bool warned_of_buffer; /* since the last new settings */
 	struct link *link;
 	struct guest *guest;
 
@@ -84,7 +85,7 @@ void monitor_init(struct monitor *monitor, struct link *link,
 void monitor_report(
     struct monitor *monitor, const struct config *config, struct status *out);
 
-/* Sets the TCP options and the send timeout of a new connection, and sends the
+/* Sets the TCP options, the send timeout and the send buffer of a new connection, and sends the
  * RARP announcement on it. Call this before link_install(). */
 void monitor_prepare(struct monitor *monitor, int fd);
 

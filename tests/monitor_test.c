@@ -760,6 +760,74 @@ TEST(a_write_is_limited_as_configured)
 	ck_assert_int_eq(send_limit_ms(), 200);
 }
 
+/* What the system allows for SO_SNDBUF; -1: no limit but its own. */
+static int largest_buffer = -1;
+
+int
+setsockopt(int fd, int level, int name, const void *value, socklen_t length)
+{
+	__typeof__(setsockopt) *real = dlsym(RTLD_NEXT, "setsockopt");
+
+	if (name == SO_SNDBUF && largest_buffer >= 0)
+		value = &largest_buffer;
+	return real(fd, level, name, value, length);
+}
+
+static int
+send_buffer(int fd)
+{
+	int bytes = 0;
+	socklen_t length = sizeof(bytes);
+
+	ck_assert_int_eq(
+	    getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &length), 0);
+	return bytes;
+}
+
+TEST(the_send_buffer_is_set_as_configured)
+{
+	int smallest, configured;
+
+	install();
+	smallest = send_buffer(loan.fd);
+	monitor_prepare(&monitor, loan.fd); /* 0 changes nothing */
+	ck_assert_int_eq(send_buffer(loan.fd), smallest);
+	config.network.send_buffer = 70 * 1024;
+	settings_publish(&settings, &config);
+	monitor_prepare(&monitor, loan.fd);
+	configured = send_buffer(loan.fd);
+	ck_assert_int_ge(configured, 70 * 1024);
+	config.network.send_buffer *= 2;
+	publish(); /* a reload applies to the present connection */
+	ck_assert_int_eq(send_buffer(loan.fd), 2 * configured);
+	ck_assert_uint_eq(log_count("send buffer"), 0);
+}
+
+TEST(over_tcp_the_system_chooses_the_send_buffer)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0), before = send_buffer(fd);
+
+	config.network.send_buffer = 100 * 1024;
+	configure(KEEPALIVE_AUTO, TCP, "");
+	monitor_prepare(&monitor, fd);
+	ck_assert_int_eq(send_buffer(fd), before);
+	close(fd);
+}
+
+TEST(a_send_buffer_that_the_system_limits_is_reported_once)
+{
+	install();
+	config.network.send_buffer = 1024 * 1024;
+	settings_publish(&settings, &config);
+	largest_buffer = 100 * 1024;
+	for (int i = 0; i < 2; i++)
+		monitor_prepare(&monitor, loan.fd);
+	ck_assert_uint_eq(
+	    log_count("limits the send buffer wanted=1048576 got="), 1);
+	publish(); /* perhaps with another size */
+	ck_assert_uint_eq(log_count("limits the send buffer"), 2);
+}
+
 TEST(tcp_keepalive_is_set_unless_off)
 {
 	static const enum keepalive_mode cases[] = { KEEPALIVE_OFF,
