@@ -19,6 +19,12 @@ clock_now_ms(void)
  * The error is about a millisecond. */
 int64_t clock_suspended_ms(void);
 
+/* Opens a descriptor that becomes readable when the host wakes up from a suspend,
+ * and when the time of day is set. Returns -1 if the system has nothing of this
+ * kind. Call clock_resume_answer() to make it unreadable again. */
+int clock_resume_open(void);
+void clock_resume_answer(int fd);
+
 /* Returns the time of day: milliseconds since 1970, UTC. It jumps, forward or
  * back, when the clock is set. */
 static inline int64_t

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,6 +39,30 @@ REPLACEABLE int64_t
 clock_suspended_ms(void)
 {
 	return (read_us(CLOCK_BOOTTIME) - read_us(CLOCK_MONOTONIC)) / 1000;
+}
+
+/* TFD_TIMER_CANCEL_ON_SET: readable when the offset between the clocks REALTIME
+ * and MONOTONIC has changed, as it has after a suspend (fs/timerfd.c,
+ * timerfd_resume()). The timer itself never expires. */
+REPLACEABLE int
+clock_resume_open(void)
+{
+	const struct itimerspec never = { .it_value.tv_sec = INT32_MAX };
+	int fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+
+	if (fd >= 0 &&
+	    timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET,
+		&never, NULL) < 0)
+		return socket_give_up(fd);
+	return fd;
+}
+
+void
+clock_resume_answer(int fd)
+{
+	uint64_t unused;
+
+	(void)!read(fd, &unused, sizeof(unused)); /* fails with ECANCELED */
 }
 
 void

@@ -45,6 +45,19 @@ clock_suspended_ms(void)
 	return ticks * tick.numer / tick.denom / 1000000;
 }
 
+/* kqueue has no event for a resume, and IOKit's notification needs a run loop. */
+REPLACEABLE int
+clock_resume_open(void)
+{
+	return -1;
+}
+
+void
+clock_resume_answer(int fd)
+{
+	(void)fd;
+}
+
 void
 condition_init(struct condition *condition)
 {

@@ -301,13 +301,19 @@ probe(
 
 /* Logs that the peer is dead and ends the generation. */
 static void
-end_generation(struct monitor *monitor, uint64_t generation)
+end_generation(struct monitor *monitor, uint64_t generation,
+    enum keepalive_verdict verdict)
 {
 	const struct keepalive *machine = &monitor->machine;
 	char reason[LINK_REASON_BYTES], after[TEXT_DURATION_BYTES];
 
-	snprintf(reason, sizeof(reason), "no response after %u probes in %s",
-	    machine->count, text_duration(after, keepalive_limit_ms(machine)));
+	if (verdict == KEEPALIVE_NOT_BACK)
+		snprintf(reason, sizeof(reason),
+		    "no response within a second of a suspend");
+	else
+		snprintf(reason, sizeof(reason),
+		    "no response after %u probes in %s", machine->count,
+		    text_duration(after, keepalive_limit_ms(machine)));
 	log_line(LOG_LEVEL_INFO, LOG_KEEPALIVE, "%s", reason);
 	counter_add(&monitor->deaths, 1);
 	link_fail(monitor->link, generation, reason);
@@ -335,10 +341,12 @@ stays_silent(const struct monitor *monitor, int fd, int64_t since_ms)
 }
 
 static void
-run_check(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
+run_check(struct monitor *monitor, const struct loan *loan, int64_t now_ms,
+    bool resumed)
 {
 	struct keepalive *machine = &monitor->machine;
-	struct keepalive_seen seen;
+	struct keepalive_seen seen = { .resumed = resumed };
+	enum keepalive_verdict verdict;
 	int64_t heard;
 
 	/* Read in this order: answered_generation before the time of the last
@@ -349,7 +357,8 @@ run_check(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 	heard = atomic_load(&monitor->heard);
 	seen.reader_waiting = seen.reader_waiting && (heard & 1);
 	seen.last_byte_ms = heard / 2;
-	switch (keepalive_check(machine, now_ms, &seen)) {
+	verdict = keepalive_check(machine, now_ms, &seen);
+	switch (verdict) {
 	case KEEPALIVE_WAIT:
 		break;
 	case KEEPALIVE_NO_ANSWER:
@@ -359,15 +368,16 @@ run_check(struct monitor *monitor, const struct loan *loan, int64_t now_ms)
 		break;
 	case KEEPALIVE_PROBE:
 		/* The gateway's MAC may have changed since the last answer. */
-		if (machine->unanswered > 0)
+		if (machine->unanswered > 0 || resumed)
 			distrust_learned(monitor);
 		if (probe(monitor, mode_now(monitor, &monitor->mine.config),
 			loan))
 			keepalive_sent(machine, now_ms);
 		break;
 	case KEEPALIVE_DEATH:
+	case KEEPALIVE_NOT_BACK:
 		if (stays_silent(monitor, loan->fd, seen.last_byte_ms))
-			end_generation(monitor, loan->generation);
+			end_generation(monitor, loan->generation, verdict);
 		else
 			keepalive_start(machine, loan->generation, now_ms);
 		break;
@@ -401,18 +411,19 @@ borrow(struct monitor *monitor, uint64_t generation, struct loan *loan)
 }
 
 int64_t
-monitor_run(struct monitor *monitor, uint64_t generation, int64_t now_ms)
+monitor_run(
+    struct monitor *monitor, uint64_t generation, int64_t now_ms, bool resumed)
 {
 	bool changed = refresh(monitor), due;
 	struct loan loan;
 
 	start_or_stop(monitor, generation, now_ms);
-	due = keepalive_due(&monitor->machine) <= now_ms;
+	due = resumed || keepalive_due(&monitor->machine) <= now_ms;
 	if ((changed || due) && borrow(monitor, generation, &loan)) {
 		if (changed)
 			set_options(monitor, loan.fd);
 		if (due)
-			run_check(monitor, &loan, now_ms);
+			run_check(monitor, &loan, now_ms, resumed);
 		link_return(&loan);
 	}
 	return keepalive_due(&monitor->machine);

@@ -92,9 +92,10 @@ void monitor_prepare(struct monitor *monitor, int fd);
 /* Runs the keepalive for this generation: sends a probe if one is due, and
  * calls link_fail() if the peer does not answer. Also applies new settings to
  * the connection (a write that is already blocked keeps its old timeout).
+ * `resumed`: the host has woken up from a suspend since the last call.
  * Returns the latest time for the next call, or INT64_MAX. */
 int64_t monitor_run(
-    struct monitor *monitor, uint64_t generation, int64_t now_ms);
+    struct monitor *monitor, uint64_t generation, int64_t now_ms, bool resumed);
 
 /* Called when another client has connected while this generation is up. If the
  * peer is a forwarder over TCP (keepalive mode peer), sends it a PING and

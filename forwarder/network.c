@@ -78,11 +78,11 @@ on_connected(void *context, int fd)
 }
 
 static int64_t
-on_keepalive(void *context, uint64_t generation, int64_t now_ms)
+on_keepalive(void *context, uint64_t generation, int64_t now_ms, bool resumed)
 {
 	struct network *network = context;
 
-	return monitor_run(network->monitor, generation, now_ms);
+	return monitor_run(network->monitor, generation, now_ms, resumed);
 }
 
 /* Returns why a client is refused, or NULL. Without [network] allow, only this host

@@ -46,18 +46,36 @@ take_byte(struct keepalive *ka, int64_t byte_ms)
 {
 	int64_t from_ms = byte_ms > ka->probed_ms ? byte_ms : ka->probed_ms;
 
+	if (ka->state == KEEPALIVE_RESUMED)
+		ka->state = KEEPALIVE_ARMED;
 	ka->quiet_since_ms = byte_ms;
 	ka->unanswered = 0;
 	ka->tick_ms = from_ms + ka->interval_ms;
+}
+
+/* The ticks start over, the first at once. */
+static void
+resume(struct keepalive *ka, int64_t now_ms)
+{
+	if (ka->state == KEEPALIVE_ARMED)
+		ka->state = KEEPALIVE_RESUMED;
+	if (ka->state == KEEPALIVE_MUTE)
+		ka->probed_ms = now_ms - KEEPALIVE_MUTE_PACE_MS;
+	/* a byte in this millisecond may follow the probe */
+	ka->quiet_since_ms = now_ms - 1;
+	ka->unanswered = 0;
+	ka->tick_ms = now_ms;
 }
 
 /* Sets the time of the next tick. Returns whether this one came late. */
 static bool
 tick(struct keepalive *ka, int64_t now_ms)
 {
-	bool late = now_ms - ka->tick_ms > ka->interval_ms / LATE_FRACTION;
+	int64_t pace_ms = ka->state == KEEPALIVE_RESUMED ? KEEPALIVE_RESUME_MS
+							 : ka->interval_ms;
+	bool late = now_ms - ka->tick_ms > pace_ms / LATE_FRACTION;
 
-	ka->tick_ms = (late ? now_ms : ka->tick_ms) + ka->interval_ms;
+	ka->tick_ms = (late ? now_ms : ka->tick_ms) + pace_ms;
 	return late;
 }
 
@@ -73,31 +91,40 @@ is_minute_over(const struct keepalive *ka, int64_t now_ms)
 static enum keepalive_verdict
 decide(struct keepalive *ka)
 {
-	bool armed = ka->state == KEEPALIVE_ARMED;
+	enum keepalive_state before = ka->state;
 
-	ka->state = armed ? KEEPALIVE_DEAD : KEEPALIVE_MUTE;
-	return armed ? KEEPALIVE_DEATH : KEEPALIVE_NO_ANSWER;
+	ka->state =
+	    before == KEEPALIVE_UNARMED ? KEEPALIVE_MUTE : KEEPALIVE_DEAD;
+	if (before == KEEPALIVE_UNARMED)
+		return KEEPALIVE_NO_ANSWER;
+	return before == KEEPALIVE_RESUMED ? KEEPALIVE_NOT_BACK
+					   : KEEPALIVE_DEATH;
 }
 
 enum keepalive_verdict
 keepalive_check(
     struct keepalive *ka, int64_t now_ms, const struct keepalive_seen *seen)
 {
+	unsigned count;
 	bool late;
 
 	if (!is_watching(ka))
 		return KEEPALIVE_WAIT;
-	if (seen->answered_generation == ka->generation)
+	if (seen->answered_generation == ka->generation &&
+	    ka->state != KEEPALIVE_RESUMED)
 		ka->state = KEEPALIVE_ARMED;
 	if (seen->last_byte_ms > ka->quiet_since_ms)
 		take_byte(ka, seen->last_byte_ms);
+	if (seen->resumed)
+		resume(ka, now_ms);
 	if (now_ms < ka->tick_ms)
 		return KEEPALIVE_WAIT;
 	late = tick(ka, now_ms);
 	if (ka->state == KEEPALIVE_MUTE)
 		return is_minute_over(ka, now_ms) ? KEEPALIVE_PROBE
 						  : KEEPALIVE_WAIT;
-	if (late || ka->unanswered < ka->count)
+	count = ka->state == KEEPALIVE_RESUMED ? 1 : ka->count;
+	if (late || ka->unanswered < count)
 		return KEEPALIVE_PROBE;
 	return seen->reader_waiting ? decide(ka) : KEEPALIVE_WAIT;
 }

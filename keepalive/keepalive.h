@@ -18,9 +18,19 @@
  * 	UNARMED         decision, fwd-down is waiting      MUTE     NO_ANSWER
  * 	ARMED           decision, fwd-down is waiting      DEAD     DEATH
  * 	MUTE            tick, a minute since the last probe         PROBE
+ * 	UNARMED, MUTE   resume                                      PROBE at once
+ * 	ARMED           resume                             RESUMED  PROBE at once
+ * 	RESUMED         a byte                             ARMED
+ * 	RESUMED         a second later, fwd-down waiting   DEAD     NOT_BACK
  *
- * A received byte restarts the ticks and does not change the state. If fwd-down
+ * A received byte restarts the ticks and changes no other state. If fwd-down
  * is not waiting for data, the decision is postponed to the next tick.
+ *
+ * After a suspend of the host the connection may be lost without a notice: the
+ * peer gave up, or a NAT on the way forgot it. A peer that was ARMED therefore
+ * has one second to send a byte, counted from a probe that was sent; until it
+ * can be sent it is tried once a second. A peer that has never answered a probe
+ * is probed, too, but its silence proves nothing, as ever, and it is not cut.
  *
  * A slightly late tick does not delay the next one, so delays do not add up:
  * the decision is made after interval * (count + 1). A tick that is late by
@@ -40,6 +50,8 @@
 /* Interval of probes to a peer that has never answered. A gateway that starts
  * to answer later is thus detected. */
 #define KEEPALIVE_MUTE_PACE_MS 60000
+/* How long an armed peer may be silent after the host woke up. */
+#define KEEPALIVE_RESUME_MS 1000
 
 /* What may be sent to a quiet peer. AUTO is replaced by another mode depending
  * on the endpoint (forwarder/monitor.c). */
@@ -58,7 +70,8 @@ enum keepalive_state {
 	KEEPALIVE_MUTE,
 	/* the peer has answered a probe: silence means that it has failed */
 	KEEPALIVE_ARMED,
-	KEEPALIVE_DEAD, /* the connection is lost; no probes until a start */
+	KEEPALIVE_RESUMED, /* was ARMED when the host woke up */
+	KEEPALIVE_DEAD,    /* the connection is lost; no probes until a start */
 };
 
 enum keepalive_verdict {
@@ -67,6 +80,7 @@ enum keepalive_verdict {
 	KEEPALIVE_PROBE,
 	KEEPALIVE_NO_ANSWER, /* once a generation: the peer became MUTE */
 	KEEPALIVE_DEATH,     /* once a generation: the connection is lost */
+	KEEPALIVE_NOT_BACK,  /* the same, found after a suspend */
 };
 
 /* State of the receiving thread. That thread stores last_byte_ms before it
@@ -74,6 +88,8 @@ enum keepalive_verdict {
 struct keepalive_seen {
 	/* The thread waits inside recv(), and nothing is readable. */
 	bool reader_waiting;
+	/* The host has woken up from a suspend since the last check. */
+	bool resumed;
 	/* The generation on which a probe was last answered; 0: none. */
 	uint64_t answered_generation;
 	/* When data was last received, even part of a frame; same clock as
@@ -88,7 +104,7 @@ struct keepalive {
 	unsigned count;
 	/* generation being monitored; numbers start at 1 */
 	uint64_t generation;
-	/* time of the last received byte, or of the start */
+	/* time of the last received byte, of the start, or of a resume */
 	int64_t quiet_since_ms;
 	int64_t probed_ms;   /* time of the last probe, or of the start */
 	int64_t tick_ms;     /* time of the next tick */

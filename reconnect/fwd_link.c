@@ -5,9 +5,10 @@
  * and carries out the machine's actions.
  *
  * It is woken by main() for a stop or new settings, in any state, even during a
- * dial; by the watch; by a client; by a deadline; and, while up, by the link's
- * bell. While down it does not poll that bell: the monitor may still ring it,
- * for a frame from the guest, but there is nothing to do.
+ * dial; by the watch; by a client; by a deadline; by a resume of the host; and,
+ * while up, by the link's bell. While down it does not poll that bell: the
+ * monitor may still ring it, for a frame from the guest, but there is nothing to
+ * do.
  *
  * Only this thread installs connections; any thread may end one. */
 #include "reconnect/fwd_link.h"
@@ -18,12 +19,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/socket.h"
 #include "base/sync.h"
 #include "base/wait.h"
 #include "reconnect/dial.h"
 
-/* The longest sleep before a dial: the clock stops during a suspend, so a resume
- * is noticed only at a wakeup. */
+/* The longest sleep before a dial: the clock stops during a suspend, so where
+ * nothing reports a resume (clock_resume_open()), it is noticed at a wakeup. */
 #define NAP_MS 1000
 
 /* Shorter suspends are ignored: clock_suspended_ms() is not exact. */
@@ -360,6 +362,7 @@ notice_suspend(struct fwd_link *fwd)
 	if (suspended_ms - fwd->suspended_ms <= SUSPEND_NOTICED_MS)
 		return;
 	fwd->suspended_ms = suspended_ms;
+	fwd->resumed = reconnect_is_up(&fwd->machine);
 	step(fwd, RECONNECT_RESUMED);
 }
 
@@ -373,7 +376,8 @@ run_keepalive(struct fwd_link *fwd, int64_t now_ms)
 		return INT64_MAX;
 	pulse_enter(&fwd->pulse, PULSE_WAITING);
 	due_ms = fwd->hooks.keepalive(
-	    fwd->hooks.context, look(fwd)->generation, now_ms);
+	    fwd->hooks.context, look(fwd)->generation, now_ms, fwd->resumed);
+	fwd->resumed = false;
 	pulse_enter(&fwd->pulse, PULSE_RUNNING);
 	return due_ms;
 }
@@ -402,6 +406,7 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 		{ .fd = fwd->path_bell.fds[0], .events = POLLIN },
 		{ .fd = accepts ? listener->fd : -1, .events = POLLIN },
 		{ .fd = up ? fwd->link->bell.fds[0] : -1, .events = POLLIN },
+		{ .fd = fwd->resume_fd, .events = POLLIN },
 	};
 	int64_t due_ms = earlier(wake_ms(fwd, now_ms), keepalive_due_ms);
 	int ready;
@@ -409,7 +414,7 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 	atomic_store_explicit(&fwd->due_ms, due_ms, memory_order_relaxed);
 	atomic_store_explicit(&fwd->polls_link, up, memory_order_relaxed);
 	pulse_enter(&fwd->pulse, PULSE_RESTING);
-	ready = poll(fds, 5, wait_timeout(due_ms));
+	ready = poll(fds, 6, wait_timeout(due_ms));
 	pulse_enter(&fwd->pulse, PULSE_RUNNING);
 	if (ready < 0 && errno != EINTR)
 		wait_pause(WAIT_ERROR_MS);
@@ -422,6 +427,8 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 	}
 	if (fds[3].revents)
 		take_client(fwd);
+	if (fds[5].revents)
+		clock_resume_answer(fwd->resume_fd);
 }
 
 static void *
@@ -466,11 +473,13 @@ init_bells(struct fwd_link *fwd)
 }
 
 static void
-destroy_bells(struct fwd_link *fwd)
+close_bells(struct fwd_link *fwd)
 {
 	doorbell_destroy(&fwd->path_bell);
 	doorbell_destroy(&fwd->orders);
 	doorbell_destroy(&fwd->ended);
+	if (fwd->resume_fd >= 0)
+		close(fwd->resume_fd);
 }
 
 int
@@ -487,15 +496,16 @@ fwd_link_start(struct fwd_link *fwd, struct link *link,
 		.settings = *settings,
 		.suspended_ms = clock_suspended_ms() };
 	reconnect_init(&fwd->machine, &settings->timing, random | 1, now_ms);
+	fwd->resume_fd = clock_resume_open();
 	if (init_bells(fwd) < 0)
-		return -1;
+		return socket_give_up(fwd->resume_fd);
 	file_watch_init(&fwd->watch, &fwd->path_bell);
 	listener_replace(&fwd->listener, settings->listen_fd);
 	error = pthread_create(&fwd->thread, NULL, run, fwd);
 	if (error == 0)
 		return 0;
 	file_watch_destroy(&fwd->watch);
-	destroy_bells(fwd);
+	close_bells(fwd);
 	errno = error;
 	return -1;
 }
@@ -533,6 +543,6 @@ fwd_link_join(struct fwd_link *fwd)
 	resolver_abandon(&fwd->resolver);
 	listener_replace(&fwd->listener, -1);
 	file_watch_destroy(&fwd->watch);
-	destroy_bells(fwd);
+	close_bells(fwd);
 	return true;
 }

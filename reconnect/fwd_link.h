@@ -66,9 +66,10 @@ struct fwd_link_hooks {
 	 * copy threads: they read what the peer sent before they report it. */
 	void (*on_connected)(void *context, int fd);
 	/* Runs the keepalive of this generation. Called before each sleep while
-	 * up. Returns the time of the next call, or INT64_MAX. */
+	 * up. `resumed`: the host was suspended since the last call. Returns the
+	 * time of the next call, or INT64_MAX. */
 	int64_t (*keepalive)(
-	    void *context, uint64_t generation, int64_t now_ms);
+	    void *context, uint64_t generation, int64_t now_ms, bool resumed);
 	/* Returns why this client may not connect, or NULL if it may. */
 	const char *(*refusal)(void *context, const struct sockaddr *client);
 	/* Probes the present client, because another one has connected. Returns
@@ -102,7 +103,9 @@ struct fwd_link {
 	struct doorbell path_bell; /* rung by the watch */
 	/* also true if the watch failed (watch.error) */
 	bool watching;
-	int64_t suspended_ms;
+	int64_t suspended_ms; /* as of the last suspend that was noticed */
+	bool resumed;         /* the keepalive doesn't know about it yet */
+	int resume_fd;        /* from clock_resume_open() */
 };
 
 /* Starts the thread, which uses the link until fwd_link_join(). Returns 0, or -1

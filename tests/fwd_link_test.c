@@ -128,7 +128,7 @@ expect_nothing_more(void)
 static struct fwd_link_settings settings; /* for the next reload() */
 static struct fwd_link_settings published;
 static atomic_bool is_published;
-static atomic_uint tended, probes;
+static atomic_uint tended, resumes, probes;
 static atomic_bool answers, ends_when_probed, closed_to_all;
 
 static bool
@@ -166,11 +166,12 @@ say_hello(void *context, int fd)
 }
 
 static int64_t
-keepalive(void *context, uint64_t generation, int64_t now_ms)
+keepalive(void *context, uint64_t generation, int64_t now_ms, bool resumed)
 {
 	ck_assert_ptr_eq(context, &record);
 	ck_assert_uint_ge(generation, 1);
 	ck_assert_int_le(now_ms, clock_now_ms());
+	atomic_fetch_add(&resumes, resumed);
 	atomic_fetch_add(&tended, 1);
 	return INT64_MAX;
 }
@@ -245,6 +246,15 @@ read_always(void *argument)
 		link_return(&loan);
 	}
 	return NULL;
+}
+
+/* What clock_resume_open() opens. */
+static int resume_pipe[2] = { -1, -1 };
+
+int
+clock_resume_open(void)
+{
+	return resume_pipe[0];
 }
 
 static pthread_t reader;
@@ -848,6 +858,32 @@ TEST(after_a_suspend_the_daemon_is_dialled_at_once)
 	clock_sleep(60000);
 	ck_assert_uint_eq(expect_up(1).dials, 3);
 	daemon_kill(&daemon);
+}
+
+/* Woken by the system, or by anything else if the system doesn't report it. */
+TEST(after_a_suspend_the_keepalive_is_told_once, .count = 2)
+{
+	struct daemon daemon = daemon_at("sock");
+
+	if (_i == 0)
+		ck_assert_int_eq(pipe_open(resume_pipe), 0);
+	start();
+	daemon_serve(&daemon, 1);
+	wake_while_up();
+	ck_assert_uint_eq(atomic_load(&resumes), 0);
+	clock_sleep(60000);
+	if (_i == 0)
+		ck_assert_int_eq(write(resume_pipe[1], "x", 1), 1);
+	else
+		wake_while_up();
+	while (atomic_load(&resumes) == 0)
+		sched_yield();
+	wake_while_up();
+	wake_while_up();
+	ck_assert_uint_eq(atomic_load(&resumes), 1);
+	daemon_kill(&daemon);
+	if (_i == 0)
+		close(resume_pipe[1]);
 }
 
 TEST(a_long_outage_is_reported_with_its_last_error, .count = 2)

@@ -66,14 +66,24 @@ next_is(enum keepalive_verdict expected, int64_t at_ms)
 static bool
 step(const char *word, int64_t t)
 {
+	enum keepalive_verdict verdict;
+
 	if (strcmp(word, "probe") == 0)
 		return next_is(KEEPALIVE_PROBE, t);
 	if (strcmp(word, "no-answer") == 0)
 		return next_is(KEEPALIVE_NO_ANSWER, t);
 	if (strcmp(word, "death") == 0)
 		return next_is(KEEPALIVE_DEATH, t);
+	if (strcmp(word, "not-back") == 0)
+		return next_is(KEEPALIVE_NOT_BACK, t);
 	if (strcmp(word, "late") == 0) /* checked then, not when it is due */
 		return check_and_send(t) == KEEPALIVE_PROBE;
+	if (strncmp(word, "resumed", 7) == 0) {
+		seen.resumed = true;
+		verdict = word[7] ? check_at(t) : check_and_send(t);
+		seen.resumed = false;
+		return verdict == KEEPALIVE_PROBE;
+	}
 	if (strcmp(word, "unsent") == 0)
 		return check_at(t) == KEEPALIVE_PROBE;
 	if (strcmp(word, "wait") == 0)
@@ -192,6 +202,30 @@ static const struct {
 	    "answered 0 unsent 5000-500000" },
 	{ "a second check at the same time changes nothing", 5000, 1,
 	    "unsent 5000 wait 5000 late 10000 wait 10000 death 15000" },
+	{ "after a resume a peer that does not answer at once is dead", 5000, 5,
+	    "probe 5000 resumed 6000 not-back 7000 idle 7000" },
+	{ "a byte after a resume is an answer, in the same millisecond, too",
+	    5000, 1,
+	    "resumed 1000 byte 1000 wait 1001 probe 6000 death 11000" },
+	{ "a byte from before a resume is no answer", 5000, 1,
+	    "resumed 1000 byte 999 not-back 2000" },
+	{ "a probe that cannot be sent after a resume proves nothing", 5000, 5,
+	    "resumed-unsent 1000 unsent 2000 unsent 3000 probe 4000 "
+	    "not-back 5000" },
+	{ "a reader that is blocked after a resume proves nothing", 5000, 5,
+	    "resumed 1000 reader 0 wait 2000 wait 3000 reader 1 not-back "
+	    "4000" },
+	{ "a late check after a resume probes once more", 5000, 5,
+	    "resumed 1000 late 2251 not-back 3251" },
+	{ "a second resume gives the peer another second", 5000, 5,
+	    "resumed 1000 resumed 1900 not-back 2900" },
+	{ "a resume probes a peer that never answered, and does not cut it",
+	    5000, 1,
+	    "answered 0 resumed 1000 no-answer 6000 resumed 8000 probe "
+	    "68000" },
+	{ "an answer after a resume arms a peer that was not", 5000, 1,
+	    "answered 0 resumed 1000 answered 7 byte 1001 probe 6001 death "
+	    "11001" },
 	{ "an interval over a minute keeps its own pace", 300000, 1,
 	    "answered 0 probe 300000 no-answer 600000 probe 900000" },
 };

@@ -59,7 +59,7 @@ tear_down(void)
 static int64_t
 run(void)
 {
-	return monitor_run(&monitor, loan.generation, clock_stopped_ms);
+	return monitor_run(&monitor, loan.generation, clock_stopped_ms, false);
 }
 
 static void
@@ -482,8 +482,8 @@ TEST(a_late_call_about_an_older_generation_sends_nothing)
 	link_fail(&the_link, old, "gone");
 	install();
 	clock_stopped_ms += 5 * SECOND_MS;
-	monitor_run(&monitor, old, clock_stopped_ms);
-	monitor_run(&monitor, old, clock_stopped_ms + 5 * SECOND_MS);
+	monitor_run(&monitor, old, clock_stopped_ms, false);
+	monitor_run(&monitor, old, clock_stopped_ms + 5 * SECOND_MS, false);
 	ck_assert(!sent_any());
 }
 
@@ -664,6 +664,49 @@ TEST(a_silent_peer_is_dead_after_thirty_seconds_and_is_logged)
 	    log_count("info keepalive: no response after 5 probes in 30s\n"),
 	    1);
 	ck_assert(!sent_any());
+}
+
+static void
+resume(void)
+{
+	monitor_run(&monitor, loan.generation, clock_stopped_ms, true);
+}
+
+TEST(after_a_suspend_an_armed_peer_has_a_second_to_answer)
+{
+	struct link_view view;
+
+	watch_by(KEEPALIVE_PEER);
+	arm();
+	resume();
+	expect_ping(2);
+	pass(SECOND_MS - 1);
+	expect_pong(2, true);
+	pass(SECOND_MS);
+	ck_assert(is_up());
+	resume();
+	expect_ping(3);
+	pass(SECOND_MS);
+	link_look(&the_link, &view);
+	ck_assert_int_eq(view.state, LINK_DOWN);
+	ck_assert_str_eq(
+	    view.last_error, "no response within a second of a suspend");
+	ck_assert_uint_eq(counter_read(&monitor.deaths), 1);
+}
+
+/* The gateway may have another MAC by then. */
+TEST(after_a_suspend_the_gateway_is_asked_by_broadcast)
+{
+	uint8_t probe[PROBE_BYTES], answer[PROBE_BYTES];
+
+	watch_by(KEEPALIVE_ARP);
+	pass(5 * SECOND_MS);
+	ck_assert(sent(probe));
+	arp_answer(answer);
+	ck_assert(consumes(answer));
+	resume();
+	ck_assert(sent(probe));
+	ck_assert_mem_eq(probe, "\xff\xff\xff\xff\xff\xff", 6);
 }
 
 /* ---- reasons not to give up a silent peer ---- */

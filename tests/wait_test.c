@@ -175,6 +175,17 @@ clock_gettime(clockid_t id, struct timespec *now)
 	return result;
 }
 
+/* That it becomes readable cannot be tested without setting the host's clock. */
+TEST(a_resume_is_awaited_without_idle_wakeups)
+{
+	struct pollfd resume = { .fd = clock_resume_open(), .events = POLLIN };
+
+	ck_assert_int_ge(resume.fd, 0);
+	ck_assert_int_eq(poll(&resume, 1, 0), 0);
+	clock_resume_answer(resume.fd); /* does not block */
+	close(resume.fd);
+}
+
 TEST(a_suspend_is_measured_by_comparing_two_clocks)
 {
 	int64_t before_ms = clock_suspended_ms(), now_ms = clock_now_ms();
