@@ -77,12 +77,53 @@ guest_duplicate(struct guest *guest, int fds[GUEST_KEPT])
 	return fds[0] >= 0 ? 1 : 0;
 }
 
+static int
+readable_fd(const struct guest *guest)
+{
+	return guest->ops->readable_fd ? guest->ops->readable_fd(guest)
+				       : guest->fd;
+}
+
+/* Returns the events of poll(), without waiting. */
+static short
+look(const struct guest *guest)
+{
+	struct pollfd readable = { .fd = readable_fd(guest), .events = POLLIN };
+
+	return poll(&readable, 1, 0) > 0 ? readable.revents : 0;
+}
+
 bool
 guest_is_readable(const struct guest *guest)
 {
-	struct pollfd readable = { .fd = guest->fd, .events = POLLIN };
+	return look(guest) & POLLIN;
+}
 
-	return poll(&readable, 1, 0) > 0 && (readable.revents & POLLIN);
+/* Another thread may put a new socket at the number, and shuts the old one down
+ * to end this wait (use_successor()). On Linux, a poll() that is woken looks
+ * the number up again, and would then sleep until an event of the old socket.
+ * So it gets a number of its own, unless the process is out of descriptors. */
+static int
+wait_for_frame(const struct guest *guest, int other_fd)
+{
+	int fd = readable_fd(guest);
+	int own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int result =
+	    wait_readable(own_fd < 0 ? fd : own_fd, other_fd, INT64_MAX);
+
+	if (own_fd >= 0)
+		close(own_fd);
+	return result;
+}
+
+/* An error is an event, too: guest_receive() handles it. */
+bool
+guest_await(const struct guest *guest, int other_fd)
+{
+	while (wait_for_frame(guest, other_fd) == 0)
+		if (look(guest))
+			return true;
+	return false;
 }
 
 void

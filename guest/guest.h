@@ -87,6 +87,10 @@ struct guest_ops {
 	/* Returns why this inherited descriptor can't be the guest's, or
 	 * NULL. */
 	const char *(*fault)(const struct guest *guest, int fd);
+	/* Returns the descriptor that is readable when `receive` has something
+	 * to do. A `receive` that finds no whole frame there returns an empty
+	 * batch and does not wait. Without this operation, it is fd. */
+	int (*readable_fd)(const struct guest *guest);
 	/* As guest_duplicate(). Without this operation, fd is duplicated. */
 	size_t (*duplicate)(struct guest *guest, int fds[GUEST_KEPT]);
 	void (*close)(struct guest *guest); /* releases everything except fd */
@@ -132,6 +136,11 @@ size_t guest_duplicate(struct guest *guest, int fds[GUEST_KEPT]);
 
 /* Whether a frame from the guest can be received now. */
 bool guest_is_readable(const struct guest *guest);
+
+/* For fwd-up: waits until guest_receive() need not wait, or other_fd is
+ * readable. Returns whether it is the guest; other_fd goes first. A signal does
+ * not end this wait. */
+bool guest_await(const struct guest *guest, int other_fd);
 
 /* Call this only when no thread uses the guest. If a thread may still be
  * blocked on the guest, call unix_file_remove(&guest->file) instead. */

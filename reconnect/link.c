@@ -50,7 +50,7 @@ link_init(struct link *link)
 		.since_ms = now_ms,
 		.outage_since_ms = now_ms,
 		.hold_ms = LINK_HOLD_FOREVER };
-	if (doorbell_init(&link->bell) < 0)
+	if (doorbell_init(&link->bell) < 0 || doorbell_init(&link->ready) < 0)
 		return -1;
 	mutex_init(&link->lock);
 	condition_init(&link->changed);
@@ -68,6 +68,7 @@ link_destroy(struct link *link)
 	condition_destroy(&link->changed);
 	mutex_destroy(&link->lock);
 	doorbell_destroy(&link->bell);
+	doorbell_destroy(&link->ready);
 }
 
 /* The only place that changes the state. Returns the connection that was
@@ -152,6 +153,29 @@ link_borrow_next(struct link *link, struct loan *loan)
 		*loan = lend(find(link, ++link->borrowed));
 	mutex_unlock(&link->lock);
 	return ended ? LINK_ENDED : LINK_READY;
+}
+
+/* Wakes the threads that wait for the link. */
+static void
+wake_waiters(struct link *link)
+{
+	condition_wake_all(&link->changed);
+	if (atomic_exchange(&link->watched, false))
+		doorbell_ring(&link->ready);
+}
+
+int
+link_watch(struct link *link)
+{
+	bool down;
+
+	doorbell_answer(&link->ready);
+	mutex_lock(&link->lock);
+	down = link->state == LINK_DOWN;
+	if (down)
+		atomic_store(&link->watched, true);
+	mutex_unlock(&link->lock);
+	return down ? link->ready.fds[0] : -1;
 }
 
 void
@@ -245,7 +269,7 @@ link_stop(struct link *link)
 	ended = enter(link, LINK_STOPPED, NULL);
 	while (link->borrowed < link->generation)
 		unread[count++] = find(link, ++link->borrowed);
-	condition_wake_all(&link->changed);
+	wake_waiters(link);
 	mutex_unlock(&link->lock);
 	retire(ended);
 	while (count > 0)
@@ -270,7 +294,7 @@ link_set_hold(struct link *link, int64_t hold_ms)
 {
 	mutex_lock(&link->lock);
 	link->hold_ms = hold_ms;
-	condition_wake_all(&link->changed);
+	wake_waiters(link);
 	mutex_unlock(&link->lock);
 }
 
@@ -376,6 +400,6 @@ link_install(struct link *link, int fd)
 	if (generation == 0)
 		socket_give_up(fd);
 	else /* without the lock, which the woken threads need */
-		condition_wake_all(&link->changed);
+		wake_waiters(link);
 	return generation;
 }

@@ -71,7 +71,9 @@ struct link {
 	struct link_outage loss GUARDED;
 	struct link_outage history[LINK_HISTORY] GUARDED; /* a ring */
 	char last_error[LINK_REASON_BYTES] GUARDED;
-	struct doorbell bell; /* wakes fwd-link while up */
+	struct doorbell bell;  /* wakes fwd-link while up */
+	struct doorbell ready; /* wakes fwd-up, if it has asked for it: */
+	atomic_bool watched;   /* set under the lock while down */
 	struct connection connections[LINK_CONNECTIONS];
 };
 
@@ -114,6 +116,12 @@ void link_fail(struct link *link, uint64_t generation, const char *reason);
  * the reader may be preempted between recv() and this call. One call per
  * generation is enough. */
 void link_prove(struct link *link, uint64_t generation);
+
+/* For fwd-up, to wait for the link together with something else: returns a
+ * descriptor that becomes readable when the link is no longer down, or when hold
+ * is set. It may also become readable early. Call this before each wait. Returns
+ * -1 if the link is not down. */
+int link_watch(struct link *link);
 
 /* How long frames wait in an outage. Also applies to threads that wait now. */
 void link_set_hold(struct link *link, int64_t hold_ms);

@@ -293,6 +293,20 @@ TEST(a_connected_datagram_socket_is_a_guest_from_the_start)
 	guest_set_mode(&guest, 0666);
 }
 
+TEST(a_wait_ends_with_a_frame_or_the_other_event, .count = 3)
+{
+	struct doorbell other;
+	int fd = open_pair();
+
+	ck_assert_int_eq(doorbell_init(&other), 0);
+	if (_i != 1)
+		ck_assert_int_eq(send(fd, "frame", 5, 0), 5);
+	if (_i != 0)
+		doorbell_ring(&other);
+	ck_assert_int_eq(guest_await(&guest, other.fds[0]), _i == 0);
+	doorbell_destroy(&other);
+}
+
 TEST(a_descriptors_guest_that_is_gone_is_gone_for_good)
 {
 	hang_up(open_pair());
@@ -418,6 +432,33 @@ TEST(frames_in_the_socket_that_a_new_one_replaces_are_counted)
 		ck_assert_int_eq(say(fd), 0);
 	bind_again();
 	ck_assert_uint_eq(counter_read(&guest.lost), 3);
+}
+
+static void *
+await_guest(void *nothing)
+{
+	ck_assert(guest_await(&guest, -1));
+	return nothing;
+}
+
+/* The thread may already wait for the old socket, or be about to: the order
+ * differs by round. */
+TEST(a_wait_goes_on_with_the_new_socket)
+{
+	int nobody = guest_at("");
+
+	for (int round = 0; round < 200; round++) {
+		pthread_t waiter;
+
+		pthread_create(&waiter, NULL, await_guest, NULL);
+		bind_again();
+		ck_assert_int_eq(say(nobody), 0);
+		pthread_join(waiter, NULL);
+		do
+			ck_assert_int_eq(
+			    guest_receive(&guest, &received, 8), 0);
+		while (received.count == 0);
+	}
 }
 
 /* An empty frame without a sender may mark the end of the replaced socket, but a

@@ -348,6 +348,66 @@ TEST(a_new_hold_applies_to_a_waiting_thread)
 	}
 }
 
+static bool
+is_ready(int fd)
+{
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+
+	return poll(&ready, 1, 0) == 1;
+}
+
+TEST(a_watch_ends_with_a_connection_a_new_hold_or_a_stop, .count = 3)
+{
+	int fd = link_watch(&shared);
+
+	ck_assert(!is_ready(fd));
+	if (_i == 0)
+		install_proven();
+	else if (_i == 1)
+		link_set_hold(&shared, 0);
+	else
+		link_stop(&shared);
+	ck_assert(is_ready(fd));
+	ck_assert_int_eq(link_watch(&shared), _i == 1 ? fd : -1);
+	ck_assert(!is_ready(fd));
+}
+
+/* The next connection then costs no ring. */
+TEST(a_watch_ends_once)
+{
+	int fd = link_watch(&shared);
+
+	install_proven();
+	ck_assert_int_eq(link_watch(&shared), -1);
+	link_fail(&shared, 1, "peer closed");
+	install_proven();
+	ck_assert(!is_ready(fd));
+}
+
+static void *
+wait_with_a_watch(void *argument)
+{
+	struct pollfd ready = { .fd = link_watch(&shared), .events = POLLIN };
+
+	if (ready.fd >= 0)
+		poll(&ready, 1, -1);
+	return argument;
+}
+
+/* The thread may already wait, or be about to: the order differs by round. */
+TEST(no_connection_is_missed_between_watch_and_wait)
+{
+	for (uint64_t round = 1; round <= 200; round++) {
+		pthread_t waiter = start(wait_with_a_watch, NULL);
+		int peer = install_unread();
+
+		return_next();
+		pthread_join(waiter, NULL);
+		link_fail(&shared, round, "peer closed");
+		close(peer);
+	}
+}
+
 /* ---- the stop ---- */
 
 TEST(after_the_stop_no_call_waits_or_has_an_effect)
@@ -381,7 +441,7 @@ TEST(a_stop_closes_generations_that_were_never_read)
 	link_fail(&shared, 1, "peer closed");
 	close(install_unread());
 	link_stop(&shared);
-	ck_assert_uint_eq(open_descriptors(), descriptors_before + 2);
+	ck_assert_uint_eq(open_descriptors(), descriptors_before + 4);
 }
 
 /* ---- outages ---- */
