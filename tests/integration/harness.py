@@ -301,10 +301,15 @@ class Namespace:
             self.close()
             raise Failure(self._holder.stderr.read().strip())
 
+    @property
+    def pid(self) -> int:
+        """Of the process that keeps it."""
+        return self._holder.pid
+
     def enter(self, *arguments) -> list[str]:
         """The command line that runs another one inside. It replaces itself
         with it, so the process id is the command's."""
-        return ["nsenter", "--target", str(self._holder.pid), "--user", "--net",
+        return ["nsenter", "--target", str(self.pid), "--user", "--net",
                 "--preserve-credentials", "--", *map(str, arguments)]
 
     def run(self, *arguments) -> str:

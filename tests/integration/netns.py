@@ -25,10 +25,6 @@ class Room(Namespace):
         expect(self._holder.stdout.readline() == "ready\n",
                "expected a network namespace")
 
-    @property
-    def pid(self) -> int:
-        return self._holder.pid
-
 
 class Host(Room):
     """A namespace with an address, plugged into a switch."""
