@@ -1,4 +1,4 @@
-/* Stream sockets, and who is at the other end of a Unix socket. */
+/* Making sockets, and who is at the other end of a Unix socket. */
 #ifndef BASE_SOCKET_H
 #define BASE_SOCKET_H
 
@@ -11,6 +11,11 @@
  * Writing to it never raises SIGPIPE. Returns the descriptor, or -1 with
  * errno. */
 int socket_stream(int family);
+
+/* Gives a datagram socket buffers for frames of any length where the system's
+ * default is too small for them: macOS. Without them it still works, for shorter
+ * frames. */
+void socket_datagram_buffers(int fd);
 
 /* Gets the effective user of the peer at the time of its connect() or listen().
  * Returns 0, or -1 with errno. */

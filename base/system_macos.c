@@ -23,6 +23,8 @@
 /* A Unix stream socket's default buffer is 8 KiB, less than a frame can be
  * (net.local.stream.sendspace). */
 #define BUFFER_BYTES (256 * 1024)
+/* The largest network.max_frame. */
+#define DATAGRAM_BYTES 69632
 
 /* CLOCK_UPTIME_RAW is mach_absolute_time() in nanoseconds: it stops during a
  * suspend (clock_gettime(3)). */
@@ -105,6 +107,19 @@ socket_stream(int family)
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
 	}
 	return fd;
+}
+
+/* SO_SNDBUF limits the length of a datagram, by default to 2 KiB; SO_RCVBUF limits
+ * what is queued for the receiver, by default to 4 KiB (net.local.dgram). With
+ * 4 MiB, vmnet-helper measured good throughput and few ENOBUFS
+ * (programs/common.h). */
+void
+socket_datagram_buffers(int fd)
+{
+	int longest = DATAGRAM_BYTES, queue = 4 * 1024 * 1024;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &longest, sizeof(longest));
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &queue, sizeof(queue));
 }
 
 REPLACEABLE int

@@ -168,6 +168,8 @@ unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 	if (fd < 0)
 		return refused(error, path, errno, NULL);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	if (type == SOCK_DGRAM)
+		socket_datagram_buffers(fd);
 	if (bind_and_listen(fd, type, &address, mode, error) < 0)
 		return socket_give_up(fd);
 	strcpy(file->path, path);

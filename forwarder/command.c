@@ -12,6 +12,8 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/socket.h"
+
 extern char **environ;
 
 #define PLACE "{fd}"
@@ -23,6 +25,7 @@ command_pair(int ends[2])
 	if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0)
 		return -1;
 	fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+	socket_datagram_buffers(ends[1]);
 	return 0;
 }
 

@@ -40,6 +40,7 @@ descriptor_open(struct guest *guest, mode_t mode, struct error *error)
 		return error_set(error, "fd:%d: %s", fd, fault);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	socket_datagram_buffers(fd);
 	guest->fd = fd;
 	guest->present = 1;
 	return 0;

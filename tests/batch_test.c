@@ -1,11 +1,107 @@
-/* Tests the batch_*.c that is built; with PORTABLE=1 that is batch_plain.c. */
+/* Each promise holds for the batch_*.c that is built, for one datagram per call,
+ * and for batches with a stand-in for the calls of macOS. */
 #include "guest/batch.h"
 
 #include <sys/mman.h>
 
+#include "guest/batch_x.h"
 #include "tests/support/frames.h"
 #include "tests/support/suite.h"
 
+/* ---- the stand-ins: as batch_x.h describes the calls ---- */
+
+static unsigned calls; /* since the last reset */
+
+static void
+expect_usable(const struct message_x *message, int flags)
+{
+	ck_assert_int_eq(flags, MSG_DONTWAIT);
+	ck_assert_int_eq(message->flags, 0);
+	ck_assert(!message->name && message->name_length == 0);
+	ck_assert(!message->control && message->control_length == 0);
+	ck_assert_int_eq(message->part_count, 1);
+}
+
+static ssize_t
+send_x(int fd, struct message_x *messages, unsigned count, int flags)
+{
+	unsigned sent = 0;
+
+	calls++;
+	for (; sent < count; sent++) {
+		expect_usable(&messages[sent], flags);
+		if (send(fd, messages[sent].parts->iov_base,
+			messages[sent].parts->iov_len, flags) < 0)
+			break;
+	}
+	return sent > 0 ? (ssize_t)sent : -1;
+}
+
+static ssize_t
+receive_x(int fd, struct message_x *messages, unsigned count, int flags)
+{
+	unsigned got = 0;
+
+	calls++;
+	for (; got < count; got++) {
+		ssize_t length;
+
+		expect_usable(&messages[got], flags);
+		length = recv(fd, messages[got].parts->iov_base,
+		    messages[got].parts->iov_len, flags);
+		if (length < 0)
+			break;
+		messages[got].length = (size_t)length;
+	}
+	return got > 0 ? (ssize_t)got : -1;
+}
+
+static const struct batch_x none, both = { send_x, receive_x };
+
+static int
+receive_plain(struct batch *batch, int fd, size_t limit)
+{
+	return batch_x_receive(batch, &none, fd, limit);
+}
+
+static int
+send_plain(struct batch *batch, int fd, size_t from)
+{
+	return batch_x_send(batch, &none, fd, from);
+}
+
+static int
+receive_many(struct batch *batch, int fd, size_t limit)
+{
+	return batch_x_receive(batch, &both, fd, limit);
+}
+
+static int
+send_many(struct batch *batch, int fd, size_t from)
+{
+	return batch_x_send(batch, &both, fd, from);
+}
+
+static const struct way {
+	int (*receive)(struct batch *batch, int fd, size_t limit);
+	int (*send)(struct batch *batch, int fd, size_t from);
+} ways[] = {
+	{ batch_receive, batch_send },
+	{ receive_plain, send_plain },
+	{ receive_many, send_many },
+};
+
+/* A test that runs each way. */
+#define EACH_WAY(name)                                                         \
+	static void name(void);                                                \
+	TEST(name##_each_way, .count = LENGTH(ways))                           \
+	{                                                                      \
+		way = &ways[_i];                                               \
+		name();                                                        \
+	}                                                                      \
+	static void name(void)
+
+static const struct way *way = &ways[0];
 static struct batch batch;
 static int ends[2]; /* ours, the guest's */
 static unsigned descriptors_before;
@@ -19,6 +115,8 @@ set_buffer(int fd, int bytes)
 static void
 set_up(void)
 {
+	way = &ways[0];
+	calls = 0;
 	scratch_enter();
 	descriptors_before = open_descriptors();
 	ck_assert_int_eq(batch_create(&batch), 0);
@@ -52,7 +150,7 @@ guest_sends(size_t count, size_t length, uint32_t number)
 static void
 receive(size_t limit, size_t expected)
 {
-	ck_assert_int_eq(batch_receive(&batch, ends[0], limit), 0);
+	ck_assert_int_eq(way->receive(&batch, ends[0], limit), 0);
 	ck_assert_uint_eq(batch.count, expected);
 }
 
@@ -71,7 +169,7 @@ expect(size_t i, size_t length, uint32_t number)
 
 FIXTURE(set_up, tear_down)
 
-TEST(queued_frames_are_received_in_order_up_to_the_limit)
+EACH_WAY(queued_frames_are_received_in_order_up_to_the_limit)
 {
 	guest_sends(BATCH_FRAMES + 8, 60, 0);
 	receive(1, 1);
@@ -91,7 +189,7 @@ receive_one(void *argument)
 	return argument;
 }
 
-TEST(it_waits_for_the_first_frame_only)
+EACH_WAY(it_waits_for_the_first_frame_only)
 {
 	pthread_t thread;
 
@@ -101,17 +199,17 @@ TEST(it_waits_for_the_first_frame_only)
 	expect(0, 60, 1);
 }
 
-TEST(a_failure_leaves_no_frames)
+EACH_WAY(a_failure_leaves_no_frames)
 {
 	guest_sends(1, 60, 1);
 	receive(BATCH_FRAMES, 1);
-	ck_assert_int_eq(batch_receive(&batch, -1, BATCH_FRAMES), -1);
+	ck_assert_int_eq(way->receive(&batch, -1, BATCH_FRAMES), -1);
 	ck_assert_int_eq(errno, EBADF);
 	ck_assert_uint_eq(batch.count, 0);
 }
 
 /* It is not an end of file, although QEMU takes it for one. */
-TEST(an_empty_datagram_is_a_frame_of_length_zero)
+EACH_WAY(an_empty_datagram_is_a_frame_of_length_zero)
 {
 	guest_sends(1, 60, 1);
 	guest_sends(1, 0, 2);
@@ -122,7 +220,7 @@ TEST(an_empty_datagram_is_a_frame_of_length_zero)
 	expect(2, 60, 3);
 }
 
-TEST(frames_of_any_length_lie_whole_behind_their_headers)
+EACH_WAY(frames_of_any_length_lie_whole_behind_their_headers)
 {
 	static const size_t lengths[] = { 1, 13, 14, 1514, 4095, 4096, 65550,
 		FRAME_LIMIT_BYTES - 1, FRAME_LIMIT_BYTES };
@@ -135,7 +233,7 @@ TEST(frames_of_any_length_lie_whole_behind_their_headers)
 	}
 }
 
-TEST(a_datagram_that_is_too_long_is_cut_and_reported_alone)
+EACH_WAY(a_datagram_that_is_too_long_is_cut_and_reported_alone)
 {
 	static uint8_t longer[FRAME_LIMIT_BYTES + 100];
 
@@ -177,29 +275,114 @@ guest_gets(size_t length, uint32_t from)
 	return count;
 }
 
-TEST(each_frame_goes_as_one_datagram)
+EACH_WAY(each_frame_goes_as_one_datagram)
 {
 	prepare(BATCH_FRAMES, 1514);
-	ck_assert_int_eq(batch_send(&batch, ends[0], 200), BATCH_FRAMES - 200);
+	ck_assert_int_eq(way->send(&batch, ends[0], 200), BATCH_FRAMES - 200);
 	ck_assert_int_eq(guest_gets(1514, 200), BATCH_FRAMES - 200);
 }
 
 /* The descriptor itself would block. */
-TEST(a_full_guest_takes_some_frames_and_the_call_does_not_block)
+EACH_WAY(a_full_guest_takes_some_frames_and_the_call_does_not_block)
 {
 	int first, second;
 
 	set_buffer(ends[0], 1);
 	prepare(100, 1514);
-	first = batch_send(&batch, ends[0], 0);
+	first = way->send(&batch, ends[0], 0);
 	ck_assert_int_gt(first, 0);
 	ck_assert_int_lt(first, 100);
-	ck_assert_int_eq(batch_send(&batch, ends[0], (size_t)first), -1);
+	ck_assert_int_eq(way->send(&batch, ends[0], (size_t)first), -1);
 	ck_assert_int_eq(errno, EAGAIN);
 	ck_assert_int_eq(guest_gets(1514, 0), first);
-	second = batch_send(&batch, ends[0], (size_t)first);
+	second = way->send(&batch, ends[0], (size_t)first);
 	ck_assert_int_gt(second, 0);
 	ck_assert_int_eq(guest_gets(1514, (uint32_t)first), second);
+}
+
+/* ---- with the calls of macOS ---- */
+
+/* One recvfrom() for the first, and calls of 64. */
+TEST(many_frames_need_few_calls)
+{
+	way = &ways[2];
+	guest_sends(BATCH_FRAMES, 60, 0);
+	receive(BATCH_FRAMES, BATCH_FRAMES);
+	ck_assert_uint_eq(calls, 4);
+	calls = 0;
+	prepare(BATCH_FRAMES, 1514); /* 64 KiB a call */
+	ck_assert_int_eq(way->send(&batch, ends[0], 0), BATCH_FRAMES);
+	ck_assert_uint_eq(calls, 6);
+	ck_assert_int_eq(guest_gets(1514, 0), BATCH_FRAMES);
+}
+
+/* A call that finds a long one behind others may report none as sent. */
+TEST(long_frames_are_sent_alone)
+{
+	way = &ways[2];
+	prepare(3, 60);
+	batch.parcels[1].iov_len = FRAME_HEADER_BYTES + 2049;
+	batch.parcels[1].iov_base = batch_slot(&batch, 0) - FRAME_HEADER_BYTES;
+	ck_assert_int_eq(way->send(&batch, ends[0], 0), 3);
+	ck_assert_uint_eq(calls, 0);
+}
+
+static ssize_t
+refuse(int fd, struct message_x *messages, unsigned count, int flags)
+{
+	(void)fd, (void)messages, (void)count, (void)flags;
+	errno = EINVAL;
+	return -1;
+}
+
+/* As macOS 13 does when there is no room for a datagram. */
+static ssize_t
+send_and_count_one_more(
+    int fd, struct message_x *messages, unsigned count, int flags)
+{
+	ssize_t sent = send_x(fd, messages, count, flags);
+
+	return sent < (ssize_t)count ? sent + 1 : sent;
+}
+
+static ssize_t
+receive_without_lengths(
+    int fd, struct message_x *messages, unsigned count, int flags)
+{
+	ssize_t got = receive_x(fd, messages, count, flags);
+
+	for (ssize_t i = 0; i < got; i++)
+		messages[i].length = 0;
+	return got;
+}
+
+TEST(calls_that_do_not_keep_their_promises_are_not_used)
+{
+	static const struct batch_x faulty[] = { { NULL, NULL },
+		{ send_x, NULL }, { NULL, receive_x }, { refuse, receive_x },
+		{ send_x, refuse }, { send_and_count_one_more, receive_x },
+		{ send_x, receive_without_lengths } };
+
+	ck_assert(batch_x_works(&both));
+	for (size_t i = 0; i < LENGTH(faulty); i++)
+		ck_assert_msg(!batch_x_works(&faulty[i]), "%zu", i);
+}
+
+/* For example because of a change by an update of the system. */
+TEST(calls_that_begin_to_fail_lose_nothing)
+{
+	static const struct batch_x failing = { refuse, refuse };
+
+	prepare(10, 60);
+	ck_assert_int_eq(batch_x_send(&batch, &failing, ends[0], 0), 10);
+	ck_assert_int_eq(guest_gets(60, 0), 10);
+	guest_sends(2, 60, 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		ck_assert_int_eq(
+		    batch_x_receive(&batch, &failing, ends[0], 10), 0);
+		ck_assert_uint_eq(batch.count, 1);
+		expect(0, 60, i);
+	}
 }
 
 /* ---- memory ---- */
