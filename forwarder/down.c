@@ -1,5 +1,5 @@
-/* fwd-down: reads frames from the network and sends them to the guest, directly
- * from the receive buffer.
+/* fwd-down: receives frames from the network (wire.h) and sends them to the guest,
+ * directly from the receive buffer.
  *
  * It borrows each generation once and reads it to its end, even if fwd-up has
  * already reported a failure. So data that a daemon wrote before it died isn't
@@ -18,18 +18,9 @@
 #include "base/clock.h"
 #include "base/wait.h"
 #include "forwarder/stall.h"
+#include "forwarder/wire.h"
 
-/* Maximum bytes per recv(): BUFFER_BYTES for long frames, more than a Unix
- * socket holds by default; READ_BYTES for others, which stay in the processor's
- * cache until they are sent to the guest. */
-#define BUFFER_BYTES (256 * 1024)
-#define READ_BYTES (128 * 1024)
 #define LONG_FRAME_BYTES (16 * 1024)
-
-/* The other direction is calm if at most CALM_FRAMES frames went up between two
- * recv() calls, CALM_ENOUGH times in a row. */
-#define CALM_FRAMES 4
-#define CALM_ENOUGH 8
 
 /* After ENOBUFS (macOS) poll() doesn't report when there is room. Try again
  * this many times, each after a pause, then drop. */
@@ -39,11 +30,9 @@
 struct down {
 	struct copy *copy;
 	struct settings_copy settings;
-	struct batch batch; /* parcels in the deframer's buffer */
-	struct deframer deframer;
-	size_t read_bytes;   /* maximum size of the next recv() */
-	uint64_t frames_up;  /* sent by fwd-up until the last recv() */
-	unsigned calm;       /* recv() calls in a row with few frames up */
+	struct loan loan; /* the generation that is read */
+	const struct wire *wire;
+	struct wire_input input;
 	struct stall stall;  /* time spent waiting for the guest */
 	bool slow;           /* the guest is slow: drop without waiting */
 	unsigned no_buffers; /* GUEST_NO_BUFFERS in a row */
@@ -53,12 +42,13 @@ struct down {
 static void
 count_sent(struct down *down, size_t from, size_t count)
 {
-	size_t bytes = copy_bytes(down->batch.parcels + from, count);
+	size_t bytes = copy_bytes(down->input.batch.parcels + from, count);
 
 	counter_add(&down->copy->down.frames, count);
 	counter_add(&down->copy->down.bytes, bytes);
-	down->read_bytes =
-	    bytes > count * LONG_FRAME_BYTES ? BUFFER_BYTES : READ_BYTES;
+	down->input.read_bytes = bytes > count * LONG_FRAME_BYTES
+				     ? WIRE_BUFFER_BYTES
+				     : WIRE_READ_BYTES;
 	down->slow = false;
 	down->no_buffers = 0;
 }
@@ -124,7 +114,7 @@ handle_refusal(struct down *down, enum guest_refusal refusal, size_t left)
 static void
 send_batch(struct down *down)
 {
-	struct batch *batch = &down->batch;
+	struct batch *batch = &down->input.batch;
 	enum guest_refusal refusal;
 	size_t done = 0;
 
@@ -145,122 +135,75 @@ send_batch(struct down *down)
 
 /* An answer to a PING may block, like any write. */
 static bool
-consumes(struct copy *copy, const struct loan *loan, const struct iovec *parcel)
+consumes(struct down *down, const struct iovec *parcel)
 {
+	struct copy *copy = down->copy;
 	bool result;
 
 	pulse_enter(&copy->down_pulse, PULSE_WAITING);
-	result = monitor_consumes(copy->monitor, loan, parcel);
+	result = monitor_consumes(copy->monitor, &down->loan, parcel);
 	pulse_enter(&copy->down_pulse, PULSE_RUNNING);
 	return result;
 }
 
-/* Sends every whole frame in the buffer to the guest. Returns false, with the
- * reason, if the stream can't be used any more. */
+/* Whether the frame is for the guest. */
 static bool
-pass_on(
-    struct down *down, const struct loan *loan, char reason[LINK_REASON_BYTES])
+is_for_guest(void *context, const struct iovec *parcel)
 {
-	struct copy *copy = down->copy;
-	struct deframer *deframer = &down->deframer;
+	struct down *down = context;
+
+	return !monitor_is_notable(parcel) || !consumes(down, parcel);
+}
+
+/* Sends every whole frame that has been received to the guest. Returns false,
+ * with the reason, if the stream can't be used any more. */
+static bool
+pass_on(struct down *down, char reason[LINK_REASON_BYTES])
+{
+	struct batch *batch = &down->input.batch;
 	uint32_t max_frame = down->settings.config.network.max_frame;
 	enum deframer_result result;
 
 	do {
-		struct iovec *parcel = &down->batch.parcels[down->batch.count];
-
-		result = deframer_next(deframer, parcel, max_frame);
-		if (result == DEFRAMER_FRAME && monitor_is_notable(parcel) &&
-		    consumes(copy, loan, parcel))
-			continue;
-		if (result == DEFRAMER_FRAME &&
-		    ++down->batch.count < BATCH_FRAMES)
-			continue;
-		if (result == DEFRAMER_PROTOCOL) {
-			counter_add(&copy->down.oversize, 1);
+		result = down->wire->take(&down->input, max_frame);
+		if (result == DEFRAMER_PROTOCOL)
 			snprintf(reason, LINK_REASON_BYTES,
 			    "a frame of %u bytes, more than max_frame %u",
-			    (unsigned)parcel_length(parcel),
+			    (unsigned)parcel_length(
+				&batch->parcels[batch->count]),
 			    (unsigned)max_frame);
-		}
+		batch_filter(batch, is_for_guest, down);
 		send_batch(down);
 	} while (result == DEFRAMER_FRAME);
-	atomic_store_explicit(
-	    &copy->down.runt, deframer->runt, memory_order_relaxed);
-	atomic_store_explicit(
-	    &copy->down.empty, deframer->empty, memory_order_relaxed);
 	return result != DEFRAMER_PROTOCOL;
 }
 
-/* Waits for data and returns what recv() returns.
- *
- * A recv() that sleeps on a Unix stream is also woken each time the peer reads
- * data of the other direction: the kernel wakes readers and writers alike
- * (net/unix/af_unix.c, unix_write_space). poll() is woken by data only. While
- * many frames go up, that saves more than its two additional calls cost. While
- * few do, the peer usually answers the frame that it has just read, and the
- * early wakeup saves time. */
-static ssize_t
-receive(struct down *down, int fd, uint8_t *room, size_t bytes)
-{
-	int flags = down->calm < CALM_ENOUGH ? MSG_DONTWAIT : 0;
-
-	for (;;) {
-		ssize_t n = recv(fd, room, bytes, flags);
-
-		if (n >= 0 || (errno != EAGAIN && errno != EINTR))
-			return n;
-		wait_readable(fd, -1, INT64_MAX);
-	}
-}
-
-/* Counts the recv() calls in a row with few frames up between them. */
-static void
-count_calm(struct down *down)
-{
-	uint64_t frames_up = counter_read(&down->copy->up.frames);
-
-	if (frames_up - down->frames_up > CALM_FRAMES)
-		down->calm = 0;
-	else if (down->calm < CALM_ENOUGH)
-		down->calm++;
-	down->frames_up = frames_up;
-}
-
 /* Reads one generation to its end, and sets the reason of the end. Returns true if
- * recv() reported the end, false after a frame that is too long. */
+ * the peer has ended it, false after a frame that is too long. */
 static bool
-read_generation(
-    struct down *down, const struct loan *loan, char reason[LINK_REASON_BYTES])
+read_generation(struct down *down, char reason[LINK_REASON_BYTES])
 {
-	struct monitor *monitor = down->copy->monitor;
+	struct copy *copy = down->copy;
 	bool proven = false;
 
 	for (;;) {
-		uint8_t *room;
-		size_t bytes =
-		    deframer_room(&down->deframer, &room, FRAME_LIMIT_BYTES);
-		ssize_t n;
+		int received;
 
-		monitor_reading(monitor);
-		if (bytes > down->read_bytes)
-			bytes = down->read_bytes;
-		pulse_enter(&down->copy->down_pulse, PULSE_RESTING);
-		n = receive(down, loan->fd, room, bytes);
-		pulse_enter(&down->copy->down_pulse, PULSE_RUNNING);
-		if (n <= 0) {
+		monitor_reading(copy->monitor);
+		pulse_enter(&copy->down_pulse, PULSE_RESTING);
+		received = down->wire->receive(&down->input, &down->loan);
+		pulse_enter(&copy->down_pulse, PULSE_RUNNING);
+		if (received <= 0) {
 			snprintf(reason, LINK_REASON_BYTES, "%s",
-			    n < 0 ? strerror(errno) : "peer closed");
+			    received < 0 ? strerror(errno) : "peer closed");
 			return true;
 		}
-		monitor_heard(monitor);
-		count_calm(down);
+		monitor_heard(copy->monitor);
 		if (!proven)
-			link_prove(down->copy->link, loan->generation);
+			link_prove(copy->link, down->loan.generation);
 		proven = true;
-		deframer_filled(&down->deframer, (size_t)n);
-		settings_refresh(down->copy->settings, &down->settings);
-		if (!pass_on(down, loan, reason))
+		settings_refresh(copy->settings, &down->settings);
+		if (!pass_on(down, reason))
 			return false;
 	}
 }
@@ -270,18 +213,18 @@ run_generations(struct down *down)
 {
 	struct link *link = down->copy->link;
 	char reason[LINK_REASON_BYTES];
-	struct loan loan;
 	bool ended;
 
 	for (;;) {
 		/* RESTING: it waits for an event, the next generation */
 		pulse_enter(&down->copy->down_pulse, PULSE_RESTING);
-		if (link_borrow_next(link, &loan) != LINK_READY)
+		if (link_borrow_next(link, &down->loan) != LINK_READY)
 			break;
-		ended = read_generation(down, &loan, reason);
-		link_fail(link, loan.generation, reason);
-		link_return(&loan);
-		if (deframer_reset(&down->deframer) && ended)
+		down->wire = wire_of(down->loan.datagrams);
+		ended = read_generation(down, reason);
+		link_fail(link, down->loan.generation, reason);
+		link_return(&down->loan);
+		if (wire_input_reset(&down->input) && ended)
 			counter_add(&down->copy->down.truncated, 1);
 	}
 	pulse_enter(&down->copy->down_pulse, PULSE_WAITING);
@@ -291,17 +234,13 @@ struct down *
 down_create(struct copy *copy)
 {
 	struct down *down = calloc(1, sizeof(*down));
-	uint8_t *buffer = malloc(BUFFER_BYTES);
 
-	if (!down || !buffer || batch_create(&down->batch) < 0) {
-		free(buffer);
+	if (!down ||
+	    wire_input_create(&down->input, &copy->up, &copy->down) < 0) {
 		free(down);
 		return NULL;
 	}
 	down->copy = copy;
-	down->read_bytes = READ_BYTES;
-	down->deframer.buffer = buffer;
-	down->deframer.capacity = BUFFER_BYTES;
 	return down;
 }
 
@@ -311,7 +250,6 @@ copy_down(struct copy *copy)
 	struct down *down = copy->fwd_down;
 
 	run_generations(down);
-	batch_destroy(&down->batch);
-	free(down->deframer.buffer);
+	wire_input_destroy(&down->input);
 	free(down);
 }

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "forwarder/wire.h"
 
 /* The last wait for a byte before the peer is declared dead: longer than
  * fwd-down is preempted on a machine that isn't overloaded, but at most 0.5 %
@@ -177,7 +178,7 @@ set_options(struct monitor *monitor, int fd)
 {
 	const struct config *config = &monitor->mine.config;
 	struct tcp_settings tcp = config->keepalive.tcp;
-	/* stream_write() fails after two timeouts in a row, hence half of
+	/* Streams: stream_write() fails after two timeouts in a row, hence half of
 	 * write_stall. One timeout is not enough: a sendmsg() that sent part of
 	 * its data does not report how long it waited. */
 	int64_t wait_us = config->network.write_stall_ms * 1000 / 2;
@@ -195,44 +196,24 @@ set_options(struct monitor *monitor, int fd)
 		    strerror(errno));
 }
 
-/* Sends a frame if the socket has room. If only part of it is accepted, sends the
- * rest with rest_flags. If that fails, shuts the connection down, because no
- * other frame may follow. Returns false if nothing was sent. */
+/* Sends a probe if no other thread is writing. */
 static bool
-send_frame(int fd, const uint8_t *frame, int rest_flags, int how)
+send_probe(
+    struct monitor *monitor, const struct loan *loan, const uint8_t *frame)
 {
-	uint8_t message[FRAME_HEADER_BYTES + PROBE_BYTES];
-	ssize_t sent, left;
-
-	frame_put_header(message, PROBE_BYTES);
-	memcpy(message + FRAME_HEADER_BYTES, frame, PROBE_BYTES);
-	sent = send(fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
-	left = (ssize_t)sizeof(message) - sent;
-	if (sent > 0 && left > 0 &&
-	    send(fd, message + sent, (size_t)left, rest_flags | MSG_NOSIGNAL) !=
-		left)
-		shutdown(fd, how);
-	return sent > 0;
-}
-
-/* Sends a probe if no other thread is writing. If the kernel accepts only part of
- * it, blocks for up to write_stall to send the rest. If that fails, wakes fwd-down
- * by shutting down both directions: while the guest sends nothing, no other thread
- * would notice the failure. */
-static bool
-send_probe(const struct loan *loan, const uint8_t *frame)
-{
-	bool sent;
+	int sent;
 
 	if (!mutex_try(&loan->connection->writing))
 		return false;
-	sent = send_frame(loan->fd, frame, 0, SHUT_RDWR);
+	sent = wire_of(loan->datagrams)->send(loan->fd, frame, WIRE_REST_WAITS);
 	mutex_unlock(&loan->connection->writing);
-	return sent;
+	if (sent < 0)
+		link_fail(monitor->link, loan->generation, "peer closed");
+	return sent > 0;
 }
 
 void
-monitor_prepare(struct monitor *monitor, int fd)
+monitor_prepare(struct monitor *monitor, int fd, bool datagrams)
 {
 	uint8_t frame[PROBE_BYTES], mac[6];
 
@@ -241,8 +222,7 @@ monitor_prepare(struct monitor *monitor, int fd)
 	if (monitor->mine.config.network.announce &&
 	    guest_get_mac(monitor->guest, mac)) {
 		probe_announcement(frame, mac);
-		/* SHUT_WR: what the peer has sent can still be read */
-		send_frame(fd, frame, MSG_DONTWAIT, SHUT_WR);
+		wire_of(datagrams)->send(fd, frame, WIRE_REST_FAILS);
 	}
 }
 
@@ -293,7 +273,7 @@ probe(
 	open->generation = loan->generation;
 	open->sent_us = clock_now_us();
 	mutex_unlock(&monitor->lock);
-	if (!send_probe(loan, frame))
+	if (!send_probe(monitor, loan, frame))
 		return false;
 	counter_add(&monitor->probes, 1);
 	return true;
@@ -495,7 +475,7 @@ answer_ping(struct monitor *monitor, const struct loan *loan,
 	if (!pong_limit_allows(&monitor->pongs, clock_now_ms()))
 		return;
 	probe_between_forwarders(frame, PROBE_PONG, guest, sequence);
-	if (send_probe(loan, frame))
+	if (send_probe(monitor, loan, frame))
 		counter_add(&monitor->answered, 1);
 }
 

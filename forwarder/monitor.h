@@ -87,7 +87,7 @@ void monitor_report(
 
 /* Sets the TCP options, the send timeout and the send buffer of a new connection, and sends the
  * RARP announcement on it. Call this before link_install(). */
-void monitor_prepare(struct monitor *monitor, int fd);
+void monitor_prepare(struct monitor *monitor, int fd, bool datagrams);
 
 /* Runs the keepalive for this generation: sends a probe if one is due, and
  * calls link_fail() if the peer does not answer. Also applies new settings to

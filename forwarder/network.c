@@ -70,11 +70,11 @@ on_configure(void *context, struct fwd_link_settings *settings)
 }
 
 static void
-on_connected(void *context, int fd)
+on_connected(void *context, int fd, bool datagrams)
 {
 	struct network *network = context;
 
-	monitor_prepare(network->monitor, fd);
+	monitor_prepare(network->monitor, fd, datagrams);
 }
 
 static int64_t

@@ -1,10 +1,10 @@
 /* fwd-up: takes frames from the guest, writes them to the network.
  *
- *      guest_receive() --> keep_good() --> link_borrow() --> stream_write()
- *           ^                                  |   ^                |
- *           |                outage older than |   | write failed:  |
- *           |                `hold`: drop      |   | send the rest  |
- *           +----------------------------------+   +----------------+
+ *      guest_receive() --> keep_good() --> link_borrow() --> wire.write()
+ *           ^                                  |   ^              |
+ *           |                outage older than |   | failed:      |
+ *           |                `hold`: drop      |   | send the rest|
+ *           +----------------------------------+   +--------------+
  *
  * It borrows the connection only while it writes. In an outage it waits with its
  * batch: the guest's frames queue in the kernel, and then the guest's sends
@@ -15,37 +15,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/stream.h"
+#include "forwarder/wire.h"
 
-/* Size of a batch from the guest: enough for several full writes, to save
- * system calls, but no more than stays in the processor's cache. */
+/* A batch from the guest is at most so many full writes. */
 #define BATCH_WRITES 4
-#define BATCH_BYTES (128 * 1024)
 
 struct up {
 	struct copy *copy;
 	struct settings_copy settings;
 	struct batch batch;
-	size_t frame_bytes; /* expected length of a frame */
 };
 
+/* How many frames to receive at once. */
 static size_t
-clamp(size_t n, size_t low, size_t high)
+receive_limit(const struct up *up)
 {
-	return n < low ? low : n > high ? high : n;
-}
+	size_t parcel = up->batch.frame_bytes + FRAME_HEADER_BYTES;
+	size_t write = up->settings.config.network.write_batch / parcel;
+	size_t writes = (write > 0 ? write : 1) * BATCH_WRITES;
+	size_t limit = batch_limit(&up->batch);
 
-/* How many frames to receive at once: the longer they are, the fewer, so that the
- * same memory is used again while it is in the cache. */
-static size_t
-batch_limit(const struct up *up)
-{
-	size_t parcel = up->frame_bytes + FRAME_HEADER_BYTES;
-	size_t write = clamp(
-	    up->settings.config.network.write_batch / parcel, 1, BATCH_FRAMES);
-
-	return clamp(clamp(BATCH_BYTES / parcel, 1, BATCH_FRAMES), 1,
-	    write * BATCH_WRITES);
+	return limit < writes ? limit : writes;
 }
 
 static bool
@@ -57,8 +47,9 @@ is_hello(const struct iovec *parcel)
 
 /* Returns whether the frame can be forwarded, and counts it if not. */
 static bool
-is_good(struct up *up, const struct iovec *parcel)
+is_good(void *context, const struct iovec *parcel)
 {
+	struct up *up = context;
 	struct up_counters *counters = &up->copy->up;
 
 	switch (frame_judge(
@@ -79,15 +70,6 @@ is_good(struct up *up, const struct iovec *parcel)
 	}
 }
 
-/* Updates the expected length, which rises at once and falls slowly. */
-static void
-expect_length(struct up *up, size_t mean)
-{
-	up->frame_bytes -= up->frame_bytes / 8;
-	if (mean > up->frame_bytes)
-		up->frame_bytes = mean;
-}
-
 /* Removes from the batch the frames that can't be forwarded, and learns
  * addresses from the others. */
 static void
@@ -95,16 +77,11 @@ keep_good(struct up *up)
 {
 	struct copy *copy = up->copy;
 	struct batch *batch = &up->batch;
-	size_t received = batch->count;
 
-	if (received == 0)
+	if (batch->count == 0)
 		return;
-	expect_length(up,
-	    (copy_bytes(batch->parcels, received) + received - 1) / received);
-	batch->count = 0;
-	for (size_t i = 0; i < received; i++)
-		if (is_good(up, &batch->parcels[i]))
-			batch->parcels[batch->count++] = batch->parcels[i];
+	batch_expect(batch);
+	batch_filter(batch, is_good, up);
 	if (batch->count > 0)
 		guest_learn_mac(copy->guest, parcel_frame(batch->parcels));
 	if (monitor_wants_guest(copy->monitor))
@@ -117,36 +94,56 @@ report_break(struct copy *copy, uint64_t generation, int error)
 {
 	const char *reason = strerror(error);
 
-	if (error == EPIPE)
+	/* the last two: a datagram socket, and the peer's was closed */
+	if (error == EPIPE || error == ECONNREFUSED || error == ENOTCONN)
 		reason = "peer closed";
-	if (error == EAGAIN) { /* SO_SNDTIMEO expired */
+	if (error == EAGAIN) {
 		counter_add(&copy->monitor->write_stalls, 1);
 		reason = "a write made no progress for write_stall";
 	}
 	link_fail(copy->link, generation, reason);
 }
 
+/* Handles the errno of a write. Returns how many frames were dropped; 0: the
+ * rest is for the next generation. */
+static size_t
+handle_error(struct copy *copy, uint64_t generation, int error)
+{
+	switch (error) {
+	case EMSGSIZE:
+		counter_add(&copy->up.oversize, 1);
+		return 1;
+	case ENOBUFS:
+	case ENOMEM:
+		counter_add(&copy->up.outage, 1);
+		return 1;
+	default:
+		report_break(copy, generation, error);
+		return 0;
+	}
+}
+
 /* Writes the frames of the batch, starting with number `from`, to the borrowed
- * connection and returns the loan. Returns how many frames were written; if not
- * all, the failure has been reported and the rest is for the next
- * generation. */
+ * connection and returns the loan. Returns how many frames were written or
+ * dropped; the others are to be written again. */
 static size_t
 write_some(struct up *up, struct loan *loan, size_t from)
 {
-	struct iovec *parcels = up->batch.parcels + from;
-	size_t left = up->batch.count - from, done;
+	const struct wire *wire = wire_of(loan->datagrams);
+	struct batch *batch = &up->batch;
+	size_t done;
 	int error;
 
 	mutex_lock(&loan->connection->writing);
-	done = stream_write(
-	    loan->fd, parcels, left, up->settings.config.network.write_batch);
+	done = wire->write(loan->fd, batch, from, &up->settings.config);
 	error = errno;
 	mutex_unlock(&loan->connection->writing);
 
 	counter_add(&up->copy->up.frames, done);
-	counter_add(&up->copy->up.bytes, copy_bytes(parcels, done));
-	if (done < left)
-		report_break(up->copy, loan->generation, error);
+	counter_add(
+	    &up->copy->up.bytes, copy_bytes(batch->parcels + from, done));
+	if (from + done < batch->count)
+		done += handle_error(up->copy, loan->generation, error);
 	link_return(loan);
 	return done;
 }
@@ -190,7 +187,6 @@ up_create(struct copy *copy)
 		return NULL;
 	up->copy = copy;
 	settings_refresh(copy->settings, &up->settings);
-	up->frame_bytes = 1514;
 	return up;
 }
 
@@ -201,7 +197,7 @@ copy_up(struct copy *copy)
 
 	do {
 		pulse_enter(&copy->up_pulse, PULSE_RESTING);
-		if (guest_receive(copy->guest, &up->batch, batch_limit(up)) <
+		if (guest_receive(copy->guest, &up->batch, receive_limit(up)) <
 		    0) {
 			copy_guest_gone(copy);
 			break;

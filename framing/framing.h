@@ -65,7 +65,7 @@ struct deframer {
 	uint8_t *buffer;
 	size_t capacity;      /* bytes */
 	size_t start, end;    /* of the bytes received and not yet returned */
-	uint64_t empty, runt; /* frames skipped, in all streams */
+	uint64_t empty, runt; /* frames skipped; the caller may reset them */
 };
 
 /* Sets *room to where the next bytes are to be received, and returns how many

@@ -10,11 +10,14 @@
 /* Several batches of long frames (up.c). Together with one page per slot this
  * is well below 4 MiB. */
 #define LONG_BYTES_MAX (256 * 1024)
+/* Enough for several full writes, to save system calls, but no more than stays
+ * in the processor's cache. */
+#define BATCH_BYTES (128 * 1024)
 
 int
 batch_create(struct batch *batch)
 {
-	*batch = (struct batch){ 0 };
+	*batch = (struct batch){ .frame_bytes = 1514 };
 	batch->memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANON, -1, 0);
 	if (batch->memory == MAP_FAILED)
@@ -57,4 +60,44 @@ batch_add(struct batch *batch, size_t length)
 		batch->long_bytes += length - batch->touched_bytes[i];
 		batch->touched_bytes[i] = (uint32_t)length;
 	}
+}
+
+size_t
+batch_limit(const struct batch *batch)
+{
+	size_t limit = BATCH_BYTES / (batch->frame_bytes + FRAME_HEADER_BYTES);
+
+	if (limit == 0)
+		return 1;
+	return limit < BATCH_FRAMES ? limit : BATCH_FRAMES;
+}
+
+enum deframer_result
+batch_deframe(
+    struct batch *batch, struct deframer *d, uint32_t max_frame, size_t limit)
+{
+	enum deframer_result result = DEFRAMER_FRAME;
+
+	while (batch->count < limit && result == DEFRAMER_FRAME) {
+		result =
+		    deframer_next(d, &batch->parcels[batch->count], max_frame);
+		if (result == DEFRAMER_FRAME)
+			batch->count++;
+	}
+	return result;
+}
+
+void
+batch_expect(struct batch *batch)
+{
+	size_t bytes = 0, mean;
+
+	if (batch->count == 0)
+		return;
+	for (size_t i = 0; i < batch->count; i++)
+		bytes += parcel_length(&batch->parcels[i]);
+	mean = (bytes + batch->count - 1) / batch->count;
+	batch->frame_bytes -= batch->frame_bytes / 8;
+	if (mean > batch->frame_bytes)
+		batch->frame_bytes = mean;
 }

@@ -8,6 +8,7 @@
 #ifndef GUEST_BATCH_H
 #define GUEST_BATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -34,6 +35,8 @@ struct batch {
 	struct sockaddr_un sender; /* of the first frame received */
 	socklen_t sender_length;   /* 0: the sender's socket is unbound */
 
+	size_t frame_bytes; /* expected length of a received frame */
+
 	uint8_t *memory;
 	struct batch_system *system;
 	/* the longest frame that each slot has held; 0: only short ones */
@@ -48,6 +51,34 @@ void batch_destroy(struct batch *batch);
 /* Waits for a frame, then receives the frames that are queued, up to `limit`.
  * Returns 0, or -1 with errno and no parcels. */
 int batch_receive(struct batch *batch, int fd, size_t limit);
+
+/* Returns how many frames to receive at once: as many of the expected length as
+ * stay in the processor's cache. */
+size_t batch_limit(const struct batch *batch);
+
+/* Learns the expected length from the frames that have just been received. It
+ * rises at once and falls slowly. */
+void batch_expect(struct batch *batch);
+
+/* Adds whole frames from the deframer until the batch has `limit` frames
+ * (DEFRAMER_FRAME: there may be more), or none is left (DEFRAMER_MORE). The
+ * parcels stay in the deframer's buffer. After DEFRAMER_PROTOCOL,
+ * parcels[count] has the length that is too long. */
+enum deframer_result batch_deframe(
+    struct batch *batch, struct deframer *d, uint32_t max_frame, size_t limit);
+
+/* Removes the frames for which keeps() returns false. */
+static inline void
+batch_filter(struct batch *batch,
+    bool (*keeps)(void *context, const struct iovec *parcel), void *context)
+{
+	size_t count = batch->count;
+
+	batch->count = 0;
+	for (size_t i = 0; i < count; i++)
+		if (keeps(context, &batch->parcels[i]))
+			batch->parcels[batch->count++] = batch->parcels[i];
+}
 
 /* Sends the frames of the parcels from `from` on, one datagram each, without
  * waiting. Returns how many were sent, or -1 with errno if none was. */

@@ -15,8 +15,9 @@ enum endpoint_kind { ENDPOINT_UNIX, ENDPOINT_TCP };
 struct endpoint {
 	char text[ENDPOINT_HOST_BYTES + 20]; /* as configured */
 	enum endpoint_kind kind;
-	bool listens;  /* accepts one client at a time instead of dialling */
-	bool loopback; /* listens on a loopback address */
+	bool datagrams; /* one frame each; otherwise a stream */
+	bool listens;   /* accepts one client at a time instead of dialling */
+	bool loopback;  /* listens on a loopback address */
 	char path[ENDPOINT_PATH_BYTES];
 	char host[ENDPOINT_HOST_BYTES]; /* an IPv6 address without brackets */
 	char port[6];                   /* decimal, 1 to 65535 */

@@ -78,11 +78,12 @@ dial_failed(struct fwd_link *fwd, int error, const char *reason)
 static void
 connected(struct fwd_link *fwd, int fd)
 {
+	bool datagrams = fwd->settings.endpoint.datagrams;
 	struct link_event event;
 
-	fwd->hooks.on_connected(fwd->hooks.context, fd);
+	fwd->hooks.on_connected(fwd->hooks.context, fd, datagrams);
 	event = describe(fwd, LINK_EVENT_UP);
-	event.generation = link_install(fwd->link, fd);
+	event.generation = link_install(fwd->link, fd, datagrams);
 	if (event.generation > 0) {
 		step(fwd, RECONNECT_CONNECTED);
 		event.dials = fwd->machine.dials;

@@ -64,7 +64,7 @@ struct fwd_link_hooks {
 	/* Prepares a new connection and sends the first frame, before a copy
 	 * thread can use it. Must not block. A broken connection is left to the
 	 * copy threads: they read what the peer sent before they report it. */
-	void (*on_connected)(void *context, int fd);
+	void (*on_connected)(void *context, int fd, bool datagrams);
 	/* Runs the keepalive of this generation. Called before each sleep while
 	 * up. `resumed`: the host was suspended since the last call. Returns the
 	 * time of the next call, or INT64_MAX. */

@@ -102,6 +102,7 @@ static struct loan
 lend(struct connection *connection)
 {
 	return (struct loan){ .fd = connection->fd,
+		.datagrams = connection->datagrams,
 		.generation = connection->generation,
 		.connection = connection };
 }
@@ -239,6 +240,7 @@ retire(struct connection *ended)
 {
 	if (!ended)
 		return;
+	atomic_store(&ended->shut, true);
 	shutdown(ended->fd, SHUT_RDWR);
 	release(ended);
 }
@@ -365,10 +367,13 @@ find_place(struct link *link) NEEDS(link->lock)
 }
 
 static void
-bring_up(struct link *link, struct connection *place, int fd) NEEDS(link->lock)
+bring_up(struct link *link, struct connection *place, int fd, bool datagrams)
+    NEEDS(link->lock)
 {
 	assert(!link->current);
 	place->fd = fd;
+	place->datagrams = datagrams;
+	atomic_store(&place->shut, false);
 	place->generation = ++link->generation;
 	atomic_store(&place->holders, 2); /* the link and the reader */
 	atomic_store(&place->open, true);
@@ -381,7 +386,7 @@ bring_up(struct link *link, struct connection *place, int fd) NEEDS(link->lock)
 }
 
 uint64_t
-link_install(struct link *link, int fd)
+link_install(struct link *link, int fd, bool datagrams)
 {
 	struct connection *place;
 	uint64_t generation = 0;
@@ -393,7 +398,7 @@ link_install(struct link *link, int fd)
 	} else if (!place) {
 		errno = EBUSY;
 	} else {
-		bring_up(link, place, fd);
+		bring_up(link, place, fd, datagrams);
 		generation = place->generation;
 	}
 	mutex_unlock(&link->lock);

@@ -26,9 +26,13 @@ enum link_state { LINK_DOWN, LINK_UP, LINK_STOPPED };
  * until it has borrowed it, and each loan. The last one closes the descriptor. */
 struct connection {
 	int fd;
+	bool datagrams; /* one frame each; otherwise a stream */
 	uint64_t generation;
 	atomic_uint holders;
 	atomic_bool open; /* false: this place is free */
+	/* Set before fd is shut down: from then on a datagram socket whose
+	 * queue is empty receives 0 bytes. */
+	atomic_bool shut;
 	/* The writer's token. fwd-up waits for it; other threads only try it,
 	 * but may then block for the rest of a partly sent frame, at most
 	 * write_stall. Nothing else is locked under it. */
@@ -38,6 +42,7 @@ struct connection {
 /* The right to use a connection's descriptor until link_return(). */
 struct loan {
 	int fd;
+	bool datagrams;
 	uint64_t generation;
 	struct connection *connection;
 };
@@ -157,8 +162,9 @@ void link_dialled(struct link *link);
 void link_dial_failed(struct link *link, const char *reason);
 
 /* For fwd-link, while down: makes fd the next generation and takes it over.
+ * datagrams: it is a datagram socket, which carries one frame per datagram.
  * Returns the generation, or 0 with errno and fd closed: EPIPE if the link was
  * stopped, EBUSY if all LINK_CONNECTIONS are in use. */
-uint64_t link_install(struct link *link, int fd);
+uint64_t link_install(struct link *link, int fd, bool datagrams);
 
 #endif

@@ -25,8 +25,9 @@ static struct monitor monitor;
 static struct config config;
 static struct doorbell ended;
 static pthread_t threads[2];
-static int guest_end; /* the guest's own socket */
-static int peer;      /* the network's end of the present connection */
+static int guest_end;  /* the guest's own socket */
+static int peer;       /* the network's end of the present connection */
+static bool datagrams; /* how frames travel on the next connection */
 static unsigned descriptors_before;
 
 static void *
@@ -132,12 +133,14 @@ install_small(int bytes)
 {
 	int ends[2];
 
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, datagrams ? SOCK_DGRAM : SOCK_STREAM, 0, ends),
+	    0);
 	if (bytes)
 		setsockopt(
 		    ends[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 	peer = ends[1];
-	link_install(&the_link, ends[0]);
+	link_install(&the_link, ends[0], datagrams);
 }
 
 static void
@@ -215,10 +218,11 @@ static void
 network_sends(uint32_t count, size_t length, uint32_t number)
 {
 	uint8_t framed[FRAME_HEADER_BYTES + FRAME_LIMIT_BYTES];
+	size_t skip = datagrams ? FRAME_HEADER_BYTES : 0;
 
 	while (count-- > 0)
-		write_bytes(
-		    framed, frame_write_framed(framed, length, number++));
+		write_bytes(framed + skip,
+		    frame_write_framed(framed, length, number++) - skip);
 }
 
 static void
@@ -239,6 +243,8 @@ network_reads(uint8_t *frame)
 	uint8_t header[FRAME_HEADER_BYTES];
 	size_t length;
 
+	if (datagrams)
+		return (size_t)recv(peer, frame, FRAME_LIMIT_BYTES, 0);
 	read_bytes(header, sizeof(header));
 	length = (size_t)header[0] << 24 | (size_t)header[1] << 16 |
 		 (size_t)header[2] << 8 | header[3];
@@ -288,12 +294,13 @@ network_gets_at_last(uint32_t number)
 
 FIXTURE(set_up, tear_down)
 
-TEST(frames_of_any_length_pass_whole_both_ways)
+TEST(frames_of_any_length_pass_whole_both_ways, .count = 2)
 {
 	static const size_t lengths[] = { 14, 60, 1514, 1984, 1985, 9014, 65535,
 		MAX_FRAME };
 	uint64_t bytes = 0;
 
+	datagrams = _i;
 	install();
 	for (uint32_t i = 0; i < LENGTH(lengths); i++) {
 		guest_sends(1, lengths[i], i);
@@ -337,10 +344,11 @@ network_sends_many(void *argument)
 }
 
 /* With a stall of an hour a slow guest loses no frame. */
-TEST(many_frames_keep_their_order)
+TEST(many_frames_keep_their_order, .count = 2)
 {
 	pthread_t senders[2];
 
+	datagrams = _i;
 	install();
 	pthread_create(&senders[0], NULL, guest_sends_many, NULL);
 	pthread_create(&senders[1], NULL, network_sends_many, NULL);
@@ -353,11 +361,12 @@ TEST(many_frames_keep_their_order)
 	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), 0);
 }
 
-TEST(a_stop_ends_both_threads_however_they_wait, .count = 3)
+TEST(a_stop_ends_both_threads_however_they_wait, .count = 5)
 {
+	datagrams = _i > 2;
 	if (_i > 0)
 		install_small(1);
-	if (_i > 1) { /* fwd-up waits in a write */
+	if (_i == 2 || _i == 4) { /* fwd-up waits in a write */
 		guest_sends(20, 1514, 0);
 		read_bytes((uint8_t[1]){ 0 }, 1);
 	}
@@ -405,7 +414,7 @@ TEST(queued_frames_are_written_together_within_write_batch)
 	guest_sends(TOGETHER, 1514, 0);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
 	peer = ends[1];
-	link_install(&the_link, ends[0]);
+	link_install(&the_link, ends[0], false);
 	while (frames < TOGETHER) {
 		size_t bytes = (size_t)recv(peer, record, sizeof(record), 0);
 
@@ -567,7 +576,7 @@ TEST(what_a_peer_wrote_before_it_closed_reaches_the_guest, .seconds = 60)
 		ck_assert_int_eq(
 		    write(ends[1], bytes, length), (ssize_t)length);
 		close(ends[1]);
-		link_fail(&the_link, link_install(&the_link, ends[0]),
+		link_fail(&the_link, link_install(&the_link, ends[0], false),
 		    "a write was refused");
 		guest_gets(1, 60, i);
 	}
@@ -654,6 +663,158 @@ TEST(a_frame_above_max_frame_ends_the_generation, .count = 2)
 	goes_down(2);
 	/* We ended the generation: its rest is not a truncated frame. */
 	ck_assert_uint_eq(counter_read(&copy.down.truncated), 0);
+}
+
+/* ---- a network of datagrams ---- */
+
+static void
+set_write_stall(int64_t stall_ms)
+{
+	config.network.write_stall_ms = stall_ms;
+	settings_publish(&settings, &config);
+}
+
+TEST(datagrams_that_are_no_frames_are_dropped_and_counted)
+{
+	datagrams = true;
+	config.network.max_frame = 1514;
+	settings_publish(&settings, &config);
+	install();
+	network_sends(1, 0, 0);
+	network_sends(1, 1, 0);
+	network_sends(1, 13, 0);
+	network_sends(1, 1515, 0);
+	network_sends(1, FRAME_LIMIT_BYTES, 0);
+	network_sends(1, 14, 1);
+	network_sends(1, 0, 0);
+	network_sends(1, 1514, 2);
+	guest_gets(1, 14, 1);
+	guest_gets(1, 1514, 2);
+	expect_count(&copy.down.empty, 2);
+	expect_count(&copy.down.runt, 2);
+	expect_count(&copy.down.oversize, 2);
+	expect_count(&copy.down.frames, 2);
+	ck_assert_int_eq(look().state, LINK_UP);
+}
+
+/* The first of them is empty: not to be taken for the end. */
+TEST(what_is_queued_when_a_datagram_network_fails_reaches_the_guest,
+    .seconds = 60)
+{
+	datagrams = true;
+	for (uint32_t i = 0; i < 200; i++) {
+		int ends[2];
+
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+		peer = ends[1];
+		network_sends(1, 0, 0);
+		network_sends(3, 60, 3 * i);
+		network_sends(1, 0, 0);
+		link_fail(&the_link, link_install(&the_link, ends[0], true),
+		    "a write was refused");
+		guest_gets(3, 60, 3 * i);
+		close_peer();
+	}
+	expect_count(&copy.down.frames, 600);
+}
+
+/* Takes k frames and whatever the kernel had accepted then. */
+static uint32_t
+take_and_quit(uint32_t k)
+{
+	uint8_t frame[FRAME_LIMIT_BYTES];
+	uint32_t next = 0;
+	ssize_t length;
+
+	for (; next < k; next++)
+		network_gets(1, batch_length(next), next);
+	shutdown(peer, SHUT_RD);
+	while ((length = recv(peer, frame, sizeof(frame), MSG_DONTWAIT)) > 0)
+		frame_expect(frame, (size_t)length, next++);
+	close_peer();
+	return next;
+}
+
+TEST(a_broken_batch_of_datagrams_continues_with_the_next_frame, .seconds = 60)
+{
+	datagrams = true;
+	for (uint32_t k = 0; k < BATCH; k++) {
+		uint32_t next;
+
+		install_small(1);
+		send_batch();
+		next = take_and_quit(k);
+		/* shows the end if all was taken */
+		guest_sends(1, 60, 1000);
+		await_down(2 * k + 1);
+		install();
+		network_gets_batch(next);
+		network_gets(1, 60, 1000);
+		link_fail(&the_link, 2 * k + 2, "next");
+		close_peer();
+	}
+	expect_count(&copy.up.frames, BATCH * (BATCH + 1));
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
+}
+
+TEST(a_frozen_datagram_network_meets_write_stall)
+{
+	int64_t began_ms = clock_now_ms();
+
+	datagrams = true;
+	set_write_stall(100);
+	install_small(1);
+	send_batch();
+	await_down(1);
+	ck_assert_int_ge(clock_now_ms() - began_ms, 100);
+	ck_assert_str_eq(
+	    look().last_error, "a write made no progress for write_stall");
+	ck_assert_uint_eq(counter_read(&monitor.write_stalls), 1);
+	close_peer();
+	install();
+	guest_sends(1, 60, BATCH);
+	network_gets_at_last(BATCH);
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
+}
+
+/* A daemon that doesn't connect back has a queue of its own. What waits for room
+ * there is not woken by the sender's shutdown(). */
+TEST(a_write_to_a_full_queue_does_not_outlive_its_generation)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	socklen_t length = sizeof(sa_family_t);
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	int frozen = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	datagrams = true;
+	set_write_stall(0);
+	ck_assert_int_eq(bind(frozen, (struct sockaddr *)&name, length), 0);
+	length = sizeof(name);
+	getsockname(frozen, (struct sockaddr *)&name, &length);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&name, length), 0);
+	link_install(&the_link, fd, true);
+	guest_sends(50, 60, 0);
+	while (poll(&(struct pollfd){ fd, POLLOUT, 0 }, 1, 0) > 0)
+		sched_yield();
+	link_fail(&the_link, 1, "replaced");
+	install();
+	network_gets_at_last(49);
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
+	close(frozen);
+}
+
+TEST(only_a_frame_too_large_for_the_network_is_dropped)
+{
+	datagrams = true;
+	install_small(1);
+	guest_sends(1, 60, 1);
+	guest_sends(1, 60000, 2);
+	guest_sends(1, 60, 3);
+	network_gets(1, 60, 1);
+	network_gets(1, 60, 3);
+	expect_count(&copy.up.frames, 2);
+	ck_assert_uint_eq(counter_read(&copy.up.oversize), 1);
+	ck_assert_int_eq(look().state, LINK_UP);
 }
 
 /* ---- what the guest may send ---- */
@@ -893,6 +1054,26 @@ TEST(a_send_without_kernel_memory_is_retried_a_few_times, .count = 2)
 	balk(&sends, guest.fd, 3, shortages[_i]);
 	goes_down(5);
 	ck_assert_uint_eq(counter_read(&copy.down.guest_slow), 2);
+}
+
+TEST(a_datagram_without_kernel_memory_is_retried_then_dropped, .count = 2)
+{
+	struct loan loan;
+
+	datagrams = true;
+	install();
+	ck_assert_int_eq(
+	    link_borrow(&the_link, &loan, LINK_NO_WAIT), LINK_READY);
+	balk(&sends, loan.fd, 3, shortages[_i]);
+	goes_up(1);
+	ck_assert_uint_eq(atomic_load(&sends.refused), 3);
+	balk(&sends, loan.fd, 11, shortages[_i]);
+	guest_sends(1, 60, 2);
+	expect_count(&copy.up.outage, 1);
+	goes_up(3);
+	expect_count(&copy.up.frames, 2);
+	ck_assert_int_eq(look().state, LINK_UP);
+	link_return(&loan);
 }
 
 static const int passing_errors[] = { ECONNRESET, ENOBUFS, ENOMEM, EINTR };

@@ -156,8 +156,9 @@ reload(void)
 
 /* Sends "hello" and checks that no other thread could send before. */
 static void
-say_hello(void *context, int fd)
+say_hello(void *context, int fd, bool datagrams)
 {
+	ck_assert(!datagrams);
 	ck_assert_ptr_eq(context, &record);
 	ck_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	ck_assert_int_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
@@ -647,9 +648,9 @@ TEST(only_a_stop_or_a_reload_interrupts_a_dial, .count = 2)
 static struct doorbell hung, mended;
 
 static void
-hang(void *context, int fd)
+hang(void *context, int fd, bool datagrams)
 {
-	(void)context, (void)fd;
+	(void)context, (void)fd, (void)datagrams;
 	doorbell_ring(&hung);
 	wait_readable(mended.fds[0], -1, INT64_MAX);
 }

@@ -56,7 +56,8 @@ install_unread(void)
 	int ends[2];
 
 	make_pair(ends);
-	ck_assert_uint_eq(link_install(&shared, ends[0]), look().generation);
+	ck_assert_uint_eq(
+	    link_install(&shared, ends[0], false), look().generation);
 	return ends[1];
 }
 
@@ -276,7 +277,7 @@ TEST(too_many_unread_generations_refuse_the_next_one)
 		link_fail(&shared, i, "peer closed");
 	}
 	make_pair(ends);
-	ck_assert_uint_eq(link_install(&shared, ends[0]), 0);
+	ck_assert_uint_eq(link_install(&shared, ends[0], false), 0);
 	ck_assert_int_eq(errno, EBUSY);
 	ck_assert(!is_open(ends[0]));
 	ck_assert_int_eq(look().state, LINK_DOWN);
@@ -425,7 +426,7 @@ TEST(after_the_stop_no_call_waits_or_has_an_effect)
 	link_fail(&shared, 1, "late");
 	link_stop(&shared);
 	make_pair(ends);
-	ck_assert_uint_eq(link_install(&shared, ends[0]), 0);
+	ck_assert_uint_eq(link_install(&shared, ends[0], false), 0);
 	ck_assert_int_eq(errno, EPIPE);
 	ck_assert(!is_open(ends[0]));
 	ck_assert_int_eq(read(ends[1], &byte, 1), 0);

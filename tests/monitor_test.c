@@ -98,7 +98,7 @@ install(void)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
 	setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &smallest, sizeof(smallest));
 	peer = ends[1];
-	link_install(&the_link, ends[0]);
+	link_install(&the_link, ends[0], false);
 	ck_assert_int_eq(link_borrow_next(&the_link, &loan), LINK_READY);
 	monitor_reading(&monitor);
 	run();
@@ -795,7 +795,7 @@ TEST(a_write_is_limited_as_configured)
 	for (int i = 0; i < 3; i++) {
 		config.network.write_stall_ms = limits_ms[i];
 		settings_publish(&settings, &config);
-		monitor_prepare(&monitor, loan.fd);
+		monitor_prepare(&monitor, loan.fd, false);
 		ck_assert_int_eq(send_limit_ms(), limits_ms[i] / 2);
 	}
 	config.network.write_stall_ms = 400;
@@ -833,11 +833,11 @@ TEST(the_send_buffer_is_set_as_configured)
 
 	install();
 	smallest = send_buffer(loan.fd);
-	monitor_prepare(&monitor, loan.fd); /* 0 changes nothing */
+	monitor_prepare(&monitor, loan.fd, false); /* 0 changes nothing */
 	ck_assert_int_eq(send_buffer(loan.fd), smallest);
 	config.network.send_buffer = 70 * 1024;
 	settings_publish(&settings, &config);
-	monitor_prepare(&monitor, loan.fd);
+	monitor_prepare(&monitor, loan.fd, false);
 	configured = send_buffer(loan.fd);
 	ck_assert_int_ge(configured, 70 * 1024);
 	config.network.send_buffer *= 2;
@@ -852,7 +852,7 @@ TEST(over_tcp_the_system_chooses_the_send_buffer)
 
 	config.network.send_buffer = 100 * 1024;
 	configure(KEEPALIVE_AUTO, TCP, "");
-	monitor_prepare(&monitor, fd);
+	monitor_prepare(&monitor, fd, false);
 	ck_assert_int_eq(send_buffer(fd), before);
 	close(fd);
 }
@@ -864,7 +864,7 @@ TEST(a_send_buffer_that_the_system_limits_is_reported_once)
 	settings_publish(&settings, &config);
 	largest_buffer = 100 * 1024;
 	for (int i = 0; i < 2; i++)
-		monitor_prepare(&monitor, loan.fd);
+		monitor_prepare(&monitor, loan.fd, false);
 	ck_assert_uint_eq(
 	    log_count("limits the send buffer wanted=1048576 got="), 1);
 	publish(); /* perhaps with another size */
@@ -882,7 +882,7 @@ TEST(tcp_keepalive_is_set_unless_off)
 		socklen_t length = sizeof(on);
 
 		configure(cases[i], TCP, "");
-		monitor_prepare(&monitor, fd);
+		monitor_prepare(&monitor, fd, false);
 		ck_assert_int_eq(
 		    getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &length), 0);
 		ck_assert_int_eq(on != 0, cases[i] != KEEPALIVE_OFF);
@@ -898,16 +898,16 @@ TEST(a_new_connection_begins_with_the_announcement)
 	uint8_t frame[PROBE_BYTES], expected[PROBE_BYTES];
 
 	install();
-	monitor_prepare(&monitor, loan.fd);
+	monitor_prepare(&monitor, loan.fd, false);
 	ck_assert(!sent_any()); /* no guest is known */
 	guest_speaks();
-	monitor_prepare(&monitor, loan.fd);
+	monitor_prepare(&monitor, loan.fd, false);
 	ck_assert(sent(frame));
 	probe_announcement(expected, frames_guest_mac);
 	ck_assert_mem_eq(frame, expected, PROBE_BYTES);
 	set_key(&config, "network", "announce", "no");
 	publish();
-	monitor_prepare(&monitor, loan.fd);
+	monitor_prepare(&monitor, loan.fd, false);
 	ck_assert(!sent_any());
 }
 
@@ -918,6 +918,31 @@ TEST(a_probe_to_a_peer_that_left_is_not_counted)
 	peer = -1;
 	pass(5 * SECOND_MS);
 	ck_assert_uint_eq(counter_read(&monitor.probes), 0);
+}
+
+/* As no end of file comes from a datagram socket, nothing else may show it. */
+TEST(a_probe_to_a_datagram_peer_that_left_ends_the_generation)
+{
+	struct link_view view;
+	int ends[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+	watch_by(KEEPALIVE_PEER);
+	link_fail(&the_link, loan.generation, "replaced");
+	link_return(&loan);
+	link_install(&the_link, ends[0], true);
+	ck_assert_int_eq(link_borrow_next(&the_link, &loan), LINK_READY);
+	monitor_reading(&monitor);
+	run();
+	pass(5 * SECOND_MS);
+	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
+	ck_assert_int_eq(
+	    recv(ends[1], (uint8_t[100]){ 0 }, 100, 0), PROBE_BYTES);
+	close(ends[1]);
+	pass(5 * SECOND_MS);
+	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
+	link_look(&the_link, &view);
+	ck_assert_int_eq(view.state, LINK_DOWN);
 }
 
 TEST(the_rest_of_a_partly_sent_probe_is_sent_before_anything_else)
@@ -944,7 +969,7 @@ TEST(a_frame_that_cannot_be_completed_ends_the_connection, .count = 2)
 	if (_i == 0)
 		pass(5 * SECOND_MS);
 	else
-		monitor_prepare(&monitor, loan.fd);
+		monitor_prepare(&monitor, loan.fd, false);
 	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 20);
 	ck_assert_int_eq(recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT), 0);
 	ck_assert_int_eq(send(loan.fd, bytes, 1, MSG_NOSIGNAL), -1);

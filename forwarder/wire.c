@@ -1,0 +1,301 @@
+#include "forwarder/wire.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/stream.h"
+#include "base/wait.h"
+
+/* The other direction is calm if at most CALM_FRAMES frames went up between two
+ * recv() calls, CALM_ENOUGH times in a row. */
+#define CALM_FRAMES 4
+#define CALM_ENOUGH 8
+
+/* After ENOBUFS (macOS) poll() doesn't report when there is room. Try again
+ * this many times, each after a pause, then drop. */
+#define NO_BUFFERS_TRIES 10
+#define NO_BUFFERS_PAUSE_MS 1
+
+int
+wire_input_create(struct wire_input *input, const struct up_counters *up,
+    struct down_counters *down)
+{
+	uint8_t *buffer = malloc(WIRE_BUFFER_BYTES);
+
+	*input = (struct wire_input){ .read_bytes = WIRE_READ_BYTES,
+		.frames_up = &up->frames,
+		.drops = down };
+	input->deframer.buffer = buffer;
+	input->deframer.capacity = WIRE_BUFFER_BYTES;
+	if (buffer && batch_create(&input->batch) == 0)
+		return 0;
+	free(buffer);
+	return -1;
+}
+
+void
+wire_input_destroy(struct wire_input *input)
+{
+	batch_destroy(&input->batch);
+	free(input->deframer.buffer);
+}
+
+bool
+wire_input_reset(struct wire_input *input)
+{
+	return deframer_reset(&input->deframer);
+}
+
+/* ---- stream ---- */
+
+static size_t
+stream_write_batch(
+    int fd, struct batch *batch, size_t from, const struct config *config)
+{
+	return stream_write(fd, batch->parcels + from, batch->count - from,
+	    config->network.write_batch);
+}
+
+/* If only part of the frame is accepted and the rest can't be sent, no other
+ * frame may follow. */
+static int
+stream_send(int fd, const uint8_t *frame, enum wire_rest rest)
+{
+	int rest_flags = rest == WIRE_REST_WAITS ? 0 : MSG_DONTWAIT;
+	uint8_t message[FRAME_HEADER_BYTES + PROBE_BYTES];
+	ssize_t sent, left;
+
+	frame_put_header(message, PROBE_BYTES);
+	memcpy(message + FRAME_HEADER_BYTES, frame, PROBE_BYTES);
+	sent = send(fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL);
+	left = (ssize_t)sizeof(message) - sent;
+	if (sent > 0 && left > 0 &&
+	    send(fd, message + sent, (size_t)left, rest_flags | MSG_NOSIGNAL) !=
+		left)
+		shutdown(fd, rest == WIRE_REST_WAITS ? SHUT_RDWR : SHUT_WR);
+	return sent > 0;
+}
+
+/* Waits for data and returns what recv() returns.
+ *
+ * A recv() that sleeps on a Unix stream is also woken each time the peer reads
+ * data of the other direction: the kernel wakes readers and writers alike
+ * (net/unix/af_unix.c, unix_write_space). poll() is woken by data only. While
+ * many frames go up, that saves more than its two additional calls cost. While
+ * few do, the peer usually answers the frame that it has just read, and the
+ * early wakeup saves time. */
+static ssize_t
+receive_bytes(
+    const struct wire_input *input, int fd, uint8_t *room, size_t bytes)
+{
+	int flags = input->calm < CALM_ENOUGH ? MSG_DONTWAIT : 0;
+
+	for (;;) {
+		ssize_t n = recv(fd, room, bytes, flags);
+
+		if (n >= 0 || (errno != EAGAIN && errno != EINTR))
+			return n;
+		wait_readable(fd, -1, INT64_MAX);
+	}
+}
+
+/* Counts the recv() calls in a row with few frames up between them. */
+static void
+count_calm(struct wire_input *input)
+{
+	uint64_t frames_up = counter_read(input->frames_up);
+
+	if (frames_up - input->frames_up_before > CALM_FRAMES)
+		input->calm = 0;
+	else if (input->calm < CALM_ENOUGH)
+		input->calm++;
+	input->frames_up_before = frames_up;
+}
+
+static int
+stream_receive(struct wire_input *input, const struct loan *loan)
+{
+	uint8_t *room;
+	size_t bytes =
+	    deframer_room(&input->deframer, &room, FRAME_LIMIT_BYTES);
+	ssize_t n;
+
+	if (bytes > input->read_bytes)
+		bytes = input->read_bytes;
+	n = receive_bytes(input, loan->fd, room, bytes);
+	if (n <= 0)
+		return (int)n;
+	count_calm(input);
+	deframer_filled(&input->deframer, (size_t)n);
+	return 1;
+}
+
+/* Moves what the deframer has counted to the counter. */
+static void
+take_count(counter *total, uint64_t *count)
+{
+	counter_add(total, *count);
+	*count = 0;
+}
+
+static enum deframer_result
+stream_take(struct wire_input *input, uint32_t max_frame)
+{
+	struct deframer *deframer = &input->deframer;
+	enum deframer_result result;
+
+	input->batch.count = 0;
+	result =
+	    batch_deframe(&input->batch, deframer, max_frame, BATCH_FRAMES);
+	take_count(&input->drops->runt, &deframer->runt);
+	take_count(&input->drops->empty, &deframer->empty);
+	if (result == DEFRAMER_PROTOCOL)
+		counter_add(&input->drops->oversize, 1);
+	return result;
+}
+
+const struct wire wire_stream = {
+	.write = stream_write_batch,
+	.send = stream_send,
+	.receive = stream_receive,
+	.take = stream_take,
+};
+
+/* ---- datagrams ---- */
+
+/* A write that waits for room. */
+struct write_wait {
+	int fd;
+	int64_t stall_ms;    /* 0: no limit */
+	int64_t deadline_ms; /* 0: none since the last progress */
+	unsigned no_buffers; /* in a row */
+};
+
+/* Waits until it makes sense to send again after an error. Returns false if it
+ * doesn't; errno is then that of write(). */
+static bool
+wait_for_room(struct write_wait *wait)
+{
+	switch (errno) {
+	case EINTR:
+		return true;
+	case EAGAIN:
+		if (wait->deadline_ms == 0)
+			wait->deadline_ms =
+			    wait->stall_ms > 0 ? clock_now_ms() + wait->stall_ms
+					       : INT64_MAX;
+		if (wait_writable(wait->fd, -1, wait->deadline_ms) == 0)
+			return true;
+		errno = EAGAIN;
+		return false;
+	case ENOBUFS:
+	case ENOMEM:
+		if (wait->no_buffers++ == NO_BUFFERS_TRIES)
+			return false;
+		wait_pause(NO_BUFFERS_PAUSE_MS);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The call itself never waits. A call that waits for room in the queue of a peer
+ * that isn't connected to us is not woken by shutdown() (net/unix/af_unix.c,
+ * unix_wait_for_peer), and one that has sent some frames conceals that the time
+ * of another was over. poll() has neither fault. */
+static size_t
+datagrams_write(
+    int fd, struct batch *batch, size_t from, const struct config *config)
+{
+	const struct write_wait fresh = { .fd = fd,
+		.stall_ms = config->network.write_stall_ms };
+	struct write_wait wait = fresh;
+	size_t done = from;
+
+	while (done < batch->count) {
+		int sent = batch_send(batch, fd, done);
+
+		if (sent > 0) {
+			done += (size_t)sent;
+			wait = fresh;
+		} else if (!wait_for_room(&wait)) {
+			break;
+		}
+	}
+	return done - from;
+}
+
+static int
+datagrams_send(int fd, const uint8_t *frame, enum wire_rest rest)
+{
+	(void)rest;
+	if (send(fd, frame, PROBE_BYTES, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+		return 1;
+	return errno == ECONNREFUSED || errno == ENOTCONN || errno == EPIPE ? -1
+									    : 0;
+}
+
+/* The end is what follows shutdown(): 0 bytes, although no datagram was
+ * received. It comes after all that were queued, and alone. Calm or not, the
+ * call waits: a datagram socket wakes it for datagrams only (net/core/datagram.c,
+ * receiver_wake_function). */
+static int
+datagrams_receive(struct wire_input *input, const struct loan *loan)
+{
+	struct batch *batch = &input->batch;
+
+	while (batch_receive(batch, loan->fd, batch_limit(batch)) < 0)
+		if (errno != EINTR)
+			return -1;
+	if (batch->count == 1 && parcel_length(batch->parcels) == 0 &&
+	    atomic_load(&loan->connection->shut)) {
+		batch_clear(batch);
+		return 0;
+	}
+	batch_expect(batch);
+	return 1;
+}
+
+struct judge {
+	struct down_counters *drops;
+	uint32_t max_frame;
+};
+
+static bool
+is_good(void *context, const struct iovec *parcel)
+{
+	const struct judge *judge = context;
+
+	switch (frame_judge(parcel_length(parcel), judge->max_frame)) {
+	case FRAME_OVERSIZE:
+		counter_add(&judge->drops->oversize, 1);
+		return false;
+	case FRAME_EMPTY:
+		counter_add(&judge->drops->empty, 1);
+		return false;
+	case FRAME_RUNT:
+		counter_add(&judge->drops->runt, 1);
+		return false;
+	default:
+		return true;
+	}
+}
+
+static enum deframer_result
+datagrams_take(struct wire_input *input, uint32_t max_frame)
+{
+	struct judge judge = { input->drops, max_frame };
+
+	batch_filter(&input->batch, is_good, &judge);
+	return DEFRAMER_MORE;
+}
+
+const struct wire wire_datagrams = {
+	.write = datagrams_write,
+	.send = datagrams_send,
+	.receive = datagrams_receive,
+	.take = datagrams_take,
+};
