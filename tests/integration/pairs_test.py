@@ -1,0 +1,530 @@
+"""Every kind of guest with every kind of network. The network's side ends
+three times and the guest restarts, if it can, all under traffic in both
+directions; then every frame is accounted for.
+
+A kind is a row of one of the two tables at the end, and a class: how its side
+starts and ends. Its socket is always one of this process, so that a frame that
+nobody has read yet can still be read after its owner has ended."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import select
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Optional
+
+from forwarder import Forwarder
+from harness import (SECONDS, Case, Namespace, Process, expect, expect_equal,
+                     needs, wait_for, wait_until)
+from peers import (Deframer, bound_guest, frame, framed, is_announcement,
+                   number_of)
+
+# Frames that may be on their way in one direction: fewer than any stream or
+# device holds, so that only the forwarder can drop one.
+WINDOW = 64
+# When a direction has stood still so long, those have been dropped.
+STILL_SECONDS = 0.1
+SIZES = [60, 64, 100, 590, 1514]
+LOOPBACK = "127.0.0.1"
+PACKET_OUTGOING = 4
+ETH_P_ALL = 3
+
+
+# --- one side's socket --------------------------------------------------------
+
+class Datagrams:
+    """One frame each. Neither call waits."""
+
+    def __init__(self, datagrams: socket.socket) -> None:
+        datagrams.setblocking(False)
+        self.socket = datagrams
+
+    def send(self, one: bytes) -> bool:
+        try:
+            return self.socket.send(one) > 0
+        except (BlockingIOError, ConnectionError, PermissionError):
+            return False  # full, or the forwarder has not let us in yet
+
+    def read(self) -> bytes:
+        return self.socket.recv(131072)
+
+    def receive(self) -> list[bytes]:
+        frames = []
+        try:
+            while one := self.read():
+                frames.append(one)
+        except (BlockingIOError, ConnectionError):
+            pass
+        return frames
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Packets(Datagrams):
+    """An interface's: what the kernel sends or receives through it."""
+
+    def read(self) -> bytes:
+        while True:
+            one, address = self.socket.recvfrom(131072)
+            if address[2] != PACKET_OUTGOING:
+                return one
+
+
+class Stream:
+    """The same with a length before each frame."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        stream.setblocking(False)
+        self.socket = stream
+        self.deframer = Deframer()
+
+    def send(self, one: bytes) -> bool:
+        data = framed(one)
+        try:
+            expect_equal("bytes sent", self.socket.send(data), len(data))
+            return True
+        except (BlockingIOError, ConnectionError):
+            return False
+
+    def receive(self) -> list[bytes]:
+        frames = []
+        try:
+            while data := self.socket.recv(262144):
+                frames += self.deframer.feed(data)
+        except (BlockingIOError, ConnectionError):
+            pass
+        return frames
+
+    def leave(self) -> None:
+        """The other end will find the end, but can still be read."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+# --- a direction --------------------------------------------------------------
+
+class Direction:
+    """Numbered frames, and what became of them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sent = self.last = 0
+        self.limit = WINDOW
+        self.moved = 0.0
+        self.missing: set[int] = set()
+        self.inside: set[int] = set()  # perhaps, of what died
+        self.uncounted = 0  # at most
+
+    def send(self, side) -> None:
+        if time.monotonic() - self.moved > STILL_SECONDS:
+            self.go_on()
+        while self.sent < self.limit and side.send(
+                frame(self.sent + 1, SIZES[self.sent % len(SIZES)])):
+            self.sent += 1
+
+    def go_on(self, count: int = WINDOW) -> None:
+        """Lets so many more be sent, as some before them may never arrive."""
+        self.limit = self.sent + count
+        self.moved = time.monotonic()
+
+    def take(self, frames: list[bytes]) -> None:
+        """They must be unchanged, in order, and none twice."""
+        for number in map(number_of, itertools.filterfalse(
+                is_announcement, frames)):
+            expect(self.last < number <= self.sent, f"{self.name}: expected a"
+                   f" frame after {self.last}, found {number}")
+            self.missing.update(range(self.last + 1, number))
+            self.last = number
+            self.limit = max(self.limit, number + WINDOW)
+            self.moved = time.monotonic()
+
+    def lose(self, discarded: bool = False) -> None:
+        """An end died, unread: nobody knows what of all that is on its way was
+        in it. What the kernel has discarded, the forwarder can't count."""
+        on_its_way = range(self.last + 1, self.sent + 1)
+        self.inside.update(on_its_way)
+        self.uncounted += len(on_its_way) if discarded else 0
+
+    def is_accounted(self, counters: dict) -> bool:
+        dropped = sum(counters["drops"].values())
+        counted = counters["frames"] + dropped
+        return (self.sent - self.uncounted <= counted <= self.sent
+                and len(self.missing - self.inside) <= dropped)
+
+    def __str__(self) -> str:
+        return (f"{self.sent} frames {self.name}, the last received is"
+                f" {self.last}, {len(self.missing)} missing,"
+                f" {len(self.missing & self.inside)} of them perhaps inside"
+                " what died")
+
+
+# --- where both are -----------------------------------------------------------
+
+SOCKET_MAKER = """
+import socket
+requests = socket.socket(fileno=0)
+while request := requests.recv(100):
+    with socket.socket(*map(int, request.split())) as made:
+        socket.send_fds(requests, [b"."], [made.fileno()])
+"""
+
+
+class Here:
+    namespace: Optional[Namespace] = None
+    socket = staticmethod(socket.socket)
+
+
+class Elsewhere:
+    """A namespace in which sockets can be made without entering it."""
+
+    def __init__(self, case: Case) -> None:
+        self.namespace = case.own(Namespace())
+        self.namespace.ip("link set lo up")
+        self.requests, far = socket.socketpair()
+        case.own(self.requests)
+        self.requests.settimeout(SECONDS)
+        with far:
+            case.own(Process(
+                self.namespace.enter(sys.executable, "-ISc", SOCKET_MAKER),
+                case.path("sockets.log"), stdin=far))
+
+    def socket(self, family: int, kind: int, protocol: int = 0
+               ) -> socket.socket:
+        self.requests.send(b"%d %d %d" % (family, kind, protocol))
+        _, fds, _, _ = socket.recv_fds(self.requests, 1, 1)
+        return socket.socket(fileno=fds[0])
+
+
+# --- guests -------------------------------------------------------------------
+
+class Guest:
+    """start() once the forwarder runs. One that can restart() leaves so that
+    what it has not read can still be read, or dies with it; it returns its new
+    end."""
+
+    host: object = Here()
+    process: dict = {}
+    restarts = False
+    # It has no way to leave, and what it has sent may be discarded with it.
+    discards = False
+
+    def start(self):
+        raise NotImplementedError
+
+
+class Descriptor(Guest):
+    kind, side = socket.SOCK_DGRAM, Datagrams
+
+    def __init__(self, case: Case) -> None:
+        self.near, self.far = map(
+            case.own, socket.socketpair(socket.AF_UNIX, self.kind))
+        self.endpoint = f"fd:{self.far.fileno()}"
+        self.process = {"pass_fds": [self.far.fileno()]}
+
+    def start(self):
+        self.far.close()
+        return self.side(self.near)
+
+
+class OnPath(Guest):
+    restarts = discards = True
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.path, self.own_path = case.path("guest.sock"), case.path("vm.sock")
+        self.endpoint = f"unixgram:{self.path}"
+
+    def start(self) -> Datagrams:
+        self.own_path.unlink(missing_ok=True)
+        datagrams = self.case.own(bound_guest(self.own_path)).socket
+
+        def is_let_in() -> bool:
+            try:
+                datagrams.connect(str(self.path))
+                return True
+            except PermissionError:  # it still has the guest before us
+                return False
+        wait_for("the guest to be let in", is_let_in)
+        return Datagrams(datagrams)
+
+    def restart(self, side: Datagrams, dies: bool) -> Datagrams:
+        side.close()  # a datagram guest has no way to say goodbye
+        return self.start()
+
+
+class Tap(Guest):
+    def __init__(self, case: Case) -> None:
+        self.case, self.host = case, Elsewhere(case)
+        self.host.namespace.ip("tuntap add dev vm0 mode tap")
+        # No frames of the kernel's own.
+        self.host.namespace.ip("link set vm0 addrgenmode none")
+        self.host.namespace.ip("link set vm0 up")
+        self.endpoint = "tap:vm0"
+
+    def start(self) -> Packets:
+        packets = self.case.own(self.host.socket(
+            socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)))
+        packets.bind(("vm0", ETH_P_ALL))
+        return Packets(packets)
+
+
+# --- networks -----------------------------------------------------------------
+
+class Network:
+    """A daemon that starts, meets the forwarder, and ends: it leaves so that
+    what it has not read can still be read, or dies with it."""
+
+    # A reset discards what the dead end has sent, and has not been taken.
+    discards = False
+
+    def __init__(self, case: Case, host) -> None:
+        self.case, self.host = case, host
+
+    def start(self) -> None:
+        pass
+
+    def meet(self):
+        """Its end of the next connection."""
+        raise NotImplementedError
+
+    def leave(self, side) -> None:
+        side.leave()
+
+    def die(self, side) -> None:
+        side.close()
+
+    def stop(self) -> None:
+        """Before it leaves for a longer time."""
+
+
+class Listening(Network):
+    """It listens; the forwarder connects."""
+
+    family = socket.AF_UNIX
+
+    def __init__(self, case: Case, host) -> None:
+        super().__init__(case, host)
+        self.address = str(case.path("net.sock"))
+        self.endpoint = f"unix:{self.address}"
+
+    def start(self) -> None:
+        Path(self.address).unlink(missing_ok=True)
+        self.listen()
+
+    def listen(self) -> None:
+        self.listener = self.case.own(
+            self.host.socket(self.family, socket.SOCK_STREAM))
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(self.address)
+        self.listener.listen()
+        self.listener.settimeout(SECONDS)
+
+    def meet(self) -> Stream:
+        return Stream(self.case.own(self.listener.accept()[0]))
+
+    def die(self, side: Stream) -> None:
+        self.stop()
+        super().die(side)
+        self.start()
+
+    def stop(self) -> None:
+        self.listener.close()
+
+
+class Tcp(Listening):
+    family = socket.AF_INET
+    discards = True
+
+    def __init__(self, case: Case, host) -> None:
+        Network.__init__(self, case, host)
+        self.address = (LOOPBACK, 0)
+        self.listen()
+        self.address = self.listener.getsockname()
+        self.endpoint = "tcp:%s:%d" % self.address
+
+    def start(self) -> None:
+        self.stop()
+        self.listen()
+
+
+class Client(Network):
+    """It connects; the forwarder listens."""
+
+    family = socket.AF_UNIX
+
+    def __init__(self, case: Case, host) -> None:
+        super().__init__(case, host)
+        self.address = str(case.path("net.sock"))
+        self.endpoint = f"listen-unix:{self.address}"
+
+    def meet(self) -> Stream:
+        stream = self.case.own(
+            self.host.socket(self.family, socket.SOCK_STREAM))
+        stream.connect(self.address)
+        return Stream(stream)
+
+
+class TcpClient(Client):
+    family = socket.AF_INET
+    discards = True
+
+    def __init__(self, case: Case, host) -> None:
+        Network.__init__(self, case, host)
+        with host.socket(self.family, socket.SOCK_STREAM) as free:
+            free.bind((LOOPBACK, 0))
+            self.address = free.getsockname()
+        self.endpoint = "listen-tcp:%s:%d" % self.address
+
+
+# --- a pair -------------------------------------------------------------------
+
+class Pair:
+    """A guest, a forwarder, a network, and the frames between them. Ends that
+    left are kept, as they may have frames that nobody has read."""
+
+    def __init__(self, case: Case, guest: Guest, network: Network) -> None:
+        self.guest, self.network = guest, network
+        self.up, self.down = Direction("up"), Direction("down")
+        self.old_vms: list = []
+        self.old_daemons: list = []
+        network.start()
+        self.forwarder = Forwarder(
+            case, network.endpoint, guest.endpoint,
+            ["network.hold=100ms"], host=guest.host.namespace,
+            **guest.process)
+        self.vm = guest.start()
+        self.daemon = network.meet()
+
+    def pass_frames(self, send: bool = True) -> None:
+        """All that goes without waiting. What an end that left has not read is
+        older than what its successor has, so the successor is read first."""
+        for direction, end, old in ((self.up, self.daemon, self.old_daemons),
+                                    (self.down, self.vm, self.old_vms)):
+            frames = end.receive()
+            for one in old:
+                direction.take(one.receive())
+            direction.take(frames)
+        if send:
+            self.up.send(self.vm)
+            self.down.send(self.daemon)
+
+    def exchange(self, count: int) -> None:
+        """Until so many more have arrived, each way; more are on their way."""
+        goals = [(way, way.last + count) for way in (self.up, self.down)]
+
+        def arrived() -> bool:
+            self.pass_frames()
+            return all(way.last >= goal for way, goal in goals)
+        self.pass_until(f"{count} frames in both directions", arrived)
+
+    def pass_until(self, what: str, done: Callable[[], bool]) -> None:
+        sockets = [self.vm.socket, self.daemon.socket]
+        deadline = time.monotonic() + SECONDS
+        while not done():
+            expect(time.monotonic() < deadline,
+                   f"expected {what}: {self.up}; {self.down}")
+            select.select(sockets, [], [], STILL_SECONDS)
+
+    # --- ends ---
+
+    def restart_guest(self, dies: bool) -> None:
+        if not self.guest.restarts:
+            return
+        if dies or self.guest.discards:
+            self.down.lose()
+            self.up.lose(self.guest.discards)
+        else:
+            self.old_vms.append(self.vm)
+        self.vm = self.guest.restart(self.vm, dies)
+        self.go_on()
+
+    def end_network(self, dies: bool) -> None:
+        """Frames from the guest follow."""
+        if dies:
+            self.up.lose()
+            self.down.lose(self.network.discards)
+            self.network.die(self.daemon)
+        else:
+            self.old_daemons.append(self.daemon)
+            self.network.leave(self.daemon)
+        self.go_on()
+        self.up.send(self.vm)
+        if dies and self.network.discards:  # also what comes after its end
+            self.up.lose()
+
+    def meet_network(self) -> None:
+        self.daemon = self.network.meet()
+        self.forwarder.until("network.state", "up")
+        self.go_on()
+
+    def go_on(self) -> None:
+        self.up.go_on()
+        self.down.go_on()
+
+    def until_dropped(self) -> None:
+        """The outage is longer than `hold`."""
+        def is_dropped() -> bool:
+            self.up.go_on(16)
+            self.up.send(self.vm)
+            return self.forwarder.value("up.drops.outage") > 0
+        wait_for("frames to be dropped", is_dropped)
+
+    def expect_accounted(self) -> None:
+        def complete() -> bool:
+            self.pass_frames(send=False)
+            return all(way.last == way.sent for way in (self.up, self.down))
+        self.pass_until("the last frames", complete)
+        for way in (self.up, self.down):
+            wait_until(str(way), lambda: self.forwarder.value(way.name),
+                       way.is_accounted)
+            print("   ", way)
+
+
+def account_for_every_frame(case: Case, guest_kind: type, network_kind: type
+                            ) -> None:
+    dice = random.Random(1)
+    guest = guest_kind(case)
+    network = network_kind(case, guest.host)
+    pair = Pair(case, guest, network)
+    for dies in (False, True):
+        pair.exchange(dice.randrange(1, 300))
+        pair.restart_guest(dies)
+        pair.exchange(dice.randrange(1, 300))
+        pair.end_network(dies)
+        pair.meet_network()
+    pair.exchange(dice.randrange(1, 300))
+    network.stop()
+    pair.end_network(False)
+    pair.until_dropped()
+    pair.restart_guest(False)
+    network.start()
+    pair.meet_network()
+    pair.exchange(dice.randrange(1, 300))
+    pair.expect_accounted()
+    expect_equal("outages", pair.forwarder.value("network.outages"), 3)
+
+
+# --- the tables ---------------------------------------------------------------
+
+GUESTS = {"fd": Descriptor, "unixgram": OnPath, "tap": Tap}
+NETWORKS = {"unix": Listening, "tcp": Tcp, "listen_unix": Client,
+            "listen_tcp": TcpClient}
+
+
+def declare(guest: str, network: str) -> Callable[[Case], None]:
+    @needs(*(["namespaces", "tun"] if guest == "tap" else []))
+    def test(case: Case) -> None:
+        account_for_every_frame(case, GUESTS[guest], NETWORKS[network])
+    return test
+
+
+for each, other in itertools.product(GUESTS, NETWORKS):
+    globals()[f"every_frame_is_accounted_for_between_{each}_and_{other}"] = \
+        declare(each, other)
