@@ -82,12 +82,35 @@ open_guest(const char *endpoint)
 static int
 open_network(const char *endpoint)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	static const struct sockaddr_un unnamed = { .sun_family = AF_UNIX };
+	bool stream = strncmp(endpoint, "unix:", 5) == 0;
+	int fd = socket(AF_UNIX, stream ? SOCK_STREAM : SOCK_DGRAM, 0);
 
-	if (fd < 0 || strncmp(endpoint, "unix:", 5) != 0)
+	if (fd < 0 || (!stream && strncmp(endpoint, "unixgram:", 9) != 0))
 		die(endpoint);
-	connect_to(fd, endpoint + 5);
+	if (stream) {
+		connect_to(fd, endpoint + 5);
+		return fd;
+	}
+	/* The kernel chooses an address, to which the daemon connects. */
+	if (bind(fd, (const struct sockaddr *)&unnamed,
+		sizeof(unnamed.sun_family)) != 0)
+		die("bind");
+	connect_to(fd, endpoint + 9);
+	if (send(fd, "VFKT", 4, 0) != 4)
+		die(endpoint);
 	return fd;
+}
+
+static struct end
+end_of(int fd)
+{
+	int type;
+	socklen_t length = sizeof(type);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0)
+		die("guest");
+	return (struct end){ fd, type == SOCK_STREAM };
 }
 
 void
@@ -115,32 +138,32 @@ ends_open(struct ends *ends, int argc, char **argv)
 		fprintf(stderr, "usage: %s -g GUEST -n NETWORK\n", argv[0]);
 		exit(64);
 	}
-	ends->network = open_network(network);
-	ends->guest = open_guest(guest);
+	ends->network = end_of(open_network(network));
+	ends->guest = end_of(open_guest(guest));
 }
 
 struct job {
-	void *(*copy)(void *);
-	struct ends *ends;
+	copy_frames *copy;
+	const struct ends *ends;
 };
 
 static void *
-run_job(void *argument)
+copy_down(void *argument)
 {
 	struct job *job = argument;
 
-	job->copy(job->ends);
+	job->copy(job->ends, &job->ends->network, &job->ends->guest);
 	exit(0);
 }
 
 void
-run_pair(void *(*up)(void *), void *(*down)(void *), struct ends *ends)
+ends_copy(copy_frames *copy, const struct ends *ends)
 {
-	struct job other = { down, ends };
+	struct job down = { copy, ends };
 	pthread_t thread;
 
-	if (pthread_create(&thread, NULL, run_job, &other) != 0)
+	if (pthread_create(&thread, NULL, copy_down, &down) != 0)
 		die("pthread_create");
-	up(ends);
+	copy(ends, &ends->guest, &ends->network);
 	exit(0);
 }

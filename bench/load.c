@@ -2,14 +2,15 @@
  * measures each: throughput, processor time, system calls, or the round trip
  * of one frame.
  *
- *   guest_send ──► datagrams ──► measured ──► stream ──► daemon_receive
- *   guest_receive ◄── datagrams ◄── program ◄── stream ◄── daemon_send
+ *   guest ──► datagrams ──► program under ──► stream ──► daemon
+ *   guest ◄── datagrams ◄──      test     ◄── stream ◄── daemon
  *
- * Each arrow of each program has a thread, which works in batches, so that the
- * program under test is the bottleneck. All programs are started together; each
- * runs for a slice of time in turn, over and over, while the others sleep. A
- * disturbance longer than a slice affects them all and hardly changes the ratio
- * of two neighbouring slices. Prints one JSON object. */
+ * -G makes the guest's side a stream, -N the daemon's side datagrams (not for round
+ * trips). A thread at each end of each arrow works in batches, so that the program
+ * under test is the bottleneck. All programs are started together; each runs for a
+ * slice of time in turn, over and over, while the others sleep. A disturbance
+ * longer than a slice affects them all and hardly changes the ratio of two
+ * neighbouring slices. Prints one JSON object. */
 #include "middle.h"
 #include <getopt.h>
 #include <netinet/in.h>
@@ -26,7 +27,7 @@
 #define BATCH 64u
 #define READ_BYTES (256u * 1024)
 #define WRITE_BYTES (32u * 1024) /* per write of a daemon */
-#define MAX_PLAYERS 8u
+#define MAX_PLAYERS 16u
 #define MAX_ROUND_TRIPS 1000000u /* per slice */
 #define QUIET_NS 20000000        /* frames that take longer count as lost */
 
@@ -52,6 +53,9 @@ static struct {
 
 /* One direction of one player's load. Each counter has one writer. */
 struct flow {
+	struct player *player;
+	bool from_guest;
+	int sender, receiver; /* descriptors */
 	_Atomic int64_t sent, received;
 	_Atomic int64_t strange; /* frames of the wrong length */
 };
@@ -122,16 +126,18 @@ fill_frame(uint8_t *frame, bool from_guest)
 	}
 }
 
+/* The threads of a flow: one of the first two, one of the others. */
+
 static void *
-guest_send(void *argument)
+send_datagrams(void *argument)
 {
-	struct player *p = argument;
+	struct flow *f = argument;
 	struct mmsghdr messages[BATCH] = { 0 };
 	struct iovec piece = { malloc(MAX_FRAME_BYTES), settings.size };
 
 	if (!piece.iov_base)
 		die("malloc");
-	fill_frame(piece.iov_base, true);
+	fill_frame(piece.iov_base, f->from_guest);
 	for (unsigned i = 0; i < BATCH; i++) {
 		messages[i].msg_hdr.msg_iov = &piece;
 		messages[i].msg_hdr.msg_iovlen = 1;
@@ -139,19 +145,43 @@ guest_send(void *argument)
 	for (;;) {
 		int n;
 
-		pass_gate(p);
-		n = sendmmsg(p->middle.guest, messages, BATCH, 0);
+		pass_gate(f->player);
+		n = sendmmsg(f->sender, messages, BATCH, 0);
 		if (n <= 0)
-			die("guest: sendmmsg");
-		count(&p->up.sent, n);
+			die("sendmmsg");
+		count(&f->sent, n);
+	}
+}
+
+static void *
+send_stream(void *argument)
+{
+	struct flow *f = argument;
+	size_t step = HEADER_BYTES + settings.size;
+	size_t frames = WRITE_BYTES / step > 0 ? WRITE_BYTES / step : 1;
+	uint8_t *bytes = malloc(frames * step);
+	uint32_t header = htonl((uint32_t)settings.size);
+
+	if (!bytes)
+		die("malloc");
+	for (size_t i = 0; i < frames; i++) {
+		memcpy(bytes + i * step, &header, HEADER_BYTES);
+		fill_frame(bytes + i * step + HEADER_BYTES, f->from_guest);
+	}
+	for (;;) {
+		pass_gate(f->player);
+		if (send(f->sender, bytes, frames * step, MSG_NOSIGNAL) !=
+		    (ssize_t)(frames * step))
+			die("send");
+		count(&f->sent, (int64_t)frames);
 	}
 }
 
 /* Reads only the start of each frame: MSG_TRUNC reports its length. */
 static void *
-guest_receive(void *argument)
+receive_datagrams(void *argument)
 {
-	struct player *p = argument;
+	struct flow *f = argument;
 	uint8_t heads[BATCH][64];
 	struct mmsghdr messages[BATCH] = { 0 };
 	struct iovec pieces[BATCH];
@@ -162,22 +192,22 @@ guest_receive(void *argument)
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
 	for (;;) {
-		int n = recvmmsg(p->middle.guest, messages, BATCH,
+		int n = recvmmsg(f->receiver, messages, BATCH,
 		    MSG_WAITFORONE | MSG_TRUNC, NULL);
 		int good = 0;
 
 		if (n <= 0)
-			die("guest: recvmmsg");
+			die("recvmmsg");
 		for (int i = 0; i < n; i++)
 			good += messages[i].msg_len == settings.size;
-		count(&p->down.received, good);
-		count(&p->down.strange, n - good);
+		count(&f->received, good);
+		count(&f->strange, n - good);
 	}
 }
 
 /* Counts the complete frames at `bytes` and returns their length. */
 static size_t
-count_frames(struct player *p, const uint8_t *bytes, size_t length)
+count_frames(struct flow *f, const uint8_t *bytes, size_t length)
 {
 	int64_t good = 0, strange = 0;
 	size_t at = 0;
@@ -197,54 +227,30 @@ count_frames(struct player *p, const uint8_t *bytes, size_t length)
 		good += header == settings.size;
 		strange += header != settings.size;
 	}
-	count(&p->up.received, good);
-	count(&p->up.strange, strange);
+	count(&f->received, good);
+	count(&f->strange, strange);
 	return at;
 }
 
 static void *
-daemon_receive(void *argument)
+receive_stream(void *argument)
 {
-	struct player *p = argument;
+	struct flow *f = argument;
 	uint8_t *bytes = malloc(READ_BYTES + MAX_FRAME_BYTES + HEADER_BYTES);
 	size_t held = 0;
 
 	if (!bytes)
 		die("malloc");
 	for (;;) {
-		ssize_t got = recv(p->daemon_end, bytes + held, READ_BYTES, 0);
+		ssize_t got = recv(f->receiver, bytes + held, READ_BYTES, 0);
 		size_t at;
 
 		if (got <= 0)
-			die("daemon: recv");
+			die("recv");
 		held += (size_t)got;
-		at = count_frames(p, bytes, held);
+		at = count_frames(f, bytes, held);
 		held -= at;
 		memmove(bytes, bytes + at, held);
-	}
-}
-
-static void *
-daemon_send(void *argument)
-{
-	struct player *p = argument;
-	size_t step = HEADER_BYTES + settings.size;
-	size_t frames = WRITE_BYTES / step > 0 ? WRITE_BYTES / step : 1;
-	uint8_t *bytes = malloc(frames * step);
-	uint32_t header = htonl((uint32_t)settings.size);
-
-	if (!bytes)
-		die("malloc");
-	for (size_t i = 0; i < frames; i++) {
-		memcpy(bytes + i * step, &header, HEADER_BYTES);
-		fill_frame(bytes + i * step + HEADER_BYTES, false);
-	}
-	for (;;) {
-		pass_gate(p);
-		if (send(p->daemon_end, bytes, frames * step, MSG_NOSIGNAL) !=
-		    (ssize_t)(frames * step))
-			die("daemon: send");
-		count(&p->down.sent, (int64_t)frames);
 	}
 }
 
@@ -275,13 +281,28 @@ daemon_echo(void *argument)
 }
 
 static void
-start(void *(*run)(void *), struct player *p)
+start(void *(*run)(void *), void *argument)
 {
 	pthread_t thread;
 
-	if (pthread_create(&thread, NULL, run, p) != 0)
+	if (pthread_create(&thread, NULL, run, argument) != 0)
 		die("pthread_create");
 	pthread_detach(thread);
+}
+
+static void
+start_flow(struct flow *f, struct player *p, bool from_guest)
+{
+	bool streams[2] = { settings.middle.stream_guest,
+		!settings.middle.datagram_network };
+	int ends[2] = { p->middle.guest, p->daemon_end };
+
+	f->player = p;
+	f->from_guest = from_guest;
+	f->sender = ends[!from_guest];
+	f->receiver = ends[from_guest];
+	start(streams[from_guest] ? receive_stream : receive_datagrams, f);
+	start(streams[!from_guest] ? send_stream : send_datagrams, f);
 }
 
 static void
@@ -295,14 +316,10 @@ start_player(struct player *p, char **command)
 	p->start_rss_kb = middle_memory_kb(&p->middle, "VmRSS:");
 	if (settings.direction == ROUND_TRIP)
 		start(daemon_echo, p);
-	if (settings.direction & UP) {
-		start(daemon_receive, p);
-		start(guest_send, p);
-	}
-	if (settings.direction & DOWN) {
-		start(guest_receive, p);
-		start(daemon_send, p);
-	}
+	if (settings.direction & UP)
+		start_flow(&p->up, p, true);
+	if (settings.direction & DOWN)
+		start_flow(&p->down, p, false);
 }
 
 /* Read when the window opens and again when it closes. */
@@ -567,7 +584,7 @@ parse(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "+s:d:w:t:f:k:cp")) != -1) {
+	while ((option = getopt(argc, argv, "+s:d:w:t:f:k:cpGN")) != -1) {
 		if (option == 's')
 			settings.size = strtoul(optarg, NULL, 10);
 		else if (option == 'w')
@@ -582,6 +599,10 @@ parse(int argc, char **argv)
 			settings.syscalls = true;
 		else if (option == 'p')
 			settings.middle.pin = true;
+		else if (option == 'G')
+			settings.middle.stream_guest = true;
+		else if (option == 'N')
+			settings.middle.datagram_network = true;
 		else if (option != 'd')
 			exit(64);
 		for (int i = UP; option == 'd' && i <= ROUND_TRIP; i++)
@@ -589,11 +610,15 @@ parse(int argc, char **argv)
 				settings.direction = (enum direction)i;
 	}
 	if (optind >= argc || settings.size < 14 || settings.cycles < 1 ||
-	    settings.size > MAX_FRAME_BYTES) {
+	    settings.size > MAX_FRAME_BYTES ||
+	    (settings.direction == ROUND_TRIP &&
+		(settings.middle.stream_guest ||
+		    settings.middle.datagram_network))) {
 		fprintf(stderr,
 		    "usage: load [-s BYTES] [-d up|down|both|rtt] [-k CYCLES]"
 		    " [-w WARMUP_MS] [-t WINDOW_MS | -f FRAMES]\n"
 		    "            [-c count system calls] [-p pin]"
+		    " [-G stream guest] [-N datagram network]\n           "
 		    " -- PROGRAM with {fd} and {net} [-- PROGRAM]...\n");
 		exit(64);
 	}

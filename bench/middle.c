@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define ACCEPT_TIMEOUT_MS 5000
-#define MAX_RUNNING 16
+#define MAX_RUNNING 32
 #define MAX_ARGUMENTS 64
 #define ARGUMENT_BYTES 256
 
@@ -139,14 +139,20 @@ middle_start(
 {
 	int pair[2], log[2] = { -1, -1 };
 
-	*m = (struct middle){ .listener = -1, .log = -1 };
+	*m = (struct middle){ .listener = -1,
+		.log = -1,
+		.network_type =
+		    options->datagram_network ? SOCK_DGRAM : SOCK_STREAM };
 	snprintf(m->folder, sizeof(m->folder), "/tmp/forwarder-bench-XXXXXX");
 	if (!mkdtemp(m->folder))
 		die(m->folder);
 	remember(m);
 	snprintf(m->path, sizeof(m->path), "%s/net.sock", m->folder);
 	middle_listen(m, NULL);
-	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) != 0)
+	if (socketpair(AF_UNIX,
+		(options->stream_guest ? SOCK_STREAM : SOCK_DGRAM) |
+		    SOCK_CLOEXEC,
+		0, pair) != 0)
 		die("socketpair");
 	m->guest = pair[0];
 	m->guest_peer = pair[1];
@@ -183,13 +189,13 @@ middle_listen(struct middle *m, int64_t *before_listen_ns)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
 	memcpy(address.sun_path, m->path, strlen(m->path));
-	m->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	m->listener = socket(AF_UNIX, m->network_type | SOCK_CLOEXEC, 0);
 	if (m->listener < 0 || bind(m->listener, (struct sockaddr *)&address,
 				   sizeof(address)) != 0)
 		die(m->path);
 	if (before_listen_ns)
 		*before_listen_ns = now_ns();
-	if (listen(m->listener, 16) != 0)
+	if (m->network_type == SOCK_STREAM && listen(m->listener, 16) != 0)
 		die("listen");
 }
 
@@ -202,6 +208,22 @@ middle_unlisten(struct middle *m)
 	m->listener = -1;
 }
 
+/* Connects the daemon's datagram socket to the first sender. */
+static int
+accept_datagrams(int listener)
+{
+	struct sockaddr_un client;
+	socklen_t length = sizeof(client);
+	char hello[4];
+
+	if (recvfrom(listener, hello, sizeof(hello), 0,
+		(struct sockaddr *)&client, &length) != sizeof(hello) ||
+	    memcmp(hello, "VFKT", sizeof(hello)) != 0 ||
+	    connect(listener, (struct sockaddr *)&client, length) != 0)
+		return -1;
+	return fcntl(listener, F_DUPFD_CLOEXEC, 0);
+}
+
 int
 middle_accept(struct middle *m)
 {
@@ -212,7 +234,9 @@ middle_accept(struct middle *m)
 		fprintf(stderr, "the program under test does not connect\n");
 		exit(1);
 	}
-	fd = accept4(m->listener, NULL, NULL, SOCK_CLOEXEC);
+	fd = m->network_type == SOCK_STREAM
+		 ? accept4(m->listener, NULL, NULL, SOCK_CLOEXEC)
+		 : accept_datagrams(m->listener);
 	if (fd < 0)
 		die("accept");
 	return fd;

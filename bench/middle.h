@@ -10,10 +10,11 @@
 
 struct middle {
 	pid_t pid;
-	int guest;      /* our end of the datagram socket pair */
-	int guest_peer; /* the program's end */
-	int listener;   /* listening at path; -1 while the daemon is away */
-	int log;        /* reads its standard error; -1: not requested */
+	int guest;        /* our end of the guest's socket pair */
+	int guest_peer;   /* the program's end */
+	int listener;     /* the daemon's socket at path; -1 while it is away */
+	int log;          /* reads its standard error; -1: not requested */
+	int network_type; /* SOCK_STREAM or SOCK_DGRAM */
 	char folder[64];
 	char path[96];
 	int syscall_counters[32]; /* perf event descriptors */
@@ -21,6 +22,8 @@ struct middle {
 };
 
 struct middle_options {
+	/* Datagrams, one frame each, or a stream of frames with their lengths. */
+	bool stream_guest, datagram_network;
 	bool pin; /* the program to processor 0, us to processor 1 */
 	bool log; /* open a pipe for its standard error */
 };
@@ -33,8 +36,8 @@ void middle_start(
 /* Kills it and removes its files. */
 void middle_stop(struct middle *m);
 
-/* The daemon's side. middle_accept() ends the process after 5 s without a
- * connection. */
+/* The daemon's side. With datagrams the program says "VFKT" to connect.
+ * middle_accept() ends the process after 5 s without a connection. */
 void middle_listen(struct middle *m, int64_t *before_listen_ns);
 void middle_unlisten(struct middle *m);
 int middle_accept(struct middle *m);

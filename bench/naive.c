@@ -1,50 +1,47 @@
-/* One frame per call, header and payload written separately: what the forwarder
- * in Lima, which is written in Go, does. */
+/* One frame per call; on a stream, header and payload separately: what the
+ * forwarder in Lima, which is written in Go, does. */
 #include "ends.h"
 #include <netinet/in.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
-static void *
-copy_up(void *argument)
+/* Returns the length of the frame, or a value below 1. */
+static ssize_t
+receive_frame(const struct end *from, uint8_t frame[ENDS_MAX_FRAME])
 {
-	static uint8_t frame[ENDS_MAX_FRAME];
-	const struct ends *ends = argument;
+	uint32_t header;
 
-	for (;;) {
-		ssize_t length = recv(ends->guest, frame, sizeof(frame), 0);
-		uint32_t header = htonl((uint32_t)length);
-
-		if (length <= 0)
-			return NULL;
-		if (send(ends->network, &header, sizeof(header), MSG_NOSIGNAL) <
-			0 ||
-		    send(ends->network, frame, (size_t)length, MSG_NOSIGNAL) <
-			0)
-			return NULL;
-	}
+	if (!from->stream)
+		return recv(from->fd, frame, ENDS_MAX_FRAME, 0);
+	if (recv(from->fd, &header, sizeof(header), MSG_WAITALL) !=
+	    (ssize_t)sizeof(header))
+		return -1;
+	header = ntohl(header);
+	return header > ENDS_MAX_FRAME
+		   ? -1
+		   : recv(from->fd, frame, header, MSG_WAITALL);
 }
 
-static void *
-copy_down(void *argument)
+static bool
+send_frame(const struct end *to, const uint8_t *frame, size_t length)
 {
-	static uint8_t frame[ENDS_MAX_FRAME];
-	const struct ends *ends = argument;
+	uint32_t header = htonl((uint32_t)length);
 
-	for (;;) {
-		uint32_t header;
+	return (!to->stream || send(to->fd, &header, sizeof(header),
+				   MSG_NOSIGNAL) == sizeof(header)) &&
+	       send(to->fd, frame, length, MSG_NOSIGNAL) == (ssize_t)length;
+}
 
-		if (recv(ends->network, &header, sizeof(header), MSG_WAITALL) !=
-		    (ssize_t)sizeof(header))
-			return NULL;
-		header = ntohl(header);
-		if (header > sizeof(frame) ||
-		    recv(ends->network, frame, header, MSG_WAITALL) !=
-			(ssize_t)header)
-			return NULL;
-		if (send(ends->guest, frame, header, 0) < 0)
-			return NULL;
-	}
+static void
+copy(const struct ends *ends, const struct end *from, const struct end *to)
+{
+	uint8_t frame[ENDS_MAX_FRAME];
+	ssize_t length;
+
+	(void)ends;
+	while ((length = receive_frame(from, frame)) > 0 &&
+	       send_frame(to, frame, (size_t)length))
+		;
 }
 
 int
@@ -53,5 +50,5 @@ main(int argc, char **argv)
 	struct ends ends;
 
 	ends_open(&ends, argc, argv);
-	run_pair(copy_up, copy_down, &ends);
+	ends_copy(copy, &ends);
 }
