@@ -42,23 +42,41 @@ class Variant:
         return self.command.replace("{size}", str(size)).split()
 
 
-ENDS = " -g fd:{fd} -n unix:{net}"
+class Pair:
+    """The kinds of socket of the guest and of the network."""
+
+    def __init__(self, guest, network):
+        self.guest = guest
+        self.network = network
+        self.name = f"{guest} guest, {network} network"
+        self.ends = " -g fd:{fd} -n " + (
+            "unix:{net}" if network == "stream" else "unixgram:{net}")
+        # of the tool `load`
+        self.options = (["-G"] if guest == "stream" else []) + (
+            ["-N"] if network == "datagram" else [])
 
 
-def forwarder(*options, name="forwarder"):
+USUAL = Pair("datagram", "stream")
+PAIRS = (Pair("datagram", "datagram"), Pair("stream", "stream"),
+         Pair("stream", "datagram"))
+
+
+def forwarder(*options, name="forwarder", pair=USUAL):
     """The forwarder with these options SECTION.KEY=VALUE."""
-    return Variant(name, FORWARDER + ENDS + "".join(
+    return Variant(name, FORWARDER + pair.ends + "".join(
         f" -o {option}" for option in options))
 
 
-def variants(extra=()):
+def variants(extra=(), pair=USUAL):
     """The programs that this machine has; the floor first, and again later."""
-    floor = os.path.join(TOOLS, "floor") + ENDS + " -s {size}"
-    found = [Variant("floor", floor), forwarder("log.level=error")]
-    found += [Variant(*text.split("=", 1)) for text in extra]
+    floor = os.path.join(TOOLS, "floor") + pair.ends + " -s {size}"
+    found = [Variant("floor", floor),
+             forwarder("log.level=error", pair=pair)]
+    found += [Variant(*text.replace("{ends}", pair.ends).split("=", 1))
+              for text in extra]
     found.append(Variant("floor again", floor))
-    found.append(Variant("naive", os.path.join(TOOLS, "naive") + ENDS))
-    if shutil.which("qemu-system-x86_64"):
+    found.append(Variant("naive", os.path.join(TOOLS, "naive") + pair.ends))
+    if pair is USUAL and shutil.which("qemu-system-x86_64"):
         found.append(Variant("qemu-hub", QEMU_HUB))
     return found
 
@@ -117,13 +135,15 @@ def ratios(values, floor):
                   or [0.0])
 
 
-def compare(programs, size, direction, rounds, cycles, window_ms, keys):
+def compare(programs, size, direction, rounds, cycles, window_ms, keys,
+            pair=USUAL):
     """Measures one size and direction: a row per variant, and the noise."""
     series = {p.name: {key: [] for key in keys} for p in programs}
     noise = {"steal_percent": [], "others_percent": []}
     extra = {p.name: {"lost": 0, "rss_peak_kb": 0} for p in programs}
     for _ in range(rounds):
-        result = load(programs, size, direction, cycles, window_ms)
+        result = load(programs, size, direction, cycles, window_ms,
+                      *pair.options)
         for key, values in noise.items():
             values.append(result[key])
         for program, player in zip(programs, result["players"]):

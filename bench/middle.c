@@ -70,17 +70,18 @@ stay_on(int processor)
 
 /* `text` with {fd} and {net} replaced, in `out`. */
 static void
-fill_in(char *out, const char *text, const struct middle *m)
+fill_in(
+    char *out, const char *text, const struct middle *m, const char *network)
 {
 	size_t length = 0;
 
-	while (*text && length + sizeof(m->path) < ARGUMENT_BYTES) {
+	while (*text && length + strlen(network) < ARGUMENT_BYTES - 16) {
 		if (strncmp(text, "{fd}", 4) == 0) {
 			length +=
 			    (size_t)sprintf(out + length, "%d", m->guest_peer);
 			text += 4;
 		} else if (strncmp(text, "{net}", 5) == 0) {
-			length += (size_t)sprintf(out + length, "%s", m->path);
+			length += (size_t)sprintf(out + length, "%s", network);
 			text += 5;
 		} else {
 			out[length++] = *text++;
@@ -102,7 +103,8 @@ become(const struct middle *m, const struct middle_options *options,
 	if (log >= 0)
 		dup2(log, STDERR_FILENO);
 	for (int i = 0; command[i] && i < MAX_ARGUMENTS; i++) {
-		fill_in(text[i], command[i], m);
+		fill_in(text[i], command[i], m,
+		    options->network ? options->network : m->path);
 		arguments[i] = text[i];
 	}
 	fcntl(m->guest_peer, F_SETFD, 0);
@@ -148,7 +150,8 @@ middle_start(
 		die(m->folder);
 	remember(m);
 	snprintf(m->path, sizeof(m->path), "%s/net.sock", m->folder);
-	middle_listen(m, NULL);
+	if (!options->network)
+		middle_listen(m, NULL);
 	if (socketpair(AF_UNIX,
 		(options->stream_guest ? SOCK_STREAM : SOCK_DGRAM) |
 		    SOCK_CLOEXEC,

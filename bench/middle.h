@@ -24,12 +24,15 @@ struct middle {
 struct middle_options {
 	/* Datagrams, one frame each, or a stream of frames with their lengths. */
 	bool stream_guest, datagram_network;
+	/* What {net} stands for if the program starts the daemon itself. NULL:
+	 * the path of the daemon's socket, which exists before it starts. */
+	const char *network;
 	bool pin; /* the program to processor 0, us to processor 1 */
 	bool log; /* open a pipe for its standard error */
 };
 
 /* In `command`, {fd} is replaced with the number of the guest's descriptor and
- * {net} with the path of the daemon's socket. Ends the process on failure. */
+ * {net} with the network. Ends the process on failure. */
 void middle_start(
     struct middle *m, const struct middle_options *options, char **command);
 

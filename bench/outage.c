@@ -2,7 +2,8 @@
  * program. Prints one JSON object. Modes:
  *
  *   recovery  time from listen() of the returned daemon to the guest's first frame
- *   loss      frames lost over many deaths, with the guest sending at full speed
+ *   loss      frames lost over many deaths, with the guest sending at full speed;
+ *             how many a dead daemon had not read; how long they take to be read
  *   close, kill  time from the daemon's death to the next dial and to the log line;
  *             the listener stays open
  *   silent    time from the last answered probe to the end of the connection. The
@@ -32,6 +33,9 @@
 #define MAX_FRAME_BYTES 65550u
 #define BUFFER_BYTES (256u * 1024)
 #define MAX_ROUNDS 10000
+#define SLOW_READ_BYTES (32u * 1024)
+#define SENT_TIMES 65536u /* more than the frames under way */
+#define MAX_DELAYS (1u << 20)
 #define MAX_FRAMES ((uint64_t)1 << 28)
 #define MS INT64_C(1000000)
 #define GIVE_UP_MS 15000
@@ -44,15 +48,19 @@ static struct {
 	int rounds;
 	int64_t gap_us; /* between two frames of the guest; 0: none */
 	int64_t away_min_ms, away_ms; /* how long the daemon is away */
-	size_t size;                  /* bytes of a frame; 0: mixed */
+	int64_t life_ms; /* of the daemon in loss mode, and up to 60 ms more */
+	size_t size;     /* bytes of a frame; 0: mixed */
+	int64_t rate;    /* bytes per second that the daemon reads; 0: any */
 } settings = { .mode = "recovery",
 	.rounds = 200,
 	.gap_us = 100,
 	.away_min_ms = 20,
-	.away_ms = 200 };
+	.away_ms = 200,
+	.life_ms = 20 };
 
 static struct middle middle;
 static _Atomic uint64_t frames_sent;
+static _Atomic int64_t sent_ns[SENT_TIMES]; /* of the newest frames */
 static atomic_bool stopping;
 
 /* Deterministic: every run has the same pauses. */
@@ -118,6 +126,8 @@ send_guest_frame(void)
 	static uint8_t frame[MAX_FRAME_BYTES];
 	size_t size = make_guest_frame(frame, frames_sent);
 
+	atomic_store_explicit(
+	    &sent_ns[frames_sent % SENT_TIMES], now_ns(), memory_order_relaxed);
 	if (send(middle.guest, frame, size, 0) != (ssize_t)size)
 		die("guest: send");
 	frames_sent++;
@@ -155,6 +165,9 @@ start(void *(*run)(void *))
 
 struct stream {
 	int fd;
+	int64_t since_ns; /* frames sent earlier have waited in the outage */
+	int64_t read_ns;  /* when the last bytes were read */
+	ssize_t got;      /* how many */
 	size_t held, at;
 	uint8_t bytes[BUFFER_BYTES + MAX_FRAME_BYTES];
 };
@@ -162,6 +175,8 @@ struct stream {
 static struct {
 	uint8_t *seen; /* a bit per frame */
 	uint64_t distinct, again, damaged, others;
+	uint32_t *delays_us;
+	size_t delays;
 } received;
 
 /* Reads what is available, waiting at most `wait_ns` (negative: no limit). False
@@ -171,17 +186,18 @@ stream_read(struct stream *s, int64_t wait_ns)
 {
 	struct pollfd ready = { .fd = s->fd, .events = POLLIN };
 	struct timespec wait = { wait_ns / 1000000000, wait_ns % 1000000000 };
-	ssize_t got;
 
 	if (wait_ns >= 0 && ppoll(&ready, 1, &wait, NULL) != 1)
 		return false;
 	memmove(s->bytes, s->bytes + s->at, s->held - s->at);
 	s->held -= s->at;
 	s->at = 0;
-	got = recv(s->fd, s->bytes + s->held, sizeof(s->bytes) - s->held, 0);
-	if (got > 0)
-		s->held += (size_t)got;
-	return got > 0;
+	s->got = recv(s->fd, s->bytes + s->held,
+	    settings.rate ? SLOW_READ_BYTES : sizeof(s->bytes) - s->held, 0);
+	s->read_ns = now_ns();
+	if (s->got > 0)
+		s->held += (size_t)s->got;
+	return s->got > 0;
 }
 
 /* The next complete frame, or NULL. */
@@ -225,9 +241,20 @@ intact(const uint8_t *frame, uint32_t length, uint64_t number)
 	return true;
 }
 
+static void
+note_delay(const struct stream *s, uint64_t number)
+{
+	int64_t begin_ns = atomic_load_explicit(
+	    &sent_ns[number % SENT_TIMES], memory_order_relaxed);
+
+	if (begin_ns >= s->since_ns && received.delays < MAX_DELAYS)
+		received.delays_us[received.delays++] =
+		    (uint32_t)((s->read_ns - begin_ns) / 1000);
+}
+
 /* Counts a frame. True if the guest sent it. */
 static bool
-book(const uint8_t *frame, uint32_t length)
+book(const struct stream *s, const uint8_t *frame, uint32_t length)
 {
 	uint64_t number;
 	uint8_t bit;
@@ -246,6 +273,7 @@ book(const uint8_t *frame, uint32_t length)
 		received.again++;
 	else
 		received.distinct++;
+	note_delay(s, number);
 	received.seen[number / 8] |= bit;
 	return true;
 }
@@ -258,7 +286,7 @@ book_all(struct stream *s)
 	bool guest = false;
 
 	while ((frame = stream_next(s, &length)))
-		guest |= book(frame, length);
+		guest |= book(s, frame, length);
 	return guest;
 }
 
@@ -283,6 +311,7 @@ take_connection(struct stream *s)
 {
 	s->fd = middle_accept(&middle);
 	s->held = s->at = 0;
+	s->since_ns = now_ns();
 }
 
 /* Reads for that long, even if the other side ends the connection. */
@@ -292,8 +321,12 @@ serve(struct stream *s, int64_t milliseconds)
 	int64_t end = now_ns() + milliseconds * MS;
 	int64_t left;
 
-	while ((left = end - now_ns()) > 0 && stream_read(s, left))
+	while ((left = end - now_ns()) > 0 && stream_read(s, left)) {
 		book_all(s);
+		if (settings.rate)
+			sleep_until_ns(
+			    s->read_ns + s->got * 1000000000 / settings.rate);
+	}
 	sleep_until_ns(end);
 }
 
@@ -301,6 +334,7 @@ static void
 swallow(struct stream *s)
 {
 	shutdown(s->fd, SHUT_RDWR);
+	s->since_ns = INT64_MAX; /* a daemon would not have read them */
 	while (stream_read(s, -1))
 		book_all(s);
 	close(s->fd);
@@ -327,6 +361,29 @@ die_and_book(struct stream *s)
 }
 
 /* Results. */
+
+static int
+by_size(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+static uint32_t
+delay_at(double part)
+{
+	return received.delays
+		   ? received.delays_us[(
+			 size_t)((double)(received.delays - 1) * part)]
+		   : 0;
+}
+
+static uint64_t
+arrived(void)
+{
+	return received.distinct + received.again + received.damaged;
+}
 
 static int64_t first_ns[MAX_ROUNDS], second_ns[MAX_ROUNDS];
 
@@ -370,14 +427,17 @@ recovery(void)
 static void
 loss(void)
 {
+	static uint64_t inside[MAX_ROUNDS];
 	static struct stream s;
 
 	take_connection(&s);
 	start(guest_runs);
 	for (int round = 0; round < settings.rounds; round++) {
 		send_daemon_frame(s.fd);
-		serve(&s, 20 + random_below(60));
+		serve(&s, settings.life_ms + random_below(60));
+		inside[round] = arrived();
 		die_and_book(&s);
+		inside[round] = arrived() - inside[round];
 		pause_ms(settings.away_min_ms, settings.away_ms);
 		middle_listen(&middle, NULL);
 		take_connection(&s);
@@ -392,6 +452,12 @@ loss(void)
 	printf(",\"again\":%llu,\"damaged\":%llu",
 	    (unsigned long long)received.again,
 	    (unsigned long long)received.damaged);
+	printf(",\"inside\":[");
+	for (int i = 0; i < settings.rounds; i++)
+		printf("%s%llu", i ? "," : "", (unsigned long long)inside[i]);
+	qsort(received.delays_us, received.delays, sizeof(uint32_t), by_size);
+	printf("],\"delay_p50_us\":%u,\"delay_p99_us\":%u", delay_at(0.5),
+	    delay_at(0.99));
 }
 
 /* When the line that reports the lost link was read. */
@@ -534,7 +600,7 @@ parse(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "+m:r:g:a:b:s:")) != -1) {
+	while ((option = getopt(argc, argv, "+m:r:g:a:b:l:s:R:")) != -1) {
 		if (option == 'm')
 			settings.mode = optarg;
 		else if (option == 'r')
@@ -545,8 +611,12 @@ parse(int argc, char **argv)
 			settings.away_min_ms = strtoll(optarg, NULL, 10);
 		else if (option == 'b')
 			settings.away_ms = strtoll(optarg, NULL, 10);
+		else if (option == 'l')
+			settings.life_ms = strtoll(optarg, NULL, 10);
 		else if (option == 's')
 			settings.size = strtoul(optarg, NULL, 10);
+		else if (option == 'R')
+			settings.rate = strtoll(optarg, NULL, 10);
 		else
 			exit(64);
 	}
@@ -555,7 +625,9 @@ parse(int argc, char **argv)
 		fprintf(stderr,
 		    "usage: outage [-m recovery|loss|close|kill|silent]"
 		    " [-r ROUNDS] [-g GAP_US] [-a MIN_AWAY_MS] [-b AWAY_MS]\n"
-		    "              [-s BYTES] -- PROGRAM with {fd} and "
+		    "              [-l LIFE_MS] [-s BYTES] [-R BYTES_PER_S] -- "
+		    "PROGRAM with "
+		    "{fd} and "
 		    "{net}\n");
 		exit(64);
 	}
@@ -568,7 +640,8 @@ main(int argc, char **argv)
 
 	parse(argc, argv);
 	received.seen = calloc(1, MAX_FRAMES / 8);
-	if (!received.seen)
+	received.delays_us = calloc(MAX_DELAYS, sizeof(uint32_t));
+	if (!received.seen || !received.delays_us)
 		die("calloc");
 	options.log = strcmp(settings.mode, "recovery") != 0 &&
 		      strcmp(settings.mode, "loss") != 0;

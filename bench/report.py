@@ -105,3 +105,23 @@ def cumulative(name, title, xlabel, series):
         text += "EOD\n"
         blocks.append(f"$d{number} with steps lw 2 title '{who}'")
     gnuplot(name, text + "plot " + ", ".join(blocks) + "\n")
+
+
+def curves(name, xlabel, values, panels):
+    """Plots panels side by side: [(title, {name: [{median, low, high}, ...]})]
+    with a figure for each of `values`."""
+    text = (f"set multiplot layout 1,{len(panels)}\nset xlabel '{xlabel}'\n"
+            "set yrange [0:*]\nset xtics rotate by 45 right\n"
+            f"set xrange [-0.5:{len(values) - 0.5}]\nset key top left\n")
+    for number, (title, series) in enumerate(panels):
+        blocks = []
+        for other, (who, figures) in enumerate(series.items()):
+            block = f"$d{number}_{other}"
+            text += f"{block} << EOD\n"
+            text += "".join(f"{value} {f['median']} {f['low']} {f['high']}\n"
+                            for value, f in zip(values, figures))
+            text += "EOD\n"
+            blocks.append(f"{block} using 0:2:3:4:xtic(1) with yerrorlines "
+                          f"pt 7 ps 0.5 title '{who}'")
+        text += f"set title '{title}'\nplot " + ", ".join(blocks) + "\n"
+    gnuplot(name, text)

@@ -11,22 +11,25 @@ import time
 
 import measure
 import report
+import speed
 
 # A connection counts as proven after 2 s, the maximum of the backoff. After that
 # an idle forwarder has nothing more to do.
 SETTLE_SECONDS = 3
+SOCKETS = {"datagram": socket.SOCK_DGRAM, "stream": socket.SOCK_STREAM}
 
 
 class Idle:
     """A program between a guest and a daemon that send nothing."""
 
-    def __init__(self, variant, folder, number=0):
+    def __init__(self, variant, folder, number=0, pair=measure.USUAL):
         path = os.path.join(folder, f"net{number}.sock")
         self.guest, theirs = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.listener = socket.socket(socket.AF_UNIX)
+            socket.AF_UNIX, SOCKETS[pair.guest])
+        self.listener = socket.socket(socket.AF_UNIX, SOCKETS[pair.network])
         self.listener.bind(path)
-        self.listener.listen()
+        if pair.network == "stream":
+            self.listener.listen()
         self.listener.settimeout(10)
         fd = theirs.fileno()
         self.process = subprocess.Popen(
@@ -34,8 +37,14 @@ class Idle:
              for a in variant.arguments()], pass_fds=[fd],
             stderr=subprocess.DEVNULL)
         theirs.close()
-        self.connection = self.listener.accept()[0]
+        self.connection = self.accept(pair)
         self.path = path
+
+    def accept(self, pair):
+        if pair.network == "stream":
+            return self.listener.accept()[0]
+        self.listener.connect(self.listener.recvfrom(4)[1])  # VFKT
+        return self.listener.dup()
 
     def daemon_leaves(self):
         os.unlink(self.path)
@@ -53,12 +62,12 @@ class Idle:
 
 
 @contextlib.contextmanager
-def idle_programs(variant, count):
+def idle_programs(variant, count, pair=measure.USUAL):
     folder = tempfile.mkdtemp(prefix="forwarder-bench-")
     programs = []
     try:
         for number in range(count):
-            programs.append(Idle(variant, folder, number))
+            programs.append(Idle(variant, folder, number, pair))
         yield programs
     finally:
         for program in programs:
@@ -78,16 +87,19 @@ def wakeups(pids, seconds):
 def idle(options):
     seconds = 3 if options.quick else 10
     rows = []
-    for variant in measure.variants(options.variant):
-        if variant.name == "floor again":
-            continue
-        with idle_programs(variant, 1) as programs:
+    idlers = [(variant, measure.USUAL)
+              for variant in measure.variants(options.variant)
+              if variant.name != "floor again"]
+    idlers += [(measure.forwarder(name=f"forwarder, {pair.name}", pair=pair),
+                pair) for pair in measure.PAIRS]
+    for variant, pair in idlers:
+        with idle_programs(variant, 1, pair) as programs:
             time.sleep(SETTLE_SECONDS)
             pid = programs[0].process.pid
             row = {"variant": variant.name, "seconds": seconds,
                    "wakeups_per_s": wakeups([pid], seconds),
                    **measure.memory_kb(pid)}
-            if variant.name == "forwarder":
+            if variant.name.startswith("forwarder"):
                 programs[0].daemon_leaves()
                 time.sleep(SETTLE_SECONDS)  # now the backoff is at its maximum
                 row["wakeups_per_s_without_daemon"] = wakeups(
@@ -145,22 +157,25 @@ def links(options):
 
 
 def memory(options):
-    program = measure.forwarder("log.level=error")
+    """The largest frames of every pair, and all sizes of the usual one."""
     frames = options.frames
+    loads = [(measure.USUAL, size) for size in options.sizes or speed.SIZES]
+    loads += [(pair, speed.SIZES[-1]) for pair in measure.PAIRS]
     rows = []
-    for size in options.sizes:
+    for pair, size in loads:
+        program = measure.forwarder("log.level=error", pair=pair)
         for direction in ("up", "down"):
             result = measure.load([program], size, direction, 1, 0,
-                                  "-f", frames)
+                                  *pair.options, "-f", frames)
             player = result["players"][0]
-            rows.append({"size": size, "direction": direction,
-                         "variant": program.name, "frames": frames,
-                         **{k: player[k] for k in (
+            rows.append({"pair": pair.name, "size": size,
+                         "direction": direction, "variant": program.name,
+                         "frames": frames, **{k: player[k] for k in (
                              "rss_start_kb", "rss_kb", "rss_peak_kb")}})
     report.table(
         f"Resident memory after {frames} frames, KiB",
-        ["frames", "start", "after", "peak", "goal ≤ 4 MiB"],
-        [[report.label(r["size"], r["direction"]),
+        ["pair", "frames", "start", "after", "peak", "goal ≤ 4 MiB"],
+        [[r["pair"], report.label(r["size"], r["direction"]),
           r["rss_start_kb"], r["rss_kb"], r["rss_peak_kb"],
           "reached" if r["rss_peak_kb"] <= 4096 else "missed"] for r in rows])
     return {"rows": rows}

@@ -7,6 +7,7 @@ import measure
 import report
 
 SIZES = (64, 1514, 9014, 65000)
+PAIR_SIZES = (1514, 65000)
 DIRECTIONS = ("up", "down", "both")
 
 
@@ -15,21 +16,23 @@ def print_noise(rows, noise, key):
         print(f"    noisy: {reason}")
 
 
-def compared(options, key, keys, sizes, directions, window_ms):
+def compared(options, key, keys, sizes, directions, window_ms,
+             pair=measure.USUAL):
     """Measures all sizes and directions and prints each as it is done."""
-    programs = measure.variants(options.variant)
+    programs = measure.variants(options.variant, pair)
     all_rows, noises = [], []
     for size in sizes:
         for direction in directions:
             rows, noise = measure.compare(
                 programs, size, direction, options.rounds, options.cycles,
-                window_ms, keys)
+                window_ms, keys, pair)
             print(f"  {report.label(size, direction)}: " + ", ".join(
                 f"{row['variant']} {row['ratios'][key]['median']:.3f}"
                 for row in rows[1:]), flush=True)
             print_noise(rows, noise, key)
             all_rows += rows
-            noises.append({"size": size, "direction": direction, **noise})
+            noises.append({"size": size, "direction": direction,
+                           "pair": pair.name, **noise})
     return all_rows, noises
 
 
@@ -49,8 +52,9 @@ def plot_ratios(name, title, rows, key):
 def throughput(options):
     keys = ("frames_per_s", "gbit_per_s", "up_per_s", "down_per_s",
             "cpu_ns_per_frame", "cpu_percent", "switches_per_frame")
-    rows, noise = compared(options, "frames_per_s", keys, options.sizes,
-                           DIRECTIONS, options.window)
+    rows, noise = compared(options, "frames_per_s", keys,
+                           options.sizes or SIZES, DIRECTIONS,
+                           options.window)
     report.table(
         "Throughput and processor time, ratios against the floor",
         ["frames", "variant", "kframes/s", "Gbit/s", "× floor", "ns/frame",
@@ -67,6 +71,34 @@ def throughput(options):
     plot_ratios("processor", "Processor time per frame", rows,
                 "cpu_ns_per_frame")
     return {"rows": rows, "noise": noise}
+
+
+def pairs(options):
+    """Every other pair of kinds of sockets, against the floor of that pair."""
+    keys = ("frames_per_s", "gbit_per_s", "cpu_ns_per_frame")
+    all_rows, noises = [], []
+    for pair in measure.PAIRS:
+        print(f"  {pair.name}", flush=True)
+        rows, noise = compared(options, "frames_per_s", keys,
+                               options.sizes or PAIR_SIZES, ("up", "down"),
+                               options.window, pair)
+        all_rows += [{"pair": pair.name, **row} for row in rows]
+        noises += noise
+    report.table(
+        "Throughput and processor time, ratios against the floor of each pair",
+        ["pair", "frames", "variant", "Gbit/s", "× floor", "ns/frame",
+         "× floor", "lost"],
+        [[r["pair"], report.label(r["size"], r["direction"]), r["variant"],
+          f"{r['values']['gbit_per_s']['median']:.2f}",
+          report.ratio(r["ratios"]["frames_per_s"]),
+          f"{r['values']['cpu_ns_per_frame']['median']:.0f}",
+          report.ratio(r["ratios"]["cpu_ns_per_frame"]), r["lost"]]
+         for r in all_rows])
+    report.table("Goals", ["pair", "frames", "throughput ≥ 0.95 floor"],
+                 [[r["pair"], report.label(r["size"], r["direction"]),
+                   report.verdict(r["ratios"]["frames_per_s"], 0.95, True)]
+                  for r in of_variant(all_rows, "forwarder")])
+    return {"rows": all_rows, "noise": noises}
 
 
 def against(ratio, other):
@@ -99,8 +131,8 @@ def goals_of_throughput(rows):
 def latency(options):
     keys = ("p50_us", "p90_us", "p99_us", "p999_us", "frames_per_s",
             "cpu_ns_per_frame", "switches_per_frame")
-    rows, noise = compared(options, "p50_us", keys, options.sizes, ["rtt"],
-                           options.window * 2)
+    rows, noise = compared(options, "p50_us", keys, options.sizes or SIZES,
+                           ["rtt"], options.window * 2)
     report.table(
         "Round trip of one frame through the program and back, µs",
         ["frames", "variant", "p50", "× floor", "p99", "× floor", "p99.9",
@@ -127,7 +159,7 @@ def syscalls(options):
     programs = [p for p in measure.variants(options.variant)
                 if p.name != "floor again"]
     rows = []
-    for size in options.sizes:
+    for size in options.sizes or SIZES:
         for direction in ("up", "down"):
             result = measure.load(programs, size, direction, 5, 100, "-c")
             rows += [{"size": size, "direction": direction,
@@ -155,7 +187,7 @@ def capture(options):
     programs += [measure.Variant(*text.split("=", 1))
                  for text in options.variant]
     rows = []
-    for size in options.sizes:
+    for size in options.sizes or SIZES:
         for direction in DIRECTIONS:
             rows += measure.compare(
                 programs, size, direction, options.rounds, options.cycles,
