@@ -17,6 +17,10 @@ int socket_stream(int family);
  * frames. */
 void socket_datagram_buffers(int fd);
 
+/* Creates two connected Unix sockets of this type (SOCK_STREAM, SOCK_DGRAM), as
+ * socket_stream() does. Returns 0, or -1 with errno. */
+int socket_pair(int type, int ends[2]);
+
 /* Gets the effective user of the peer at the time of its connect() or listen().
  * Returns 0, or -1 with errno. */
 int peer_user(int fd, uid_t *user);

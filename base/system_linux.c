@@ -112,6 +112,12 @@ socket_datagram_buffers(int fd)
 	(void)fd;
 }
 
+int
+socket_pair(int type, int ends[2])
+{
+	return socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends);
+}
+
 REPLACEABLE int
 peer_user(int fd, uid_t *user)
 {

@@ -92,20 +92,26 @@ thread_name(const char *name)
 	pthread_setname_np(name);
 }
 
-REPLACEABLE int
-socket_stream(int family)
+static void
+set_up(int fd, int family)
 {
-	int fd = socket(family, SOCK_STREAM, 0);
 	int yes = 1, bytes = BUFFER_BYTES;
 
-	if (fd < 0)
-		return -1;
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &yes, sizeof(yes));
 	if (family == AF_UNIX) {
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
 	}
+}
+
+REPLACEABLE int
+socket_stream(int family)
+{
+	int fd = socket(family, SOCK_STREAM, 0);
+
+	if (fd >= 0)
+		set_up(fd, family);
 	return fd;
 }
 
@@ -120,6 +126,19 @@ socket_datagram_buffers(int fd)
 
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &longest, sizeof(longest));
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &queue, sizeof(queue));
+}
+
+int
+socket_pair(int type, int ends[2])
+{
+	if (socketpair(AF_UNIX, type, 0, ends) < 0)
+		return -1;
+	for (int i = 0; i < 2; i++) {
+		set_up(ends[i], AF_UNIX);
+		if (type == SOCK_DGRAM)
+			socket_datagram_buffers(ends[i]);
+	}
+	return 0;
 }
 
 REPLACEABLE int

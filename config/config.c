@@ -267,6 +267,22 @@ config_check(const struct config *config, struct config_problems *problems)
 	check_network(config, problems);
 }
 
+enum keepalive_mode
+config_keepalive(const struct config *config)
+{
+	enum keepalive_mode mode = config->keepalive.mode;
+
+	if (mode != KEEPALIVE_AUTO)
+		return mode;
+	switch (config->network.endpoint.kind) {
+	case ENDPOINT_TCP:
+	case ENDPOINT_EXEC:
+		return KEEPALIVE_ARP;
+	default:
+		return KEEPALIVE_PASSIVE;
+	}
+}
+
 /* Copies the last name in the path without its suffix. A name such as .ini is
  * kept whole. */
 static void
@@ -314,7 +330,7 @@ resolve(const struct config *config, const struct config_key *key,
 		config_name(config, text);
 	if (key->type == CONFIG_KEEPALIVE &&
 	    config->keepalive.mode == KEEPALIVE_AUTO)
-		strcpy(text, config->network.endpoint.kind == ENDPOINT_TCP
+		strcpy(text, config_keepalive(config) == KEEPALIVE_ARP
 				 ? "arp, once guest and gateway are known"
 				 : "passive");
 }

@@ -463,6 +463,7 @@ join_parts(struct forwarder *forwarder)
 	manager->config = &forwarder->config;
 	forwarder->report.copy = copy;
 	forwarder->report.config = &forwarder->config;
+	forwarder->report.daemon = &network->fwd_link.daemon;
 	keepers[0].file = &forwarder->guest.file;
 	keepers[0].subsystem = LOG_GUEST;
 	keepers[1].file = &network->file;
