@@ -267,22 +267,6 @@ config_check(const struct config *config, struct config_problems *problems)
 	check_network(config, problems);
 }
 
-enum keepalive_mode
-config_keepalive(const struct config *config)
-{
-	enum keepalive_mode mode = config->keepalive.mode;
-
-	if (mode != KEEPALIVE_AUTO)
-		return mode;
-	switch (config->network.endpoint.kind) {
-	case ENDPOINT_TCP:
-	case ENDPOINT_EXEC:
-		return KEEPALIVE_ARP;
-	default:
-		return KEEPALIVE_PASSIVE;
-	}
-}
-
 /* Copies the last name in the path without its suffix. A name such as .ini is
  * kept whole. */
 static void
@@ -310,7 +294,7 @@ config_name(const struct config *config, char name[LOG_NAME_BYTES])
 		strcpy(name, config->service.name);
 	else if (has_file)
 		take_base(config->file, ".ini", name);
-	else if (guest->kind == GUEST_UNIXGRAM)
+	else if (*guest->path != '\0')
 		take_base(guest->path, NULL, name);
 	else
 		strcpy(
@@ -330,7 +314,7 @@ resolve(const struct config *config, const struct config_key *key,
 		config_name(config, text);
 	if (key->type == CONFIG_KEEPALIVE &&
 	    config->keepalive.mode == KEEPALIVE_AUTO)
-		strcpy(text, config_keepalive(config) == KEEPALIVE_ARP
+		strcpy(text, config->network.endpoint.kind == ENDPOINT_TCP
 				 ? "arp, once guest and gateway are known"
 				 : "passive");
 }

@@ -111,10 +111,6 @@ void config_set(struct config *config, const char *section, const char *name,
 void config_check(
     const struct config *config, struct config_problems *problems);
 
-/* Returns [keepalive] mode. Mode auto is arp where it helps: over TCP, whose path
- * can fail silently, and for a daemon that the forwarder can restart. */
-enum keepalive_mode config_keepalive(const struct config *config);
-
 /* Gets the forwarder's name: [service] name, or else the base name of the
  * configuration file without .ini, or of the guest's socket without its suffix,
  * or the guest's device or descriptor. Other bytes become _. */

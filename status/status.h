@@ -31,15 +31,11 @@ struct status {
 		status_number generation, outages, down_ms, last_outage_ms,
 		    dials;
 		char last_error[STATUS_TEXT_BYTES];
-		struct {
-			status_number pid, starts;
-			char last_exit[24]; /* empty: none yet */
-		} daemon;                   /* that the forwarder has started */
 	} network;
 	struct {
 		status_number frames, bytes;
 		struct {
-			status_number outage, oversize, runt, empty,
+			status_number outage, oversize, runt, empty, truncated,
 			    guest_restarted;
 		} drops;
 	} guest_to_network;
