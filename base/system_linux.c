@@ -112,21 +112,10 @@ socket_datagram_buffers(int fd)
 	(void)fd;
 }
 
-void
-socket_stream_options(int fd, int family)
+int
+socket_pair(int type, int ends[2])
 {
-	(void)fd;
-	(void)family;
-}
-
-pid_t
-peer_process(int fd)
-{
-	struct ucred peer = { .pid = 0 };
-	socklen_t length = sizeof(peer);
-
-	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length);
-	return peer.pid;
+	return socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends);
 }
 
 REPLACEABLE int

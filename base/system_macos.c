@@ -92,11 +92,12 @@ thread_name(const char *name)
 	pthread_setname_np(name);
 }
 
-void
-socket_stream_options(int fd, int family)
+static void
+set_up(int fd, int family)
 {
 	int yes = 1, bytes = BUFFER_BYTES;
 
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &yes, sizeof(yes));
 	if (family == AF_UNIX) {
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
@@ -109,10 +110,8 @@ socket_stream(int family)
 {
 	int fd = socket(family, SOCK_STREAM, 0);
 
-	if (fd < 0)
-		return -1;
-	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	socket_stream_options(fd, family);
+	if (fd >= 0)
+		set_up(fd, family);
 	return fd;
 }
 
@@ -129,14 +128,17 @@ socket_datagram_buffers(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &queue, sizeof(queue));
 }
 
-pid_t
-peer_process(int fd)
+int
+socket_pair(int type, int ends[2])
 {
-	pid_t process = 0;
-	socklen_t length = sizeof(process);
-
-	getsockopt(fd, SOL_LOCAL, LOCAL_PEERPID, &process, &length);
-	return process;
+	if (socketpair(AF_UNIX, type, 0, ends) < 0)
+		return -1;
+	for (int i = 0; i < 2; i++) {
+		set_up(ends[i], AF_UNIX);
+		if (type == SOCK_DGRAM)
+			socket_datagram_buffers(ends[i]);
+	}
+	return 0;
 }
 
 REPLACEABLE int

@@ -18,6 +18,7 @@ const struct config_key config_keys[] = {
 	KEY(guest, stall, DURATION, stall_ms, "100ms", "0 to 1s"),
 	KEY(network, endpoint, NETWORK, endpoint, defaults_network, NULL),
 	KEY(network, hold, DURATION, hold_ms, "2s", "0 to 1h, or forever"),
+	KEY(network, keep, NUMBER, keep, "64", "0 to 256"),
 	KEY(network, max_frame, BYTES, max_frame, "65550", "60 to 69632"),
 	KEY(network, write_batch, BYTES, write_batch, "32K", "0 to 1M"),
 	KEY(network, write_stall, DURATION, write_stall_ms,
@@ -267,6 +268,22 @@ config_check(const struct config *config, struct config_problems *problems)
 	check_network(config, problems);
 }
 
+enum keepalive_mode
+config_keepalive(const struct config *config)
+{
+	enum keepalive_mode mode = config->keepalive.mode;
+
+	if (mode != KEEPALIVE_AUTO)
+		return mode;
+	switch (config->network.endpoint.kind) {
+	case ENDPOINT_TCP:
+	case ENDPOINT_EXEC:
+		return KEEPALIVE_ARP;
+	default:
+		return KEEPALIVE_PASSIVE;
+	}
+}
+
 /* Copies the last name in the path without its suffix. A name such as .ini is
  * kept whole. */
 static void
@@ -294,7 +311,7 @@ config_name(const struct config *config, char name[LOG_NAME_BYTES])
 		strcpy(name, config->service.name);
 	else if (has_file)
 		take_base(config->file, ".ini", name);
-	else if (*guest->path != '\0')
+	else if (guest->kind == GUEST_UNIXGRAM)
 		take_base(guest->path, NULL, name);
 	else
 		strcpy(
@@ -314,7 +331,7 @@ resolve(const struct config *config, const struct config_key *key,
 		config_name(config, text);
 	if (key->type == CONFIG_KEEPALIVE &&
 	    config->keepalive.mode == KEEPALIVE_AUTO)
-		strcpy(text, config->network.endpoint.kind == ENDPOINT_TCP
+		strcpy(text, config_keepalive(config) == KEEPALIVE_ARP
 				 ? "arp, once guest and gateway are known"
 				 : "passive");
 }

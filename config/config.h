@@ -21,7 +21,7 @@
 
 #define CONFIG_FOREVER (-1) /* hold = forever */
 #define CONFIG_NO_USER ((uid_t)-1)
-#define CONFIG_KEYS 27
+#define CONFIG_KEYS 28
 /* The longest value that fits beside the longest key in a line of 198 bytes,
  * the limit of Debian's inih. */
 #define CONFIG_VALUE_BYTES 180
@@ -35,6 +35,7 @@ struct config {
 	struct {
 		struct endpoint endpoint; /* text is empty if not given */
 		int64_t hold_ms;          /* or CONFIG_FOREVER */
+		unsigned keep;            /* frames, at most KEEP_FRAMES */
 		uint32_t max_frame;       /* bytes */
 		size_t write_batch;       /* bytes, 0: one frame a write */
 		int64_t write_stall_ms;
@@ -110,6 +111,10 @@ void config_set(struct config *config, const char *section, const char *name,
 /* Checks the values of different keys against each other. */
 void config_check(
     const struct config *config, struct config_problems *problems);
+
+/* Returns [keepalive] mode. Mode auto is arp where it helps: over TCP, whose path
+ * can fail silently, and for a daemon that the forwarder can restart. */
+enum keepalive_mode config_keepalive(const struct config *config);
 
 /* Gets the forwarder's name: [service] name, or else the base name of the
  * configuration file without .ini, or of the guest's socket without its suffix,

@@ -195,7 +195,7 @@ read_generation(struct down *down, char reason[LINK_REASON_BYTES])
 		pulse_enter(&copy->down_pulse, PULSE_RUNNING);
 		if (received <= 0) {
 			snprintf(reason, LINK_REASON_BYTES, "%s",
-			    received < 0 ? strerror(errno) : "peer closed");
+			    received < 0 ? strerror(errno) : LINK_PEER_CLOSED);
 			return true;
 		}
 		monitor_heard(copy->monitor);

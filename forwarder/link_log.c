@@ -21,6 +21,7 @@ enum {
 	UNWATCHED = 2,     /* the loss of a proven connection */
 	NOT_ACCEPTING = 4, /* accept() succeeds */
 	FORBIDDEN = 8,     /* a connection */
+	NOT_STARTED = 16,  /* a connection */
 };
 
 static bool
@@ -47,7 +48,8 @@ static void
 on_up(struct link_log *log, const struct link_event *event)
 {
 	log->up = *event;
-	log->logged_once &= ~(unsigned)(DISTRUSTED | NOT_ACCEPTING | FORBIDDEN);
+	log->logged_once &=
+	    ~(unsigned)(DISTRUSTED | NOT_ACCEPTING | FORBIDDEN | NOT_STARTED);
 	if (log->state == LINK_LOG_STEADY)
 		log_up(log);
 	else
@@ -103,6 +105,8 @@ is_distrusted(const struct link_log *log)
 static const char *
 hint(const struct link_log *log)
 {
+	if (log->endpoint.kind == ENDPOINT_EXEC)
+		return "the daemon writes its own messages to this log";
 	if (is_distrusted(log))
 		return "other users can write to its folder: use a private "
 		       "one, or set network.user";
@@ -151,6 +155,14 @@ on_dial_failed(struct link_log *log, const struct link_event *event)
 	log_line(first ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, LOG_LINK,
 	    "%s endpoint=%s error=\"%s\"",
 	    first ? "waiting for the daemon" : "dial failed",
+	    log->endpoint.text, event->reason);
+}
+
+static void
+on_daemon_failed(struct link_log *log, const struct link_event *event)
+{
+	log_line(is_first(log, NOT_STARTED) ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
+	    LOG_LINK, "the daemon did not start endpoint=%s reason=\"%s\"",
 	    log->endpoint.text, event->reason);
 }
 
@@ -243,6 +255,14 @@ link_log_event(struct link_log *log, const struct link_event *event)
 			log_limited(&refused_limit, LOG_LEVEL_WARN, LOG_LINK,
 			    "can't accept a client endpoint=%s error=\"%s\"",
 			    log->endpoint.text, strerror(event->error));
+		break;
+	case LINK_EVENT_DAEMON_FAILED:
+		on_daemon_failed(log, event);
+		break;
+	case LINK_EVENT_DAEMON_KILLED:
+		log_limited(&lost_limit, LOG_LEVEL_WARN, LOG_LINK,
+		    "the daemon ignored SIGTERM, sent SIGKILL endpoint=%s",
+		    log->endpoint.text);
 		break;
 	case LINK_EVENT_CLIENT_REFUSED:
 		on_client_refused(log, event);

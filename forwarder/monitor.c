@@ -24,21 +24,12 @@ is_over_tcp(const struct config *config)
 	return config->network.endpoint.kind == ENDPOINT_TCP;
 }
 
-/* Returns the configured mode; `auto` depends on the endpoint. */
-static enum keepalive_mode
-wanted_mode(const struct config *config)
-{
-	if (config->keepalive.mode != KEEPALIVE_AUTO)
-		return config->keepalive.mode;
-	return is_over_tcp(config) ? KEEPALIVE_ARP : KEEPALIVE_PASSIVE;
-}
-
 /* Returns the mode in effect: passive instead of arp until the addresses of
  * guest and gateway are known. */
 static enum keepalive_mode
 mode_now(const struct monitor *monitor, const struct config *config)
 {
-	enum keepalive_mode mode = wanted_mode(config);
+	enum keepalive_mode mode = config_keepalive(config);
 
 	return mode == KEEPALIVE_ARP && !atomic_load(&monitor->ready)
 		   ? KEEPALIVE_PASSIVE
@@ -94,7 +85,7 @@ refresh(struct monitor *monitor)
 	keepalive_init(&monitor->machine, config->keepalive.interval_ms,
 	    config->keepalive.count);
 	mutex_lock(&monitor->lock);
-	monitor->by_arp = wanted_mode(config) == KEEPALIVE_ARP;
+	monitor->by_arp = config_keepalive(config) == KEEPALIVE_ARP;
 	learn_configure(&monitor->learned,
 	    config->keepalive.gateway.given ? config->keepalive.gateway.address
 					    : NULL);

@@ -42,6 +42,17 @@ fill_network(const struct report *report, struct status *out)
 	out->network.last_outage_ms = (uint64_t)view.last_outage_ms;
 }
 
+static void
+fill_daemon(const struct report *report, struct status *out)
+{
+	struct daemon_view view;
+
+	daemon_look(report->daemon, &view);
+	out->network.daemon.pid = (status_number)view.pid;
+	out->network.daemon.starts = view.starts;
+	PUT(out->network.daemon.last_exit, view.last_exit);
+}
+
 _Static_assert(
     STATUS_HISTORY >= LINK_HISTORY && STATUS_REASON_BYTES >= LINK_REASON_BYTES,
     "the status has room for every outage");
@@ -71,11 +82,11 @@ fill_traffic(const struct copy *copy, struct status *out)
 {
 	COPY(out->guest_to_network, copy->up, frames);
 	COPY(out->guest_to_network, copy->up, bytes);
+	COPY(out->guest_to_network, copy->up, kept);
 	COPY(out->guest_to_network.drops, copy->up, outage);
 	COPY(out->guest_to_network.drops, copy->up, oversize);
 	COPY(out->guest_to_network.drops, copy->up, runt);
 	COPY(out->guest_to_network.drops, copy->up, empty);
-	COPY(out->guest_to_network.drops, copy->up, truncated);
 	out->guest_to_network.drops.guest_restarted =
 	    counter_read(&copy->guest->lost);
 	COPY(out->network_to_guest, copy->down, frames);
@@ -97,6 +108,7 @@ report_fill(const struct report *report, struct status *out)
 	config_name(report->config, out->name);
 	fill_guest(report, out);
 	fill_network(report, out);
+	fill_daemon(report, out);
 	fill_history(report->copy->link, out);
 	fill_traffic(report->copy, out);
 	monitor_report(report->copy->monitor, report->config, out);

@@ -3,11 +3,13 @@
 #define FORWARDER_REPORT_H
 
 #include "forwarder/copy.h"
+#include "reconnect/daemon.h"
 #include "status/status.h"
 
 struct report {
 	const struct config *config;
 	struct copy *copy;
+	const struct daemon *daemon;
 	int64_t started_ms;
 };
 

@@ -3,18 +3,29 @@
  *      guest_receive() --> keep_good() --> link_borrow() --> wire.write()
  *           ^                                  |   ^              |
  *           |                outage older than |   | failed:      |
- *           |                `hold`: drop      |   | send the rest|
+ *           |                `hold`: keep them |   | send the rest|
  *           +----------------------------------+   +--------------+
  *
  * It borrows the connection only while it writes. In an outage it waits with its
  * batch: the guest's frames queue in the kernel, and then the guest's sends
- * block. Nothing is dropped until the outage has lasted `hold`. */
+ * block. Nothing is dropped until the outage has lasted `hold`. After that, the
+ * newest frames are kept (keep.h), and the others dropped:
+ *
+ *      kept frames   fwd-up waits for     then
+ *      none          the guest            it writes the batch
+ *      some          the guest, the link  it adds the batch to the kept frames,
+ *                                         and writes these
+ *
+ * So a TCP connection of the guest goes on when the link is up, and not only when
+ * its next retransmission is due. */
 #include "forwarder/copy.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "forwarder/keep.h"
 #include "forwarder/wire.h"
 
 /* A batch from the guest is at most so many full writes. */
@@ -24,7 +35,10 @@ struct up {
 	struct copy *copy;
 	struct settings_copy settings;
 	struct batch batch;
+	struct keep keep;
 };
+
+_Static_assert(KEEP_FRAMES <= BATCH_FRAMES, "kept frames fit into a batch");
 
 /* How many frames to receive at once. */
 static size_t
@@ -70,18 +84,6 @@ is_good(void *context, const struct iovec *parcel)
 	}
 }
 
-static void
-count_skipped(struct up *up)
-{
-	struct up_counters *counters = &up->copy->up;
-	const struct batch *batch = &up->batch;
-
-	counter_add(&counters->oversize, batch->skipped.oversize);
-	counter_add(&counters->runt, batch->skipped.runt);
-	counter_add(&counters->empty, batch->skipped.empty);
-	counter_add(&counters->truncated, batch->skipped.truncated);
-}
-
 /* Removes from the batch the frames that can't be forwarded, and learns
  * addresses from the others. */
 static void
@@ -90,7 +92,6 @@ keep_good(struct up *up)
 	struct copy *copy = up->copy;
 	struct batch *batch = &up->batch;
 
-	count_skipped(up);
 	if (batch->count == 0)
 		return;
 	batch_expect(batch);
@@ -161,28 +162,84 @@ write_some(struct up *up, struct loan *loan, size_t from)
 	return done;
 }
 
-/* Writes the batch to the network, on several generations if necessary, or drops
- * it after `hold`. Returns false if the link was stopped. */
+/* Counts kept frames that were dropped. */
+static void
+count_kept(struct up *up, size_t dropped)
+{
+	counter_add(&up->copy->up.outage, dropped);
+	atomic_store_explicit(
+	    &up->copy->up.kept, up->keep.count, memory_order_relaxed);
+}
+
+/* Keeps the frames of the batch from number `from` on. Drops what is too old or
+ * too much by now. */
+static void
+keep_rest(struct up *up, size_t from)
+{
+	int64_t now_ms = clock_now_ms();
+	size_t dropped;
+
+	settings_refresh(up->copy->settings, &up->settings);
+	dropped = keep_limit(&up->keep, up->settings.config.network.keep);
+	dropped += keep_expire(&up->keep, now_ms);
+	for (size_t i = from; i < up->batch.count; i++)
+		dropped += keep_add(&up->keep, &up->batch.parcels[i], now_ms);
+	count_kept(up, dropped);
+}
+
+/* Writes the batch to the network, on several generations if necessary. What is
+ * left after `hold` is kept. If frames are kept already, the batch joins them and
+ * they are written. Returns false if the link was stopped. */
 static bool
 deliver(struct up *up)
 {
-	struct copy *copy = up->copy;
+	enum link_answer answer = LINK_READY;
+	bool kept = up->keep.count > 0;
 	struct loan loan;
 	size_t done = 0;
 
-	while (done < up->batch.count) {
-		switch (link_borrow(copy->link, &loan, LINK_WHILE_HELD)) {
-		case LINK_READY:
-			done += write_some(up, &loan, done);
-			break;
-		case LINK_WAITED:
-			counter_add(&copy->up.outage, up->batch.count - done);
-			return true;
-		case LINK_ENDED:
-			return false;
-		}
+	if (kept) {
+		keep_rest(up, 0);
+		up->batch.count = keep_parcels(&up->keep, up->batch.parcels);
 	}
-	return true;
+	while (done < up->batch.count && answer == LINK_READY) {
+		answer = link_borrow(up->copy->link, &loan, LINK_WHILE_HELD);
+		if (answer == LINK_READY)
+			done += write_some(up, &loan, done);
+	}
+	if (kept) {
+		keep_remove(&up->keep, done);
+		count_kept(up, 0);
+	} else if (answer != LINK_READY) {
+		keep_rest(up, done);
+	}
+	return answer != LINK_ENDED;
+}
+
+/* While frames are kept: waits for the guest, or until the kept frames must be
+ * looked at, because of the link or new settings. Returns whether it is the
+ * guest. Looks at the settings only after link_watch(), to miss no reload. */
+static bool
+await_guest(struct up *up)
+{
+	struct copy *copy = up->copy;
+	int link_fd = link_watch(copy->link);
+
+	return link_fd >= 0 &&
+	       !settings_refresh(copy->settings, &up->settings) &&
+	       guest_await(copy->guest, link_fd);
+}
+
+/* Receives frames of the guest. While frames are kept, the batch may be empty.
+ * Returns as guest_receive(). */
+static int
+receive(struct up *up)
+{
+	if (up->keep.count == 0 || await_guest(up))
+		return guest_receive(
+		    up->copy->guest, &up->batch, receive_limit(up));
+	batch_clear(&up->batch);
+	return 0;
 }
 
 static bool
@@ -196,7 +253,7 @@ up_create(struct copy *copy)
 {
 	struct up *up = calloc(1, sizeof(*up));
 
-	if (!up || batch_create(&up->batch) < 0)
+	if (!up || batch_create(&up->batch) < 0 || keep_create(&up->keep) < 0)
 		return NULL;
 	up->copy = copy;
 	settings_refresh(copy->settings, &up->settings);
@@ -210,8 +267,7 @@ copy_up(struct copy *copy)
 
 	do {
 		pulse_enter(&copy->up_pulse, PULSE_RESTING);
-		if (guest_receive(copy->guest, &up->batch, receive_limit(up)) <
-		    0) {
+		if (receive(up) < 0) {
 			copy_guest_gone(copy);
 			break;
 		}
@@ -222,6 +278,8 @@ copy_up(struct copy *copy)
 		pulse_enter(&copy->up_pulse, PULSE_WAITING);
 	} while (deliver(up) && !is_stopping(copy));
 	pulse_enter(&copy->up_pulse, PULSE_WAITING);
+	count_kept(up, keep_limit(&up->keep, 0));
+	keep_destroy(&up->keep);
 	batch_destroy(&up->batch);
 	free(up);
 }

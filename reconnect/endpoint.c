@@ -5,16 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct {
-	const char *prefix;
-	enum endpoint_kind kind;
-	bool listens;
-} kinds[] = {
-	{ "unix:", ENDPOINT_UNIX, false },
-	{ "tcp:", ENDPOINT_TCP, false },
-	{ "listen-unix:", ENDPOINT_UNIX, true },
-	{ "listen-tcp:", ENDPOINT_TCP, true },
-};
+#include "base/words.h"
 
 int
 endpoint_parse_path(
@@ -95,27 +86,68 @@ parse_host(struct endpoint *endpoint, const char *text, struct error *error)
 	return endpoint->listens ? check_address(endpoint, error) : 0;
 }
 
+static int
+parse_path(struct endpoint *endpoint, const char *text, struct error *error)
+{
+	return endpoint_parse_path(endpoint->path, text, error);
+}
+
+static int
+parse_command(struct endpoint *endpoint, const char *text, struct error *error)
+{
+	static const struct words_place none[] = { { NULL, NULL } };
+	bool has_fd = strstr(text, ENDPOINT_FD) != NULL;
+	bool has_socket = strstr(text, ENDPOINT_SOCKET) != NULL;
+	struct words words;
+
+	if (strlen(text) >= ENDPOINT_COMMAND_BYTES)
+		return error_set(error, "the command is longer than %d bytes",
+		    ENDPOINT_COMMAND_BYTES - 1);
+	if (words_split(&words, text, none, error) < 0)
+		return -1;
+	if (words.count == 0)
+		return error_set(error, "the command is missing");
+	if (has_fd == has_socket)
+		return error_set(error,
+		    "the command needs %s where the number of its socket goes, "
+		    "or %s where the path goes at which it listens%s",
+		    ENDPOINT_FD, ENDPOINT_SOCKET, has_fd ? ", not both" : "");
+	strcpy(endpoint->command, text);
+	return 0;
+}
+
+static const struct {
+	const char *prefix;
+	enum endpoint_kind kind;
+	bool listens;
+	int (*parse)(
+	    struct endpoint *endpoint, const char *rest, struct error *error);
+} kinds[] = {
+	{ "unix:", ENDPOINT_UNIX, false, parse_path },
+	{ "tcp:", ENDPOINT_TCP, false, parse_host },
+	{ "listen-unix:", ENDPOINT_UNIX, true, parse_path },
+	{ "listen-tcp:", ENDPOINT_TCP, true, parse_host },
+	{ "exec:", ENDPOINT_EXEC, false, parse_command },
+};
+
 int
 endpoint_parse(struct endpoint *endpoint, const char *text, struct error *error)
 {
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
 		size_t length = strlen(kinds[i].prefix);
-		int result;
 
 		if (strncmp(text, kinds[i].prefix, length) != 0)
 			continue;
 		*endpoint = (struct endpoint){ .kind = kinds[i].kind,
 			.listens = kinds[i].listens };
-		result = kinds[i].kind == ENDPOINT_UNIX
-			     ? endpoint_parse_path(
-				   endpoint->path, text + length, error)
-			     : parse_host(endpoint, text + length, error);
-		if (result == 0)
-			strcpy(endpoint->text, text);
-		return result;
+		if (kinds[i].parse(endpoint, text + length, error) < 0)
+			return -1;
+		strcpy(endpoint->text, text);
+		return 0;
 	}
 	return error_set(error,
-	    "it must begin with unix:, tcp:, listen-unix: or listen-tcp:");
+	    "it must begin with unix:, tcp:, listen-unix:, listen-tcp: or "
+	    "exec:");
 }
 
 bool
@@ -123,5 +155,6 @@ endpoint_equals(const struct endpoint *a, const struct endpoint *b)
 {
 	return a->kind == b->kind && a->listens == b->listens &&
 	       strcmp(a->path, b->path) == 0 && strcmp(a->host, b->host) == 0 &&
-	       strcmp(a->port, b->port) == 0;
+	       strcmp(a->port, b->port) == 0 &&
+	       strcmp(a->command, b->command) == 0;
 }

@@ -10,7 +10,13 @@
 #define ENDPOINT_PATH_BYTES sizeof(((struct sockaddr_un *)0)->sun_path)
 #define ENDPOINT_HOST_BYTES 256
 
-enum endpoint_kind { ENDPOINT_UNIX, ENDPOINT_TCP };
+#define ENDPOINT_COMMAND_BYTES 256
+
+enum endpoint_kind { ENDPOINT_UNIX, ENDPOINT_TCP, ENDPOINT_EXEC };
+
+/* What a command contains where its socket goes. */
+#define ENDPOINT_FD "{fd}"         /* the number of a descriptor */
+#define ENDPOINT_SOCKET "{socket}" /* a path at which the daemon listens */
 
 struct endpoint {
 	char text[ENDPOINT_HOST_BYTES + 20]; /* as configured */
@@ -21,11 +27,13 @@ struct endpoint {
 	char path[ENDPOINT_PATH_BYTES];
 	char host[ENDPOINT_HOST_BYTES]; /* an IPv6 address without brackets */
 	char port[6];                   /* decimal, 1 to 65535 */
+	char command[ENDPOINT_COMMAND_BYTES]; /* as configured */
 };
 
-/* Parses unix:PATH, tcp:HOST:PORT, listen-unix:PATH or listen-tcp:ADDR:PORT. An
- * IPv6 address is in brackets. ADDR is an address, or localhost for 127.0.0.1.
- * Returns 0, or -1 with the error set. */
+/* Parses unix:PATH, tcp:HOST:PORT, listen-unix:PATH, listen-tcp:ADDR:PORT or
+ * exec:COMMAND. An IPv6 address is in brackets. ADDR is an address, or localhost
+ * for 127.0.0.1. COMMAND contains either {fd} or {socket}, and its quotes are
+ * closed (base/words.h). Returns 0, or -1 with the error set. */
 int endpoint_parse(
     struct endpoint *endpoint, const char *text, struct error *error);
 

@@ -10,6 +10,10 @@
  * monitor may still ring it, for a frame from the guest, but there is nothing to
  * do.
  *
+ * A daemon that was started (daemon.h) joins in at three points: a dial starts it;
+ * its end ends its generation; and until it has been reaped, the machine learns of
+ * no loss and of no time (supervisor.h).
+ *
  * Only this thread installs connections; any thread may end one. */
 #include "reconnect/fwd_link.h"
 
@@ -75,6 +79,14 @@ dial_failed(struct fwd_link *fwd, int error, const char *reason)
 	report(fwd, LINK_EVENT_DIAL_FAILED, error);
 }
 
+/* It has served no generation. */
+static void
+daemon_failed(struct fwd_link *fwd, const char *reason)
+{
+	link_dial_failed(fwd->link, reason);
+	report(fwd, LINK_EVENT_DAEMON_FAILED, 0);
+}
+
 static void
 connected(struct fwd_link *fwd, int fd)
 {
@@ -95,26 +107,40 @@ connected(struct fwd_link *fwd, int fd)
 	}
 }
 
-static void
-make_dial(struct fwd_link *fwd)
+static int
+open_connection(struct fwd_link *fwd, struct error *error)
 {
 	struct dial attempt = { .endpoint = &fwd->settings.endpoint,
 		.interrupt_fd = fwd->orders.fds[0],
 		.retry_window_ms = fwd->machine.retry_window_ms,
 		.user = fwd->settings.user };
+
+	if (attempt.endpoint->kind == ENDPOINT_EXEC)
+		return daemon_dial(&fwd->daemon, &attempt, error);
+	return dial(&attempt, &fwd->resolver, error);
+}
+
+static void
+make_dial(struct fwd_link *fwd)
+{
+	bool starts = fwd->settings.endpoint.kind == ENDPOINT_EXEC;
 	struct error error;
 	int fd;
 
 	link_dialled(fwd->link);
 	pulse_enter(&fwd->pulse, PULSE_WAITING);
-	fd = dial(&attempt, &fwd->resolver, &error);
+	fd = open_connection(fwd, &error);
 	pulse_enter(&fwd->pulse, PULSE_RUNNING);
-	if (fd >= 0)
+	if (fd >= 0) {
 		connected(fwd, fd);
-	else if (errno == EINTR)
+	} else if (errno == EINTR) {
 		step(fwd, RECONNECT_INTERRUPTED);
-	else
+	} else if (starts && fwd->daemon.supervisor.state == SUPERVISOR_NONE) {
+		step(fwd, RECONNECT_DIAL_FAILED);
+		daemon_failed(fwd, error.text);
+	} else {
 		dial_failed(fwd, errno, error.text);
+	}
 }
 
 static void
@@ -130,12 +156,14 @@ act(struct fwd_link *fwd, enum reconnect_action action)
 		report(fwd, LINK_EVENT_LONG_OUTAGE, 0);
 }
 
-/* Passes proof and loss to the machine. Returns false if the link was stopped. */
+/* Passes proof and loss to the machine; the loss only once the daemon that served
+ * the generation has been reaped. Returns false if the link was stopped. */
 static bool
 follow_link(struct fwd_link *fwd)
 {
 	const struct link_view *view = look(fwd);
-	bool lost = view->state == LINK_DOWN;
+	bool lost = view->state == LINK_DOWN &&
+		    fwd->daemon.supervisor.state == SUPERVISOR_NONE;
 
 	if (view->state == LINK_STOPPED)
 		return false;
@@ -153,6 +181,74 @@ follow_link(struct fwd_link *fwd)
 		report(fwd, LINK_EVENT_LOST, 0);
 	}
 	return true;
+}
+
+/* ---- the daemon ---- */
+
+/* Whether the reason is only that the peer has closed the connection. */
+static bool
+says_closed(const char *reason)
+{
+	return strcmp(reason, LINK_PEER_CLOSED) == 0 ||
+	       strcmp(reason, strerror(ECONNRESET)) == 0 ||
+	       strcmp(reason, strerror(EPIPE)) == 0;
+}
+
+/* Ends the generation, if the daemon's exit was noticed first. Otherwise the exit
+ * explains the end of the connection, or is added to another reason. */
+static void
+explain(struct fwd_link *fwd, bool was_ended, const struct error *end)
+{
+	const struct link_view *view = look(fwd);
+	struct error reason = *end;
+
+	if (view->state == LINK_DOWN &&
+	    (was_ended || !says_closed(view->last_error)))
+		error_set(&reason, "%s; %s", view->last_error, end->text);
+	link_explain(fwd->link, view->generation, reason.text);
+}
+
+/* before: the supervisor's state until the daemon exited. */
+static void
+daemon_ended(
+    struct fwd_link *fwd, enum supervisor_state before, const struct error *end)
+{
+	if (reconnect_is_up(&fwd->machine))
+		explain(fwd, before >= SUPERVISOR_TERMINATING, end);
+	else if (before == SUPERVISOR_STARTING)
+		daemon_failed(fwd, end->text);
+}
+
+/* Reaps the daemon if it has exited. Ends it if its generation has ended. */
+static void
+follow_daemon(struct fwd_link *fwd)
+{
+	struct daemon *daemon = &fwd->daemon;
+	enum supervisor_state before = daemon->supervisor.state;
+	enum supervisor_action action;
+	struct error end;
+
+	if (before == SUPERVISOR_NONE)
+		return;
+	if (daemon_reap(daemon, &end)) {
+		daemon_ended(fwd, before, &end);
+		return;
+	}
+	if (before == SUPERVISOR_SERVING && look(fwd)->state == LINK_DOWN)
+		daemon_step(daemon, SUPERVISOR_LOST);
+	action = daemon_step(daemon, SUPERVISOR_TICK);
+	if (action == SUPERVISOR_TERMINATE && before == SUPERVISOR_STARTING)
+		daemon_failed(
+		    fwd, "the daemon did not listen on its socket in time");
+	else if (action == SUPERVISOR_KILL)
+		report(fwd, LINK_EVENT_DAEMON_KILLED, 0);
+}
+
+/* Whether the machine has to wait for the end of a daemon. */
+static bool
+is_held(const struct fwd_link *fwd)
+{
+	return supervisor_is_ending(&fwd->daemon.supervisor);
 }
 
 /* ---- the watch ---- */
@@ -311,7 +407,7 @@ admits(struct fwd_link *fwd, int fd, struct error *error)
 		return getpeername(fd, (struct sockaddr *)&client, &length) <
 			   0 ||
 		       !refusal(fwd, &client);
-	return endpoint->kind == ENDPOINT_TCP ||
+	return endpoint->kind != ENDPOINT_UNIX ||
 	       dial_trusts(endpoint->path, fd, fwd->settings.user, error);
 }
 
@@ -346,6 +442,7 @@ take_settings(struct fwd_link *fwd)
 	step(fwd, moved ? RECONNECT_MOVED : RECONNECT_RELOADED);
 	if (moved) {
 		stop_watching(fwd);
+		daemon_step(&fwd->daemon, SUPERVISOR_DISMISSED);
 		link_fail(fwd->link, look(fwd)->generation,
 		    "the network endpoint was changed");
 	} else {
@@ -373,7 +470,7 @@ run_keepalive(struct fwd_link *fwd, int64_t now_ms)
 {
 	int64_t due_ms;
 
-	if (!reconnect_is_up(&fwd->machine))
+	if (!reconnect_is_up(&fwd->machine) || is_held(fwd))
 		return INT64_MAX;
 	pulse_enter(&fwd->pulse, PULSE_WAITING);
 	due_ms = fwd->hooks.keepalive(
@@ -386,8 +483,11 @@ run_keepalive(struct fwd_link *fwd, int64_t now_ms)
 static int64_t
 wake_ms(const struct fwd_link *fwd, int64_t now_ms)
 {
-	int64_t due_ms = reconnect_wake_ms(&fwd->machine);
+	int64_t due_ms = supervisor_wake_ms(&fwd->daemon.supervisor);
 
+	if (is_held(fwd))
+		return due_ms;
+	due_ms = earlier(due_ms, reconnect_wake_ms(&fwd->machine));
 	due_ms = earlier(due_ms, listener_wake_ms(&fwd->listener, now_ms));
 	return fwd->machine.state == RECONNECT_WAITING
 		   ? earlier(due_ms, now_ms + NAP_MS)
@@ -399,7 +499,7 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 {
 	const struct listener *listener = &fwd->listener;
 	int64_t now_ms = clock_now_ms();
-	bool accepts = listener_accepts(listener, now_ms);
+	bool accepts = !is_held(fwd) && listener_accepts(listener, now_ms);
 	bool up = reconnect_is_up(&fwd->machine);
 	struct pollfd fds[] = {
 		{ .fd = fwd->orders.fds[0], .events = POLLIN },
@@ -408,6 +508,7 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 		{ .fd = accepts ? listener->fd : -1, .events = POLLIN },
 		{ .fd = up ? fwd->link->bell.fds[0] : -1, .events = POLLIN },
 		{ .fd = fwd->resume_fd, .events = POLLIN },
+		{ .fd = fwd->daemon.child.end_fd, .events = POLLIN },
 	};
 	int64_t due_ms = earlier(wake_ms(fwd, now_ms), keepalive_due_ms);
 	int ready;
@@ -415,7 +516,7 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 	atomic_store_explicit(&fwd->due_ms, due_ms, memory_order_relaxed);
 	atomic_store_explicit(&fwd->polls_link, up, memory_order_relaxed);
 	pulse_enter(&fwd->pulse, PULSE_RESTING);
-	ready = poll(fds, 6, wait_timeout(due_ms));
+	ready = poll(fds, sizeof(fds) / sizeof(*fds), wait_timeout(due_ms));
 	pulse_enter(&fwd->pulse, PULSE_RUNNING);
 	if (ready < 0 && errno != EINTR)
 		wait_pause(WAIT_ERROR_MS);
@@ -444,17 +545,20 @@ run(void *argument)
 		doorbell_answer(&fwd->link->bell);
 		take_settings(fwd);
 		notice_suspend(fwd);
+		follow_daemon(fwd);
 		if (!follow_link(fwd))
 			break;
 		if (fwd->listener.state == LISTENER_JUDGING)
 			judge(fwd);
-		action = step(fwd, RECONNECT_TICK);
+		action = is_held(fwd) ? RECONNECT_NOTHING
+				      : step(fwd, RECONNECT_TICK);
 		update_watch(fwd);
 		act(fwd, action);
 		if (action == RECONNECT_NOTHING)
 			wait_for_events(
 			    fwd, run_keepalive(fwd, clock_now_ms()));
 	}
+	daemon_stop(&fwd->daemon);
 	doorbell_ring(&fwd->ended);
 	return NULL;
 }
@@ -496,6 +600,7 @@ fwd_link_start(struct fwd_link *fwd, struct link *link,
 		.hooks = *hooks,
 		.settings = *settings,
 		.suspended_ms = clock_suspended_ms() };
+	daemon_init(&fwd->daemon);
 	reconnect_init(&fwd->machine, &settings->timing, random | 1, now_ms);
 	fwd->resume_fd = clock_resume_open();
 	if (init_bells(fwd) < 0)

@@ -1,5 +1,6 @@
 /* fwd-link: the thread that makes a new connection whenever the link is down, by
- * dialling or by accepting a client. reconnect.h and listener.h decide when.
+ * dialling, by accepting a client, or by starting a daemon. reconnect.h, listener.h
+ * and supervisor.h decide when.
  * It does not log: it passes events to a hook. All hooks are called from its own
  * thread, with no lock held. */
 #ifndef RECONNECT_FWD_LINK_H
@@ -14,6 +15,7 @@
 
 #include "base/file_watch.h"
 #include "base/pulse.h"
+#include "reconnect/daemon.h"
 #include "reconnect/link.h"
 #include "reconnect/listener.h"
 #include "reconnect/reconnect.h"
@@ -32,6 +34,9 @@ enum link_event_kind {
 	LINK_EVENT_UNWATCHED,      /* error: why the path cannot be watched */
 	LINK_EVENT_ACCEPT_FAILED,  /* error */
 	LINK_EVENT_CLIENT_REFUSED, /* client, reason */
+	/* reason; the daemon was not started, or has served no generation */
+	LINK_EVENT_DAEMON_FAILED,
+	LINK_EVENT_DAEMON_KILLED, /* it ignored SIGTERM */
 };
 
 struct link_event {
@@ -98,6 +103,7 @@ struct fwd_link {
 	struct link_view view; /* result of the last link_look() */
 	struct reconnect machine;
 	struct listener listener;
+	struct daemon daemon; /* daemon_look() from any thread */
 	struct resolver resolver;
 	struct file_watch watch;
 	struct doorbell path_bell; /* rung by the watch */

@@ -259,6 +259,31 @@ link_fail(struct link *link, uint64_t generation, const char *reason)
 		doorbell_ring(&link->bell);
 }
 
+static void
+set_reason(struct link *link, const char *reason) NEEDS(link->lock)
+{
+	snprintf(link->last_error, sizeof(link->last_error), "%.*s",
+	    LINK_REASON_BYTES - 1, reason);
+	memcpy(link->loss.reason, link->last_error, sizeof(link->last_error));
+	if (link->proven) /* the loss is an outage */
+		memcpy(outage(link, 0)->reason, link->last_error,
+		    sizeof(link->last_error));
+}
+
+void
+link_explain(struct link *link, uint64_t generation, const char *reason)
+{
+	struct connection *ended = NULL;
+
+	mutex_lock(&link->lock);
+	if (link->state == LINK_UP && link->generation == generation)
+		ended = take_down(link, reason);
+	else if (link->state == LINK_DOWN && link->generation == generation)
+		set_reason(link, reason);
+	mutex_unlock(&link->lock);
+	retire(ended);
+}
+
 /* The reader will not borrow the generations that wait for it: releases
  * them. */
 void

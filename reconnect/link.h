@@ -13,7 +13,8 @@
 #include "base/wait.h"
 
 #define LINK_REASON_BYTES 128
-#define LINK_HISTORY 32 /* outages that are remembered */
+#define LINK_PEER_CLOSED "peer closed" /* reason: the end of the stream */
+#define LINK_HISTORY 32                /* outages that are remembered */
 #define LINK_HOLD_FOREVER (-1)
 
 /* The most connections that are open at once: the current one, and those that
@@ -160,6 +161,10 @@ size_t link_history(
 /* For fwd-link: counts a dial; records why it failed. */
 void link_dialled(struct link *link);
 void link_dial_failed(struct link *link, const char *reason);
+
+/* For fwd-link: as link_fail(), but if this generation was the last one and has
+ * ended already, replaces the reason of its end. */
+void link_explain(struct link *link, uint64_t generation, const char *reason);
 
 /* For fwd-link, while down: makes fd the next generation and takes it over.
  * datagrams: it is a datagram socket, which carries one frame per datagram.

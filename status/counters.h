@@ -28,8 +28,8 @@ counter_read(const counter *c)
 /* Written by fwd-up only. */
 struct up_counters {
 	counter frames, bytes; /* sent to the network, without headers */
-	/* dropped, by reason */
-	counter outage, oversize, runt, empty, truncated;
+	counter outage, oversize, runt, empty; /* dropped, by reason */
+	counter kept; /* frames that wait for the network now (keep.h) */
 };
 
 /* Written by fwd-down only. */

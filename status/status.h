@@ -31,11 +31,15 @@ struct status {
 		status_number generation, outages, down_ms, last_outage_ms,
 		    dials;
 		char last_error[STATUS_TEXT_BYTES];
+		struct {
+			status_number pid, starts;
+			char last_exit[24]; /* empty: none yet */
+		} daemon;                   /* that the forwarder has started */
 	} network;
 	struct {
-		status_number frames, bytes;
+		status_number frames, bytes, kept;
 		struct {
-			status_number outage, oversize, runt, empty, truncated,
+			status_number outage, oversize, runt, empty,
 			    guest_restarted;
 		} drops;
 	} guest_to_network;

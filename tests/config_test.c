@@ -184,7 +184,7 @@ static const struct {
 	{ "guest.mode", "1777", "\"1777\" is out of range (0 to 0777)" },
 	{ "guest.stall", "0", "0" },
 	{ "guest.stall", "1001ms", "\"1001ms\" is out of range (0 to 1s)" },
-	{ "guest.endpoint", "unix:/x", "\"unix:/x\" is not a guest endpoint: it must begin with fd:, unixgram:, listen-unix: or tap:" },
+	{ "guest.endpoint", "unix:/x", "\"unix:/x\" is not a guest endpoint: it must begin with fd:, unixgram: or tap:" },
 	{ "network.hold", "forever", "-1" },
 	{ "network.hold", "2h", "\"2h\" is out of range (0 to 1h, or forever)" },
 	{ "network.max_frame", "60", "60" },
@@ -468,7 +468,6 @@ static const struct {
 	{ NULL, "tap:vm0", "", "vm0" },
 	{ NULL, "unixgram:/run/a.b/vm2.net.sock", "", "vm2.net" },
 	{ NULL, "unixgram:vm3", "", "vm3" },
-	{ NULL, "listen-unix:/run/vm4.sock", "", "vm4" },
 	{ NULL, "unixgram:/run/.hidden", "", ".hidden" },
 };
 
@@ -533,7 +532,7 @@ static const struct {
 	    "example unix:$XDG_RUNTIME_DIR/passt.sock\n" },
 	{ "[network]\nendpoint=x\n",
 	    "f:2: [network] endpoint: \"x\" is not a network endpoint: it must "
-	    "begin with unix:, tcp:, listen-unix: or listen-tcp:\n" },
+	    "begin with unix:, tcp:, listen-unix:, listen-tcp: or exec:\n" },
 	{ N "[reconnect]\nmin = 2s\n", "" },
 	{ N "[reconnect]\nmin = 3s\n",
 	    "f:4: [reconnect] min: \"3s\" is more than max (2s)\n" },
@@ -585,15 +584,14 @@ static const struct {
 	{ "fd:1000000000", "a descriptor is a number such as 3" },
 	{ "unixgram:/run/g:1.sock", "1 -1 /run/g:1.sock" },
 	{ "unixgram:", "the path is missing" },
-	{ "listen-unix:/run/g", "2 -1 /run/g" },
-	{ "tap:vm%d", "3 -1 vm%d" },
-	{ "tap:fifteen-letters", "3 -1 fifteen-letters" },
+	{ "tap:vm%d", "2 -1 vm%d" },
+	{ "tap:fifteen-letters", "2 -1 fifteen-letters" },
 	{ "tap:sixteen--letters", "an interface name has 1 to 15 bytes" },
 	{ "tap:", "an interface name has 1 to 15 bytes" },
 	{ "tap:a b", "interface names have no '/', ':' or blanks" },
 	{ "tap:a/b", "interface names have no '/', ':' or blanks" },
-	{ "FD:3", "it must begin with fd:, unixgram:, listen-unix: or tap:" },
-	{ "", "it must begin with fd:, unixgram:, listen-unix: or tap:" },
+	{ "FD:3", "it must begin with fd:, unixgram: or tap:" },
+	{ "", "it must begin with fd:, unixgram: or tap:" },
 };
 
 TEST(a_guest_endpoint_is_parsed_or_refused_with_a_reason,

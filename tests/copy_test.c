@@ -4,13 +4,14 @@
 
 #include <sys/time.h>
 
-#include "base/clock.h"
+#include "forwarder/keep.h"
 #include "keepalive/probe.h"
 #include "tests/support/balking.h"
 #include "tests/support/frames.h"
 #include "tests/support/guest_pair.h"
 #include "tests/support/log_catcher.h"
 #include "tests/support/set_key.h"
+#include "tests/support/settable_clock.h"
 #include "tests/support/suite.h"
 
 #define HOUR_MS (60 * 60 * 1000)
@@ -127,6 +128,14 @@ set_stall(int64_t stall_ms)
 	settings_publish(&settings, &config);
 }
 
+static void
+set_keep(unsigned keep)
+{
+	config.network.keep = keep;
+	settings_publish(&settings, &config);
+	link_set_hold(&the_link, 0); /* as a reload: it wakes fwd-up */
+}
+
 /* A new generation with a send buffer of `bytes`; 0: the usual one. */
 static void
 install_small(int bytes)
@@ -172,6 +181,13 @@ expect_count(counter *count, uint64_t expected)
 	while (counter_read(count) < expected)
 		sched_yield();
 	ck_assert_uint_eq(counter_read(count), expected);
+}
+
+static void
+await_kept(uint64_t expected)
+{
+	while (counter_read(&copy.up.kept) != expected)
+		sched_yield();
 }
 
 static void
@@ -444,7 +460,7 @@ TEST(frames_that_arrive_together_are_sent_together)
 
 TEST(hold_zero_drops_at_once_and_counts)
 {
-	link_set_hold(&the_link, 0);
+	set_keep(0);
 	guest_sends(20, 1514, 0);
 	expect_count(&copy.up.outage, 20);
 	install();
@@ -555,7 +571,7 @@ TEST(the_rest_of_a_broken_batch_is_dropped_when_hold_is_over, .seconds = 60)
 {
 	uint32_t written;
 
-	link_set_hold(&the_link, 0);
+	set_keep(0);
 	install_small(1);
 	send_batch();
 	written = read_and_quit(700, 0);
@@ -602,6 +618,141 @@ TEST(a_write_without_progress_ends_the_generation, .seconds = 60)
 	guest_sends(1, 60, BATCH);
 	network_gets_at_last(BATCH);
 	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
+}
+
+/* ---- keep ---- */
+
+/* Sends frames in an outage that has lasted longer than hold. Returns when all are
+ * kept. */
+static void
+guest_sends_kept(uint32_t count, uint32_t number)
+{
+	link_set_hold(&the_link, 0);
+	guest_sends(count, 60, number);
+	await_kept(count);
+}
+
+TEST(kept_frames_are_sent_although_the_guest_sends_no_more)
+{
+	guest_sends_kept(64, 0);
+	install();
+	network_gets(64, 60, 0);
+	expect_count(&copy.up.frames, 64);
+	goes_up(64);
+	await_kept(0);
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
+}
+
+TEST(the_batch_that_waited_is_kept_when_hold_is_over)
+{
+	guest_sends(1, 60, 0);
+	link_set_hold(&the_link, 0);
+	await_kept(1);
+	install();
+	network_gets(1, 60, 0);
+}
+
+/* The connection and the next frame come together: the order differs by round. */
+TEST(newer_frames_follow_the_kept_ones, .seconds = 30)
+{
+	for (uint32_t round = 0; round < 200; round++) {
+		guest_sends_kept(3, 0);
+		install();
+		guest_sends(3, 60, 3);
+		network_gets(6, 60, 0);
+		expect_count(&copy.up.frames, (round + 1) * 6);
+		await_kept(0);
+		close_peer();
+		await_down(round + 1);
+	}
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
+}
+
+TEST(of_more_frames_than_keep_the_newest_are_sent)
+{
+	set_keep(4);
+	guest_sends(10, 60, 0);
+	expect_count(&copy.up.outage, 6);
+	install();
+	network_gets(4, 60, 6);
+	expect_count(&copy.up.frames, 4);
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 6);
+}
+
+TEST(a_frame_that_was_kept_too_long_is_not_sent)
+{
+	guest_sends_kept(2, 0);
+	clock_skip(KEEP_AGE_MS);
+	guest_sends(1, 60, 2);
+	expect_count(&copy.up.outage, 2);
+	clock_skip(KEEP_AGE_MS - 1000);
+	install();
+	network_gets(1, 60, 2);
+	goes_up(3);
+	close_peer();
+	await_down(1);
+	guest_sends_kept(1, 4);
+	clock_skip(KEEP_AGE_MS);
+	install();
+	expect_count(&copy.up.outage, 3);
+	goes_up(5);
+	expect_count(&copy.up.frames, 3);
+}
+
+TEST(a_reload_drops_what_may_not_be_kept_any_more)
+{
+	guest_sends_kept(5, 0);
+	set_keep(3);
+	expect_count(&copy.up.outage, 2);
+	set_keep(0);
+	expect_count(&copy.up.outage, 5);
+	install();
+	goes_up(5);
+	await_kept(0);
+	expect_count(&copy.up.frames, 1);
+}
+
+/* One generation takes a part; each byte may be its last. */
+TEST(a_break_while_kept_frames_are_written_keeps_the_rest, .seconds = 60)
+{
+	size_t step = getenv("COPY_BREAKS") ? 1 : 997;
+	size_t batch = batch_bytes(0, BATCH, FRAME_HEADER_BYTES);
+	uint64_t frames = 0, generation;
+	uint32_t next;
+
+	link_set_hold(&the_link, 0);
+	for (size_t k = 0; k <= batch; k += step) {
+		send_batch();
+		await_kept(BATCH);
+		install_small(1);
+		generation = look().generation;
+		next = read_and_quit(k, 0);
+		await_down(generation);
+		expect_count(&copy.up.frames, frames + next);
+		guest_sends(1, 60, 1000); /* behind the rest */
+		await_kept(BATCH - next + 1);
+		install();
+		network_gets_batch(next);
+		network_gets(1, 60, 1000);
+		frames += BATCH + 1;
+		expect_count(&copy.up.frames, frames);
+		close_peer();
+		await_down(generation + 1);
+	}
+	ck_assert_uint_eq(counter_read(&copy.up.outage), 0);
+}
+
+static atomic_uint polls;
+
+TEST(fwd_up_sleeps_while_frames_are_kept)
+{
+	unsigned before;
+
+	guest_sends_kept(5, 0);
+	usleep(20000);
+	before = polls;
+	usleep(200000);
+	ck_assert_uint_eq(polls, before);
 }
 
 /* ---- what the network may send ---- */
@@ -861,6 +1012,7 @@ poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
 	__typeof__(poll) *real = dlsym(RTLD_NEXT, "poll");
 
+	polls++;
 	if (count > 0 && fds[count - 1].events == POLLOUT) {
 		waits++;
 		waits_ms += timeout_ms;
@@ -1215,16 +1367,22 @@ TEST(a_blocked_write_delays_a_stop_for_a_limited_time)
 	copy_stop_down(&copy);
 }
 
-/* Whether fwd-up waits with a frame or for one. */
-TEST(an_outage_does_not_delay_a_stop, .count = 2)
+/* Whether fwd-up waits with a frame, for one, or for the link, too. */
+TEST(an_outage_does_not_delay_a_stop, .count = 3)
 {
-	if (_i == 0)
+	if (_i != 1)
 		guest_sends(1, 60, 0);
+	if (_i == 2) {
+		link_set_hold(&the_link, 0);
+		await_kept(1);
+	}
 	ck_assert_int_lt(stop_up_ms(), COPY_STOP_MS);
 	link_stop(&the_link);
 	copy_stop_down(&copy);
 	/* or it would receive the next frame */
 	ck_assert_int_eq(wait_readable(copy.up_ended.fds[0], -1, 0), 0);
+	ck_assert_uint_eq(counter_read(&copy.up.kept), 0);
+	ck_assert_uint_eq(counter_read(&copy.up.outage), _i != 1);
 }
 
 TEST(what_the_network_has_sent_before_a_stop_reaches_the_guest, .count = 20)

@@ -23,18 +23,20 @@ static const struct {
 	{ "listen-tcp:[::1]:80", "listens on loopback ::1 80" },
 	{ "listen-tcp:[::2]:80", "listens ::2 80" },
 	{ "listen-tcp:localhost:80", "listens on loopback 127.0.0.1 80" },
+	{ "exec:passt --fd {fd}", "passt --fd {fd}" },
+	{ "exec:'a b' -l \"unix:{socket}\"", "'a b' -l \"unix:{socket}\"" },
 };
 
 TEST(a_good_endpoint_is_parsed, .count = LENGTH(good))
 {
-	char parts[512];
+	char parts[1024];
 
 	ck_assert_int_eq(endpoint_parse(&endpoint, good[_i].text, &why), 0);
-	snprintf(parts, sizeof(parts), "%s%s%s%s%s%s",
+	snprintf(parts, sizeof(parts), "%s%s%s%s%s%s%s",
 	    endpoint.listens ? "listens " : "",
 	    endpoint.loopback ? "on loopback " : "", endpoint.path,
 	    endpoint.host, endpoint.kind == ENDPOINT_TCP ? " " : "",
-	    endpoint.port);
+	    endpoint.port, endpoint.command);
 	ck_assert_str_eq(parts, good[_i].parts);
 	ck_assert_str_eq(endpoint.text, good[_i].text);
 }
@@ -69,6 +71,11 @@ static const struct {
 	{ "tcp:host:80 ", "port is not" },
 	{ "tcp:host:0x50", "port is not" },
 	{ "tcp:[::1]:80:90", "port is not" },
+	{ "exec:", "the command is missing" },
+	{ "exec: \t", "the command is missing" },
+	{ "exec:passt", "needs {fd}" },
+	{ "exec:x {fd} {socket}", "not both" },
+	{ "exec:x '{fd}", "a quote (') is not closed" },
 };
 
 TEST(a_bad_endpoint_is_refused_with_a_reason, .count = LENGTH(bad))
@@ -88,6 +95,8 @@ static const struct {
 	    sizeof(endpoint.path) - 1 },
 	{ "tcp:", ":80", "the host name is too long",
 	    sizeof(endpoint.host) - 1 },
+	{ "exec:", " {fd}", "the command is longer than 255 bytes",
+	    sizeof(endpoint.command) - 1 - strlen(" {fd}") },
 };
 
 TEST(the_longest_path_and_host_are_accepted, .count = LENGTH(lengths))
@@ -98,7 +107,10 @@ TEST(the_longest_path_and_host_are_accepted, .count = LENGTH(lengths))
 	snprintf(text, sizeof(text), "%s%s%s", lengths[_i].start, name,
 	    lengths[_i].end);
 	ck_assert_int_eq(endpoint_parse(&endpoint, text, &why), 0);
-	ck_assert_str_eq(_i == 0 ? endpoint.path : endpoint.host, name);
+	ck_assert(strncmp(_i == 0   ? endpoint.path
+			  : _i == 1 ? endpoint.host
+				    : endpoint.command,
+		      name, lengths[_i].most) == 0);
 	ck_assert_str_eq(endpoint.text, text);
 	snprintf(text, sizeof(text), "%s%sx%s", lengths[_i].start, name,
 	    lengths[_i].end);
@@ -109,9 +121,9 @@ TEST(the_longest_path_and_host_are_accepted, .count = LENGTH(lengths))
 /* The text may differ: for a listener localhost is 127.0.0.1. */
 TEST(endpoints_are_equal_if_they_name_the_same_address)
 {
-	static const char *const texts[] = { "unix:/a", "unix:/b",
-		"listen-unix:/a", "tcp:a:1", "tcp:b:1", "tcp:a:2",
-		"listen-tcp:127.0.0.1:1", "listen-tcp:localhost:1" };
+	static const char *const texts[] = { "exec:a {fd}", "exec:b {fd}",
+		"unix:/a", "unix:/b", "listen-unix:/a", "tcp:a:1", "tcp:b:1",
+		"tcp:a:2", "listen-tcp:127.0.0.1:1", "listen-tcp:localhost:1" };
 	struct endpoint other;
 
 	for (int i = 0; i < LENGTH(texts); i++)
@@ -119,6 +131,6 @@ TEST(endpoints_are_equal_if_they_name_the_same_address)
 			endpoint_parse(&endpoint, texts[i], &why);
 			endpoint_parse(&other, texts[j], &why);
 			ck_assert_int_eq(endpoint_equals(&endpoint, &other),
-			    i == j || i + j == 13);
+			    i == j || i + j == 17);
 		}
 }

@@ -1,6 +1,8 @@
 /* The thread fwd-link with real sockets; reconnect_test.c tests its decisions. */
 #include "reconnect/fwd_link.h"
 
+#include <sys/wait.h>
+
 #include "base/wait.h"
 #include "tests/support/hanging_lookup.h"
 #include "tests/support/listener.h"
@@ -339,19 +341,19 @@ wake_while_up(void)
 }
 
 /* A daemon, by default at sock. */
-struct daemon {
+struct stand_in {
 	const char *path;
 	int listener, peer;
 };
 
-static struct daemon
+static struct stand_in
 daemon_at(const char *path)
 {
-	return (struct daemon){ path, listening_unix(path, 1000), -1 };
+	return (struct stand_in){ path, listening_unix(path, 1000), -1 };
 }
 
 static void
-daemon_accept(struct daemon *daemon)
+daemon_accept(struct stand_in *daemon)
 {
 	char hello[5];
 
@@ -371,7 +373,7 @@ prove(int peer)
 
 /* Waits until that generation is up, and proves it. */
 static void
-daemon_serve(struct daemon *daemon, uint64_t generation)
+daemon_serve(struct stand_in *daemon, uint64_t generation)
 {
 	expect_up(generation);
 	daemon_accept(daemon);
@@ -379,7 +381,7 @@ daemon_serve(struct daemon *daemon, uint64_t generation)
 }
 
 static void
-daemon_hang_up(struct daemon *daemon)
+daemon_hang_up(struct stand_in *daemon)
 {
 	close(daemon->peer);
 	daemon->peer = -1;
@@ -387,7 +389,7 @@ daemon_hang_up(struct daemon *daemon)
 
 /* Closes the listener first, so that no dial ends in its backlog. */
 static void
-daemon_kill(struct daemon *daemon)
+daemon_kill(struct stand_in *daemon)
 {
 	unlink(daemon->path);
 	close(daemon->listener);
@@ -403,7 +405,7 @@ FIXTURE(set_up, tear_down)
 TEST(a_daemon_that_starts_and_restarts_is_dialled_at_once, .count = 2)
 {
 	struct link_event event;
-	struct daemon daemon;
+	struct stand_in daemon;
 
 	start();
 	event = next_event();
@@ -431,7 +433,7 @@ TEST(a_daemon_that_starts_and_restarts_is_dialled_at_once, .count = 2)
 /* As after SIGSTOP. */
 TEST(a_connection_older_than_max_is_proven_even_if_lost_before_a_tick)
 {
-	struct daemon daemon = daemon_at("sock");
+	struct stand_in daemon = daemon_at("sock");
 
 	start();
 	expect_up(1);
@@ -445,7 +447,7 @@ TEST(a_connection_older_than_max_is_proven_even_if_lost_before_a_tick)
 /* The next daemon appears while the dead one's backlog is still open. */
 TEST(a_path_that_appears_before_the_old_backlog_closes_is_not_missed)
 {
-	struct daemon old = daemon_at("sock"), new;
+	struct stand_in old = daemon_at("sock"), new;
 
 	start();
 	expect_up(1);
@@ -461,7 +463,7 @@ TEST(a_path_that_appears_before_the_old_backlog_closes_is_not_missed)
 /* It was bound before the loss, unnoticed by the watch, and listens after it. */
 TEST(after_a_proven_loss_a_refusing_path_is_retried_for_a_while)
 {
-	struct daemon old = daemon_at("sock"), next;
+	struct stand_in old = daemon_at("sock"), next;
 
 	start();
 	daemon_serve(&old, 1);
@@ -469,7 +471,7 @@ TEST(after_a_proven_loss_a_refusing_path_is_retried_for_a_while)
 	    LINK_EVENT_SETTLED); /* the machine knows, so nothing is watched */
 	wake_while_up();
 	unlink("sock");
-	next = (struct daemon){ "sock", bound_unix("sock"), -1 };
+	next = (struct stand_in){ "sock", bound_unix("sock"), -1 };
 	clock_stop(clock_now_ms() + 1000); /* the window stays open */
 	daemon_hang_up(&old);
 	expect_lost(1, PROVEN, "peer closed");
@@ -485,7 +487,7 @@ TEST(a_path_whose_event_another_thread_read_is_dialled_at_once)
 {
 	struct file_watch others;
 	struct doorbell bell;
-	struct daemon daemon;
+	struct stand_in daemon;
 
 	ck_assert_int_eq(doorbell_init(&bell), 0);
 	file_watch_init(&others, &bell);
@@ -506,7 +508,7 @@ TEST(a_path_whose_event_another_thread_read_is_dialled_at_once)
 /* A path that came while nothing was watched is found, too. */
 TEST(a_watch_that_was_refused_is_reported_and_armed_later)
 {
-	struct daemon daemon;
+	struct stand_in daemon;
 
 	aim("tcp:127.0.0.1:1");
 	start();
@@ -528,7 +530,7 @@ TEST(a_watch_that_was_refused_is_reported_and_armed_later)
 
 TEST(another_endpoint_ends_the_generation_and_is_dialled_at_once)
 {
-	struct daemon first = daemon_at("sock"), second = daemon_at("other");
+	struct stand_in first = daemon_at("sock"), second = daemon_at("other");
 
 	start();
 	daemon_serve(&first, 1);
@@ -542,7 +544,7 @@ TEST(another_endpoint_ends_the_generation_and_is_dialled_at_once)
 
 TEST(another_endpoint_is_dialled_at_once_from_the_backoff_and_watched)
 {
-	struct daemon second;
+	struct stand_in second;
 
 	start();
 	expect(LINK_EVENT_DIAL_FAILED);
@@ -557,7 +559,7 @@ TEST(another_endpoint_is_dialled_at_once_from_the_backoff_and_watched)
 /* The new reconnect.max applies to the present generation. */
 TEST(other_settings_leave_the_connection_alone)
 {
-	struct daemon daemon = daemon_at("sock");
+	struct stand_in daemon = daemon_at("sock");
 
 	start();
 	expect_up(1);
@@ -574,7 +576,7 @@ TEST(other_settings_leave_the_connection_alone)
 
 TEST(a_reload_drops_a_daemon_that_is_no_longer_trusted)
 {
-	struct daemon daemon = daemon_at("sock");
+	struct stand_in daemon = daemon_at("sock");
 
 	settings.timing.min_ms = settings.timing.max_ms = 10;
 	settings.user = STRANGER;
@@ -596,12 +598,146 @@ TEST(a_reload_drops_a_daemon_that_is_no_longer_trusted)
 	daemon_kill(&daemon);
 }
 
+/* ---- a daemon that is started ---- */
+
+/* It runs this script, whose socket is descriptor 3. */
+static void
+aim_at_script(const char *script)
+{
+	char endpoint[300];
+
+	snprintf(endpoint, sizeof(endpoint), "exec:sh -c '%s' {fd}", script);
+	aim(endpoint);
+}
+
+static pid_t
+running(void)
+{
+	struct daemon_view view;
+
+	daemon_look(&fwd.daemon, &view);
+	return view.pid;
+}
+
+static void
+expect_daemon(uint64_t starts, const char *last_exit)
+{
+	struct daemon_view view;
+
+	daemon_look(&fwd.daemon, &view);
+	ck_assert_uint_eq(view.starts, starts);
+	ck_assert_str_eq(view.last_exit, last_exit);
+}
+
+static void
+await_proof(void)
+{
+	while (!look().proven)
+		sched_yield();
+}
+
+/* Stops fwd-link; no process is left, not even as a zombie. */
+static void
+stop_and_expect_no_process(void)
+{
+	stop();
+	ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+TEST(a_daemon_that_is_killed_is_reaped_and_started_at_once)
+{
+	aim_at_script("echo hello >&3; exec sleep 1000 >&3");
+	start();
+	for (uint64_t generation = 1; generation < 4; generation++) {
+		pid_t pid;
+
+		ck_assert_uint_eq(expect_up(generation).dials, 1);
+		await_proof();
+		expect_daemon(generation, generation > 1 ? "signal 9" : "");
+		pid = running();
+		ck_assert_int_eq(kill(pid, SIGKILL), 0);
+		expect_lost(
+		    generation, PROVEN, "the daemon was killed by signal 9");
+		ck_assert_int_eq(kill(pid, 0), -1); /* reaped */
+	}
+	expect_up(4);
+	stop_and_expect_no_process();
+}
+
+/* The backoff is too long for a second start. */
+TEST(a_daemon_that_exits_at_once_is_a_failed_dial, .count = 2)
+{
+	static const char *const reasons[] = {
+		"the daemon exited with status 3",
+		"the daemon exited with status 0 (it must stay in the "
+		"foreground)",
+	};
+
+	aim_at_script(_i == 0 ? "exit 3" : "sleep 1000 & exit 0");
+	start();
+	expect_up(1);
+	expect_lost(1, UNPROVEN, reasons[_i]);
+	ck_assert_str_eq(look().last_error, reasons[_i]);
+	expect_daemon(1, _i == 0 ? "status 3" : "status 0");
+	ck_assert_int_eq(running(), 0);
+	stop_and_expect_no_process();
+}
+
+TEST(a_program_that_does_not_exist_is_a_failed_dial)
+{
+	aim("exec:./nothing {fd}");
+	start();
+	ck_assert_str_eq(expect(LINK_EVENT_DAEMON_FAILED).reason,
+	    "can't run \"./nothing\": No such file or directory");
+	expect_daemon(0, "");
+	stop_and_expect_no_process();
+}
+
+/* It has closed its connection, or another thread has given that up, perhaps for a
+ * daemon that is stopped. */
+TEST(a_daemon_without_its_generation_is_ended, .count = 2)
+{
+	aim_at_script(_i == 0 ? "echo >&3; exec sleep 1000 3>&-"
+			      : "echo >&3; kill -STOP $$");
+	start();
+	expect_up(1);
+	await_proof();
+	if (_i == 1)
+		link_fail(&shared, 1, "no answer");
+	expect_lost(1, PROVEN,
+	    _i == 0 ? "peer closed; the daemon was killed by signal 15"
+		    : "no answer; the daemon was killed by signal 15");
+	expect_up(2);
+	stop_and_expect_no_process();
+}
+
+TEST(a_daemon_that_ignores_sigterm_is_killed, .count = 2)
+{
+	aim_at_script("trap \"\" TERM; echo >&3; while :; do sleep 1000; done");
+	start();
+	expect_up(1);
+	await_proof();
+	if (_i == 0) { /* within the stop's second */
+		stop_and_expect_no_process();
+		return;
+	}
+	aim("unix:sock");
+	reload();
+	clock_skip(SUPERVISOR_TERMINATE_MS);
+	doorbell_ring(&shared.bell);
+	expect(LINK_EVENT_DAEMON_KILLED);
+	expect_lost(1, PROVEN,
+	    "the network endpoint was changed; the daemon was killed by signal "
+	    "9");
+	stop_and_expect_no_process();
+}
+
 /* ---- stopping and interrupting ---- */
 
 /* In the backoff at a path, while up, while a name server does not answer. */
 TEST(it_stops_at_once_in_every_state, .count = 4)
 {
-	struct daemon daemon = { .listener = -1 };
+	struct stand_in daemon = { .listener = -1 };
 
 	if (_i == 2)
 		daemon = daemon_at("sock");
@@ -657,7 +793,7 @@ hang(void *context, int fd, bool datagrams)
 
 TEST(a_stop_does_not_wait_for_a_call_that_hangs)
 {
-	struct daemon daemon = daemon_at("sock");
+	struct stand_in daemon = daemon_at("sock");
 	int64_t stopped_ms;
 
 	ck_assert_int_eq(doorbell_init(&hung), 0);
@@ -848,7 +984,7 @@ TEST(a_candidate_is_dropped_by_a_reload_and_by_the_stop)
 /* Neither the backoff nor the watch would find the daemon in time. */
 TEST(after_a_suspend_the_daemon_is_dialled_at_once)
 {
-	struct daemon daemon;
+	struct stand_in daemon;
 
 	settings.watch = false;
 	start();
@@ -864,7 +1000,7 @@ TEST(after_a_suspend_the_daemon_is_dialled_at_once)
 /* Woken by the system, or by anything else if the system doesn't report it. */
 TEST(after_a_suspend_the_keepalive_is_told_once, .count = 2)
 {
-	struct daemon daemon = daemon_at("sock");
+	struct stand_in daemon = daemon_at("sock");
 
 	if (_i == 0)
 		ck_assert_int_eq(pipe_open(resume_pipe), 0);

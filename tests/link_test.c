@@ -590,6 +590,22 @@ TEST(the_history_has_each_outage_with_its_reason_length_and_dials)
 	expect_outage(1, "peer closed", 1, 2);
 }
 
+/* Before or after the end of the connection is seen, and before it is proven. */
+TEST(a_daemons_end_is_the_reason_everywhere, .count = 3)
+{
+	install();
+	if (_i == 0)
+		link_prove(&shared, 1);
+	if (_i < 2)
+		link_fail(&shared, 1, "peer closed");
+	link_explain(&shared, 1, "signal 9");
+	link_prove(&shared, 1);
+	link_explain(&shared, 2, "no such generation");
+	ck_assert_uint_eq(look_back(), 1);
+	expect_outage(0, "signal 9", 0, 0);
+	ck_assert_str_eq(look().last_error, "signal 9");
+}
+
 /* And when proof of life is reported late, its reason is not that of a dial. */
 TEST(an_unproven_generation_prolongs_the_outage_in_the_history)
 {

@@ -35,7 +35,7 @@ def reload_changes_the_longest_frame_the_log_and_the_mode_of_probing(
 
 @needs()
 def reload_changes_hold_in_the_middle_of_an_outage(case: Case):
-    bridge = Bridge(case, ["network.hold=0"])
+    bridge = Bridge(case, ["network.hold=0", "network.keep=0"])
     bridge.lose(bridge.meet())
     bridge.guest.send(1, 2)
     bridge.until("up.drops.outage", 2)
@@ -47,6 +47,19 @@ def reload_changes_hold_in_the_middle_of_an_outage(case: Case):
     bridge.guest.send(5, 6)
     bridge.reload("network.hold=0")
     bridge.until("up.drops.outage", 4)
+
+
+@needs()
+def reload_drops_frames_that_may_not_be_kept_any_more(case: Case):
+    bridge = Bridge(case, ["network.hold=0"])
+    bridge.lose(bridge.meet())
+    bridge.guest.send(1, 2, 3)
+    bridge.until("up.kept", 3)
+    bridge.reload("network.keep=1")
+    bridge.until("up.drops.outage", 2)
+    connection = bridge.come_back()
+    connection.expect(3)
+    bridge.until("up.kept", 0)
 
 
 @needs()
