@@ -21,9 +21,16 @@ void socket_datagram_buffers(int fd);
  * socket_stream() does. Returns 0, or -1 with errno. */
 int socket_pair(int type, int ends[2]);
 
+/* Gives a stream socket that socket_stream() did not create the same options. */
+void socket_stream_options(int fd, int family);
+
 /* Gets the effective user of the peer at the time of its connect() or listen().
  * Returns 0, or -1 with errno. */
 int peer_user(int fd, uid_t *user);
+
+/* Returns the process at the other end at the time of its connect(), or 0 if it
+ * is not known. */
+pid_t peer_process(int fd);
 
 /* Whether the datagram socket that fd is connected to is known to be closed.
  * file_deleted: its file no longer exists under any name. */

@@ -26,7 +26,7 @@ fitting(const struct iovec *parcels, size_t count, size_t limit_bytes,
  * bytes written, or -1; *offered is the number of bytes passed to it. */
 static ssize_t
 write_some(int fd, struct iovec *parcels, size_t count, size_t skip_bytes,
-    size_t limit_bytes, size_t *offered)
+    size_t limit_bytes, int flags, size_t *offered)
 {
 	struct iovec whole = parcels[0];
 	struct msghdr call = { .msg_iov = parcels };
@@ -35,7 +35,7 @@ write_some(int fd, struct iovec *parcels, size_t count, size_t skip_bytes,
 	parcels[0].iov_base = (uint8_t *)whole.iov_base + skip_bytes;
 	parcels[0].iov_len -= skip_bytes;
 	call.msg_iovlen = fitting(parcels, count, limit_bytes, offered);
-	n = sendmsg(fd, &call, MSG_NOSIGNAL);
+	n = sendmsg(fd, &call, MSG_NOSIGNAL | flags);
 	parcels[0] = whole;
 	return n;
 }
@@ -48,7 +48,7 @@ stream_write(int fd, struct iovec *parcels, size_t count, size_t limit_bytes)
 
 	while (done < count) {
 		ssize_t n = write_some(fd, parcels + done, count - done, from,
-		    limit_bytes, &offered);
+		    limit_bytes, 0, &offered);
 
 		if (n >= 0) {
 			waited = (size_t)n < offered;
@@ -62,4 +62,21 @@ stream_write(int fd, struct iovec *parcels, size_t count, size_t limit_bytes)
 			from -= parcels[done++].iov_len;
 	}
 	return done;
+}
+
+int
+stream_try_write(int fd, struct iovec *parcels, size_t count,
+    size_t limit_bytes, size_t *left)
+{
+	size_t offered, taken = 0;
+	ssize_t n = write_some(
+	    fd, parcels, count, 0, limit_bytes, MSG_DONTWAIT, &offered);
+	int begun = 0;
+
+	if (n < 0)
+		return -1;
+	while (taken < (size_t)n)
+		taken += parcels[begun++].iov_len;
+	*left = taken - (size_t)n;
+	return begun;
 }

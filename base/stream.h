@@ -15,4 +15,11 @@
 size_t stream_write(
     int fd, struct iovec *parcels, size_t count, size_t limit_bytes);
 
+/* Writes parcels without waiting: one sendmsg() with as many as fit into
+ * limit_bytes, but at least one. Returns of how many the kernel took at least one
+ * byte, or -1 with errno. *left is how many bytes of the last of them it did not
+ * take. */
+int stream_try_write(int fd, struct iovec *parcels, size_t count,
+    size_t limit_bytes, size_t *left);
+
 #endif

@@ -118,6 +118,23 @@ socket_pair(int type, int ends[2])
 	return socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends);
 }
 
+void
+socket_stream_options(int fd, int family)
+{
+	(void)fd;
+	(void)family;
+}
+
+pid_t
+peer_process(int fd)
+{
+	struct ucred peer = { .pid = 0 };
+	socklen_t length = sizeof(peer);
+
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length);
+	return peer.pid;
+}
+
 REPLACEABLE int
 peer_user(int fd, uid_t *user)
 {

@@ -92,8 +92,8 @@ thread_name(const char *name)
 	pthread_setname_np(name);
 }
 
-static void
-set_up(int fd, int family)
+void
+socket_stream_options(int fd, int family)
 {
 	int yes = 1, bytes = BUFFER_BYTES;
 
@@ -111,7 +111,7 @@ socket_stream(int family)
 	int fd = socket(family, SOCK_STREAM, 0);
 
 	if (fd >= 0)
-		set_up(fd, family);
+		socket_stream_options(fd, family);
 	return fd;
 }
 
@@ -134,11 +134,21 @@ socket_pair(int type, int ends[2])
 	if (socketpair(AF_UNIX, type, 0, ends) < 0)
 		return -1;
 	for (int i = 0; i < 2; i++) {
-		set_up(ends[i], AF_UNIX);
+		socket_stream_options(ends[i], AF_UNIX);
 		if (type == SOCK_DGRAM)
 			socket_datagram_buffers(ends[i]);
 	}
 	return 0;
+}
+
+pid_t
+peer_process(int fd)
+{
+	pid_t process = 0;
+	socklen_t length = sizeof(process);
+
+	getsockopt(fd, SOL_LOCAL, LOCAL_PEERPID, &process, &length);
+	return process;
 }
 
 REPLACEABLE int

@@ -198,6 +198,8 @@ unix_file_look(struct unix_file *file, const char *path)
 	switch (try_connect(&address)) {
 	case 0:
 		return UNIX_FREE_SOCKET;
+	case EPROTOTYPE:
+		return UNIX_STREAM_SOCKET;
 	case EPERM:
 		return UNIX_CONNECTED_SOCKET;
 	case EACCES:

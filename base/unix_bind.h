@@ -28,6 +28,7 @@ int unix_bind(struct unix_file *file, int type, const char *path, mode_t mode,
 enum unix_socket {
 	UNIX_NO_SOCKET,        /* nothing, or a socket that is no longer open */
 	UNIX_FREE_SOCKET,      /* one that anyone may send to */
+	UNIX_STREAM_SOCKET,    /* one of another type */
 	UNIX_CONNECTED_SOCKET, /* one that only its peer may send to */
 	UNIX_FORBIDDEN_SOCKET, /* one that this user may not send to */
 };

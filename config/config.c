@@ -311,7 +311,7 @@ config_name(const struct config *config, char name[LOG_NAME_BYTES])
 		strcpy(name, config->service.name);
 	else if (has_file)
 		take_base(config->file, ".ini", name);
-	else if (guest->kind == GUEST_UNIXGRAM)
+	else if (*guest->path != '\0')
 		take_base(guest->path, NULL, name);
 	else
 		strcpy(

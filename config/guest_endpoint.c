@@ -43,6 +43,7 @@ static const struct {
 } kinds[] = {
 	{ "fd:", GUEST_FD, parse_fd },
 	{ "unixgram:", GUEST_UNIXGRAM, parse_path },
+	{ "listen-unix:", GUEST_STREAM, parse_path },
 	{ "tap:", GUEST_TAP, parse_name },
 };
 
@@ -62,5 +63,6 @@ guest_endpoint_parse(
 		strcpy(guest->text, text);
 		return 0;
 	}
-	return error_set(error, "it must begin with fd:, unixgram: or tap:");
+	return error_set(
+	    error, "it must begin with fd:, unixgram:, listen-unix: or tap:");
 }

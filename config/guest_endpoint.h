@@ -1,5 +1,5 @@
-/* Reads the guest's endpoint: fd:N, unixgram:PATH or tap:NAME. Grammar only;
- * opens nothing. */
+/* Reads the guest's endpoint: fd:N, unixgram:PATH, listen-unix:PATH or tap:NAME.
+ * Grammar only; opens nothing. */
 #ifndef CONFIG_GUEST_ENDPOINT_H
 #define CONFIG_GUEST_ENDPOINT_H
 
@@ -11,14 +11,15 @@
 enum guest_kind {
 	GUEST_FD,
 	GUEST_UNIXGRAM,
+	GUEST_STREAM,
 	GUEST_TAP,
 };
 
 struct guest_endpoint {
-	char text[GUEST_PATH_BYTES + sizeof("unixgram:")]; /* as written */
+	char text[GUEST_PATH_BYTES + sizeof("listen-unix:")]; /* as written */
 	enum guest_kind kind;
 	int fd;                      /* GUEST_FD, otherwise -1 */
-	char path[GUEST_PATH_BYTES]; /* GUEST_UNIXGRAM, otherwise empty */
+	char path[GUEST_PATH_BYTES]; /* of a socket, otherwise empty */
 	char name[GUEST_NAME_BYTES]; /* GUEST_TAP, otherwise empty */
 };
 

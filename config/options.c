@@ -22,7 +22,8 @@ static const char synopsis[] =
 
 static const char notes[] =
     "\n"
-    "GUEST: fd:N, unixgram:PATH or (Linux) tap:NAME\n"
+    "GUEST: fd:N, unixgram:PATH, listen-unix:PATH or (Linux) tap:NAME;\n"
+    "    with a command: stream, or nothing for datagrams\n"
     "NETWORK: unix:PATH, tcp:HOST:PORT, listen-unix:PATH or\n"
     "    listen-tcp:ADDR:PORT\n"
     "COMMAND: started as the guest; {fd} in its arguments becomes the number "
@@ -252,20 +253,42 @@ take(
 	}
 }
 
+static bool
+is_stream(const struct options_setting *setting)
+{
+	return setting->flag == 'g' && strcmp(setting->text, "stream") == 0;
+}
+
+/* Removes `-g stream` from the settings; any other guest is an error. */
+static int
+take_command_guest(struct options *options, struct error *error)
+{
+	int kept = 0;
+
+	for (int i = 0; i < options->settings_count; i++) {
+		const struct options_setting *s = &options->settings[i];
+
+		if (is_stream(s))
+			options->stream = true;
+		else if (s->flag == 'g' ||
+			 strncmp(s->text, "guest.endpoint=", 15) == 0)
+			return error_set(error,
+			    "-%c %s: the command after -- is already the guest",
+			    s->flag, s->text);
+		else
+			options->settings[kept++] = *s;
+	}
+	options->settings_count = kept;
+	return 0;
+}
+
 static int
 take_command(struct options *options, char **words, struct error *error)
 {
 	if (*words == NULL)
 		return error_set(error, "no command follows --");
-	for (int i = 0; i < options->settings_count; i++) {
-		const struct options_setting *s = &options->settings[i];
-
-		if (s->flag == 'g' ||
-		    strncmp(s->text, "guest.endpoint=", 15) == 0)
-			return error_set(error,
-			    "-%c %s: the command after -- is already the guest",
-			    s->flag, s->text);
-	}
+	if (take_command_guest(options, error) < 0)
+		return -1;
 	options->command = words;
 	for (; *words != NULL; words++)
 		if (strstr(*words, "{fd}") != NULL)
@@ -362,6 +385,10 @@ options_parse(
 		return -1;
 	if (is_client(options))
 		return complete_client(options, error);
+	for (int i = 0; i < options->settings_count; i++)
+		if (is_stream(&options->settings[i]))
+			return error_set(
+			    error, "-g stream: needs a command after --");
 	/* A start with the defaults alone can only be a mistake. */
 	if (options->mode == OPTIONS_RUN && options->config_path == NULL &&
 	    options->settings_count == 0 && options->command == NULL)

@@ -32,6 +32,7 @@ struct options {
 
 	int verbosity;  /* how often -v was given */
 	char **command; /* words after --, then NULL; NULL: none */
+	bool stream;    /* -g stream: the command's socket is a stream */
 
 	/* forwarder status */
 	const char *form; /* text, json or prometheus */

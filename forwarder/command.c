@@ -20,9 +20,9 @@ extern char **environ;
 #define FD_LIMIT 10000 /* the number must not be longer than {fd} */
 
 int
-command_pair(int ends[2])
+command_pair(int ends[2], int type)
 {
-	if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0)
+	if (socketpair(AF_UNIX, type, 0, ends) < 0)
 		return -1;
 	fcntl(ends[0], F_SETFD, FD_CLOEXEC);
 	socket_datagram_buffers(ends[1]);

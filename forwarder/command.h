@@ -10,9 +10,9 @@ struct command {
 	pid_t pid; /* 0: none */
 };
 
-/* Creates the socket pair: ends[0] is the forwarder's end and closed on exec,
+/* Creates the socket pair of `type`: ends[0] is the forwarder's end and closed on exec,
  * ends[1] is the command's. Returns 0, or -1 with errno. */
-int command_pair(int ends[2]);
+int command_pair(int ends[2], int type);
 
 /* Returns the exit status for an errno of command_start(), as env(1) does: 127
  * if there is no such program, 126 if it can't be run. EX_OSERR if the system

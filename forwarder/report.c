@@ -87,6 +87,7 @@ fill_traffic(const struct copy *copy, struct status *out)
 	COPY(out->guest_to_network.drops, copy->up, oversize);
 	COPY(out->guest_to_network.drops, copy->up, runt);
 	COPY(out->guest_to_network.drops, copy->up, empty);
+	COPY(out->guest_to_network.drops, copy->up, truncated);
 	out->guest_to_network.drops.guest_restarted =
 	    counter_read(&copy->guest->lost);
 	COPY(out->network_to_guest, copy->down, frames);

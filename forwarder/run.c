@@ -23,6 +23,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 
 #include "base/clock.h"
@@ -136,6 +137,7 @@ try_reload(struct forwarder *forwarder, struct error *error)
 	log_set_level(next.log.level);
 	log_set_name(next.service.name);
 	guest_set_mode(&forwarder->guest, next.guest.mode);
+	guest_set_max_frame(&forwarder->guest, next.network.max_frame);
 	control_set_mode(&forwarder->control, next.control.mode);
 	link_set_hold(&forwarder->link, next.network.hold_ms);
 	for (int i = 0; i < KEEPERS; i++)
@@ -346,7 +348,8 @@ make_pair(struct forwarder *forwarder, int *command_fd)
 
 	if (!forwarder->options->command)
 		return 0;
-	if (command_pair(ends) < 0)
+	if (command_pair(ends,
+		forwarder->options->stream ? SOCK_STREAM : SOCK_DGRAM) < 0)
 		return -1;
 	*endpoint = (struct guest_endpoint){ .kind = GUEST_FD, .fd = ends[0] };
 	snprintf(endpoint->text, sizeof(endpoint->text), "fd:%d", ends[0]);
@@ -371,6 +374,7 @@ open_all(struct forwarder *forwarder, int *command_fd)
 		    why.text);
 		return -1;
 	}
+	guest_set_max_frame(&forwarder->guest, config->network.max_frame);
 	if (network_open(&forwarder->network, config, &why) < 0)
 		return failed(LOG_LINK, "can't open", why.text);
 	if (control_open(&forwarder->control, config->control.socket,

@@ -84,6 +84,18 @@ is_good(void *context, const struct iovec *parcel)
 	}
 }
 
+static void
+count_skipped(struct up *up)
+{
+	struct up_counters *counters = &up->copy->up;
+	const struct batch *batch = &up->batch;
+
+	counter_add(&counters->oversize, batch->skipped.oversize);
+	counter_add(&counters->runt, batch->skipped.runt);
+	counter_add(&counters->empty, batch->skipped.empty);
+	counter_add(&counters->truncated, batch->skipped.truncated);
+}
+
 /* Removes from the batch the frames that can't be forwarded, and learns
  * addresses from the others. */
 static void
@@ -92,6 +104,7 @@ keep_good(struct up *up)
 	struct copy *copy = up->copy;
 	struct batch *batch = &up->batch;
 
+	count_skipped(up);
 	if (batch->count == 0)
 		return;
 	batch_expect(batch);

@@ -40,6 +40,7 @@ batch_clear(struct batch *batch)
 {
 	batch->count = 0;
 	batch->sender_length = 0;
+	memset(&batch->skipped, 0, sizeof(batch->skipped));
 	if (batch->long_bytes <= LONG_BYTES_MAX)
 		return;
 	madvise(batch->memory, MEMORY_BYTES, MADV_DONTNEED);

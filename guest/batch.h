@@ -37,6 +37,12 @@ struct batch {
 
 	size_t frame_bytes; /* expected length of a received frame */
 
+	/* Frames of a stream that were received, but not added; truncated: the
+	 * stream ended inside it. */
+	struct {
+		uint64_t oversize, runt, empty, truncated;
+	} skipped;
+
 	uint8_t *memory;
 	struct batch_system *system;
 	/* the longest frame that each slot has held; 0: only short ones */

@@ -1,4 +1,4 @@
-/* The guest as a connected datagram socket: descriptor N that the caller passed
+/* The guest as a connected datagram socket (a stream socket: stream.c): descriptor N that the caller passed
  * on, or one that the service manager kept over a restart. When its other end is
  * closed, no other guest can connect. */
 #include <errno.h>
@@ -23,7 +23,7 @@ find_fault(int fd)
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0)
 		return "not a socket";
 	if (type != SOCK_DGRAM)
-		return "a socket, but not a datagram socket";
+		return "a socket, but neither a datagram nor a stream socket";
 	if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
 		return "a datagram socket that is not connected";
 	return NULL;

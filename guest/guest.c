@@ -16,8 +16,24 @@
 static const struct guest_ops *const kinds[] = {
 	[GUEST_FD] = &guest_descriptor,
 	[GUEST_UNIXGRAM] = &guest_unixgram,
+	[GUEST_STREAM] = &guest_stream,
 	[GUEST_TAP] = &guest_tap,
 };
+
+/* A descriptor may be a stream instead of a datagram socket. */
+static const struct guest_ops *
+ops_of(const struct guest_endpoint *endpoint)
+{
+	int type = 0;
+	socklen_t length = sizeof(type);
+
+	if (endpoint->kind == GUEST_FD &&
+	    getsockopt(endpoint->fd, SOL_SOCKET, SO_TYPE, &type, &length) ==
+		0 &&
+	    type == SOCK_STREAM)
+		return &guest_stream;
+	return kinds[endpoint->kind];
+}
 
 static bool
 is_same_socket(int a, int b)
@@ -57,10 +73,11 @@ int
 guest_open(struct guest *guest, const struct guest_endpoint *endpoint,
     mode_t mode, struct guest_offer *offers, size_t count, struct error *error)
 {
-	*guest = (struct guest){ .ops = kinds[endpoint->kind],
+	*guest = (struct guest){ .ops = ops_of(endpoint),
 		.endpoint = *endpoint,
 		.fd = -1,
 		.mode = mode,
+		.max_frame = FRAME_LIMIT_BYTES,
 		.inherited = -1,
 		.inherited_free = -1 };
 	for (size_t i = 0; i < count; i++)
@@ -77,18 +94,11 @@ guest_duplicate(struct guest *guest, int fds[GUEST_KEPT])
 	return fds[0] >= 0 ? 1 : 0;
 }
 
-static int
-readable_fd(const struct guest *guest)
-{
-	return guest->ops->readable_fd ? guest->ops->readable_fd(guest)
-				       : guest->fd;
-}
-
 /* Returns the events of poll(), without waiting. */
 static short
 look(const struct guest *guest)
 {
-	struct pollfd readable = { .fd = readable_fd(guest), .events = POLLIN };
+	struct pollfd readable = { .fd = guest->fd, .events = POLLIN };
 
 	return poll(&readable, 1, 0) > 0 ? readable.revents : 0;
 }
@@ -106,10 +116,9 @@ guest_is_readable(const struct guest *guest)
 static int
 wait_for_frame(const struct guest *guest, int other_fd)
 {
-	int fd = readable_fd(guest);
-	int own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int own_fd = fcntl(guest->fd, F_DUPFD_CLOEXEC, 0);
 	int result =
-	    wait_readable(own_fd < 0 ? fd : own_fd, other_fd, INT64_MAX);
+	    wait_readable(own_fd < 0 ? guest->fd : own_fd, other_fd, INT64_MAX);
 
 	if (own_fd >= 0)
 		close(own_fd);
@@ -120,6 +129,10 @@ wait_for_frame(const struct guest *guest, int other_fd)
 bool
 guest_await(const struct guest *guest, int other_fd)
 {
+	struct pollfd other = { .fd = other_fd, .events = POLLIN };
+
+	if (guest->has_frames)
+		return poll(&other, 1, 0) <= 0;
 	while (wait_for_frame(guest, other_fd) == 0)
 		if (look(guest))
 			return true;

@@ -1,6 +1,6 @@
 /* The socket or device through which the guest sends and receives: an inherited
- * descriptor, a datagram socket at a path, or a TAP device. It stays open for
- * the life of the VM. Each kind is a table of operations in a file of its own.
+ * descriptor, a datagram or stream socket at a path, or a TAP device. It stays
+ * open for the life of the VM. Each kind is a table of operations in a file of its own.
  * guest.c has what the kinds share: whether a guest is present, the guest's MAC
  * address, and the meaning of errors. The copy threads call these functions to
  * receive and send frames. */
@@ -17,6 +17,7 @@
 #include "base/unix_bind.h"
 #include "config/guest_endpoint.h"
 #include "guest/batch.h"
+#include "guest/stream.h"
 #include "guest/unixgram.h"
 #include "status/counters.h"
 
@@ -53,11 +54,13 @@ struct guest {
 	mode_t mode;              /* of that file; used by main() only */
 	_Atomic uint64_t present; /* number of the current guest; 0: none */
 	_Atomic uint64_t mac;     /* 0 until learned */
+	/* the longest frame that a stream may hold; a longer one ends it */
+	_Atomic uint32_t max_frame;
 	/* queued frames that were discarded instead of forwarded */
 	counter lost;
 
-	/* Called with unixgram.lock held when another guest has replaced the
-	 * present one. The callback may call no guest function except
+	/* Called with the guest's lock held when another guest has replaced the
+	 * last one. The callback may call no guest function except
 	 * guest_get_mac(). May be NULL. */
 	void (*on_replaced)(void *context);
 	void *context;
@@ -68,6 +71,10 @@ struct guest {
 	atomic_uint changes; /* how often the descriptors have changed */
 
 	struct unixgram unixgram; /* used by unixgram.c */
+	struct stream stream;     /* used by stream.c */
+	/* used by fwd-up: it has more frames than it has returned, though fd may
+	 * not be readable */
+	bool has_frames;
 	bool drained; /* used by tap_linux.c: the last receive read all */
 };
 
@@ -76,7 +83,8 @@ struct guest_ops {
 	const char *name; /* for the log and status, if describe is NULL */
 	/* Sets fd, and `present` if the guest is there from the start. */
 	int (*open)(struct guest *guest, mode_t mode, struct error *error);
-	/* As batch_receive(). ESHUTDOWN means that no more frames can
+	/* As batch_receive(), but may return an empty batch; it does not wait
+	 * if fd is readable. ESHUTDOWN means that no more frames can
 	 * arrive. */
 	int (*receive)(struct guest *guest, struct batch *batch, size_t limit);
 	/* As batch_send(). */
@@ -87,10 +95,6 @@ struct guest_ops {
 	/* Returns why this inherited descriptor can't be the guest's, or
 	 * NULL. */
 	const char *(*fault)(const struct guest *guest, int fd);
-	/* Returns the descriptor that is readable when `receive` has something
-	 * to do. A `receive` that finds no whole frame there returns an empty
-	 * batch and does not wait. Without this operation, it is fd. */
-	int (*readable_fd)(const struct guest *guest);
 	/* As guest_duplicate(). Without this operation, fd is duplicated. */
 	size_t (*duplicate)(struct guest *guest, int fds[GUEST_KEPT]);
 	void (*close)(struct guest *guest); /* releases everything except fd */
@@ -109,10 +113,13 @@ struct guest_ops {
 /* send() for datagram sockets. */
 int guest_send_datagrams(struct guest *guest, struct batch *batch, size_t from);
 
-extern const struct guest_ops guest_descriptor, guest_unixgram, guest_tap;
+extern const struct guest_ops guest_descriptor, guest_unixgram, guest_stream,
+    guest_tap;
 
 /* Opens the endpoint. A path is bound with the permission bits `mode`. A stale
- * socket file is replaced; one that a running process has open is not.
+ * socket file is replaced; one that a running process has open is not. A
+ * descriptor's kind is that of its socket. max_frame is
+ * FRAME_LIMIT_BYTES at first.
  *
  * If an offered descriptor fits the endpoint, it is used instead: the frames
  * queued in it are received, a guest that it is connected to is present at once,
@@ -176,11 +183,19 @@ int guest_watch(struct guest *guest, struct pollfd fds[GUEST_DESCRIPTORS]);
 void guest_serve(
     struct guest *guest, const struct pollfd fds[GUEST_DESCRIPTORS]);
 
+/* Sets the length above which a frame ends a guest's stream. */
+static inline void
+guest_set_max_frame(struct guest *guest, uint32_t bytes)
+{
+	atomic_store_explicit(&guest->max_frame, bytes, memory_order_relaxed);
+}
+
 /* Changes the permission bits of the socket file. Logs a failure. */
 void guest_set_mode(struct guest *guest, mode_t mode);
 
 /* Binds a new socket to the path whose file was removed. A guest connected to
- * the old socket stays connected until another guest sends to the new socket.
+ * the old socket stays connected; in case of datagrams, until another guest
+ * sends to the new socket.
  * Returns 0, or -1 with the reason: nothing has changed. */
 int guest_bind_again(struct guest *guest, struct error *error);
 

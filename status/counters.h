@@ -28,7 +28,8 @@ counter_read(const counter *c)
 /* Written by fwd-up only. */
 struct up_counters {
 	counter frames, bytes; /* sent to the network, without headers */
-	counter outage, oversize, runt, empty; /* dropped, by reason */
+	/* dropped, by reason */
+	counter outage, oversize, runt, empty, truncated;
 	counter kept; /* frames that wait for the network now (keep.h) */
 };
 

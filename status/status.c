@@ -49,6 +49,7 @@ const struct field fields[] = {
 	{ NUMBER(guest_to_network.drops.oversize), "drops_total" },
 	{ NUMBER(guest_to_network.drops.runt), "drops_total" },
 	{ NUMBER(guest_to_network.drops.empty), "drops_total" },
+	{ NUMBER(guest_to_network.drops.truncated), "drops_total" },
 	{ NUMBER(guest_to_network.drops.guest_restarted), "drops_total" },
 	{ NUMBER(network_to_guest.frames), "frames_total" },
 	{ NUMBER(network_to_guest.bytes), "bytes_total" },

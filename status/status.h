@@ -39,7 +39,7 @@ struct status {
 	struct {
 		status_number frames, bytes, kept;
 		struct {
-			status_number outage, oversize, runt, empty,
+			status_number outage, oversize, runt, empty, truncated,
 			    guest_restarted;
 		} drops;
 	} guest_to_network;

@@ -47,7 +47,7 @@ set_up(void)
 {
 	scratch_enter();
 	command = (struct command){ .pid = 0 };
-	ck_assert_int_eq(command_pair(ends), 0);
+	ck_assert_int_eq(command_pair(ends, SOCK_DGRAM), 0);
 }
 
 static void

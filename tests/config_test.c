@@ -184,7 +184,7 @@ static const struct {
 	{ "guest.mode", "1777", "\"1777\" is out of range (0 to 0777)" },
 	{ "guest.stall", "0", "0" },
 	{ "guest.stall", "1001ms", "\"1001ms\" is out of range (0 to 1s)" },
-	{ "guest.endpoint", "unix:/x", "\"unix:/x\" is not a guest endpoint: it must begin with fd:, unixgram: or tap:" },
+	{ "guest.endpoint", "unix:/x", "\"unix:/x\" is not a guest endpoint: it must begin with fd:, unixgram:, listen-unix: or tap:" },
 	{ "network.hold", "forever", "-1" },
 	{ "network.hold", "2h", "\"2h\" is out of range (0 to 1h, or forever)" },
 	{ "network.max_frame", "60", "60" },
@@ -468,6 +468,7 @@ static const struct {
 	{ NULL, "tap:vm0", "", "vm0" },
 	{ NULL, "unixgram:/run/a.b/vm2.net.sock", "", "vm2.net" },
 	{ NULL, "unixgram:vm3", "", "vm3" },
+	{ NULL, "listen-unix:/run/vm4.sock", "", "vm4" },
 	{ NULL, "unixgram:/run/.hidden", "", ".hidden" },
 };
 
@@ -584,14 +585,15 @@ static const struct {
 	{ "fd:1000000000", "a descriptor is a number such as 3" },
 	{ "unixgram:/run/g:1.sock", "1 -1 /run/g:1.sock" },
 	{ "unixgram:", "the path is missing" },
-	{ "tap:vm%d", "2 -1 vm%d" },
-	{ "tap:fifteen-letters", "2 -1 fifteen-letters" },
+	{ "listen-unix:/run/g", "2 -1 /run/g" },
+	{ "tap:vm%d", "3 -1 vm%d" },
+	{ "tap:fifteen-letters", "3 -1 fifteen-letters" },
 	{ "tap:sixteen--letters", "an interface name has 1 to 15 bytes" },
 	{ "tap:", "an interface name has 1 to 15 bytes" },
 	{ "tap:a b", "interface names have no '/', ':' or blanks" },
 	{ "tap:a/b", "interface names have no '/', ':' or blanks" },
-	{ "FD:3", "it must begin with fd:, unixgram: or tap:" },
-	{ "", "it must begin with fd:, unixgram: or tap:" },
+	{ "FD:3", "it must begin with fd:, unixgram:, listen-unix: or tap:" },
+	{ "", "it must begin with fd:, unixgram:, listen-unix: or tap:" },
 };
 
 TEST(a_guest_endpoint_is_parsed_or_refused_with_a_reason,

@@ -58,6 +58,8 @@ understood(void)
 		fprintf(out, " -v");
 	if (options.socket)
 		fprintf(out, " %s", options.socket);
+	if (options.stream)
+		fprintf(out, " stream");
 	if (options.command)
 		fprintf(out, " --");
 	for (char **word = options.command; word && *word; word++)
@@ -83,6 +85,7 @@ static const struct {
 	    "run -v -- qemu -v --help -c x local.str={fd} --" },
 	{ "--check -- qemu {fd}", "check -- qemu {fd}" },
 	{ "-o guest.stall=0 -- q {fd}", "run -o guest.stall=0 -- q {fd}" },
+	{ "-g stream -v -- q {fd}", "run -v stream -- q {fd}" },
 	{ "-h", "help" },
 	{ "-V", "version" },
 	{ "--help --nonsense", "help" },
@@ -135,6 +138,7 @@ static const struct {
 	{ "-o guest.endpoint=fd:3 -- qemu {fd}",
 	    "-o guest.endpoint=fd:3: the command after -- is already the "
 	    "guest" },
+	{ "-n unix:/n -g stream", "-g stream: needs a command after --" },
 	{ "status -c a s", "give either -c or a socket, not both" },
 	{ "status a b",
 	    "unexpected argument \"b\" (status takes one socket or folder)" },
@@ -258,7 +262,7 @@ TEST(each_problem_names_where_it_came_from)
 		   "-o netwrk.hold=1s -o .= -c none.ini",
 	    "none.ini: No such file or directory\n"
 	    "-g nowhere: \"nowhere\" is not a guest endpoint: it must begin "
-	    "with fd:, unixgram: or tap:\n"
+	    "with fd:, unixgram:, listen-unix: or tap:\n"
 	    "-n unix:: \"unix:\" is not a network endpoint: the path is "
 	    "missing\n"
 	    "-o network.hold=x: \"x\" is not a duration (examples: 500ms, 5s, "

@@ -35,7 +35,8 @@ example(void)
 		    "02:54:00:12:34:56" },
 		.network = { "unix:/run/socket_vmnet", "up", 4, 3, 431, 12, 9,
 		    "Connection refused", { 4712, 5, "signal 9" } },
-		.guest_to_network = { 101, 10200, 10, { 11, 12, 13, 14, 15 } },
+		.guest_to_network = { 101, 10200, 10,
+		    { 11, 12, 13, 14, 16, 15 } },
 		.network_to_guest = { 201, 2020202020,
 		    { 21, 22, 23, 24, 25, 26 } },
 		.keepalive = { "arp", true, 31, 32, 33, 34, 35, 36, 231 },
@@ -65,6 +66,7 @@ TEST(json_has_the_documented_form)
 	    "\"guest_to_network\":{\"frames\":101,\"bytes\":10200,"
 	    "\"kept\":10,\"drops\":{\"outage\":11,\"oversize\":12,\"runt\":13,"
 	    "\"empty\":14,"
+	    "\"truncated\":16,"
 	    "\"guest_restarted\":15}},"
 	    "\"network_to_guest\":{\"frames\":201,\"bytes\":2020202020,"
 	    "\"drops\":{\"guest_slow\":21,\"guest_absent\":22,\"runt\":23,"
@@ -183,6 +185,7 @@ static const char metrics[] =
 	UP("drops_total", ",reason=\"oversize\"} 12")
 	UP("drops_total", ",reason=\"runt\"} 13")
 	UP("drops_total", ",reason=\"empty\"} 14")
+	UP("drops_total", ",reason=\"truncated\"} 16")
 	UP("drops_total", ",reason=\"guest_restarted\"} 15")
 	DOWN("drops_total", ",reason=\"guest_slow\"} 21")
 	DOWN("drops_total", ",reason=\"guest_absent\"} 22")
@@ -301,7 +304,8 @@ TEST(the_log_gets_one_line_per_section)
 		     "daemon.pid=4712 ");
 	assert_holds(" info service: status of guest_to_network: frames=101 "
 		     "bytes=10200 kept=10 drops.outage=11 drops.oversize=12 "
-		     "drops.runt=13 drops.empty=14 drops.guest_restarted=15\n");
+		     "drops.runt=13 drops.empty=14 "
+		     "drops.truncated=16 drops.guest_restarted=15\n");
 	assert_holds(" info service: status of network_to_guest: frames=201 ");
 	assert_holds(" info service: status of keepalive: mode=\"arp\" "
 		     "armed=true idle_ms=31 ");
@@ -482,7 +486,7 @@ TEST(a_history_that_is_too_long_is_refused)
 
 TEST(a_sample_has_the_sums_of_a_status)
 {
-	static const status_number up[] = { 101, 10200, 65 };
+	static const status_number up[] = { 101, 10200, 81 };
 	static const status_number down[] = { 201, 2020202020, 141 };
 	struct status s = example();
 	struct rates_sample sample = rates_sample(&s);
