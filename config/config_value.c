@@ -76,7 +76,7 @@ static const struct type {
 	  "fd:N, unixgram:PATH, tap:NAME", NULL },
 	[CONFIG_NETWORK] = { "a network endpoint",
 	  "unix:PATH, tcp:HOST:PORT, listen-unix:PATH, listen-tcp:ADDR:PORT, "
-	  "exec:COMMAND",
+	  "exec:COMMAND, exec-dgram:COMMAND",
 	  NULL },
 	[CONFIG_PATH] = { "a path for a socket", "a path, or empty", NULL },
 	[CONFIG_NAME] = { "a name", "a name without blanks, or empty", NULL },

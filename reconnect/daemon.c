@@ -62,9 +62,10 @@ start(struct daemon *daemon, const char *command, int fd, struct error *error)
 int
 daemon_dial(struct daemon *daemon, const struct dial *dial, struct error *error)
 {
+	int type = dial->endpoint->datagrams ? SOCK_DGRAM : SOCK_STREAM;
 	int ends[2], result;
 
-	if (socket_pair(SOCK_STREAM, ends) < 0)
+	if (socket_pair(type, ends) < 0)
 		return error_set(error, "%s", strerror(errno));
 	result = start(daemon, dial->endpoint->command, ends[1], error);
 	socket_give_up(ends[1]);

@@ -119,15 +119,16 @@ parse_command(struct endpoint *endpoint, const char *text, struct error *error)
 static const struct {
 	const char *prefix;
 	enum endpoint_kind kind;
-	bool listens;
+	bool listens, datagrams;
 	int (*parse)(
 	    struct endpoint *endpoint, const char *rest, struct error *error);
 } kinds[] = {
-	{ "unix:", ENDPOINT_UNIX, false, parse_path },
-	{ "tcp:", ENDPOINT_TCP, false, parse_host },
-	{ "listen-unix:", ENDPOINT_UNIX, true, parse_path },
-	{ "listen-tcp:", ENDPOINT_TCP, true, parse_host },
-	{ "exec:", ENDPOINT_EXEC, false, parse_command },
+	{ "unix:", ENDPOINT_UNIX, false, false, parse_path },
+	{ "tcp:", ENDPOINT_TCP, false, false, parse_host },
+	{ "listen-unix:", ENDPOINT_UNIX, true, false, parse_path },
+	{ "listen-tcp:", ENDPOINT_TCP, true, false, parse_host },
+	{ "exec:", ENDPOINT_EXEC, false, false, parse_command },
+	{ "exec-dgram:", ENDPOINT_EXEC, false, true, parse_command },
 };
 
 int
@@ -139,22 +140,23 @@ endpoint_parse(struct endpoint *endpoint, const char *text, struct error *error)
 		if (strncmp(text, kinds[i].prefix, length) != 0)
 			continue;
 		*endpoint = (struct endpoint){ .kind = kinds[i].kind,
-			.listens = kinds[i].listens };
+			.listens = kinds[i].listens,
+			.datagrams = kinds[i].datagrams };
 		if (kinds[i].parse(endpoint, text + length, error) < 0)
 			return -1;
 		strcpy(endpoint->text, text);
 		return 0;
 	}
 	return error_set(error,
-	    "it must begin with unix:, tcp:, listen-unix:, listen-tcp: or "
-	    "exec:");
+	    "it must begin with unix:, tcp:, listen-unix:, listen-tcp:, exec: "
+	    "or exec-dgram:");
 }
 
 bool
 endpoint_equals(const struct endpoint *a, const struct endpoint *b)
 {
 	return a->kind == b->kind && a->listens == b->listens &&
-	       strcmp(a->path, b->path) == 0 && strcmp(a->host, b->host) == 0 &&
-	       strcmp(a->port, b->port) == 0 &&
+	       a->datagrams == b->datagrams && strcmp(a->path, b->path) == 0 &&
+	       strcmp(a->host, b->host) == 0 && strcmp(a->port, b->port) == 0 &&
 	       strcmp(a->command, b->command) == 0;
 }

@@ -30,8 +30,8 @@ struct endpoint {
 	char command[ENDPOINT_COMMAND_BYTES]; /* as configured */
 };
 
-/* Parses unix:PATH, tcp:HOST:PORT, listen-unix:PATH, listen-tcp:ADDR:PORT or
- * exec:COMMAND. An IPv6 address is in brackets. ADDR is an address, or localhost
+/* Parses unix:PATH, tcp:HOST:PORT, listen-unix:PATH, listen-tcp:ADDR:PORT,
+ * exec:COMMAND or exec-dgram:COMMAND. An IPv6 address is in brackets. ADDR is an address, or localhost
  * for 127.0.0.1. COMMAND contains either {fd} or {socket}, and its quotes are
  * closed (base/words.h). Returns 0, or -1 with the error set. */
 int endpoint_parse(

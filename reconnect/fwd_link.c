@@ -191,6 +191,7 @@ says_closed(const char *reason)
 {
 	return strcmp(reason, LINK_PEER_CLOSED) == 0 ||
 	       strcmp(reason, strerror(ECONNRESET)) == 0 ||
+	       strcmp(reason, strerror(ECONNREFUSED)) == 0 ||
 	       strcmp(reason, strerror(EPIPE)) == 0;
 }
 

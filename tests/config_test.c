@@ -533,7 +533,8 @@ static const struct {
 	    "example unix:$XDG_RUNTIME_DIR/passt.sock\n" },
 	{ "[network]\nendpoint=x\n",
 	    "f:2: [network] endpoint: \"x\" is not a network endpoint: it must "
-	    "begin with unix:, tcp:, listen-unix:, listen-tcp: or exec:\n" },
+	    "begin with unix:, tcp:, listen-unix:, listen-tcp:, exec: or "
+	    "exec-dgram:\n" },
 	{ N "[reconnect]\nmin = 2s\n", "" },
 	{ N "[reconnect]\nmin = 3s\n",
 	    "f:4: [reconnect] min: \"3s\" is more than max (2s)\n" },

@@ -24,6 +24,7 @@ static const struct {
 	{ "listen-tcp:[::2]:80", "listens ::2 80" },
 	{ "listen-tcp:localhost:80", "listens on loopback 127.0.0.1 80" },
 	{ "exec:passt --fd {fd}", "passt --fd {fd}" },
+	{ "exec-dgram:x {fd}", "datagrams x {fd}" },
 	{ "exec:'a b' -l \"unix:{socket}\"", "'a b' -l \"unix:{socket}\"" },
 };
 
@@ -32,7 +33,8 @@ TEST(a_good_endpoint_is_parsed, .count = LENGTH(good))
 	char parts[1024];
 
 	ck_assert_int_eq(endpoint_parse(&endpoint, good[_i].text, &why), 0);
-	snprintf(parts, sizeof(parts), "%s%s%s%s%s%s%s",
+	snprintf(parts, sizeof(parts), "%s%s%s%s%s%s%s%s",
+	    endpoint.datagrams ? "datagrams " : "",
 	    endpoint.listens ? "listens " : "",
 	    endpoint.loopback ? "on loopback " : "", endpoint.path,
 	    endpoint.host, endpoint.kind == ENDPOINT_TCP ? " " : "",
@@ -122,8 +124,9 @@ TEST(the_longest_path_and_host_are_accepted, .count = LENGTH(lengths))
 TEST(endpoints_are_equal_if_they_name_the_same_address)
 {
 	static const char *const texts[] = { "exec:a {fd}", "exec:b {fd}",
-		"unix:/a", "unix:/b", "listen-unix:/a", "tcp:a:1", "tcp:b:1",
-		"tcp:a:2", "listen-tcp:127.0.0.1:1", "listen-tcp:localhost:1" };
+		"exec-dgram:b {fd}", "unix:/a", "unix:/b", "listen-unix:/a",
+		"tcp:a:1", "tcp:b:1", "tcp:a:2", "listen-tcp:127.0.0.1:1",
+		"listen-tcp:localhost:1" };
 	struct endpoint other;
 
 	for (int i = 0; i < LENGTH(texts); i++)
@@ -131,6 +134,6 @@ TEST(endpoints_are_equal_if_they_name_the_same_address)
 			endpoint_parse(&endpoint, texts[i], &why);
 			endpoint_parse(&other, texts[j], &why);
 			ck_assert_int_eq(endpoint_equals(&endpoint, &other),
-			    i == j || i + j == 17);
+			    i == j || i + j == 19);
 		}
 }

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 from daemons import Iperf3Server, L2Daemon, Passt
-from forwarder import Forwarder
-from harness import (Case, Namespace, expect, expect_equal, needs,
-                     process_exists, wait_for, wait_until)
-from peers import WithGuest, bound_guest, descriptors
+from forwarder import Forwarder, run_forwarder
+from harness import (Case, expect, expect_equal, needs, process_exists,
+                     wait_for, wait_until)
+from peers import FakeDaemon, WithGuest, descriptors
 from vm import Guest, received_bytes
 
 INTERVAL, COUNT = 0.5, 3
@@ -117,4 +117,155 @@ def session_outlives_ten_kills_of_a_stateless_daemon_behind_exec(case: Case):
     expect(received_bytes(session.wait(40)) > 0, "expected bytes to arrive")
     expect(forwarder.value("network.daemon.starts") >= 11, "expected starts")
     expect_equal("frames dropped", forwarder.value("up.drops.outage"), 0)
+    forwarder.stop()
+
+
+# --- stand-ins ----------------------------------------------------------------
+
+ECHO = """
+import socket, sys
+own = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    own.send(own.recv(70000) or sys.exit(1))
+"""
+
+
+def echo(case: Case, kind: str = "exec:") -> str:
+    """The endpoint of a daemon that returns what it gets."""
+    script = case.path("echo.py")
+    script.write_text(ECHO)
+    return f"{kind}{sys.executable} '{script}' {{fd}}"
+
+
+def expect_echo(forwarder: WithGuest, number: int) -> None:
+    forwarder.guest.send(number)
+    forwarder.guest.expect(number)
+
+
+@needs()
+def killed_daemons_leave_no_descriptor_in_the_forwarder(case: Case):
+    """Of streams and of datagrams."""
+    for kind in ("exec:", "exec-dgram:"):
+        forwarder = WithGuest(case, echo(case, kind), ["network.announce=no"],
+                              name=kind.strip(":"))
+        expect_echo(forwarder, 1)
+        before = descriptors(forwarder.pid)
+        for number in range(2, 12):
+            until_another(forwarder, kill_daemon(forwarder))
+            expect_echo(forwarder, number)
+        expect_equal("descriptors", descriptors(forwarder.pid), before)
+        status = forwarder.value("network")
+        expect_equal("starts", status["daemon"]["starts"], 11)
+        expect_equal("outages", status["outages"], 10)
+        expect_equal("last exit", status["daemon"]["last_exit"], "signal 9")
+        lost = forwarder.lines("warn link: lost")
+        expect_equal("reasons", [line for line in lost
+                                 if "was killed by signal 9" not in line], [])
+        forwarder.stop()
+
+
+@needs()
+def daemon_that_does_not_run_is_one_warning_and_no_spin(case: Case):
+    """At least three delays of the backoff pass before the fourth start."""
+    closed = "closed before any data was received"
+    for number, (command, start, words) in enumerate((
+            ("sh -c 'exit 3' {fd}", closed, "exited with status 3"),
+            ("sh -c 'kill -SEGV $$' {fd}", closed, "killed by signal 11"),
+            ("sh -c 'setsid sleep 60 & exit 0' {fd}", closed,
+             "it must stay in the foreground"),
+            ("no-such-daemon {fd}", "the daemon did not start",
+             "can't run \\\"no-such-daemon\\\": No such file"),
+            ("/etc/passwd {fd}", "the daemon did not start",
+             "Permission denied"))):
+        began = time.monotonic()
+        forwarder = Forwarder(case, f"exec:{command}",
+                              f"unixgram:{case.path(f'{number}.sock')}",
+                              name=f"forwarder{number}")
+        forwarder.until("network.dials", lambda found: found >= 4)
+        expect(time.monotonic() - began > 0.1 * 0.75 * (1 + 2 + 4),
+               "expected a backoff")
+        forwarder.until_lines(f"warn link: {start}", 1)
+        expect(words in forwarder.log_text(), f"expected {words} in the log")
+        forwarder.stop()
+
+
+@needs()
+def daemon_that_ignores_sigterm_is_killed_after_two_seconds(case: Case):
+    forwarder = WithGuest(
+        case, "exec:sh -c 'trap \"\" TERM; echo >&3; exec 3>&-;"
+        " while :; do sleep 1; done' {fd}")
+    began = time.monotonic()
+    forwarder.until("network.daemon.starts", 2)
+    expect(time.monotonic() - began > 1.9, "expected two seconds")
+    forwarder.until_line("warn link: the daemon ignored SIGTERM")
+    forwarder.until_line(
+        "warn link: lost", "peer closed; the daemon was killed by signal 9")
+    forwarder.stop()
+
+
+def of_case(case: Case) -> list[int]:
+    """The processes that were started with this environment."""
+    mark = f"MARK={case.folder}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+        except OSError:
+            pass  # it has ended, or is another user's
+    return found
+
+
+DAEMONS = ("exec sleep 1000", "trap \"\" TERM; exec sleep 1000",
+           "cat <&3 & wait")
+
+
+@needs()
+def no_process_outlives_the_forwarder(case: Case):
+    """However it ends, and with or without a command of its own. A process that
+    the daemon has started sees the end of its socket."""
+    os.environ["MARK"] = str(case.folder)
+    try:
+        for number, script in enumerate(DAEMONS):
+            network = f"exec:sh -c '{script}' {{fd}}"
+            done = run_forwarder("-n", network, "--", "sh", "-c",
+                                 "sleep 0.2; exit 5", "{fd}")
+            expect_equal("exit status", done.returncode, 5)
+            expect_equal(f"left by {script}", of_case(case), [])
+            for name, end in (("stopped", signal.SIGTERM),
+                              ("killed", signal.SIGKILL)):
+                forwarder = Forwarder(
+                    case, network, f"unixgram:{case.path('guest.sock')}",
+                    name=f"{name}{number}")
+                forwarder.until("network.state", "up")
+                expect(process_exists(daemon_of(forwarder)), "expected it")
+                if end == signal.SIGTERM:
+                    forwarder.stop()
+                else:
+                    forwarder.process.kill()
+                    case.path("guest.sock").unlink()
+                wait_until(f"processes left by {script}",
+                           lambda: of_case(case), [])
+    finally:
+        del os.environ["MARK"]
+
+
+@needs()
+def reload_replaces_a_daemon_only_if_its_command_changes(case: Case):
+    forwarder = WithGuest(case, echo(case), ["network.announce=no"])
+    expect_echo(forwarder, 1)
+    first = daemon_of(forwarder)
+    forwarder.reload("keepalive.interval=1s")
+    expect_echo(forwarder, 2)
+    expect_equal("daemon", daemon_of(forwarder), first)
+    forwarder.reload(f"network.endpoint={echo(case)} again")
+    until_another(forwarder, first)
+    expect(not process_exists(first), "expected the first one to be ended")
+    expect_echo(forwarder, 3)
+    second = daemon_of(forwarder)
+    other = case.own(FakeDaemon(case.path("net.sock"))).start()
+    forwarder.reload(f"network.endpoint={other.endpoint}")
+    forwarder.exchange(case.own(other.accept()), 4)
+    expect(not process_exists(second), "expected the second to be ended")
+    expect_equal("daemon", daemon_of(forwarder), 0)
     forwarder.stop()
