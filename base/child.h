@@ -38,6 +38,9 @@ void child_signal(const struct child *child, int number);
  * does. */
 bool child_reap(struct child *child, int *status);
 
+/* Closes every descriptor from `first` on. Async-signal-safe. */
+void child_close_from(int first);
+
 /* Writes "status 1" or "signal 9" into buffer, and returns it. */
 #define CHILD_END_BYTES 24
 const char *child_end(char buffer[CHILD_END_BYTES], int status);

@@ -17,8 +17,8 @@
 #define REPORT_FD (CHILD_FD + 1)
 
 /* Linux before 5.9 has no close_range(). */
-static void
-close_from(int first)
+void
+child_close_from(int first)
 {
 	long limit = sysconf(_SC_OPEN_MAX);
 
@@ -51,7 +51,7 @@ arrange(int fd, int report)
 	close(CHILD_FD);
 	if (fd >= 0 && !place(kept, CHILD_FD))
 		return false;
-	close_from(REPORT_FD + 1);
+	child_close_from(REPORT_FD + 1);
 	return true;
 }
 

@@ -13,6 +13,15 @@
 
 extern char **environ;
 
+void
+child_close_from(int first)
+{
+	int limit = getdtablesize();
+
+	for (int fd = first; fd < limit; fd++)
+		close(fd);
+}
+
 static int
 spawn(pid_t *pid, char *const argv[], int fd)
 {

@@ -79,11 +79,17 @@ is_standard_error(const char *stream)
 	return strcmp(own, stream) == 0;
 }
 
+bool
+log_is_journal(void)
+{
+	return is_standard_error(getenv("JOURNAL_STREAM"));
+}
+
 void
 log_open(enum log_level level)
 {
 	signal(SIGPIPE, SIG_IGN);
-	to_journal = is_standard_error(getenv("JOURNAL_STREAM"));
+	to_journal = log_is_journal();
 	log_set_level(level);
 }
 

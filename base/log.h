@@ -29,8 +29,10 @@ enum log_subsystem {
 	LOG_SERVICE,
 };
 
-/* Detects whether standard error is the journal's (JOURNAL_STREAM), and ignores
- * SIGPIPE, because the reader of the log may exit first. An ignored signal
+/* Whether standard error is the journal's (JOURNAL_STREAM). */
+bool log_is_journal(void);
+
+/* Detects the journal, and ignores SIGPIPE, because the reader of the log may exit first. An ignored signal
  * stays ignored across exec, so command.c restores it. */
 void log_open(enum log_level level);
 

@@ -372,6 +372,42 @@ complete_client(struct options *options, struct error *error)
 	return 0;
 }
 
+#define CLIENT "socket_vmnet_client"
+
+static bool
+is_called_client(const char *name)
+{
+	const char *slash = name ? strrchr(name, '/') : NULL;
+
+	return name && strcmp(slash ? slash + 1 : name, CLIENT) == 0;
+}
+
+/* Takes the arguments of that program (client/main.c in lima-vm/socket_vmnet): a
+ * socket, -- if the caller likes, and a command. The daemon ends at a frame of
+ * more than 65,536 bytes. */
+static int
+parse_client(struct options *options, char **words, struct error *error)
+{
+	static char network[sizeof("unix:") + ENDPOINT_PATH_BYTES];
+	char **command = words[0] ? words + 1 : words;
+
+	if (*command && strcmp(*command, "--") == 0)
+		command++;
+	if (!*command)
+		return error_set(
+		    error, "use it as " CLIENT " SOCKET COMMAND [ARG...]");
+	if (snprintf(network, sizeof(network), "unix:%s", words[0]) >=
+	    (int)sizeof(network))
+		return error_set(
+		    error, "%s: too long for the path of a socket", words[0]);
+	options->mode = OPTIONS_VMNET_CLIENT;
+	options->command = command;
+	add_setting(options, 'g', "fd:3", error);
+	add_setting(options, 'n', network, error);
+	add_setting(options, 'o', "network.max_frame=65536", error);
+	return 0;
+}
+
 int
 options_parse(
     struct options *options, int argc, char **argv, struct error *error)
@@ -379,6 +415,8 @@ options_parse(
 	bool named;
 
 	*options = (struct options){ .form = "text" };
+	if (is_called_client(argv[0]))
+		return parse_client(options, argv + 1, error);
 	options->mode = find_mode(argc > 1 ? argv[1] : "");
 	named = options->mode != OPTIONS_RUN;
 	if (parse_words(options, argc - named, argv + named, error) < 0)

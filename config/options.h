@@ -16,9 +16,13 @@ enum options_mode {
 	OPTIONS_CAPTURE,
 	OPTIONS_HELP,
 	OPTIONS_VERSION,
+	/* The program was called as socket_vmnet_client. The settings are those of
+	 * the copy in the background, whose guest is fd:3; command is executed by
+	 * the other process. */
+	OPTIONS_VMNET_CLIENT,
 };
 
-/* All strings point into argv. */
+/* All strings point into argv, or are static. */
 struct options {
 	enum options_mode mode;
 	const char *config_path; /* NULL: no file is read */

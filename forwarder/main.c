@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "config/options.h"
 #include "forwarder/run.h"
+#include "forwarder/vmnet_client.h"
 #include "status/capture_client.h"
 #include "status/client.h"
 
@@ -105,6 +106,7 @@ main(int argc, char **argv)
 	struct config_problems problems = { .emit = print_problem };
 	struct options options;
 	struct error error;
+	int status;
 
 	fill_standard_descriptors();
 	if (options_parse(&options, argc, argv, &error) < 0)
@@ -124,7 +126,10 @@ main(int argc, char **argv)
 		config_print(&config, stdout);
 		return flush();
 	}
-	if (options.mode != OPTIONS_RUN)
+	if (options.mode == OPTIONS_STATUS || options.mode == OPTIONS_CAPTURE)
 		return ask_forwarder(&options, &config);
+	if (options.mode == OPTIONS_VMNET_CLIENT &&
+	    !vmnet_client_split(&options, &config, &status))
+		return status;
 	exit(run_forwarder(&options, &config));
 }

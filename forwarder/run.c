@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 #include <sysexits.h>
 
+#include "base/background.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/wait.h"
@@ -230,6 +231,11 @@ on_guest_gone(struct forwarder *forwarder)
 	if (forwarder->command.pid > 0) {
 		log_line(LOG_LEVEL_WARN, LOG_GUEST,
 		    "gone; waiting for the command to end");
+		return;
+	}
+	if (forwarder->options->mode == OPTIONS_VMNET_CLIENT) {
+		log_line(LOG_LEVEL_INFO, LOG_GUEST, "the command has ended");
+		forwarder->status = EX_OK;
 		return;
 	}
 	log_line(LOG_LEVEL_ERROR, LOG_GUEST, "gone endpoint=%s",
@@ -496,6 +502,7 @@ forwarder_run(const struct options *options, const struct config *config,
 		forwarder.status = EX_OSERR;
 	} else {
 		start_command(&forwarder, command_fd);
+		background_ready();
 		while (forwarder.status == RUNNING)
 			serve_once(&forwarder);
 		stop_threads(&forwarder);

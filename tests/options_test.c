@@ -10,6 +10,7 @@
 static struct options options;
 static struct error error;
 static char words[512];
+static char called[64] = "forwarder";
 static char *arguments[OPTIONS_SETTINGS_MAX + 8];
 
 /* Splits a line at blanks, without a shell's quoting, and parses it. */
@@ -21,7 +22,7 @@ parse(const char *line)
 
 	ck_assert_uint_lt(strlen(line), sizeof(words));
 	strcpy(words, line);
-	arguments[0] = words; /* not read */
+	arguments[0] = called;
 	for (char *w; (w = strtok_r(rest, " ", &rest)) != NULL;) {
 		ck_assert_int_lt(count, OPTIONS_SETTINGS_MAX + 7);
 		arguments[count++] = w;
@@ -35,7 +36,7 @@ static const char *
 understood(void)
 {
 	static const char *const modes[] = { "run", "check", "status",
-		"capture", "help", "version" };
+		"capture", "help", "version", "client" };
 	static char text[512];
 	FILE *out = fmemopen(text, sizeof(text), "w");
 
@@ -176,6 +177,37 @@ TEST(an_empty_command_line_is_answered_with_an_example)
 		    "forwarder -n unix:"));
 	}
 	ck_assert_int_eq(options_parse(&options, 0, none, &error), -1);
+}
+
+#define CLIENT_SETTINGS " -g fd:3 -n unix:/s -o network.max_frame=65536 -- "
+
+static const struct {
+	const char *called, *line, *meaning; /* or the problem */
+} clients[] = {
+	{ "socket_vmnet_client", "/s qemu -n --help {fd}",
+	    "client" CLIENT_SETTINGS "qemu -n --help {fd}" },
+	{ "/opt/bin/socket_vmnet_client", "/s -- qemu -- x",
+	    "client" CLIENT_SETTINGS "qemu -- x" },
+	{ "socket_vmnet_client", "/s -- -- x",
+	    "client" CLIENT_SETTINGS "-- x" },
+	{ "my_socket_vmnet_client", "-n unix:/s", "run -n unix:/s" },
+	{ "socket_vmnet_client", "",
+	    "use it as socket_vmnet_client SOCKET COMMAND [ARG...]" },
+	{ "socket_vmnet_client", "/s --",
+	    "use it as socket_vmnet_client SOCKET COMMAND [ARG...]" },
+};
+
+/* By the arguments that socket_vmnet's client/main.c takes. */
+TEST(called_as_socket_vmnet_client_it_takes_that_programs_arguments,
+    .count = LENGTH(clients))
+{
+	bool parsed;
+
+	strcpy(called, clients[_i].called);
+	parsed = parse(clients[_i].line) == 0;
+	ck_assert_str_eq(
+	    parsed ? understood() : error.text, clients[_i].meaning);
+	strcpy(called, "forwarder");
 }
 
 TEST(too_many_settings_are_reported)
