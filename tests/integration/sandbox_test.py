@@ -350,7 +350,11 @@ def sandbox_holds(case: Case):
     tcp = {**unix, "families": families, "reaches": ["127.0.0.1", "10.9.9.9"]}
     tap = {**tcp, "capabilities": f"{NET_ADMIN:016x}", "can": ["TAP"],
            "writes": ["/dev/mqueue", "/dev/net/tun", "/run/forwarder/x"]}
-    for kind, expected in (("", unix), ("-tcp", tcp), ("-tap", tap)):
+    daemon = {**unix, "families": sorted([*families, int(socket.AF_NETLINK)]),
+              "reaches": ["127.0.0.1", "10.9.9.9", "203.0.113.9"],
+              "can": ["user namespace"]}
+    for kind, expected in (("", unix), ("-tcp", tcp), ("-tap", tap),
+                           ("-exec", daemon)):
         expect_equal(kind, probe(machine, f"forwarder{kind}@x.service"),
                      expected)
     free = json.loads(machine.run("/usr/bin/python3", PROBE_PATH))
@@ -381,7 +385,7 @@ def endpoint_that_a_sandbox_refuses_is_logged_with_the_cure(case: Case):
 
 # What systemd-analyze security may find at most.
 EXPOSURE = {"forwarder@": 0.5, "forwarder": 0.5, "forwarder-tcp@": 1.0,
-            "forwarder-tap@": 1.4}
+            "forwarder-tap@": 1.4, "forwarder-exec@": 2.0}
 
 
 @needs("systemd-analyze")
@@ -423,7 +427,9 @@ def units_differ_only_where_they_have_to(case: Case):
              " RestrictAddressFamilies"),
             ("forwarder-tap@", "After PrivateNetwork IPAddressAllow"
              " RestrictAddressFamilies PrivateUsers CapabilityBoundingSet"
-             " AmbientCapabilities BindPaths DeviceAllow")):
+             " AmbientCapabilities BindPaths DeviceAllow"),
+            ("forwarder-exec@", "After PrivateNetwork IPAddressDeny"
+             " RestrictAddressFamilies RestrictNamespaces SystemCallFilter")):
         found = {line.partition("=")[0] for line in base ^ settings(name)}
         expect_equal(name, found, set(keys.split()))
 
@@ -548,6 +554,41 @@ def commands_of_the_readme_start_a_first_instance(case: Case):
     question = arp_question((MAC, "192.0.2.1"), "192.0.2.254")
     guest.send(question)
     expect(is_type(ARP, guest.next()), "expected an ARP answer")
+
+
+@needs("root", "systemd", "plain-build", "passt")
+def exec_service_starts_passt_and_keeps_the_guest_over_restarts(case: Case):
+    """passt answers the guest's ARP requests. It is killed, the forwarder is
+    killed, and the service is restarted."""
+    machine = Machine(case)
+    machine.shell("ip link add eth0 type veth peer name eth1\n"
+                  "ip address add 192.0.2.1/24 dev eth0\n"
+                  "ip link set eth0 up\n"
+                  "ip link set eth1 up\n"
+                  "ip route add default via 192.0.2.254")
+    service = start(machine, "forwarder-exec@vm1",
+                    "exec:passt --foreground --fd {fd}")
+    guest = service.guest()
+    question = arp_question((MAC, "192.0.2.1"), "192.0.2.254")
+
+    def expect_answer() -> None:
+        service.until_journal("link: up")
+        guest.send(question)
+        expect(is_type(ARP, guest.next()), "expected an ARP answer")
+
+    def passts() -> list[str]:
+        return machine.ask("pgrep", "passt").stdout.split()
+
+    expect_answer()
+    for end in ("pkill -KILL passt", "pkill -KILL -x forwarder",
+                f"systemctl restart {service.unit}"):
+        before = passts()
+        machine.run(*end.split())
+        wait_until("another passt", passts, lambda found: len(found) == 1
+                   and found != before)
+        expect_answer()
+    machine.systemctl("stop", service.unit)
+    expect_equal("left", passts(), [])
 
 
 # --- launchd ------------------------------------------------------------------
