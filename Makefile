@@ -218,9 +218,9 @@ $(B)/parts: FORCE
 	$(call remember,$(OBJECTS))
 FORCE:
 
-demo: all $(HELPERS) ## half a minute of traffic through five kills of a stand-in daemon
-	@$(if $(wildcard tests/demo.c),$(RUN) $(B)/tests/demo $(PROGRAM),\
-		echo "demo: tests/demo.c is missing" >&2; exit 1)
+demo: all $(HELPERS) ## half a minute of traffic through ten kills of a stand-in daemon
+	@$(RUN) $(B)/tests/demo $(PROGRAM)
+	@$(RUN) $(B)/tests/demo --exec $(PROGRAM)
 
 unit: $(SUITES) ## the unit tests (T=link: only tests/link_test.c; REPEAT=1000)
 	@tools/unit $(SUITES)

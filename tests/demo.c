@@ -1,5 +1,6 @@
 /* `make demo`: the forwarder between a stand-in guest and a stand-in daemon
- * that is killed five times.
+ * that is killed again and again. This program starts it again, or with --exec
+ * the forwarder does.
  *
  *      guest (two threads)  --- numbered frames -->  forwarder  -->  daemon
  *            counts         <-- the same, back ----             <--  counts
@@ -42,7 +43,7 @@
 #define KILLS 5
 /* The time from a daemon's kill to the next one's start. */
 static const int away_ms[KILLS] = { 0, 50, 150, 400, 800 };
-#define LIFE_MS 1600 /* from a daemon's first frame to its end */
+#define LIFE_MS 1400 /* from a daemon's first frame to its end */
 
 #define TICK_MS 1
 #define FRAMES_A_TICK 10
@@ -55,18 +56,41 @@ static const int away_ms[KILLS] = { 0, 50, 150, 400, 800 };
 /* One daemon, from its start to its end. What it read is first to next - 1,
  * what it sent back first to returned - 1. */
 struct life {
-	_Atomic int64_t listen_us, frame_us; /* listen(), first frame read */
+	_Atomic pid_t pid;
+	_Atomic int64_t back_us,
+	    frame_us; /* see struct act; first frame read */
 	_Atomic uint64_t first, next, returned;
 	_Atomic uint64_t skipped, again, damaged; /* within this life */
 };
 
-static struct life *lives; /* shared with the daemons; KILLS + 1 */
+/* A file that the daemons share. */
+static struct notes {
+	_Atomic int started; /* daemons */
+	struct life lives[KILLS + 1];
+} * notes;
+
+static struct life *lives; /* in the notes */
 static int life;           /* the present one */
 
-/* Sockets and the log, in a folder of their own: the current one. */
+/* Who starts the daemon again. */
+static const struct act {
+	const char *story;
+	const char *network; /* the forwarder's endpoint */
+	const char *back;    /* since when it could be back: back_us */
+	bool by_forwarder;
+} acts[2] = {
+	{ "started again a moment later", "unix:daemon.sock", "listen()",
+	    false },
+	{ "started again by the forwarder", "exec:./daemon {fd}", "kill",
+	    true },
+};
+static const struct act *act = &acts[0];
+
+/* Sockets and the log, in a folder of their own: the current one. "daemon" is
+ * a link to this program. */
 static char folder[64];
 static const char *const files[] = { "guest.sock", "vm.sock", "daemon.sock",
-	"control.sock", "log" };
+	"control.sock", "log", "notes", "daemon" };
 
 static char *program; /* absolute */
 static pid_t forwarder = -1, network_daemon = -1;
@@ -94,8 +118,10 @@ sleep_until(int64_t when_us)
 static void
 kill_daemon(void)
 {
-	if (network_daemon > 0 && kill(network_daemon, SIGKILL) == 0)
-		waitpid(network_daemon, NULL, 0);
+	if (network_daemon <= 0)
+		return;
+	kill(network_daemon, SIGKILL);
+	waitpid(network_daemon, NULL, 0); /* not ours in the second act */
 	network_daemon = -1;
 }
 
@@ -266,7 +292,7 @@ run_daemon(struct life *l)
 	unlink("daemon.sock");
 	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0)
 		_exit(1);
-	l->listen_us = clock_now_us(); /* before: listen() itself counts */
+	l->back_us = clock_now_us(); /* before: listen() itself counts */
 	if (listen(listener, 8) < 0)
 		_exit(1);
 	while ((fd = accept(listener, NULL, NULL)) >= 0) {
@@ -284,6 +310,36 @@ start_daemon(void)
 		run_daemon(&lives[life]);
 	if (network_daemon < 0)
 		give_up("fork() failed");
+}
+
+static int
+open_notes(void)
+{
+	int fd = open("notes", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	void *found = MAP_FAILED;
+
+	if (fd >= 0 && ftruncate(fd, sizeof(*notes)) == 0)
+		found = mmap(NULL, sizeof(*notes), PROT_READ | PROT_WRITE,
+		    MAP_SHARED, fd, 0);
+	if (found == MAP_FAILED)
+		return -1;
+	close(fd);
+	notes = found;
+	lives = notes->lives;
+	return 0;
+}
+
+/* `daemon FD`, started by the forwarder in our folder. */
+static int
+be_daemon(const char *descriptor)
+{
+	int number;
+
+	if (open_notes() < 0 || (number = notes->started++) > KILLS)
+		return 1;
+	lives[number].pid = getpid();
+	serve_connection(&lives[number], atoi(descriptor));
+	return 0;
 }
 
 /* ---- the guest ---- */
@@ -360,10 +416,10 @@ start_forwarder(void)
 	char command[PATH_MAX + 200];
 
 	snprintf(command, sizeof(command),
-	    "exec '%s' -g unixgram:guest.sock -n unix:daemon.sock "
+	    "exec '%s' -g unixgram:guest.sock -n '%s' "
 	    "-o control.socket=control.sock -o guest.stall=1s "
 	    "-o network.announce=no 2>log",
-	    program);
+	    program, act->network);
 	printf("$ cd %s; %s\n\n", folder, command);
 	forwarder = fork();
 	if (forwarder == 0) {
@@ -389,7 +445,7 @@ ask(void)
 static double
 recovery_ms(int of)
 {
-	return (double)(lives[of].frame_us - lives[of].listen_us) / 1e3;
+	return (double)(lives[of].frame_us - lives[of].back_us) / 1e3;
 }
 
 /* Frames that were written to the daemon `of` and that it didn't note. */
@@ -476,14 +532,20 @@ wait_for(bool (*happened)(void), const char *problem)
 static void
 kill_and_restart(int number)
 {
-	kill_daemon();
-	pass(away_ms[number]);
-	life++;
-	start_daemon();
+	if (act->by_forwarder) {
+		lives[life + 1].back_us = clock_now_us();
+		kill(lives[life].pid, SIGKILL);
+		life++;
+	} else {
+		kill_daemon();
+		pass(away_ms[number]);
+		life++;
+		start_daemon();
+	}
 	wait_for(has_frames, "no frame reached the daemon after its restart");
-	printf("  killed; away for %d ms; listen() to first frame %.2f ms; "
-	       "unread inside it: %" PRIu64 " frames\n",
-	    away_ms[number], recovery_ms(life), gap_after(number));
+	printf("  killed; %s to first frame %.2f ms; unread inside it: %" PRIu64
+	       " frames\n",
+	    act->back, recovery_ms(life), gap_after(number));
 }
 
 static void
@@ -491,7 +553,8 @@ play(void)
 {
 	start_forwarder();
 	wait_for(ask, "the forwarder doesn't answer");
-	start_daemon();
+	if (!act->by_forwarder)
+		start_daemon();
 	start_guest();
 	wait_for(has_frames, "no frame reached the daemon");
 	for (int i = 0; i < KILLS; i++) {
@@ -594,30 +657,32 @@ judge(void)
 	expect_none(
 	    status->network.outages - KILLS, "outages more or less than kills");
 	expect_none((uint64_t)end_forwarder(), "the forwarder's exit status");
+	if (act->by_forwarder)
+		expect_none(kill(lives[life].pid, 0) == 0,
+		    "left by the forwarder: daemons");
 	printf("\n%d kills: %" PRIu64 " frames sent, %" PRIu64 " lost (%" PRIu64
 	       " of them unread inside a killed daemon); %" PRIu64
 	       " came back, %" PRIu64 " lost on the way; %" PRIu64
-	       " twice or out of order; listen() to first frame: median %.2f "
-	       "ms, worst %.2f ms\n",
+	       " twice or out of order; %s to first frame: median %.2f "
+	       "ms, worst %.2f ms\n\n",
 	    KILLS, sent, sent - read_by_daemons(), inside, back, missing_back(),
-	    again, recovery[KILLS / 2], recovery[KILLS - 1]);
+	    again, act->back, recovery[KILLS / 2], recovery[KILLS - 1]);
 }
 
 static void
-prepare(const char *name)
+prepare(const char *own_name, const char *name)
 {
 	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 	struct sigaction action = { .sa_handler = on_signal,
 		.sa_flags = SA_RESTART };
 	const char *where = getenv("TMPDIR");
+	char *own = realpath(own_name, NULL);
 
 	program = realpath(name, NULL);
-	lives = mmap(NULL, sizeof(*lives) * (KILLS + 1), PROT_READ | PROT_WRITE,
-	    MAP_SHARED | MAP_ANON, -1, 0);
 	snprintf(folder, sizeof(folder), "%s/forwarder-demo-XXXXXX",
 	    where && strlen(where) < 32 ? where : "/tmp");
-	if (!program || lives == MAP_FAILED || !mkdtemp(folder) ||
-	    chdir(folder) < 0) {
+	if (!own || !program || !mkdtemp(folder) || chdir(folder) < 0 ||
+	    symlink(own, "daemon") < 0 || open_notes() < 0) {
 		fprintf(stderr, "demo: %s: %s\n", name, strerror(errno));
 		exit(1);
 	}
@@ -630,14 +695,18 @@ prepare(const char *name)
 int
 main(int argc, char **argv)
 {
-	if (argc != 2) {
-		fprintf(stderr, "usage: demo FORWARDER\n");
+	if (argc == 2 && strcmp(argv[0], "./daemon") == 0)
+		return be_daemon(argv[1]);
+	if (argc == 3 && strcmp(argv[1], "--exec") == 0)
+		act = &acts[1];
+	else if (argc != 2) {
+		fprintf(stderr, "usage: demo [--exec] FORWARDER\n");
 		return 64;
 	}
-	prepare(argv[1]);
-	printf("A guest sends %d frames a second. A daemon sends each one back,"
-	       " and is killed %d times.\n",
-	    FRAMES_A_TICK * 1000 / TICK_MS, KILLS);
+	prepare(argv[0], argv[argc - 1]);
+	printf("A guest sends %d frames a second. A daemon sends each one back."
+	       " It is killed %d times and %s.\n",
+	    FRAMES_A_TICK * 1000 / TICK_MS, KILLS, act->story);
 	play();
 	judge();
 	leave_nothing();
