@@ -29,14 +29,15 @@ def send_buffer(options):
 
 
 def throughput(options):
-    """Ratios to the system's buffer, which is measured twice."""
+    """Ratios to the system's buffer, which is measured twice. Processes of the
+    same program differ by more than the slices of one: many are started."""
     programs = [measure.forwarder("log.level=error",
                                   f"network.send_buffer={buffer}", name=name)
                 for name, buffer in (*zip(BUFFERS, BUFFERS), ("0 again", "0"))]
     rows = []
     for size in options.sizes or SIZES:
         more, noise = measure.compare(
-            programs, size, "up", max(options.rounds // 2, 1), options.cycles,
+            programs, size, "up", options.rounds, max(options.cycles // 2, 1),
             options.window,
             ("frames_per_s", "gbit_per_s", "cpu_ns_per_frame"))
         rows += more
