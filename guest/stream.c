@@ -385,6 +385,8 @@ stream_describe(struct guest *guest, char *text, size_t room)
 		*text = '\0';
 	else if (is_given(guest))
 		snprintf(text, room, "fd");
+	else if (stream->client == 0) /* in another PID namespace */
+		snprintf(text, room, "client");
 	else
 		snprintf(text, room, "pid:%d", (int)stream->client);
 	mutex_unlock(&guest->stream.lock);
