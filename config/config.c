@@ -25,6 +25,7 @@ const struct config_key config_keys[] = {
 	    "30s", "100ms to 1h, or 0"),
 	KEY(network, send_buffer, BYTES, send_buffer, "0", "4K to 16M, or 0"),
 	KEY(network, announce, YES_NO, announce, "yes", NULL),
+	KEY(network, vfkit, YES_NO, vfkit, "yes", NULL),
 	KEY(network, user, USER, user, "", NULL),
 	KEY(network, allow, CIDRS, allow, "", NULL),
 	KEY(reconnect, min, DURATION, min_ms, "100ms", "1ms to 10m"),
@@ -254,6 +255,11 @@ check_network(const struct config *config, struct config_problems *problems)
 		conflict(config, "network", "endpoint", problems,
 		    "listen-tcp on an address that is not loopback needs "
 		    "[network] allow, the networks that may connect");
+	if (endpoint->kind == ENDPOINT_UNIXGRAM &&
+	    config->guest.endpoint.kind == GUEST_UNIXGRAM &&
+	    strcmp(endpoint->path, config->guest.endpoint.path) == 0)
+		conflict(config, "network", "endpoint", problems,
+		    "this is the guest's socket: name the daemon's");
 	if (problems->count == 0 && *endpoint->text == '\0')
 		conflict(config, "network", "endpoint", problems,
 		    "not set: give it here or with -n, for example "

@@ -21,7 +21,7 @@
 
 #define CONFIG_FOREVER (-1) /* hold = forever */
 #define CONFIG_NO_USER ((uid_t)-1)
-#define CONFIG_KEYS 28
+#define CONFIG_KEYS 29
 /* The longest value that fits beside the longest key in a line of 198 bytes,
  * the limit of Debian's inih. */
 #define CONFIG_VALUE_BYTES 180
@@ -41,6 +41,7 @@ struct config {
 		int64_t write_stall_ms;
 		size_t send_buffer; /* bytes, 0: the system's */
 		bool announce;
+		bool vfkit; /* unixgram only */
 		uid_t user; /* or CONFIG_NO_USER */
 		struct cidr_list allow;
 	} network;

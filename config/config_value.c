@@ -75,8 +75,8 @@ static const struct type {
 	[CONFIG_GUEST] = { "a guest endpoint",
 	  "fd:N, unixgram:PATH, tap:NAME", NULL },
 	[CONFIG_NETWORK] = { "a network endpoint",
-	  "unix:PATH, tcp:HOST:PORT, listen-unix:PATH, listen-tcp:ADDR:PORT, "
-	  "exec:COMMAND, exec-dgram:COMMAND",
+	  "unix:PATH, unixgram:PATH, tcp:HOST:PORT, listen-unix:PATH, "
+	  "listen-tcp:ADDR:PORT, exec:COMMAND, exec-dgram:COMMAND",
 	  NULL },
 	[CONFIG_PATH] = { "a path for a socket", "a path, or empty", NULL },
 	[CONFIG_NAME] = { "a name", "a name without blanks, or empty", NULL },

@@ -24,7 +24,7 @@ static const char notes[] =
     "\n"
     "GUEST: fd:N, unixgram:PATH, listen-unix:PATH or (Linux) tap:NAME;\n"
     "    with a command: stream, or nothing for datagrams\n"
-    "NETWORK: unix:PATH, tcp:HOST:PORT, listen-unix:PATH or\n"
+    "NETWORK: unix:PATH, unixgram:PATH, tcp:HOST:PORT, listen-unix:PATH,\n"
     "    listen-tcp:ADDR:PORT\n"
     "COMMAND: started as the guest; {fd} in its arguments becomes the number "
     "of\n    its socket\n"

@@ -98,7 +98,7 @@ on_unproven(struct link_log *log, const struct link_event *event)
 static bool
 is_distrusted(const struct link_log *log)
 {
-	return log->error == EPERM && log->endpoint.kind == ENDPOINT_UNIX;
+	return log->error == EPERM && log->endpoint.kind != ENDPOINT_TCP;
 }
 
 /* Returns what to check while dials fail. */
@@ -122,6 +122,8 @@ hint(const struct link_log *log)
 		       "service can't reach /tmp and /home)";
 	case EAGAIN:
 		return "is the daemon frozen?";
+	case EISCONN:
+		return "a daemon of this kind serves one client: restart it";
 	case ETIMEDOUT:
 	case EHOSTUNREACH:
 	case ENETUNREACH:

@@ -199,7 +199,7 @@ send_probe(
 	sent = wire_of(loan->datagrams)->send(loan->fd, frame, WIRE_REST_WAITS);
 	mutex_unlock(&loan->connection->writing);
 	if (sent < 0)
-		link_fail(monitor->link, loan->generation, "peer closed");
+		link_fail(monitor->link, loan->generation, LINK_PEER_CLOSED);
 	return sent > 0;
 }
 

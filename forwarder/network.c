@@ -60,6 +60,8 @@ on_configure(void *context, struct fwd_link_settings *settings)
 			    .listens = config->network.endpoint.listens },
 			.watch = config->reconnect.watch,
 			.user = config->network.user,
+			.vfkit = config->network.vfkit,
+			.folder = &network->folder,
 			.listen_fd = network->listen_fd,
 		};
 		network->listen_fd = -1;
@@ -130,6 +132,20 @@ open_listener(const struct endpoint *endpoint, struct unix_file *file, int *fd,
 	return endpoint->listens && *fd < 0 ? -1 : 0;
 }
 
+/* Opens what the endpoint needs before fwd-link uses it, so that a failure is
+ * reported at once. As open_listener(). */
+static int
+open_endpoint(struct network *network, const struct endpoint *endpoint,
+    struct unix_file *file, int *fd, struct error *error)
+{
+	char path[PRIVATE_PATH_BYTES];
+
+	if (endpoint->kind == ENDPOINT_UNIXGRAM &&
+	    private_folder_path(&network->folder, "", path, error) < 0)
+		return -1;
+	return open_listener(endpoint, file, fd, error);
+}
+
 /* A TCP port has no owner or mode that could keep other users out. */
 static void
 warn_of_loopback(const struct endpoint *endpoint)
@@ -149,8 +165,8 @@ network_open(
 	int fd;
 
 	network->opened_fd = -1;
-	if (open_listener(
-		&config->network.endpoint, &network->file, &fd, error) < 0)
+	if (open_endpoint(network, &config->network.endpoint, &network->file,
+		&fd, error) < 0)
 		return -1;
 	mutex_init(&network->lock);
 	mutex_lock(&network->lock);
@@ -215,7 +231,8 @@ network_reopen(struct network *network, const struct config *before,
 
 	if (endpoint_equals(old, endpoint))
 		return 0;
-	if (open_listener(endpoint, &file, &network->opened_fd, error) < 0) {
+	if (open_endpoint(
+		network, endpoint, &file, &network->opened_fd, error) < 0) {
 		/* The present listener may hold the port: 0.0.0.0:7000 also
 		 * occupies 127.0.0.1:7000. It isn't closed first, because
 		 * opening the new one could still fail. */

@@ -4,6 +4,7 @@
 #define FORWARDER_NETWORK_H
 
 #include "base/error.h"
+#include "base/private_folder.h"
 #include "base/unix_bind.h"
 #include "forwarder/link_log.h"
 #include "forwarder/monitor.h"
@@ -24,6 +25,9 @@ struct network {
 	/* Used by main() only: */
 	struct unix_file file; /* socket file of a listen-unix endpoint */
 	int opened_fd;         /* new listener for network_publish(), or -1 */
+
+	struct private_folder
+	    folder; /* for sockets of fwd-link; set up by run() */
 
 	/* Used by fwd-link only: */
 	struct settings_copy mine;

@@ -480,6 +480,7 @@ join_parts(struct forwarder *forwarder)
 	keepers[1].subsystem = LOG_LINK;
 	keepers[2].file = &forwarder->control.file;
 	keepers[2].subsystem = LOG_CONTROL;
+	private_folder_init(&network->folder);
 }
 
 int
@@ -510,6 +511,7 @@ forwarder_run(const struct options *options, const struct config *config,
 	if (!manager_holds_guest(&forwarder.manager))
 		unix_file_remove(&forwarder.guest.file);
 	unix_file_remove(&forwarder.network.file);
+	private_folder_remove(&forwarder.network.folder);
 	unix_file_remove(&forwarder.control.file);
 	return forwarder.status;
 }

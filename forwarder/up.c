@@ -123,7 +123,7 @@ report_break(struct copy *copy, uint64_t generation, int error)
 
 	/* the last two: a datagram socket, and the peer's was closed */
 	if (error == EPIPE || error == ECONNREFUSED || error == ENOTCONN)
-		reason = "peer closed";
+		reason = LINK_PEER_CLOSED;
 	if (error == EAGAIN) {
 		counter_add(&copy->monitor->write_stalls, 1);
 		reason = "a write made no progress for write_stall";

@@ -93,33 +93,52 @@ retry_pause_us(int64_t tried_ms)
 }
 
 static int
-dial_unix(const struct dial *dial, struct error *error)
+try_stream(const struct dial *dial, struct error *error)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int64_t start_ms = clock_now_ms(), bound_ms = start_ms;
+	int fd;
 
 	memcpy(
 	    address.sun_path, dial->endpoint->path, sizeof(address.sun_path));
+	fd = connect_to(dial, (struct sockaddr *)&address, sizeof(address),
+	    clock_now_ms() + DIAL_LIMIT_MS);
+	if (fd < 0 && errno == EAGAIN) /* Linux; other systems refuse */
+		return error_set(
+		    error, "the backlog is full (is the daemon frozen?)");
+	if (fd < 0)
+		return failed(error);
+	if (dial_trusts(dial->endpoint->path, fd, dial->user, error))
+		return fd;
+	errno = EPERM;
+	return socket_give_up(fd);
+}
+
+static int
+try_datagrams(const struct dial *dial, struct error *error)
+{
+	return dgram_dial(dial->dgram, dial->endpoint->path, dial->user,
+	    dial->vfkit, dial->folder, error);
+}
+
+static int
+dial_unix(const struct dial *dial, struct error *error)
+{
+	int (*try)(const struct dial *dial, struct error *error) =
+	    dial->endpoint->datagrams ? try_datagrams : try_stream;
+	int64_t start_ms = clock_now_ms(), bound_ms = start_ms;
+
 	for (;;) {
 		int64_t now_ms = clock_now_ms();
-		int fd = connect_to(dial, (struct sockaddr *)&address,
-		    sizeof(address), now_ms + DIAL_LIMIT_MS);
+		int fd = try(dial, error);
 
-		if (fd >= 0 &&
-		    dial_trusts(dial->endpoint->path, fd, dial->user, error))
+		if (fd >= 0)
 			return fd;
-		if (fd >= 0) {
-			errno = EPERM;
-			return socket_give_up(fd);
-		}
-		if (errno == EAGAIN) /* Linux; other systems refuse */
-			return error_set(error,
-			    "the backlog is full (is the daemon frozen?)");
 		if (errno == ENOENT)
 			bound_ms = now_ms;
 		if (!is_retryable(errno) ||
-		    now_ms >= start_ms + dial->retry_window_ms ||
-		    wait_moment(dial->interrupt_fd,
+		    now_ms >= start_ms + dial->retry_window_ms)
+			return -1;
+		if (wait_moment(dial->interrupt_fd,
 			retry_pause_us(now_ms - bound_ms)) < 0)
 			return failed(error);
 	}
@@ -214,7 +233,7 @@ dial_tcp(
 int
 dial(const struct dial *dial, struct resolver *resolver, struct error *error)
 {
-	return dial->endpoint->kind == ENDPOINT_UNIX
+	return dial->endpoint->kind != ENDPOINT_TCP
 		   ? dial_unix(dial, error)
 		   : dial_tcp(dial, resolver, error);
 }

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "reconnect/dgram.h"
 #include "reconnect/endpoint.h"
 #include "reconnect/resolve.h"
 
@@ -19,6 +20,11 @@ struct dial {
 	int interrupt_fd;        /* when readable, the dial ends with EINTR */
 	int64_t retry_window_ms; /* how long to retry a refused Unix path */
 	uid_t user;              /* see dial_trusts() */
+
+	/* For unixgram only, see dgram_dial(): */
+	struct dgram *dgram;
+	struct private_folder *folder;
+	bool vfkit;
 };
 
 /* Returns a connected, blocking descriptor, closed on exec, or -1 with errno

@@ -124,6 +124,7 @@ static const struct {
 	    struct endpoint *endpoint, const char *rest, struct error *error);
 } kinds[] = {
 	{ "unix:", ENDPOINT_UNIX, false, false, parse_path },
+	{ "unixgram:", ENDPOINT_UNIXGRAM, false, true, parse_path },
 	{ "tcp:", ENDPOINT_TCP, false, false, parse_host },
 	{ "listen-unix:", ENDPOINT_UNIX, true, false, parse_path },
 	{ "listen-tcp:", ENDPOINT_TCP, true, false, parse_host },
@@ -147,9 +148,9 @@ endpoint_parse(struct endpoint *endpoint, const char *text, struct error *error)
 		strcpy(endpoint->text, text);
 		return 0;
 	}
-	return error_set(error,
-	    "it must begin with unix:, tcp:, listen-unix:, listen-tcp:, exec: "
-	    "or exec-dgram:");
+	return error_set(error, "it must begin with unix:, unixgram:, tcp:, "
+				"listen-unix:, listen-tcp:, "
+				"exec: or exec-dgram:");
 }
 
 bool

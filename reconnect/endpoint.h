@@ -12,7 +12,12 @@
 
 #define ENDPOINT_COMMAND_BYTES 256
 
-enum endpoint_kind { ENDPOINT_UNIX, ENDPOINT_TCP, ENDPOINT_EXEC };
+enum endpoint_kind {
+	ENDPOINT_UNIX,
+	ENDPOINT_TCP,
+	ENDPOINT_UNIXGRAM,
+	ENDPOINT_EXEC
+};
 
 /* What a command contains where its socket goes. */
 #define ENDPOINT_FD "{fd}"         /* the number of a descriptor */
@@ -30,10 +35,11 @@ struct endpoint {
 	char command[ENDPOINT_COMMAND_BYTES]; /* as configured */
 };
 
-/* Parses unix:PATH, tcp:HOST:PORT, listen-unix:PATH, listen-tcp:ADDR:PORT,
- * exec:COMMAND or exec-dgram:COMMAND. An IPv6 address is in brackets. ADDR is an address, or localhost
- * for 127.0.0.1. COMMAND contains either {fd} or {socket}, and its quotes are
- * closed (base/words.h). Returns 0, or -1 with the error set. */
+/* Parses unix:PATH, unixgram:PATH, tcp:HOST:PORT, listen-unix:PATH,
+ * listen-tcp:ADDR:PORT, exec:COMMAND or exec-dgram:COMMAND. An IPv6 address is in
+ * brackets. ADDR is an address, or localhost for 127.0.0.1. COMMAND contains either
+ * {fd} or {socket}, and its quotes are closed (base/words.h). Returns 0, or -1 with
+ * the error set. */
 int endpoint_parse(
     struct endpoint *endpoint, const char *text, struct error *error);
 

@@ -113,7 +113,10 @@ open_connection(struct fwd_link *fwd, struct error *error)
 	struct dial attempt = { .endpoint = &fwd->settings.endpoint,
 		.interrupt_fd = fwd->orders.fds[0],
 		.retry_window_ms = fwd->machine.retry_window_ms,
-		.user = fwd->settings.user };
+		.user = fwd->settings.user,
+		.dgram = &fwd->dgram,
+		.folder = fwd->settings.folder,
+		.vfkit = fwd->settings.vfkit };
 
 	if (attempt.endpoint->kind == ENDPOINT_EXEC)
 		return daemon_dial(&fwd->daemon, &attempt, error);
@@ -177,6 +180,7 @@ follow_link(struct fwd_link *fwd)
 	if (view->proven)
 		act(fwd, step(fwd, RECONNECT_PROOF));
 	if (lost) {
+		dgram_release(&fwd->dgram);
 		step(fwd, RECONNECT_LOST);
 		report(fwd, LINK_EVENT_LOST, 0);
 	}
@@ -252,37 +256,113 @@ is_held(const struct fwd_link *fwd)
 	return supervisor_is_ending(&fwd->daemon.supervisor);
 }
 
-/* ---- the watch ---- */
+/* ---- the watch ----
+ *
+ *   link                            a stream daemon     a datagram daemon
+ *   down                            path                path
+ *   up                              path until proven   file; if gone, path
+ *
+ * The path is watched for the next daemon, the file for the end of this one. */
+
+static bool
+serves_datagrams(const struct fwd_link *fwd)
+{
+	return fwd->settings.endpoint.kind == ENDPOINT_UNIXGRAM &&
+	       reconnect_is_up(&fwd->machine);
+}
+
+/* Ends the generation if the file of a datagram daemon shows its end (dgram.h).
+ * Looks at the path before it reads events: whatever replaced the file comes after
+ * the event of its end. */
+static void
+check_file(struct fwd_link *fwd)
+{
+	const char *path = fwd->settings.endpoint.path;
+	bool replaced, deleted;
+	struct loan loan;
+
+	if (fwd->watching == WATCH_NOTHING || !serves_datagrams(fwd) ||
+	    link_borrow(fwd->link, &loan, LINK_NO_WAIT) != LINK_READY)
+		return;
+	replaced = dgram_look(&fwd->dgram, path) == DGRAM_REPLACED;
+	deleted =
+	    fwd->watching == WATCH_FILE && file_watch_deleted(&fwd->watch);
+	if (replaced)
+		step(fwd, RECONNECT_APPEARED);
+	if (peer_is_closed(loan.fd, deleted))
+		link_fail(fwd->link, loan.generation, LINK_PEER_CLOSED);
+	else if (replaced)
+		link_fail(fwd->link, loan.generation,
+		    "another socket is at the daemon's path");
+	link_return(&loan);
+}
 
 static void
 stop_watching(struct fwd_link *fwd)
 {
-	if (fwd->watching)
+	if (fwd->watching != WATCH_NOTHING)
 		file_watch_stop(&fwd->watch);
-	fwd->watching = false;
+	fwd->watching = WATCH_NOTHING;
 }
 
-/* Watches the path in the states that need it. If the system refuses, tries again
- * at each wakeup; meanwhile only the backoff finds the path. */
+/* Returns 0, or -1 with errno. */
+static int
+start_watching(struct fwd_link *fwd)
+{
+	const char *path = fwd->settings.endpoint.path;
+
+	if (fwd->watching == WATCH_FILE) {
+		if (file_watch_file(&fwd->watch, path) == 0)
+			return 0;
+		if (errno != ENOENT) {
+			fwd->watch.error = errno;
+			return -1;
+		}
+		fwd->watching = WATCH_PATH;
+	}
+	return file_watch_path(&fwd->watch, path);
+}
+
+static int
+wanted_watch(const struct fwd_link *fwd)
+{
+	const struct endpoint *endpoint = &fwd->settings.endpoint;
+
+	if (!fwd->settings.watch || endpoint->listens ||
+	    (endpoint->kind != ENDPOINT_UNIX &&
+		endpoint->kind != ENDPOINT_UNIXGRAM))
+		return WATCH_NOTHING;
+	if (serves_datagrams(fwd))
+		return dgram_look(&fwd->dgram, endpoint->path) == DGRAM_MISSING
+			   ? WATCH_PATH
+			   : WATCH_FILE;
+	return fwd->machine.state == RECONNECT_PROVEN ? WATCH_NOTHING
+						      : WATCH_PATH;
+}
+
+/* Watches what the table says. If the system refuses, tries again at each wakeup;
+ * meanwhile only the backoff finds the path. What happened before a watch began
+ * is looked up. */
 static void
 update_watch(struct fwd_link *fwd)
 {
-	const struct endpoint *endpoint = &fwd->settings.endpoint;
-	bool refused = fwd->watching && fwd->watch.error;
+	bool refused = fwd->watching != WATCH_NOTHING && fwd->watch.error;
+	int before = fwd->watching, wanted = wanted_watch(fwd);
 
-	if (!fwd->settings.watch || endpoint->listens ||
-	    endpoint->kind != ENDPOINT_UNIX ||
-	    fwd->machine.state == RECONNECT_PROVEN) {
+	if (wanted == WATCH_NOTHING) {
 		stop_watching(fwd);
 		return;
 	}
-	if (fwd->watching && !refused)
+	if (wanted == before && !refused)
 		return;
-	fwd->watching = true;
-	if (file_watch_path(&fwd->watch, endpoint->path) < 0)
+	fwd->watching = wanted;
+	if (start_watching(fwd) < 0)
 		report(fwd, LINK_EVENT_UNWATCHED, errno);
-	else if (refused && access(endpoint->path, F_OK) == 0)
+	else if (fwd->watching == WATCH_PATH &&
+		 (refused || before == WATCH_FILE) &&
+		 access(fwd->settings.endpoint.path, F_OK) == 0)
 		step(fwd, RECONNECT_APPEARED);
+	check_file(fwd);
 }
 
 /* ---- clients ---- */
@@ -408,6 +488,11 @@ admits(struct fwd_link *fwd, int fd, struct error *error)
 		return getpeername(fd, (struct sockaddr *)&client, &length) <
 			   0 ||
 		       !refusal(fwd, &client);
+	if (endpoint->kind ==
+	    ENDPOINT_UNIXGRAM) /* a missing file is not distrusted */
+		return dgram_trusts(
+			   endpoint->path, fwd->settings.user, error) ||
+		       errno != EPERM;
 	return endpoint->kind != ENDPOINT_UNIX ||
 	       dial_trusts(endpoint->path, fd, fwd->settings.user, error);
 }
@@ -525,7 +610,8 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 		return;
 	if (fds[1].revents || fds[2].revents) {
 		doorbell_answer(&fwd->path_bell);
-		if (file_watch_appeared(&fwd->watch))
+		if (fwd->watching == WATCH_PATH &&
+		    file_watch_appeared(&fwd->watch))
 			step(fwd, RECONNECT_APPEARED);
 	}
 	if (fds[3].revents)
@@ -547,6 +633,7 @@ run(void *argument)
 		take_settings(fwd);
 		notice_suspend(fwd);
 		follow_daemon(fwd);
+		check_file(fwd);
 		if (!follow_link(fwd))
 			break;
 		if (fwd->listener.state == LISTENER_JUDGING)

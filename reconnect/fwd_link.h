@@ -16,6 +16,7 @@
 #include "base/file_watch.h"
 #include "base/pulse.h"
 #include "reconnect/daemon.h"
+#include "reconnect/dgram.h"
 #include "reconnect/link.h"
 #include "reconnect/listener.h"
 #include "reconnect/reconnect.h"
@@ -56,6 +57,8 @@ struct fwd_link_settings {
 	struct reconnect_settings timing;
 	bool watch;
 	uid_t user; /* see dial_trusts() */
+	bool vfkit; /* see dgram_dial() */
+	struct private_folder *folder;
 	/* From listener_open(); fwd-link closes it. -1 from configure(): keeps
 	 * the present one, or closes it if the endpoint has changed. */
 	int listen_fd;
@@ -107,8 +110,9 @@ struct fwd_link {
 	struct resolver resolver;
 	struct file_watch watch;
 	struct doorbell path_bell; /* rung by the watch */
-	/* also true if the watch failed (watch.error) */
-	bool watching;
+	/* what the watch is for, also if it failed (watch.error) */
+	enum { WATCH_NOTHING, WATCH_PATH, WATCH_FILE } watching;
+	struct dgram dgram;   /* of a datagram daemon */
 	int64_t suspended_ms; /* as of the last suspend that was noticed */
 	bool resumed;         /* the keepalive doesn't know about it yet */
 	int resume_fd;        /* from clock_resume_open() */

@@ -533,8 +533,8 @@ static const struct {
 	    "example unix:$XDG_RUNTIME_DIR/passt.sock\n" },
 	{ "[network]\nendpoint=x\n",
 	    "f:2: [network] endpoint: \"x\" is not a network endpoint: it must "
-	    "begin with unix:, tcp:, listen-unix:, listen-tcp:, exec: or "
-	    "exec-dgram:\n" },
+	    "begin with unix:, unixgram:, tcp:, listen-unix:, listen-tcp:, "
+	    "exec: or exec-dgram:\n" },
 	{ N "[reconnect]\nmin = 2s\n", "" },
 	{ N "[reconnect]\nmin = 3s\n",
 	    "f:4: [reconnect] min: \"3s\" is more than max (2s)\n" },
@@ -565,6 +565,9 @@ static const struct {
 	    "commas\n" },
 	{ "[network]\nendpoint=tcp:10.0.0.1:7000\n", "" },
 	{ "[network]\nendpoint=listen-unix:/run/x\n", "" },
+	{ "[guest]\nendpoint=unixgram:/x\n[network]\nendpoint=unixgram:/x\n",
+	    "f:4: [network] endpoint: this is the guest's socket: name the "
+	    "daemon's\n" },
 };
 
 TEST(values_that_exclude_each_other_are_reported, .count = LENGTH(checks))

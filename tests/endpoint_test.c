@@ -11,6 +11,7 @@ static const struct {
 	{ "unix:/run/daemon.sock", "/run/daemon.sock" },
 	{ "unix:/with space:and colon", "/with space:and colon" },
 	{ "listen-unix:/run/x", "listens /run/x" },
+	{ "unixgram:/run/x", "datagrams /run/x" },
 	{ "tcp:host:1", "host 1" },
 	{ "tcp:127.0.0.1:65535", "127.0.0.1 65535" },
 	{ "tcp:[::1]:7000", "::1 7000" },

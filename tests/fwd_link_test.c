@@ -16,6 +16,7 @@
 static struct link shared;
 static struct fwd_link fwd;
 static unsigned descriptors_before;
+static struct private_folder folder;
 
 static struct link_view
 look(void)
@@ -160,7 +161,7 @@ reload(void)
 static void
 say_hello(void *context, int fd, bool datagrams)
 {
-	ck_assert(!datagrams);
+	ck_assert_int_eq(datagrams, fwd.settings.endpoint.datagrams);
 	ck_assert_ptr_eq(context, &record);
 	ck_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	ck_assert_int_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
@@ -282,7 +283,10 @@ set_up(void)
 	settings = (struct fwd_link_settings){ .timing = { LONG_MS, LONG_MS, 0,
 						   false },
 		.watch = true,
+		.vfkit = true,
+		.folder = &folder,
 		.listen_fd = -1 };
+	private_folder_init(&folder);
 	aim("unix:sock");
 }
 
@@ -524,6 +528,120 @@ TEST(a_watch_that_was_refused_is_reported_and_armed_later)
 	while (next_event().kind != LINK_EVENT_UP)
 		;
 	daemon_kill(&daemon);
+}
+
+/* ---- datagram daemons ---- */
+
+static int
+datagram_daemon(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	strcpy(address.sun_path, path);
+	ck_assert_int_eq(
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+/* Waits until that generation is up. Connects to it, as vmnet-helper does. */
+static void
+datagrams_serve(int fd, uint64_t generation)
+{
+	struct sockaddr_un sender = { .sun_family = AF_UNIX };
+	socklen_t length = sizeof(sender);
+	char bytes[100];
+
+	expect_up(generation);
+	ck_assert_int_eq(recvfrom(fd, bytes, sizeof(bytes), 0,
+			     (struct sockaddr *)&sender, &length),
+	    4);
+	ck_assert_mem_eq(bytes, "VFKT", 4);
+	ck_assert_int_eq(recv(fd, bytes, sizeof(bytes), 0), 5);
+	ck_assert_mem_eq(bytes, "hello", 5);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&sender, length), 0);
+}
+
+static void
+aim_at_datagrams(void)
+{
+	char here[64];
+
+	setenv("TMPDIR", getcwd(here, sizeof(here)), 1);
+	aim("unixgram:sock");
+}
+
+/* It removes its file, as after SIGTERM; or its successor does, after SIGKILL. No
+ * frame has to be sent to notice either. */
+TEST(a_datagram_daemon_that_ends_and_restarts_is_dialled_at_once, .count = 4)
+{
+	bool proven = _i / 2, leaves_file = _i % 2;
+	int fd = datagram_daemon("sock");
+
+	aim_at_datagrams();
+	start();
+	for (uint64_t generation = 1; generation <= 10; generation++) {
+		datagrams_serve(fd, generation);
+		if (proven)
+			prove(fd);
+		wake_while_up(); /* its file is watched */
+		close(fd);
+		unlink("sock");
+		if (!leaves_file)
+			expect_lost(generation, proven, "peer closed");
+		if (!leaves_file && proven)
+			expect(LINK_EVENT_DIAL_FAILED);
+		fd = datagram_daemon("sock");
+		if (leaves_file)
+			expect_lost(generation, proven, "peer closed");
+	}
+	expect_up(11);
+	close(fd);
+}
+
+/* It is frozen, or doesn't care: what is at the path is the daemon. */
+TEST(a_datagram_daemon_whose_file_is_replaced_is_left, .count = 2)
+{
+	int fd = datagram_daemon("sock"), next;
+
+	aim_at_datagrams();
+	start();
+	datagrams_serve(fd, 1);
+	wake_while_up();
+	unlink("sock");
+	if (_i == 1) { /* as long as no other is there, it may go on */
+		wake_while_up();
+		wake_while_up();
+		ck_assert_int_eq(look().state, LINK_UP);
+		prove(fd);
+	}
+	next = datagram_daemon("sock");
+	expect_lost(1, _i, "another socket is at the daemon's path");
+	datagrams_serve(next, 2);
+	close(fd);
+	close(next);
+}
+
+TEST(a_reload_leads_from_a_stream_to_datagrams_and_back)
+{
+	struct stand_in stream = daemon_at("stream");
+	int fd = datagram_daemon("sock");
+
+	aim("unix:stream");
+	start();
+	daemon_serve(&stream, 1);
+	aim_at_datagrams();
+	reload();
+	expect_lost(1, PROVEN, "the network endpoint was changed");
+	datagrams_serve(fd, 2);
+	prove(fd);
+	daemon_hang_up(&stream);
+	aim("unix:stream");
+	reload();
+	expect_lost(2, PROVEN, "the network endpoint was changed");
+	daemon_serve(&stream, 3);
+	daemon_kill(&stream);
+	close(fd);
 }
 
 /* ---- reloads ---- */

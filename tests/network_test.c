@@ -53,6 +53,7 @@ set_up(void)
 		.monitor = &monitor,
 		.settings = &settings,
 		.capture = &capture };
+	private_folder_init(&network.folder);
 	ck_assert_int_eq(network_open(&network, &config, &error), 0);
 }
 

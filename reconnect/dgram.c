@@ -1,0 +1,177 @@
+#include "reconnect/dgram.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/socket.h"
+#include "base/trust.h"
+
+static int
+failed(struct error *error)
+{
+	return error_set(error, "%s", strerror(errno));
+}
+
+static bool
+refuse(uid_t owner, struct error *error)
+{
+	errno = EPERM;
+	error_set(error,
+	    "the daemon's socket belongs to user %lu, which network.user does "
+	    "not allow",
+	    (unsigned long)owner);
+	return false;
+}
+
+/* If the path is a symbolic link, both it and its target must be trusted. */
+bool
+dgram_trusts(const char *path, uid_t also, struct error *error)
+{
+	char real[PATH_MAX];
+	struct stat entry, file;
+
+	if (lstat(path, &entry) < 0 || !realpath(path, real) ||
+	    lstat(real, &file) < 0) {
+		failed(error);
+		return false;
+	}
+	if (!trust_owner(path, entry.st_uid, also))
+		return refuse(entry.st_uid, error);
+	if (!trust_owner(real, file.st_uid, also))
+		return refuse(file.st_uid, error);
+	return true;
+}
+
+enum dgram_file
+dgram_look(const struct dgram *dgram, const char *path)
+{
+	struct stat there;
+
+	if (stat(path, &there) < 0)
+		return DGRAM_MISSING;
+	return there.st_dev == dgram->device && there.st_ino == dgram->inode
+		   ? DGRAM_SAME
+		   : DGRAM_REPLACED;
+}
+
+void
+dgram_release(struct dgram *dgram)
+{
+	unix_file_remove(&dgram->own);
+}
+
+/* The mode of the file doesn't matter: its folder is private. */
+static int
+bind_own(struct dgram *dgram, int fd, struct private_folder *folder,
+    struct error *error)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char name[PRIVATE_NAME_BYTES];
+	struct stat made;
+
+	snprintf(name, sizeof(name), "n%u", ++dgram->number);
+	if (private_folder_path(folder, name, address.sun_path, error) < 0)
+		return -1;
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    lstat(address.sun_path, &made) < 0)
+		return error_set(error, "can't bind %s: %s", address.sun_path,
+		    strerror(errno));
+	strcpy(dgram->own.path, address.sun_path);
+	dgram->own.device = made.st_dev;
+	dgram->own.inode = made.st_ino;
+	return 0;
+}
+
+static int
+connect_to(int fd, const char *path, struct error *error)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	strcpy(address.sun_path, path);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return 0;
+	switch (errno) {
+	case EPERM:
+		errno = EISCONN;
+		return error_set(error,
+		    "the daemon is connected to another client (restart it)");
+	case EPROTOTYPE:
+		return error_set(error,
+		    "the daemon's socket is not a datagram socket (is it for "
+		    "unix:PATH?)");
+	default:
+		return failed(error);
+	}
+}
+
+/* Connects, and finds out which file that was: if it was replaced meanwhile,
+ * that is an error worth a retry. */
+static int
+connect_to_file(struct dgram *dgram, int fd, const char *path, uid_t user,
+    struct error *error)
+{
+	struct stat before;
+
+	if (stat(path, &before) < 0)
+		return failed(error);
+	dgram->device = before.st_dev;
+	dgram->inode = before.st_ino;
+	if (!dgram_trusts(path, user, error) || connect_to(fd, path, error) < 0)
+		return -1;
+	if (dgram_look(dgram, path) == DGRAM_SAME)
+		return 0;
+	errno = ECONNREFUSED;
+	return failed(error);
+}
+
+static int
+greet(int fd, struct error *error)
+{
+	if (send(fd, "VFKT", 4, MSG_DONTWAIT | MSG_NOSIGNAL) == 4)
+		return 0;
+	if (errno == EAGAIN || errno == ENOBUFS) {
+		errno = EAGAIN;
+		return error_set(error,
+		    "the daemon's queue is full (is the daemon frozen?)");
+	}
+	return failed(error);
+}
+
+static int
+set_up(struct dgram *dgram, int fd, const char *path, uid_t user, bool vfkit,
+    struct private_folder *folder, struct error *error)
+{
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	socket_datagram_buffers(fd);
+	if (bind_own(dgram, fd, folder, error) < 0 ||
+	    connect_to_file(dgram, fd, path, user, error) < 0)
+		return -1;
+	return vfkit ? greet(fd, error) : 0;
+}
+
+int
+dgram_dial(struct dgram *dgram, const char *path, uid_t user, bool vfkit,
+    struct private_folder *folder, struct error *error)
+{
+	int fd, saved;
+
+	if (access(path, F_OK) < 0)
+		return failed(error);
+	dgram_release(dgram);
+	fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	if (fd < 0)
+		return failed(error);
+	if (set_up(dgram, fd, path, user, vfkit, folder, error) == 0)
+		return fd;
+	saved = errno;
+	dgram_release(dgram);
+	errno = saved;
+	return socket_give_up(fd);
+}
