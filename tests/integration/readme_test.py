@@ -22,8 +22,8 @@ from typing import Callable, NamedTuple, Optional
 
 from daemons import Passt
 from forwarder import ask_status, run_forwarder
-from harness import (FORWARDER, ROOT, Case, Namespace, Process, expect,
-                     expect_equal, needs, wait_for)
+from harness import (FORWARDER, ROOT, Case, Failure, Namespace, Process,
+                     expect, expect_equal, needs, wait_for)
 from netns import Host, Switch
 from peers import NOBODY
 from vm import IMAGE
@@ -127,7 +127,10 @@ class User:
     def expect_address(self, commands: list[str]) -> None:
         """The guest, whose command is the last one, gets an address."""
         terminals = [self.open(command) for command in commands]
-        until_address(terminals[-1])
+        try:
+            until_address(terminals[-1])
+        except Failure as failure:
+            raise Failure(f"{commands[-1]}\n{failure}") from failure
         for terminal in reversed(terminals):
             terminal.close()
 
