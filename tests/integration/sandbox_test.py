@@ -549,7 +549,7 @@ def commands_of_the_readme_start_a_first_instance(case: Case):
                   "ip link set eth1 up\n"
                   "ip route add default via 192.0.2.254")
     machine.shell(commands_of_readme())
-    machine.until_journal("forwarder@vm1", "link: up")
+    machine.until_journal("forwarder-exec@vm1", "link: up")
     guest = machine.guest("/run/vm.sock", "/run/forwarder/vm1/guest.sock")
     question = arp_question((MAC, "192.0.2.1"), "192.0.2.254")
     guest.send(question)
