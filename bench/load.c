@@ -474,22 +474,31 @@ round_trip_slice(struct player *p, struct slice *slice)
 	slice->p999_ns = trip_at(0.999);
 }
 
-/* Each cycle gives every program a slice, in a different order. */
+static void
+measure_slice(struct player *p, struct slice *slice)
+{
+	if (settings.direction == ROUND_TRIP)
+		round_trip_slice(p, slice);
+	else
+		load_slice(p, slice);
+}
+
+/* Each cycle gives every program a slice, in a different order. The slices of a
+ * first one are not kept: their caches are cold, the first program's most. */
 static void
 measure(void)
 {
+	for (unsigned i = 0; !settings.frames && i < player_count; i++)
+		measure_slice(&players[i], &players[i].slices[0]);
 	for (int cycle = 0; cycle < settings.cycles; cycle++) {
 		for (unsigned turn = 0; turn < player_count; turn++) {
 			unsigned forward =
 			    cycle % 2 ? player_count - 1 - turn : turn;
 			unsigned who =
 			    (forward + (unsigned)cycle / 2) % player_count;
-			struct player *p = &players[who];
 
-			if (settings.direction == ROUND_TRIP)
-				round_trip_slice(p, &p->slices[cycle]);
-			else
-				load_slice(p, &p->slices[cycle]);
+			measure_slice(
+			    &players[who], &players[who].slices[cycle]);
 		}
 	}
 }
