@@ -1,5 +1,5 @@
 """Every kind of guest with every kind of network. The network's side ends
-three times and the guest restarts, if it can, all under traffic in both
+five times and the guest restarts, if it can, all under traffic in both
 directions; then every frame is accounted for.
 
 A kind is a row of one of the two tables at the end, and a class: how its side
@@ -9,29 +9,31 @@ nobody has read yet can still be read after its owner has ended."""
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import select
+import signal
 import socket
 import sys
 import time
 from pathlib import Path
 from typing import Callable, Optional
 
-from forwarder import Forwarder
+from forwarder import SHORT, Forwarder
 from harness import (SECONDS, Case, Namespace, Process, expect, expect_equal,
                      needs, wait_for, wait_until)
 from peers import (Deframer, bound_guest, frame, framed, is_announcement,
                    number_of)
 
-# Frames that may be on their way in one direction: fewer than any stream or
-# device holds, so that only the forwarder can drop one.
+# Frames that may be on their way in one direction, and when nobody reads: more
+# than sockets hold, but fewer than a device does.
 WINDOW = 64
+MANY = 400
 # When a direction has stood still so long, those have been dropped.
 STILL_SECONDS = 0.1
 SIZES = [60, 64, 100, 590, 1514]
 LOOPBACK = "127.0.0.1"
-PACKET_OUTGOING = 4
-ETH_P_ALL = 3
+ETH_P_ALL, SOL_PACKET, PACKET_IGNORE_OUTGOING = 3, 263, 23
 
 
 # --- one side's socket --------------------------------------------------------
@@ -49,13 +51,10 @@ class Datagrams:
         except (BlockingIOError, ConnectionError, PermissionError):
             return False  # full, or the forwarder has not let us in yet
 
-    def read(self) -> bytes:
-        return self.socket.recv(131072)
-
     def receive(self) -> list[bytes]:
         frames = []
         try:
-            while one := self.read():
+            while one := self.socket.recv(131072):
                 frames.append(one)
         except (BlockingIOError, ConnectionError):
             pass
@@ -63,16 +62,6 @@ class Datagrams:
 
     def close(self) -> None:
         self.socket.close()
-
-
-class Packets(Datagrams):
-    """An interface's: what the kernel sends or receives through it."""
-
-    def read(self) -> bytes:
-        while True:
-            one, address = self.socket.recvfrom(131072)
-            if address[2] != PACKET_OUTGOING:
-                return one
 
 
 class Stream:
@@ -85,10 +74,12 @@ class Stream:
 
     def send(self, one: bytes) -> bool:
         data = framed(one)
+        if not select.select([], [self.socket], [], 0)[1]:
+            return False  # there may be room for a part of it
         try:
             expect_equal("bytes sent", self.socket.send(data), len(data))
             return True
-        except (BlockingIOError, ConnectionError):
+        except ConnectionError:
             return False
 
     def receive(self) -> list[bytes]:
@@ -123,8 +114,6 @@ class Direction:
         self.uncounted = 0  # at most
 
     def send(self, side) -> None:
-        if time.monotonic() - self.moved > STILL_SECONDS:
-            self.go_on()
         while self.sent < self.limit and side.send(
                 frame(self.sent + 1, SIZES[self.sent % len(SIZES)])):
             self.sent += 1
@@ -133,6 +122,10 @@ class Direction:
         """Lets so many more be sent, as some before them may never arrive."""
         self.limit = self.sent + count
         self.moved = time.monotonic()
+
+    def go_on_if_still(self) -> None:
+        if time.monotonic() - self.moved > STILL_SECONDS:
+            self.go_on()
 
     def take(self, frames: list[bytes]) -> None:
         """They must be unchanged, in order, and none twice."""
@@ -214,6 +207,8 @@ class Guest:
     restarts = False
     # It has no way to leave, and what it has sent may be discarded with it.
     discards = False
+    # A device takes all that it is sent.
+    may_be_full = True
 
     def start(self):
         raise NotImplementedError
@@ -231,6 +226,10 @@ class Descriptor(Guest):
     def start(self):
         self.far.close()
         return self.side(self.near)
+
+
+class StreamDescriptor(Descriptor):
+    kind, side = socket.SOCK_STREAM, Stream
 
 
 class OnPath(Guest):
@@ -259,7 +258,26 @@ class OnPath(Guest):
         return self.start()
 
 
+class Calling(Guest):
+    restarts = True
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.path = case, case.path("guest.sock")
+        self.endpoint = f"listen-unix:{self.path}"
+
+    def start(self) -> Stream:
+        stream = self.case.own(socket.socket(socket.AF_UNIX))
+        stream.connect(str(self.path))
+        return Stream(stream)
+
+    def restart(self, side: Stream, dies: bool) -> Stream:
+        side.close() if dies else side.leave()
+        return self.start()
+
+
 class Tap(Guest):
+    may_be_full = False
+
     def __init__(self, case: Case) -> None:
         self.case, self.host = case, Elsewhere(case)
         self.host.namespace.ip("tuntap add dev vm0 mode tap")
@@ -268,11 +286,12 @@ class Tap(Guest):
         self.host.namespace.ip("link set vm0 up")
         self.endpoint = "tap:vm0"
 
-    def start(self) -> Packets:
+    def start(self) -> Datagrams:
         packets = self.case.own(self.host.socket(
             socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)))
+        packets.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         packets.bind(("vm0", ETH_P_ALL))
-        return Packets(packets)
+        return Datagrams(packets)
 
 
 # --- networks -----------------------------------------------------------------
@@ -383,6 +402,59 @@ class TcpClient(Client):
         self.endpoint = "listen-tcp:%s:%d" % self.address
 
 
+class Exec(Network):
+    """The forwarder starts it. It gives its socket to us, too."""
+
+    prefix, end = "exec", Stream
+    PROGRAM = f"""#!{sys.executable} -IS
+import socket, sys
+giver = socket.socket(socket.AF_UNIX)
+giver.connect(sys.argv[1])
+socket.send_fds(giver, [b"."], [int(sys.argv[2])])
+giver.recv(1)
+"""
+
+    def __init__(self, case: Case, host) -> None:
+        super().__init__(case, host)
+        self.program, self.absent = case.path("daemon"), case.path("absent")
+        self.absent.write_text(self.PROGRAM)
+        self.absent.chmod(0o755)
+        given = case.path("given.sock")
+        self.given = case.own(socket.socket(socket.AF_UNIX))
+        self.given.bind(str(given))
+        self.given.listen()
+        self.given.settimeout(SECONDS)
+        self.endpoint = f"{self.prefix}:{self.program} {given} {{fd}}"
+
+    def start(self) -> None:
+        self.absent.rename(self.program)
+
+    def stop(self) -> None:
+        """The next one cannot be started."""
+        self.program.rename(self.absent)
+
+    def take(self) -> socket.socket:
+        self.giver = self.case.own(self.given.accept()[0])
+        self.giver.settimeout(SECONDS)
+        _, fds, _, _ = socket.recv_fds(self.giver, 1, 1)
+        return self.case.own(socket.socket(fileno=fds[0]))
+
+    def meet(self):
+        return self.end(self.take())
+
+    def leave(self, side) -> None:
+        os.kill(self.forwarder.value("network.daemon.pid"), signal.SIGKILL)
+
+    def die(self, side) -> None:
+        side.close()
+        self.leave(side)
+        self.giver.recv(1)  # until it has no socket any more
+
+
+class ExecDatagrams(Exec):
+    prefix, end = "exec-dgram", Datagrams
+
+
 # --- a pair -------------------------------------------------------------------
 
 class Pair:
@@ -397,8 +469,10 @@ class Pair:
         network.start()
         self.forwarder = Forwarder(
             case, network.endpoint, guest.endpoint,
-            ["network.hold=100ms"], host=guest.host.namespace,
-            **guest.process)
+            ["network.hold=100ms", "network.write_batch=4K",
+             "network.send_buffer=16K", "guest.stall=10ms"],
+            host=guest.host.namespace, **guest.process)
+        network.forwarder = self.forwarder
         self.vm = guest.start()
         self.daemon = network.meet()
 
@@ -411,9 +485,10 @@ class Pair:
             for one in old:
                 direction.take(one.receive())
             direction.take(frames)
-        if send:
-            self.up.send(self.vm)
-            self.down.send(self.daemon)
+        for direction, end in ((self.up, self.vm), (self.down, self.daemon)):
+            if send:
+                direction.go_on_if_still()
+                direction.send(end)
 
     def exchange(self, count: int) -> None:
         """Until so many more have arrived, each way; more are on their way."""
@@ -431,6 +506,24 @@ class Pair:
             expect(time.monotonic() < deadline,
                    f"expected {what}: {self.up}; {self.down}")
             select.select(sockets, [], [], STILL_SECONDS)
+
+    def fill(self) -> None:
+        """Until nothing moves, as nobody reads."""
+        sending = [(self.up, self.vm)]
+        if self.guest.may_be_full:
+            sending.append((self.down, self.daemon))
+        seen: list = [None]
+
+        def stands_still() -> bool:
+            for direction, end in sending:
+                direction.send(end)
+            status = self.forwarder.status()
+            seen.append((self.up.sent, self.down.sent, *(
+                status[name] for name in SHORT.values())))
+            return seen[-1] == seen[-2]
+        for direction, _ in sending:
+            direction.go_on(MANY)
+        wait_for("frames to stand still", stands_still)
 
     # --- ends ---
 
@@ -493,11 +586,12 @@ def account_for_every_frame(case: Case, guest_kind: type, network_kind: type
     guest = guest_kind(case)
     network = network_kind(case, guest.host)
     pair = Pair(case, guest, network)
-    for dies in (False, True):
-        pair.exchange(dice.randrange(1, 300))
-        pair.restart_guest(dies)
-        pair.exchange(dice.randrange(1, 300))
-        pair.end_network(dies)
+    for dies, full in itertools.product((False, True), repeat=2):
+        for end in (pair.restart_guest, pair.end_network):
+            pair.exchange(dice.randrange(1, 300))
+            if full:
+                pair.fill()
+            end(dies)
         pair.meet_network()
     pair.exchange(dice.randrange(1, 300))
     network.stop()
@@ -508,14 +602,16 @@ def account_for_every_frame(case: Case, guest_kind: type, network_kind: type
     pair.meet_network()
     pair.exchange(dice.randrange(1, 300))
     pair.expect_accounted()
-    expect_equal("outages", pair.forwarder.value("network.outages"), 3)
+    expect_equal("outages", pair.forwarder.value("network.outages"), 5)
 
 
 # --- the tables ---------------------------------------------------------------
 
-GUESTS = {"fd": Descriptor, "unixgram": OnPath, "tap": Tap}
-NETWORKS = {"unix": Listening, "tcp": Tcp, "listen_unix": Client,
-            "listen_tcp": TcpClient}
+GUESTS = {"fd": Descriptor, "fd_stream": StreamDescriptor,
+          "unixgram": OnPath, "listen_unix": Calling, "tap": Tap}
+NETWORKS = {"unix": Listening, "tcp": Tcp,
+            "listen_unix": Client, "listen_tcp": TcpClient,
+            "exec_fd": Exec, "exec_dgram_fd": ExecDatagrams}
 
 
 def declare(guest: str, network: str) -> Callable[[Case], None]:
