@@ -18,6 +18,7 @@ static const char synopsis[] =
     "          [--json | --prometheus] [--watch | --exit-code]\n"
     "forwarder capture [-c FILE | SOCKET] [--write FILE]\n"
     "forwarder --help | --version\n"
+    "socket_vmnet_client SOCKET [--] COMMAND [ARG...]   (a link to forwarder)\n"
     "\n";
 
 static const char notes[] =

@@ -6,7 +6,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import socket
+import subprocess
 import time
 from pathlib import Path
 from typing import Optional, Sequence
@@ -23,11 +25,13 @@ class Guest:
     netdev    QEMU's -netdev argument, with the id n0
     address   "192.0.2.2/24", or "dhcp"
     prefix    a command line that QEMU's is appended to
+    initrd    its file system
     """
 
     def __init__(self, folder: Path, netdev: str, address: str,
                  gateway: str = "", prefix: Sequence = (), name: str = "guest",
-                 boot_seconds: float = 60, **process) -> None:
+                 boot_seconds: float = 60, initrd: Path = IMAGE / "initramfs",
+                 **process) -> None:
         self.console = folder / f"{name}-console.log"
         self.pid_file = folder / f"{name}.pid"
         self._marks = itertools.count()
@@ -39,7 +43,8 @@ class Guest:
             listener.bind(str(channel_path))
             listener.listen()
             self.process = Process(
-                [*prefix, *self._command(channel_path, netdev, address, gateway)],
+                [*prefix, *self._command(channel_path, netdev, address, gateway,
+                                         initrd)],
                 folder / f"{name}.log", **process)
             try:
                 self._meet(listener, boot_seconds)
@@ -57,13 +62,13 @@ class Guest:
                 f",remote.type=unix,remote.path={folder / 'guest.sock'}")
 
     def _command(self, channel: Path, netdev: str, address: str,
-                 gateway: str) -> list[str]:
+                 gateway: str, initrd: Path) -> list[str]:
         return [
             "qemu-system-x86_64", "-accel", "tcg", "-machine", "q35",
             "-m", "192M", "-nodefaults", "-no-user-config", "-no-reboot",
             "-display", "none", "-pidfile", str(self.pid_file),
             "-kernel", str(IMAGE / "vmlinuz"),
-            "-initrd", str(IMAGE / "initramfs"),
+            "-initrd", str(initrd),
             "-append", "console=ttyS0 quiet panic=-1 net.ifnames=0"
                        " mitigations=off random.trust_cpu=on"
                        " cryptomgr.notests rcupdate.rcu_expedited=1"
@@ -139,6 +144,28 @@ class Guest:
         if self._channel:
             self._channel.close()
         self.process.close()
+
+
+def initrd_with(folder: Path, program: Path) -> Path:
+    """The guest's file system, and a program of this host in /bin, with its
+    libraries."""
+    libraries = subprocess.run(["ldd", program], check=True, text=True,
+                               stdout=subprocess.PIPE).stdout
+    names = [f"bin/{program.name}"]
+    root = folder / "root"
+    for path in (program, *re.findall(r"/(\S+) \(0x", libraries)):
+        to = root / (path if path != program else names[0])
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path("/") / path, to)
+    names = [str(path.relative_to(root)) for path in sorted(root.rglob("*"))]
+    archive = subprocess.run(["busybox", "cpio", "-o", "-H", "newc"], cwd=root,
+                             input="\n".join(names).encode(), check=True,
+                             capture_output=True).stdout
+    packed = (IMAGE / "initramfs").read_bytes()
+    initrd = folder / "initrd"
+    # The kernel wants an archive that isn't compressed at a multiple of 4.
+    initrd.write_bytes(packed + b"\0" * (-len(packed) % 4) + archive)
+    return initrd
 
 
 class Job:
