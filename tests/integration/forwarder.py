@@ -175,11 +175,11 @@ class Forwarder:
         expect_equal("exit status", self.process.wait(5), 0)
         took = time.monotonic() - started
         expect(took < 1, f"expected an end within 1 s, it took {took:.2f} s")
-        for endpoint in (self.settings["control.socket"],
-                         self.settings["guest.endpoint"],
-                         self.settings["network.endpoint"]):
-            kind, _, path = endpoint.rpartition(":")
-            if kind in ("", "unixgram", "listen-unix"):
+        for key, kinds in (("control.socket", [""]),
+                           ("guest.endpoint", ["unixgram", "listen-unix"]),
+                           ("network.endpoint", ["listen-unix"])):
+            kind, _, path = self.settings[key].rpartition(":")
+            if kind in kinds:
                 expect(not path or not Path(path).exists(),
                        f"expected {path} to be removed")
 
