@@ -1,9 +1,17 @@
 #include "base/stream.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
+
+#include "base/wait.h"
+
+/* The other direction is calm if at most CALM_FRAMES frames went there between two
+ * reads, CALM_ENOUGH times in a row. */
+#define CALM_FRAMES 4
+#define CALM_ENOUGH 8
 
 /* IOV_MAX: at least 16 by POSIX, 1024 on Linux and macOS. */
 #define PARCELS_MAX 1024
@@ -79,4 +87,46 @@ stream_try_write(int fd, struct iovec *parcels, size_t count,
 		taken += parcels[begun++].iov_len;
 	*left = taken - (size_t)n;
 	return begun;
+}
+
+static void
+count_calm(struct stream_traffic *traffic)
+{
+	uint64_t frames =
+	    atomic_load_explicit(traffic->frames, memory_order_relaxed);
+
+	if (frames - traffic->before > CALM_FRAMES)
+		traffic->calm_reads = 0;
+	else if (traffic->calm_reads < CALM_ENOUGH)
+		traffic->calm_reads++;
+	traffic->before = frames;
+}
+
+/* Returns 0, or -1 with errno EINTR after a signal, or after an error of poll(),
+ * which may persist (wait.h). */
+static int
+await_data(int fd)
+{
+	struct pollfd readable = { .fd = fd, .events = POLLIN };
+
+	if (poll(&readable, 1, -1) >= 0)
+		return 0;
+	if (errno != EINTR)
+		wait_pause(WAIT_ERROR_MS);
+	errno = EINTR;
+	return -1;
+}
+
+ssize_t
+stream_read(int fd, uint8_t *room, size_t bytes, struct stream_traffic *traffic)
+{
+	int flags = traffic->calm_reads < CALM_ENOUGH ? MSG_DONTWAIT : 0;
+	ssize_t n;
+
+	do
+		n = recv(fd, room, bytes, flags);
+	while (n < 0 && errno == EAGAIN && await_data(fd) == 0);
+	if (n > 0)
+		count_calm(traffic);
+	return n;
 }

@@ -1,8 +1,11 @@
-/* Writes frames to the network's stream. */
+/* Writes frames to a stream, and reads from it. */
 #ifndef BASE_STREAM_H
 #define BASE_STREAM_H
 
+#include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 /* Writes parcels in order. Each sendmsg() gets as many parcels as fit into
@@ -21,5 +24,24 @@ size_t stream_write(
  * take. */
 int stream_try_write(int fd, struct iovec *parcels, size_t count,
     size_t limit_bytes, size_t *left);
+
+/* How much traffic the other direction has. Set `frames`, and all other members
+ * to 0. */
+struct stream_traffic {
+	const _Atomic uint64_t *frames; /* how many have gone there */
+	uint64_t before;                /* that, at the last read */
+	unsigned calm_reads;            /* in a row with few between them */
+};
+
+/* Waits for data and returns what recv() returns. A signal ends the wait (EINTR).
+ *
+ * A recv() that sleeps on a Unix stream is also woken each time the peer reads
+ * data of the other direction: the kernel wakes readers and writers alike
+ * (net/unix/af_unix.c, unix_write_space). poll() is woken by data only. While
+ * many frames go in the other direction, that saves more than its two additional
+ * calls cost. While few do, the peer usually answers the frame that it has just
+ * read, and the early wakeup saves time. */
+ssize_t stream_read(
+    int fd, uint8_t *room, size_t bytes, struct stream_traffic *traffic);
 
 #endif

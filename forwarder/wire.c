@@ -6,13 +6,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
-#include "base/stream.h"
 #include "base/wait.h"
-
-/* The other direction is calm if at most CALM_FRAMES frames went up between two
- * recv() calls, CALM_ENOUGH times in a row. */
-#define CALM_FRAMES 4
-#define CALM_ENOUGH 8
 
 /* After ENOBUFS (macOS) poll() doesn't report when there is room. Try again
  * this many times, each after a pause, then drop. */
@@ -26,7 +20,7 @@ wire_input_create(struct wire_input *input, const struct up_counters *up,
 	uint8_t *buffer = malloc(WIRE_BUFFER_BYTES);
 
 	*input = (struct wire_input){ .read_bytes = WIRE_READ_BYTES,
-		.frames_up = &up->frames,
+		.frames_up = { .frames = &up->frames },
 		.drops = down };
 	input->deframer.buffer = buffer;
 	input->deframer.capacity = WIRE_BUFFER_BYTES;
@@ -79,42 +73,6 @@ stream_send(int fd, const uint8_t *frame, enum wire_rest rest)
 	return sent > 0;
 }
 
-/* Waits for data and returns what recv() returns.
- *
- * A recv() that sleeps on a Unix stream is also woken each time the peer reads
- * data of the other direction: the kernel wakes readers and writers alike
- * (net/unix/af_unix.c, unix_write_space). poll() is woken by data only. While
- * many frames go up, that saves more than its two additional calls cost. While
- * few do, the peer usually answers the frame that it has just read, and the
- * early wakeup saves time. */
-static ssize_t
-receive_bytes(
-    const struct wire_input *input, int fd, uint8_t *room, size_t bytes)
-{
-	int flags = input->calm < CALM_ENOUGH ? MSG_DONTWAIT : 0;
-
-	for (;;) {
-		ssize_t n = recv(fd, room, bytes, flags);
-
-		if (n >= 0 || (errno != EAGAIN && errno != EINTR))
-			return n;
-		wait_readable(fd, -1, INT64_MAX);
-	}
-}
-
-/* Counts the recv() calls in a row with few frames up between them. */
-static void
-count_calm(struct wire_input *input)
-{
-	uint64_t frames_up = counter_read(input->frames_up);
-
-	if (frames_up - input->frames_up_before > CALM_FRAMES)
-		input->calm = 0;
-	else if (input->calm < CALM_ENOUGH)
-		input->calm++;
-	input->frames_up_before = frames_up;
-}
-
 static int
 stream_receive(struct wire_input *input, const struct loan *loan)
 {
@@ -125,10 +83,11 @@ stream_receive(struct wire_input *input, const struct loan *loan)
 
 	if (bytes > input->read_bytes)
 		bytes = input->read_bytes;
-	n = receive_bytes(input, loan->fd, room, bytes);
+	do
+		n = stream_read(loan->fd, room, bytes, &input->frames_up);
+	while (n < 0 && errno == EINTR);
 	if (n <= 0)
 		return (int)n;
-	count_calm(input);
 	deframer_filled(&input->deframer, (size_t)n);
 	return 1;
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/stream.h"
 #include "config/config.h"
 #include "guest/batch.h"
 #include "keepalive/probe.h"
@@ -23,12 +24,10 @@
 
 /* What fwd-down has received and not yet passed on. */
 struct wire_input {
-	struct batch batch;        /* the frames that take() has returned */
-	struct deframer deframer;  /* the bytes of a stream */
-	size_t read_bytes;         /* maximum size of the next recv() */
-	const counter *frames_up;  /* sent by fwd-up */
-	uint64_t frames_up_before; /* at the last recv() */
-	unsigned calm;             /* recv() calls with few frames up */
+	struct batch batch;       /* the frames that take() has returned */
+	struct deframer deframer; /* the bytes of a stream */
+	size_t read_bytes;        /* maximum size of the next recv() */
+	struct stream_traffic frames_up;
 	struct down_counters *drops;
 };
 

@@ -150,37 +150,21 @@ end_hostile(struct guest *guest, struct batch *batch)
 	return end_client(guest, "not a stream of frames");
 }
 
-/* Waits for a signal or until fd has something to read. */
-static int
-await(int fd)
-{
-	struct pollfd readable = { .fd = fd, .events = POLLIN };
-
-	if (poll(&readable, 1, -1) >= 0)
-		return 0;
-	if (errno != EINTR) /* it may fail again at once (wait.h) */
-		wait_pause(WAIT_ERROR_MS);
-	errno = EINTR;
-	return -1;
-}
-
-/* Receives bytes into the deframer. Doesn't rely on the blocking mode of a socket
- * that another process shares. Returns what recv() returns. */
+/* Receives bytes into the deframer. Returns what recv() returns. */
 static ssize_t
 fill(struct guest *guest)
 {
-	struct deframer *deframer = &guest->stream.deframer;
+	struct stream *stream = &guest->stream;
 	uint8_t *room;
-	size_t bytes = deframer_room(deframer, &room, FRAME_LIMIT_BYTES);
+	size_t bytes =
+	    deframer_room(&stream->deframer, &room, FRAME_LIMIT_BYTES);
 	ssize_t n;
 
 	if (bytes > READ_BYTES)
 		bytes = READ_BYTES;
-	do
-		n = recv(guest->fd, room, bytes, MSG_DONTWAIT);
-	while (n < 0 && errno == EAGAIN && await(guest->fd) == 0);
+	n = stream_read(guest->fd, room, bytes, &stream->traffic);
 	if (n > 0)
-		deframer_filled(deframer, (size_t)n);
+		deframer_filled(&stream->deframer, (size_t)n);
 	return n;
 }
 
@@ -222,6 +206,19 @@ receive_from_client(struct guest *guest, struct batch *batch, size_t limit)
 	return 0;
 }
 
+/* Waits for a signal or until main() has accepted a client. */
+static int
+await_client(struct stream *stream)
+{
+	struct pollfd arrived = { .fd = stream->arrived.fds[0],
+		.events = POLLIN };
+
+	if (poll(&arrived, 1, -1) < 0 && errno != EINTR)
+		wait_pause(WAIT_ERROR_MS); /* may fail again (wait.h) */
+	doorbell_answer(&stream->arrived);
+	return 0;
+}
+
 static int
 stream_receive(struct guest *guest, struct batch *batch, size_t limit)
 {
@@ -232,10 +229,7 @@ stream_receive(struct guest *guest, struct batch *batch, size_t limit)
 	case STREAM_CLIENT:
 		return receive_from_client(guest, batch, limit);
 	case STREAM_NO_CLIENT:
-		if (await(stream->arrived.fds[0]) < 0)
-			return -1;
-		doorbell_answer(&stream->arrived);
-		return 0;
+		return await_client(stream);
 	default:
 		errno = ESHUTDOWN;
 		return -1;
@@ -285,6 +279,8 @@ send_parcels(struct guest *guest, struct batch *batch, size_t from) LOCKED
 	int count = stream_try_write(guest->fd, batch->parcels + from,
 	    batch->count - from, WRITE_BYTES, &left);
 
+	if (count > 0)
+		counter_add(&guest->stream.sent, (uint64_t)count);
 	if (count > 0 && left > 0)
 		keep_rest(&guest->stream,
 		    &batch->parcels[from + (size_t)count - 1], left);
@@ -488,6 +484,7 @@ stream_open(struct guest *guest, mode_t mode, struct error *error)
 		.arrived = { { -1, -1 } },
 		.bell = { { -1, -1 } },
 		.listener = -1,
+		.traffic = { .frames = &stream->sent },
 	};
 	mutex_init(&stream->lock);
 	if (!buffer || doorbell_init(&stream->arrived) < 0 ||

@@ -46,9 +46,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/stream.h"
 #include "base/sync.h"
 #include "base/wait.h"
 #include "framing/framing.h"
+#include "status/counters.h"
 
 enum stream_state { STREAM_NO_CLIENT, STREAM_CLIENT, STREAM_GONE };
 
@@ -64,7 +66,10 @@ struct stream {
 	struct doorbell arrived; /* wakes fwd-up: there is a client */
 	struct doorbell bell; /* wakes main(): no client, or a rest to send */
 
+	counter sent; /* frames sent to all clients; written by fwd-down */
+
 	struct deframer deframer; /* used by fwd-up only */
+	struct stream_traffic traffic;
 
 	int listener;      /* used by main() only; -1: a descriptor was given */
 	int64_t accept_ms; /* used by main() only: earliest next accept() */
