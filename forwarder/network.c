@@ -140,7 +140,7 @@ open_endpoint(struct network *network, const struct endpoint *endpoint,
 {
 	char path[PRIVATE_PATH_BYTES];
 
-	if (endpoint->kind == ENDPOINT_UNIXGRAM &&
+	if ((endpoint->kind == ENDPOINT_UNIXGRAM || endpoint->has_path) &&
 	    private_folder_path(&network->folder, "", path, error) < 0)
 		return -1;
 	return open_listener(endpoint, file, fd, error);

@@ -5,11 +5,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/private_folder.h"
 #include "base/socket.h"
 #include "base/wait.h"
 #include "base/words.h"
+#include "reconnect/reconnect.h"
 
 /* A daemon that exits this soon with status 0 has put itself into the
  * background. */
@@ -20,7 +23,9 @@ _Static_assert(CHILD_FD == 3, "what {fd} becomes");
 void
 daemon_init(struct daemon *daemon)
 {
-	*daemon = (struct daemon){ .child = { .end_fd = -1 }, .exit = -1 };
+	*daemon = (struct daemon){ .child = { .end_fd = -1 },
+		.target = { .kind = ENDPOINT_EXEC },
+		.exit = -1 };
 }
 
 enum supervisor_action
@@ -38,13 +43,33 @@ daemon_step(struct daemon *daemon, enum supervisor_event event)
 	return action;
 }
 
-/* Starts the command with fd, and notes that it runs. Returns 0, or -1 with errno
- * and the error set. */
+/* Where a daemon with {socket} will listen. No file of an earlier one is left
+ * there. */
+static int
+choose_target(
+    struct daemon *daemon, const struct dial *how, struct error *error)
+{
+	bool datagrams = how->endpoint->datagrams;
+
+	daemon->target = (struct endpoint){ .kind = ENDPOINT_EXEC };
+	if (!how->endpoint->has_path)
+		return 0;
+	if (private_folder_path(
+		how->folder, "net", daemon->target.path, error) < 0)
+		return -1;
+	unlink(daemon->target.path);
+	daemon->target.kind = datagrams ? ENDPOINT_UNIXGRAM : ENDPOINT_UNIX;
+	daemon->target.datagrams = datagrams;
+	return 0;
+}
+
+/* Starts the command with fd, or -1. Returns 0, or -1 with errno and the error
+ * set. */
 static int
 start(struct daemon *daemon, const char *command, int fd, struct error *error)
 {
-	static const struct words_place places[] = { { ENDPOINT_FD, "3" },
-		{ NULL, NULL } };
+	const struct words_place places[] = { { ENDPOINT_FD, "3" },
+		{ ENDPOINT_SOCKET, daemon->target.path }, { NULL, NULL } };
 	struct words words;
 
 	if (words_split(&words, command, places, error) < 0)
@@ -59,20 +84,53 @@ start(struct daemon *daemon, const char *command, int fd, struct error *error)
 	return 0;
 }
 
-int
-daemon_dial(struct daemon *daemon, const struct dial *dial, struct error *error)
+/* Returns our end of the pair whose other end the daemon gets as {fd}. */
+static int
+start_with_pair(
+    struct daemon *daemon, const struct endpoint *endpoint, struct error *error)
 {
-	int type = dial->endpoint->datagrams ? SOCK_DGRAM : SOCK_STREAM;
 	int ends[2], result;
 
-	if (socket_pair(type, ends) < 0)
+	if (socket_pair(endpoint->datagrams ? SOCK_DGRAM : SOCK_STREAM, ends) <
+	    0)
 		return error_set(error, "%s", strerror(errno));
-	result = start(daemon, dial->endpoint->command, ends[1], error);
+	result = start(daemon, endpoint->command, ends[1], error);
 	socket_give_up(ends[1]);
-	if (result < 0)
-		return socket_give_up(ends[0]);
-	daemon_step(daemon, SUPERVISOR_CONNECTED);
-	return ends[0];
+	return result == 0 ? ends[0] : socket_give_up(ends[0]);
+}
+
+/* A daemon that was just started may listen within milliseconds. */
+static int
+dial_target(struct daemon *daemon, const struct dial *how, bool is_new,
+    struct resolver *resolver, struct error *error)
+{
+	struct dial attempt = *how;
+
+	attempt.endpoint = &daemon->target;
+	if (is_new)
+		attempt.retry_window_ms = RECONNECT_WINDOW_MS;
+	return dial(&attempt, resolver, error);
+}
+
+int
+daemon_dial(struct daemon *daemon, const struct dial *how,
+    struct resolver *resolver, struct error *error)
+{
+	const struct endpoint *endpoint = how->endpoint;
+	bool is_new = daemon->supervisor.state == SUPERVISOR_NONE;
+	int fd;
+
+	if (is_new && choose_target(daemon, how, error) < 0)
+		return -1;
+	if (endpoint->has_path && is_new &&
+	    start(daemon, endpoint->command, -1, error) < 0)
+		return -1;
+	fd = endpoint->has_path
+		 ? dial_target(daemon, how, is_new, resolver, error)
+		 : start_with_pair(daemon, endpoint, error);
+	if (fd >= 0)
+		daemon_step(daemon, SUPERVISOR_CONNECTED);
+	return fd;
 }
 
 /* Says how the daemon has ended, and what its user may not know. */
@@ -98,6 +156,7 @@ daemon_reap(struct daemon *daemon, struct error *end)
 	    !child_reap(&daemon->child, &status))
 		return false;
 	describe(daemon, status, end);
+	unlink(daemon->target.path);
 	atomic_store(&daemon->exit, status);
 	atomic_store(&daemon->pid, 0);
 	daemon_step(daemon, SUPERVISOR_EXITED);

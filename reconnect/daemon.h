@@ -26,6 +26,8 @@ struct daemon {
 	struct supervisor supervisor;
 	struct child child;
 	int64_t started_ms;
+	/* Where it listens; with {fd} of kind ENDPOINT_EXEC, without a path. */
+	struct endpoint target;
 
 	/* Written by fwd-link. */
 	atomic_int pid;  /* 0: none runs */
@@ -35,12 +37,12 @@ struct daemon {
 
 void daemon_init(struct daemon *daemon);
 
-/* Starts the daemon if none runs, and connects to it. Returns the connection, or
- * -1 with errno and the error set. In SUPERVISOR_NONE the daemon could not be
- * started. In SUPERVISOR_STARTING it doesn't listen yet: call this again when
- * its path appears or after a while. */
-int daemon_dial(
-    struct daemon *daemon, const struct dial *dial, struct error *error);
+/* Starts the daemon of dial->endpoint if none runs, and connects to it. Returns the
+ * connection, or -1 with errno and the error set. In SUPERVISOR_NONE the daemon
+ * could not be started. In SUPERVISOR_STARTING it doesn't listen yet: call this
+ * again when the path of the target appears, or after a while. */
+int daemon_dial(struct daemon *daemon, const struct dial *dial,
+    struct resolver *resolver, struct error *error);
 
 /* Steps the supervisor, and sends the signal that it asks for. */
 enum supervisor_action daemon_step(

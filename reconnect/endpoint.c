@@ -113,6 +113,7 @@ parse_command(struct endpoint *endpoint, const char *text, struct error *error)
 		    "or %s where the path goes at which it listens%s",
 		    ENDPOINT_FD, ENDPOINT_SOCKET, has_fd ? ", not both" : "");
 	strcpy(endpoint->command, text);
+	endpoint->has_path = has_socket;
 	return 0;
 }
 

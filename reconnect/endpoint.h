@@ -33,6 +33,7 @@ struct endpoint {
 	char host[ENDPOINT_HOST_BYTES]; /* an IPv6 address without brackets */
 	char port[6];                   /* decimal, 1 to 65535 */
 	char command[ENDPOINT_COMMAND_BYTES]; /* as configured */
+	bool has_path; /* the command has {socket}, not {fd} */
 };
 
 /* Parses unix:PATH, unixgram:PATH, tcp:HOST:PORT, listen-unix:PATH,

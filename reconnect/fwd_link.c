@@ -71,6 +71,16 @@ report(struct fwd_link *fwd, enum link_event_kind kind, int error)
 	fwd->hooks.event(fwd->hooks.context, &event);
 }
 
+/* What is dialled and watched: the endpoint, or the socket of a daemon that was
+ * started. */
+static const struct endpoint *
+target(const struct fwd_link *fwd)
+{
+	return fwd->settings.endpoint.kind == ENDPOINT_EXEC
+		   ? &fwd->daemon.target
+		   : &fwd->settings.endpoint;
+}
+
 static void
 dial_failed(struct fwd_link *fwd, int error, const char *reason)
 {
@@ -119,7 +129,8 @@ open_connection(struct fwd_link *fwd, struct error *error)
 		.vfkit = fwd->settings.vfkit };
 
 	if (attempt.endpoint->kind == ENDPOINT_EXEC)
-		return daemon_dial(&fwd->daemon, &attempt, error);
+		return daemon_dial(
+		    &fwd->daemon, &attempt, &fwd->resolver, error);
 	return dial(&attempt, &fwd->resolver, error);
 }
 
@@ -267,7 +278,7 @@ is_held(const struct fwd_link *fwd)
 static bool
 serves_datagrams(const struct fwd_link *fwd)
 {
-	return fwd->settings.endpoint.kind == ENDPOINT_UNIXGRAM &&
+	return target(fwd)->kind == ENDPOINT_UNIXGRAM &&
 	       reconnect_is_up(&fwd->machine);
 }
 
@@ -277,7 +288,7 @@ serves_datagrams(const struct fwd_link *fwd)
 static void
 check_file(struct fwd_link *fwd)
 {
-	const char *path = fwd->settings.endpoint.path;
+	const char *path = target(fwd)->path;
 	bool replaced, deleted;
 	struct loan loan;
 
@@ -309,7 +320,7 @@ stop_watching(struct fwd_link *fwd)
 static int
 start_watching(struct fwd_link *fwd)
 {
-	const char *path = fwd->settings.endpoint.path;
+	const char *path = target(fwd)->path;
 
 	if (fwd->watching == WATCH_FILE) {
 		if (file_watch_file(&fwd->watch, path) == 0)
@@ -326,7 +337,7 @@ start_watching(struct fwd_link *fwd)
 static int
 wanted_watch(const struct fwd_link *fwd)
 {
-	const struct endpoint *endpoint = &fwd->settings.endpoint;
+	const struct endpoint *endpoint = target(fwd);
 
 	if (!fwd->settings.watch || endpoint->listens ||
 	    (endpoint->kind != ENDPOINT_UNIX &&
@@ -338,6 +349,13 @@ wanted_watch(const struct fwd_link *fwd)
 			   : WATCH_FILE;
 	return fwd->machine.state == RECONNECT_PROVEN ? WATCH_NOTHING
 						      : WATCH_PATH;
+}
+
+/* Its path is known, and watched, once the daemon has been started. */
+static bool
+is_starting(const struct fwd_link *fwd)
+{
+	return fwd->daemon.supervisor.state == SUPERVISOR_STARTING;
 }
 
 /* Watches what the table says. If the system refuses, tries again at each wakeup;
@@ -359,8 +377,8 @@ update_watch(struct fwd_link *fwd)
 	if (start_watching(fwd) < 0)
 		report(fwd, LINK_EVENT_UNWATCHED, errno);
 	else if (fwd->watching == WATCH_PATH &&
-		 (refused || before == WATCH_FILE) &&
-		 access(fwd->settings.endpoint.path, F_OK) == 0)
+		 (refused || before == WATCH_FILE || is_starting(fwd)) &&
+		 access(target(fwd)->path, F_OK) == 0)
 		step(fwd, RECONNECT_APPEARED);
 	check_file(fwd);
 }

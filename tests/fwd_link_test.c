@@ -811,6 +811,27 @@ TEST(a_program_that_does_not_exist_is_a_failed_dial)
 	stop_and_expect_no_process();
 }
 
+/* It exits before it listens, or never listens. */
+TEST(a_daemon_without_its_socket_is_reported_and_ended, .count = 2)
+{
+	aim(_i == 0 ? "exec:sh -c 'exit 3' {socket}"
+		    : "exec:sh -c 'exec sleep 1000' {socket}");
+	start();
+	if (_i == 1) {
+		expect(LINK_EVENT_DIAL_FAILED);
+		ck_assert_int_gt(running(), 0);
+		clock_skip(SUPERVISOR_START_MS);
+		fwd_link_wake(&fwd);
+	}
+	ck_assert_str_eq(expect(LINK_EVENT_DAEMON_FAILED).reason,
+	    _i == 0 ? "the daemon exited with status 3"
+		    : "the daemon did not listen on its socket in time");
+	while (running() > 0)
+		sched_yield();
+	expect_daemon(1, _i == 0 ? "status 3" : "signal 15");
+	stop_and_expect_no_process();
+}
+
 /* It has closed its connection, or another thread has given that up, perhaps for a
  * daemon that is stopped. */
 TEST(a_daemon_without_its_generation_is_ended, .count = 2)

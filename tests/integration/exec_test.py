@@ -137,6 +137,35 @@ def echo(case: Case, kind: str = "exec:") -> str:
     return f"{kind}{sys.executable} '{script}' {{fd}}"
 
 
+LATE_ECHO = """
+import os, socket, sys, time
+kind = getattr(socket, sys.argv[2])
+own = socket.socket(socket.AF_UNIX, kind)
+time.sleep(float(sys.argv[3]))
+own.bind(sys.argv[1])
+if kind == socket.SOCK_STREAM:
+    own.listen()
+    own, _ = own.accept()
+while True:
+    data, sender = own.recvfrom(70000)
+    if not data:
+        sys.exit(1)
+    if kind == socket.SOCK_DGRAM:
+        if data != b"VFKT":
+            own.sendto(data, sender)
+    else:
+        own.send(data)
+"""
+
+
+def late_echo(case: Case, kind: str, seconds: float) -> str:
+    """The same of one that listens at {socket}, after that time."""
+    script = case.path("late_echo.py")
+    script.write_text(LATE_ECHO)
+    prefix, _, kind = kind.partition(" ")
+    return f"{prefix}{sys.executable} '{script}' {{socket}} {kind} {seconds}"
+
+
 def expect_echo(forwarder: WithGuest, number: int) -> None:
     forwarder.guest.send(number)
     forwarder.guest.expect(number)
@@ -165,6 +194,29 @@ def killed_daemons_leave_no_descriptor_in_the_forwarder(case: Case):
 
 
 @needs()
+def daemons_that_listen_are_found_as_soon_as_they_do(case: Case):
+    """Although the backoff is too long for a second dial. Nothing is left in
+    the private folder that they listen in."""
+    case.path("run").mkdir()
+    for number, seconds in enumerate((0, 0.2)):
+        for kind in ("exec: SOCK_STREAM", "exec-dgram: SOCK_DGRAM"):
+            forwarder = WithGuest(
+                case, late_echo(case, kind, seconds),
+                ["network.announce=no", "reconnect.min=1m", "reconnect.max=1m"],
+                name=f"{kind.partition(':')[0]}{number}",
+                env={**os.environ, "XDG_RUNTIME_DIR": str(case.path("run"))})
+            expect_echo(forwarder, 1)
+            before = descriptors(forwarder.pid)
+            for kill in range(3):
+                until_another(forwarder, kill_daemon(forwarder))
+                expect_echo(forwarder, 2 + kill)
+            expect_equal("descriptors", descriptors(forwarder.pid), before)
+            expect_equal("starts", forwarder.value("network.daemon.starts"), 4)
+            forwarder.stop()
+            expect_equal("left", os.listdir(case.path("run")), [])
+
+
+@needs()
 def daemon_that_does_not_run_is_one_warning_and_no_spin(case: Case):
     """At least three delays of the backoff pass before the fourth start."""
     closed = "closed before any data was received"
@@ -173,6 +225,8 @@ def daemon_that_does_not_run_is_one_warning_and_no_spin(case: Case):
             ("sh -c 'kill -SEGV $$' {fd}", closed, "killed by signal 11"),
             ("sh -c 'setsid sleep 60 & exit 0' {fd}", closed,
              "it must stay in the foreground"),
+            ("sh -c 'exit 4' {socket}", "the daemon did not start",
+             "exited with status 4"),
             ("no-such-daemon {fd}", "the daemon did not start",
              "can't run \\\"no-such-daemon\\\": No such file"),
             ("/etc/passwd {fd}", "the daemon did not start",
