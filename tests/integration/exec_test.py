@@ -16,6 +16,7 @@ from harness import (Case, expect, expect_equal, needs, process_exists,
 from peers import FakeDaemon, WithGuest, descriptors
 from vm import Guest, received_bytes
 
+PASST = "exec:passt --foreground --stderr --ipv4-only --fd {fd}"
 INTERVAL, COUNT = 0.5, 3
 KEEPALIVE = [f"keepalive.interval={int(INTERVAL * 1000)}ms",
              f"keepalive.count={COUNT}"]
@@ -52,9 +53,8 @@ def passt_is_restarted_after_ten_kills_and_three_freezes(case: Case):
     by ARP probes, without any configuration of the gateway."""
     passt = case.own(Passt(case.folder))
     server = case.own(Iperf3Server(case.folder, passt.namespace, "127.0.0.1"))
-    forwarder = Forwarder(
-        case, "exec:passt --foreground --stderr --ipv4-only --fd {fd}",
-        f"unixgram:{case.path('guest.sock')}", KEEPALIVE, host=passt.namespace)
+    forwarder = Forwarder(case, PASST, f"unixgram:{case.path('guest.sock')}",
+                          KEEPALIVE, host=passt.namespace)
     guest = case.own(Guest(case.folder, Guest.on_path(case.folder), "dhcp"))
     wait_for("an address from passt's DHCP server",
              lambda: Passt.ADDRESS in guest.run("ip address show dev eth0"), 20)
@@ -80,6 +80,17 @@ def passt_is_restarted_after_ten_kills_and_three_freezes(case: Case):
     pid = daemon_of(forwarder)
     forwarder.stop()
     expect(not process_exists(pid), "expected passt to be ended")
+
+
+@needs("passt", "namespaces")
+def passt_ends_with_a_forwarder_that_is_killed(case: Case):
+    """It has changed its capabilities, so the kernel does not kill it."""
+    passt = case.own(Passt(case.folder))
+    forwarder = Forwarder(case, PASST, f"unixgram:{case.path('guest.sock')}",
+                          host=passt.namespace)
+    pid = daemon_of(forwarder)
+    forwarder.process.kill()
+    wait_until("passt", lambda: process_exists(pid), False)
 
 
 HUB = ("exec:qemu-system-x86_64 -machine none -nodefaults -display none"
