@@ -11,7 +11,7 @@ from pathlib import Path
 
 from daemons import Iperf3Server, L2Daemon, Passt
 from forwarder import Forwarder, run_forwarder
-from harness import (Case, expect, expect_equal, needs, process_exists,
+from harness import (Case, above, expect, expect_equal, needs, process_exists,
                      wait_for, wait_until)
 from peers import FakeDaemon, WithGuest, descriptors
 from vm import Guest, received_bytes
@@ -23,7 +23,7 @@ KEEPALIVE = [f"keepalive.interval={int(INTERVAL * 1000)}ms",
 
 
 def daemon_of(forwarder: Forwarder) -> int:
-    return forwarder.value("network.daemon.pid")
+    return forwarder.until("network.daemon.pid", above(0))
 
 
 def kill_daemon(forwarder: Forwarder, number: int = signal.SIGKILL) -> int:
@@ -332,5 +332,5 @@ def reload_replaces_a_daemon_only_if_its_command_changes(case: Case):
     forwarder.reload(f"network.endpoint={other.endpoint}")
     forwarder.exchange(case.own(other.accept()), 4)
     expect(not process_exists(second), "expected the second to be ended")
-    expect_equal("daemon", daemon_of(forwarder), 0)
+    forwarder.until("network.daemon.pid", 0)
     forwarder.stop()
