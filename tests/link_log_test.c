@@ -228,6 +228,24 @@ TEST(a_watch_that_fails_is_one_warning_per_outage)
 	ck_assert_uint_eq(log_count(file_watch_advice(EMFILE)), 1);
 }
 
+#define NOT_STARTED                                                            \
+	" link: the daemon did not start endpoint=exec:x {fd} "                \
+	"reason=\"peer closed\""
+
+TEST(a_daemon_that_does_not_start_is_one_warning_until_one_serves)
+{
+	aim("exec:x {fd}");
+	EVENT(DAEMON_FAILED, "warn" NOT_STARTED);
+	EVENT(DAEMON_FAILED, "debug" NOT_STARTED);
+	link_log_event(
+	    &log_of_link, &(struct link_event){ .kind = LINK_EVENT_UP });
+	caught_log.length = 0;
+	EVENT(DAEMON_FAILED, "warn" NOT_STARTED);
+	EVENT(DAEMON_KILLED,
+	    "~warn link: the daemon ignored SIGTERM, sent SIGKILL "
+	    "endpoint=exec:x {fd}");
+}
+
 #define CANT_ACCEPT                                                            \
 	"~warn link: can't accept a client endpoint=unix:sock "                \
 	"error=\"Too many open files\""
