@@ -53,7 +53,10 @@ add_word(struct words *words, const char **at, const struct words_place *places,
 
 		if (!escaped &&
 		    (quote ? **at == quote : **at == '\'' || **at == '"')) {
-			quote = quote ? '\0' : **at;
+			if (quote)
+				quote = '\0';
+			else
+				quote = **at;
 			++*at;
 			continue;
 		}
