@@ -22,10 +22,9 @@ extern char **environ;
 int
 command_pair(int ends[2], int type)
 {
-	if (socketpair(AF_UNIX, type, 0, ends) < 0)
+	if (socket_pair(type, ends) < 0)
 		return -1;
-	fcntl(ends[0], F_SETFD, FD_CLOEXEC);
-	socket_datagram_buffers(ends[1]);
+	fcntl(ends[1], F_SETFD, 0);
 	return 0;
 }
 

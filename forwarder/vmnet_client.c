@@ -1,6 +1,7 @@
 #include "forwarder/vmnet_client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 
 #include "base/background.h"
 #include "base/log.h"
+#include "base/socket.h"
 #include "forwarder/command.h"
 
 static int
@@ -28,7 +30,7 @@ vmnet_client_split(struct options *options, struct config *config, int *status)
 	int ends[2], low;
 
 	*status = EX_OSERR;
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0) {
+	if (socket_pair(SOCK_STREAM, ends) < 0) {
 		refuse(command[0], errno, EX_OSERR);
 		return false;
 	}
@@ -43,7 +45,7 @@ vmnet_client_split(struct options *options, struct config *config, int *status)
 			config->log.level = LOG_LEVEL_ERROR;
 		return true;
 	case BACKGROUND_STARTED:
-		close(ends[!low]);
+		fcntl(ends[low], F_SETFD, 0);
 		execvp(command[0], command);
 		*status =
 		    refuse(command[0], errno, command_failure_status(errno));
