@@ -255,8 +255,7 @@ check_network(const struct config *config, struct config_problems *problems)
 		conflict(config, "network", "endpoint", problems,
 		    "listen-tcp on an address that is not loopback needs "
 		    "[network] allow, the networks that may connect");
-	if (endpoint->kind == ENDPOINT_UNIXGRAM &&
-	    config->guest.endpoint.kind == GUEST_UNIXGRAM &&
+	if (*endpoint->path != '\0' &&
 	    strcmp(endpoint->path, config->guest.endpoint.path) == 0)
 		conflict(config, "network", "endpoint", problems,
 		    "this is the guest's socket: name the daemon's");

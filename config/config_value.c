@@ -73,7 +73,7 @@ static const struct type {
 	const struct unit *units;
 } types[] = {
 	[CONFIG_GUEST] = { "a guest endpoint",
-	  "fd:N, unixgram:PATH, tap:NAME", NULL },
+	  "fd:N, unixgram:PATH, listen-unix:PATH, tap:NAME", NULL },
 	[CONFIG_NETWORK] = { "a network endpoint",
 	  "unix:PATH, unixgram:PATH, tcp:HOST:PORT, listen-unix:PATH, "
 	  "listen-tcp:ADDR:PORT, exec:COMMAND, exec-dgram:COMMAND",

@@ -568,6 +568,9 @@ static const struct {
 	{ "[guest]\nendpoint=unixgram:/x\n[network]\nendpoint=unixgram:/x\n",
 	    "f:4: [network] endpoint: this is the guest's socket: name the "
 	    "daemon's\n" },
+	{ "[guest]\nendpoint=listen-unix:/x\n[network]\nendpoint=unix:/x\n",
+	    "f:4: [network] endpoint: this is the guest's socket: name the "
+	    "daemon's\n" },
 };
 
 TEST(values_that_exclude_each_other_are_reported, .count = LENGTH(checks))
