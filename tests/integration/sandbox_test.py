@@ -496,6 +496,23 @@ def plain_service_has_the_default_guest_socket(case: Case):
     exchange(guest, connection, 1)
 
 
+def add_route(machine: Machine) -> None:
+    """To a gateway that does not exist: passt answers in its place."""
+    machine.shell("ip link add eth0 type veth peer name eth1\n"
+                  "ip address add 192.0.2.1/24 dev eth0\n"
+                  "ip link set eth0 up\n"
+                  "ip link set eth1 up\n"
+                  "ip route add default via 192.0.2.254")
+
+
+QUESTION = arp_question((MAC, "192.0.2.1"), "192.0.2.254")
+
+
+def expect_answer(guest: FakeGuest) -> None:
+    guest.send(QUESTION)
+    expect(is_type(ARP, guest.next()), "expected an ARP answer")
+
+
 ME, RUNTIME = "me", "/run/user/4711"
 
 
@@ -505,18 +522,36 @@ def user_systemctl(machine: Machine, *arguments: str) -> str:
         f"XDG_RUNTIME_DIR={RUNTIME}", "systemctl", "--user", *arguments)
 
 
-@needs("root", "systemd", "plain-build")
-def user_units_work_without_root(case: Case):
+def user_machine(case: Case, network: str) -> Machine:
+    """With a service manager of an ordinary user."""
     machine = Machine(case)
     machine.run("useradd", "--create-home", "--uid", "4711", ME)
     machine.run("install", "-d", "-m", "700", "-o", ME, RUNTIME)
     machine.run("systemd-run", "--quiet", f"--uid={ME}", "--property=Type=notify",
                 "--property=Delegate=yes", f"--setenv=XDG_RUNTIME_DIR={RUNTIME}",
                 "/lib/systemd/systemd", "--user")
+    machine.write(
+        f"/home/{ME}/.config/forwarder/vm1.ini",
+        f"[guest]\nendpoint = unixgram:{RUNTIME}/forwarder/vm1/guest.sock\n"
+        f"[network]\nendpoint = {network}\n")
+    return machine
+
+
+@needs("root", "systemd", "plain-build", "passt")
+def exec_unit_of_a_user_starts_passt(case: Case):
+    machine = user_machine(case, "exec:passt --foreground --fd {fd}")
+    add_route(machine)
+    user_systemctl(machine, "start", "forwarder-exec@vm1")
+    expect_answer(machine.guest(
+        f"{RUNTIME}/vm.sock", f"{RUNTIME}/forwarder/vm1/guest.sock", ME))
+    user_systemctl(machine, "stop", "forwarder-exec@vm1")
+    expect_equal("left", machine.ask("pgrep", "passt").stdout, "")
+
+
+@needs("root", "systemd", "plain-build")
+def user_units_work_without_root(case: Case):
+    machine = user_machine(case, f"unix:{RUNTIME}/net.sock")
     folder = f"{RUNTIME}/forwarder/vm1"
-    machine.write(f"/home/{ME}/.config/forwarder/vm1.ini",
-                  f"[guest]\nendpoint = unixgram:{folder}/guest.sock\n"
-                  f"[network]\nendpoint = unix:{RUNTIME}/net.sock\n")
     daemon = machine.daemon(f"{RUNTIME}/net.sock", user=ME)
     user_systemctl(machine, "start", "forwarder@vm1")
     connection = case.own(daemon.accept())
@@ -543,17 +578,11 @@ def commands_of_the_readme_start_a_first_instance(case: Case):
     """passt answers the guest's ARP request."""
     machine = Machine(case)
     machine.run("userdel", "forwarder")
-    machine.shell("ip link add eth0 type veth peer name eth1\n"
-                  "ip address add 192.0.2.1/24 dev eth0\n"
-                  "ip link set eth0 up\n"
-                  "ip link set eth1 up\n"
-                  "ip route add default via 192.0.2.254")
+    add_route(machine)
     machine.shell(commands_of_readme())
     machine.until_journal("forwarder-exec@vm1", "link: up")
-    guest = machine.guest("/run/vm.sock", "/run/forwarder/vm1/guest.sock")
-    question = arp_question((MAC, "192.0.2.1"), "192.0.2.254")
-    guest.send(question)
-    expect(is_type(ARP, guest.next()), "expected an ARP answer")
+    expect_answer(
+        machine.guest("/run/vm.sock", "/run/forwarder/vm1/guest.sock"))
 
 
 @needs("root", "systemd", "plain-build", "passt")
@@ -561,32 +590,22 @@ def exec_service_starts_passt_and_keeps_the_guest_over_restarts(case: Case):
     """passt answers the guest's ARP requests. It is killed, the forwarder is
     killed, and the service is restarted."""
     machine = Machine(case)
-    machine.shell("ip link add eth0 type veth peer name eth1\n"
-                  "ip address add 192.0.2.1/24 dev eth0\n"
-                  "ip link set eth0 up\n"
-                  "ip link set eth1 up\n"
-                  "ip route add default via 192.0.2.254")
+    add_route(machine)
     service = start(machine, "forwarder-exec@vm1",
                     "exec:passt --foreground --fd {fd}")
     guest = service.guest()
-    question = arp_question((MAC, "192.0.2.1"), "192.0.2.254")
-
-    def expect_answer() -> None:
-        service.until_journal("link: up")
-        guest.send(question)
-        expect(is_type(ARP, guest.next()), "expected an ARP answer")
 
     def passts() -> list[str]:
         return machine.ask("pgrep", "passt").stdout.split()
 
-    expect_answer()
+    expect_answer(guest)
     for end in ("pkill -KILL passt", "pkill -KILL -x forwarder",
                 f"systemctl restart {service.unit}"):
         before = passts()
         machine.run(*end.split())
         wait_until("another passt", passts, lambda found: len(found) == 1
                    and found != before)
-        expect_answer()
+        expect_answer(guest)
     machine.systemctl("stop", service.unit)
     expect_equal("left", passts(), [])
 
