@@ -60,7 +60,7 @@ class Traffic:
             case.path("net.sock"), act, RATE))
         self.bridge = WithGuest(
             case, self.daemon.endpoint,
-            ["network.hold=forever", "network.write_stall=200ms"],
+            ["network.hold=forever"],
             env={**os.environ, "RUNTIME_DIRECTORY": str(case.folder)})
         self.up, self.down = self.daemon.record, Record()
         self.guest = Record()
@@ -81,9 +81,14 @@ class Traffic:
         self.daemon.start()
 
     def freeze(self) -> None:
+        """The daemon, and waits until that is noticed. On a busy machine it
+        may stand still at other times, too: the limit is short only here."""
         stalls = self.bridge.value("keepalive.write_stalls")
+        self.bridge.reload("network.write_stall=500ms")
+        self.go_on(100)  # a write that has begun keeps the limit
         self.daemon.signal(SIGSTOP)
         self.bridge.until("keepalive.write_stalls", stalls + 1)
+        self.bridge.reload("network.write_stall=30s")
 
     def come_to_rest(self) -> dict:
         """Ends both senders and waits for what is on its way."""
@@ -125,7 +130,10 @@ class Traffic:
         most = kills * BUFFER_FRAMES + deaths
         expect(0 <= lost <= most, f"expected at most {most} frames down to be"
                f" uncounted, found {lost}")
-        expect_equal("outages", status["network"]["outages"], deaths)
+        # A last frame may have met the end of the last daemon.
+        outages = status["network"]["outages"]
+        expect(deaths <= outages <= deaths + 1,
+               f"expected {deaths} outages, found {outages}")
 
 
 def kill_and_freeze(case: Case, act: Callable, inside: int) -> None:
