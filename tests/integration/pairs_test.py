@@ -64,6 +64,16 @@ class Datagrams:
         self.socket.close()
 
 
+class Answering(Datagrams):
+    """A daemon's on a path: its client is whoever says VFKT."""
+
+    def __init__(self, datagrams: socket.socket) -> None:
+        hello, client = datagrams.recvfrom(100)
+        expect_equal("what comes first", hello, b"VFKT")
+        datagrams.connect(client)
+        super().__init__(datagrams)
+
+
 class Stream:
     """The same with a length before each frame."""
 
@@ -405,12 +415,19 @@ class TcpClient(Client):
 class Exec(Network):
     """The forwarder starts it. It gives its socket to us, too."""
 
-    prefix, end = "exec", Stream
+    prefix, place, kind, end = "exec", "{fd}", socket.SOCK_STREAM, Stream
     PROGRAM = f"""#!{sys.executable} -IS
 import socket, sys
 giver = socket.socket(socket.AF_UNIX)
 giver.connect(sys.argv[1])
-socket.send_fds(giver, [b"."], [int(sys.argv[2])])
+if sys.argv[2].isdigit():
+    given = socket.socket(fileno=int(sys.argv[2]))
+else:
+    given = socket.socket(socket.AF_UNIX, int(sys.argv[3]))
+    given.bind(sys.argv[2])
+    if given.type == socket.SOCK_STREAM:
+        given.listen()
+socket.send_fds(giver, [b"."], [given.fileno()])
 giver.recv(1)
 """
 
@@ -424,7 +441,8 @@ giver.recv(1)
         self.given.bind(str(given))
         self.given.listen()
         self.given.settimeout(SECONDS)
-        self.endpoint = f"{self.prefix}:{self.program} {given} {{fd}}"
+        self.endpoint = (f"{self.prefix}:{self.program} {given} {self.place}"
+                         f" {int(self.kind)}")
 
     def start(self) -> None:
         self.absent.rename(self.program)
@@ -437,7 +455,9 @@ giver.recv(1)
         self.giver = self.case.own(self.given.accept()[0])
         self.giver.settimeout(SECONDS)
         _, fds, _, _ = socket.recv_fds(self.giver, 1, 1)
-        return self.case.own(socket.socket(fileno=fds[0]))
+        given = self.case.own(socket.socket(fileno=fds[0]))
+        given.settimeout(SECONDS)
+        return given
 
     def meet(self):
         return self.end(self.take())
@@ -452,7 +472,19 @@ giver.recv(1)
 
 
 class ExecDatagrams(Exec):
-    prefix, end = "exec-dgram", Datagrams
+    prefix, kind, end = "exec-dgram", socket.SOCK_DGRAM, Datagrams
+
+
+class ExecListening(Exec):
+    place = "{socket}"
+
+    def meet(self) -> Stream:
+        with self.take() as listener:
+            return Stream(self.case.own(listener.accept()[0]))
+
+
+class ExecOnPath(ExecDatagrams):
+    place, end = "{socket}", Answering
 
 
 # --- a pair -------------------------------------------------------------------
@@ -491,8 +523,9 @@ class Pair:
                 direction.send(end)
 
     def exchange(self, count: int) -> None:
-        """Until so many more have arrived, each way; more are on their way."""
-        goals = [(way, way.last + count) for way in (self.up, self.down)]
+        """Until all have arrived that will, and so many more, each way; others
+        are on their way."""
+        goals = [(way, way.sent + count) for way in (self.up, self.down)]
 
         def arrived() -> bool:
             self.pass_frames()
@@ -611,7 +644,8 @@ GUESTS = {"fd": Descriptor, "fd_stream": StreamDescriptor,
           "unixgram": OnPath, "listen_unix": Calling, "tap": Tap}
 NETWORKS = {"unix": Listening, "tcp": Tcp,
             "listen_unix": Client, "listen_tcp": TcpClient,
-            "exec_fd": Exec, "exec_dgram_fd": ExecDatagrams}
+            "exec_fd": Exec, "exec_socket": ExecListening,
+            "exec_dgram_fd": ExecDatagrams, "exec_dgram_socket": ExecOnPath}
 
 
 def declare(guest: str, network: str) -> Callable[[Case], None]:
