@@ -72,8 +72,10 @@ start(struct daemon *daemon, const char *command, int fd, struct error *error)
 		{ ENDPOINT_SOCKET, daemon->target.path }, { NULL, NULL } };
 	struct words words;
 
-	if (words_split(&words, command, places, error) < 0)
+	if (words_split(&words, command, places, error) < 0) {
+		errno = E2BIG;
 		return -1;
+	}
 	if (child_start(&daemon->child, words.list, fd) < 0)
 		return error_set(error, "can't run \"%s\": %s", words.list[0],
 		    strerror(errno));
@@ -120,10 +122,9 @@ daemon_dial(struct daemon *daemon, const struct dial *how,
 	bool is_new = daemon->supervisor.state == SUPERVISOR_NONE;
 	int fd;
 
-	if (is_new && choose_target(daemon, how, error) < 0)
-		return -1;
-	if (endpoint->has_path && is_new &&
-	    start(daemon, endpoint->command, -1, error) < 0)
+	if (is_new && (choose_target(daemon, how, error) < 0 ||
+			  (endpoint->has_path &&
+			      start(daemon, endpoint->command, -1, error) < 0)))
 		return -1;
 	fd = endpoint->has_path
 		 ? dial_target(daemon, how, is_new, resolver, error)

@@ -35,6 +35,10 @@
 /* Shorter suspends are ignored: clock_suspended_ms() is not exact. */
 #define SUSPEND_NOTICED_MS 100
 
+_Static_assert(DAEMON_STOP_MS + DAEMON_KILL_MS < FWD_LINK_JOIN_MS,
+    "a daemon is ended before main() stops waiting for this thread");
+_Static_assert(SUPERVISOR_START_MS == 10000, "see follow_daemon()");
+
 static enum reconnect_action
 step(struct fwd_link *fwd, enum reconnect_event event)
 {
@@ -255,7 +259,7 @@ follow_daemon(struct fwd_link *fwd)
 	action = daemon_step(daemon, SUPERVISOR_TICK);
 	if (action == SUPERVISOR_TERMINATE && before == SUPERVISOR_STARTING)
 		daemon_failed(
-		    fwd, "the daemon did not listen on its socket in time");
+		    fwd, "the daemon did not listen on its socket within 10 s");
 	else if (action == SUPERVISOR_KILL)
 		report(fwd, LINK_EVENT_DAEMON_KILLED, 0);
 }

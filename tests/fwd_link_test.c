@@ -825,7 +825,7 @@ TEST(a_daemon_without_its_socket_is_reported_and_ended, .count = 2)
 	}
 	ck_assert_str_eq(expect(LINK_EVENT_DAEMON_FAILED).reason,
 	    _i == 0 ? "the daemon exited with status 3"
-		    : "the daemon did not listen on its socket in time");
+		    : "the daemon did not listen on its socket within 10 s");
 	while (running() > 0)
 		sched_yield();
 	expect_daemon(1, _i == 0 ? "status 3" : "signal 15");
