@@ -23,7 +23,7 @@ find_fault(int fd)
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0)
 		return "not a socket";
 	if (type != SOCK_DGRAM)
-		return "a socket, but neither a datagram nor a stream socket";
+		return "a socket, but not a datagram socket";
 	if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
 		return "a datagram socket that is not connected";
 	return NULL;

@@ -95,7 +95,7 @@ guest_duplicate(struct guest *guest, int fds[GUEST_KEPT])
 }
 
 /* Returns the events of poll(), without waiting. */
-static short
+static int
 look(const struct guest *guest)
 {
 	struct pollfd readable = { .fd = guest->fd, .events = POLLIN };

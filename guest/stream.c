@@ -27,6 +27,8 @@
 /* The pause after accept() failed, for example without descriptors. The client
  * still waits, so without it poll() would return at once. */
 #define ACCEPT_PAUSE_MS 1000
+/* Of the name of a client, with its final zero. */
+#define NAME_BYTES 32
 
 /* A client that comes and goes can cause these messages. */
 static struct log_limit changes = { .burst = 20 };
@@ -45,6 +47,24 @@ put(struct guest *guest, int fd) LOCKED
 	while (dup2(fd, guest->fd) < 0 && errno == EINTR)
 		;
 	fcntl(guest->fd, F_SETFD, FD_CLOEXEC);
+}
+
+/* Whether the connection is usable after this errno of a call. */
+static bool
+is_retryable(int error)
+{
+	return error == EAGAIN || error == EINTR || error == ENOBUFS ||
+	       error == ENOMEM;
+}
+
+/* 0 is a process in another PID namespace. */
+static void
+name_client(pid_t client, char *text, size_t room)
+{
+	if (client > 0)
+		snprintf(text, room, "pid:%d", (int)client);
+	else
+		snprintf(text, room, "client");
 }
 
 static void
@@ -74,6 +94,7 @@ accept_client(struct guest *guest)
 {
 	struct stream *stream = &guest->stream;
 	int fd = accept(stream->listener, NULL, NULL);
+	char name[NAME_BYTES];
 	pid_t client;
 
 	if (fd < 0 &&
@@ -88,8 +109,9 @@ accept_client(struct guest *guest)
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	socket_stream_options(fd, AF_UNIX);
 	client = peer_process(fd);
-	log_limited(&changes, LOG_LEVEL_INFO, LOG_GUEST, "connected pid=%d",
-	    (int)client);
+	name_client(client, name, sizeof(name));
+	log_limited(
+	    &changes, LOG_LEVEL_INFO, LOG_GUEST, "connected peer=%s", name);
 	mutex_lock(&guest->stream.lock);
 	attach(guest, fd, client);
 	mutex_unlock(&guest->stream.lock);
@@ -104,7 +126,7 @@ detach(struct guest *guest) LOCKED
 	struct stream *stream = &guest->stream;
 
 	atomic_store(&guest->present, 0);
-	drop_rest(stream);
+	drop_rest(&guest->stream);
 	shutdown(guest->fd, SHUT_RDWR);
 	if (is_given(guest)) {
 		atomic_store(&stream->state, STREAM_GONE);
@@ -120,17 +142,17 @@ detach(struct guest *guest) LOCKED
 static int
 end_client(struct guest *guest, const char *reason)
 {
-	pid_t client;
+	char name[NAME_BYTES];
 
 	mutex_lock(&guest->stream.lock);
-	client = guest->stream.client;
+	name_client(guest->stream.client, name, sizeof(name));
 	detach(guest);
 	mutex_unlock(&guest->stream.lock);
 	errno = ESHUTDOWN;
 	if (is_given(guest))
 		return -1;
 	log_limited(&changes, LOG_LEVEL_INFO, LOG_GUEST,
-	    "disconnected pid=%d reason=\"%s\"", (int)client, reason);
+	    "disconnected peer=%s reason=\"%s\"", name, reason);
 	return 0;
 }
 
@@ -190,13 +212,13 @@ receive_from_client(struct guest *guest, struct batch *batch, size_t limit)
 	if (batch->count == 0 && result == DEFRAMER_MORE) {
 		ssize_t n = fill(guest);
 
-		if (n < 0 && errno != ECONNRESET)
+		if (n < 0 && is_retryable(errno))
 			return -1;
 		if (n <= 0) {
 			batch->skipped.truncated =
 			    deframer_reset(&guest->stream.deframer);
 			return end_client(
-			    guest, n < 0 ? "connection reset" : "closed");
+			    guest, n < 0 ? strerror(errno) : "closed");
 		}
 		result = deframe(guest, batch, limit);
 	}
@@ -287,14 +309,6 @@ send_parcels(struct guest *guest, struct batch *batch, size_t from) LOCKED
 	return count;
 }
 
-/* Whether the errno of a send means that there will be room later. */
-static bool
-is_retryable(int error)
-{
-	return error == EAGAIN || error == EINTR || error == ENOBUFS ||
-	       error == ENOMEM;
-}
-
 /* After an error that ends the sending, fwd-up still receives what the guest has
  * sent before. */
 static void
@@ -381,10 +395,8 @@ stream_describe(struct guest *guest, char *text, size_t room)
 		*text = '\0';
 	else if (is_given(guest))
 		snprintf(text, room, "fd");
-	else if (stream->client == 0) /* in another PID namespace */
-		snprintf(text, room, "client");
 	else
-		snprintf(text, room, "pid:%d", (int)stream->client);
+		name_client(stream->client, text, room);
 	mutex_unlock(&guest->stream.lock);
 }
 

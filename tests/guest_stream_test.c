@@ -313,8 +313,8 @@ TEST(a_client_is_the_guest_until_it_leaves_and_then_the_next_one)
 		ck_assert_str_eq(peer(), "");
 		ck_assert_int_eq(answer(i, 60), GUEST_ABSENT);
 	}
-	ck_assert_uint_eq(log_count("info guest: connected pid="), 3);
-	ck_assert_uint_eq(log_count("info guest: disconnected pid="), 3);
+	ck_assert_uint_eq(log_count("info guest: connected peer=pid:"), 3);
+	ck_assert_uint_eq(log_count("info guest: disconnected peer=pid:"), 3);
 	ck_assert_uint_eq(log_count("\n"), caught_log.limited);
 }
 

@@ -328,8 +328,7 @@ TEST(a_descriptor_that_is_no_guest_is_refused)
 		{ &(int){ 987 },
 		    "no such open descriptor (was it passed on?)" },
 		{ &pipes[0], "not a socket" },
-		{ &packets,
-		    "a socket, but neither a datagram nor a stream socket" },
+		{ &packets, "a socket, but not a datagram socket" },
 		{ &stream, "a stream socket that is not connected" },
 		{ &alone, "a datagram socket that is not connected" },
 	};
