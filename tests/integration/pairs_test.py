@@ -310,8 +310,11 @@ class Network:
     """A daemon that starts, meets the forwarder, and ends: it leaves so that
     what it has not read can still be read, or dies with it."""
 
-    # A reset discards what the dead end has sent, and has not been taken.
+    # With a dead end, the kernel discards what that has sent, unless it was
+    # received before: after a reset, and when a datagram can't be sent to it.
     discards = False
+    # It takes what is sent before the reset arrives.
+    takes_after_end = False
 
     def __init__(self, case: Case, host) -> None:
         self.case, self.host = case, host
@@ -369,7 +372,7 @@ class Listening(Network):
 
 class Tcp(Listening):
     family = socket.AF_INET
-    discards = True
+    discards = takes_after_end = True
 
     def __init__(self, case: Case, host) -> None:
         Network.__init__(self, case, host)
@@ -402,7 +405,7 @@ class Client(Network):
 
 class TcpClient(Client):
     family = socket.AF_INET
-    discards = True
+    discards = takes_after_end = True
 
     def __init__(self, case: Case, host) -> None:
         Network.__init__(self, case, host)
@@ -410,6 +413,41 @@ class TcpClient(Client):
             free.bind((LOOPBACK, 0))
             self.address = free.getsockname()
         self.endpoint = "listen-tcp:%s:%d" % self.address
+
+
+class OnOwnPath(Network):
+    """It waits for datagrams."""
+
+    discards = True
+
+    def __init__(self, case: Case, host) -> None:
+        super().__init__(case, host)
+        self.path = case.path("net.sock")
+        self.endpoint = f"unixgram:{self.path}"
+
+    def start(self) -> None:
+        self.stop()
+        self.next = self.case.own(
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self.next.bind(str(self.path))
+        self.next.settimeout(SECONDS)
+
+    def stop(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def meet(self) -> Answering:
+        return Answering(self.next)
+
+    def leave(self, side: Answering) -> None:
+        """Its file is replaced; or has gone, and it takes no more."""
+        if self.path.exists():
+            self.start()
+        else:
+            side.socket.shutdown(socket.SHUT_RD)
+
+    def die(self, side: Answering) -> None:
+        side.close()
+        self.start()
 
 
 class Exec(Network):
@@ -473,6 +511,7 @@ giver.recv(1)
 
 class ExecDatagrams(Exec):
     prefix, kind, end = "exec-dgram", socket.SOCK_DGRAM, Datagrams
+    discards = True
 
 
 class ExecListening(Exec):
@@ -582,7 +621,7 @@ class Pair:
             self.network.leave(self.daemon)
         self.go_on()
         self.up.send(self.vm)
-        if dies and self.network.discards:  # also what comes after its end
+        if dies and self.network.takes_after_end:
             self.up.lose()
 
     def meet_network(self) -> None:
@@ -597,6 +636,7 @@ class Pair:
     def until_dropped(self) -> None:
         """The outage is longer than `hold`."""
         def is_dropped() -> bool:
+            self.pass_frames(send=False)
             self.up.go_on(16)
             self.up.send(self.vm)
             return self.forwarder.value("up.drops.outage") > 0
@@ -642,7 +682,7 @@ def account_for_every_frame(case: Case, guest_kind: type, network_kind: type
 
 GUESTS = {"fd": Descriptor, "fd_stream": StreamDescriptor,
           "unixgram": OnPath, "listen_unix": Calling, "tap": Tap}
-NETWORKS = {"unix": Listening, "tcp": Tcp,
+NETWORKS = {"unix": Listening, "unixgram": OnOwnPath, "tcp": Tcp,
             "listen_unix": Client, "listen_tcp": TcpClient,
             "exec_fd": Exec, "exec_socket": ExecListening,
             "exec_dgram_fd": ExecDatagrams, "exec_dgram_socket": ExecOnPath}
