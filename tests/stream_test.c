@@ -16,7 +16,7 @@ static struct {
 	int error;
 	size_t fails_every; /* so many calls, from the first on; 0: none */
 	int fails_with;
-	size_t taken, calls;
+	size_t taken, calls, pieces;
 	size_t offered[MOST]; /* by each call */
 } kernel;
 
@@ -46,6 +46,7 @@ play_kernel(const struct msghdr *message)
 	if (kernel.at_most < most)
 		most = kernel.at_most;
 	*offered = 0;
+	kernel.pieces += message->msg_iovlen;
 	for (size_t i = 0; i < message->msg_iovlen; i++) {
 		const struct iovec *part = &message->msg_iov[i];
 		size_t left = before + most - kernel.taken;
@@ -77,15 +78,18 @@ be_kernel(size_t at_most, size_t breaks_after)
 	kernel.error = EPIPE;
 }
 
-/* The parcels of a test, one behind the other. */
+/* The parcels of a test, and the stream that they make. In memory, `adjacent`
+ * parcels follow each other, and then there is a gap of a byte. */
 static struct iovec parcels[MOST];
-static size_t count;
+static size_t count, adjacent;
+static uint8_t memory[KIB * KIB + MOST];
 static uint8_t stream[KIB * KIB];
 static size_t stream_bytes;
 
 static void
 set_up(void)
 {
+	adjacent = 3;
 	for (size_t i = 0; i < sizeof(stream); i++)
 		stream[i] = (uint8_t)(i * 31 + (i >> 8) * 7);
 }
@@ -94,12 +98,14 @@ static void
 add_parcels(size_t how_many, size_t bytes)
 {
 	for (size_t i = 0; i < how_many; i++) {
+		uint8_t *at = memory + stream_bytes + count / adjacent;
+
 		ck_assert_uint_lt(count, MOST);
-		parcels[count++] =
-		    (struct iovec){ stream + stream_bytes, bytes };
+		ck_assert_uint_le(stream_bytes + bytes, sizeof(stream));
+		memcpy(at, stream + stream_bytes, bytes);
+		parcels[count++] = (struct iovec){ at, bytes };
 		stream_bytes += bytes;
 	}
-	ck_assert_uint_le(stream_bytes, sizeof(stream));
 }
 
 /* How many parcels lie wholly within the first `bytes` of the stream. */
@@ -197,8 +203,18 @@ TEST(a_call_writes_as_many_whole_parcels_as_fit_the_limit,
 	ck_assert_uint_eq(next, count);
 }
 
+TEST(parcels_that_follow_each_other_in_memory_are_one_piece)
+{
+	add_parcels(4 * adjacent, 18);
+	be_kernel(NO_LIMIT, NO_LIMIT);
+	assert_written(2 * adjacent * 18);
+	ck_assert_uint_eq(kernel.calls, 2);
+	ck_assert_uint_eq(kernel.pieces, 4);
+}
+
 TEST(more_parcels_than_fit_one_call_take_several_calls)
 {
+	adjacent = 1;
 	add_parcels(MOST, 18);
 	be_kernel(NO_LIMIT, NO_LIMIT);
 	assert_written(NO_LIMIT);
