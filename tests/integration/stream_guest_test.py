@@ -17,7 +17,7 @@ from harness import FORWARDER, Case, expect, expect_equal, needs, wait_for
 from peers import (Child, Connection, FakeDaemon, descriptors, frame,
                    number_of, pour, resident_kib)
 from resources_test import wakeups
-from service_test import FOLDER, NET, UNIT, Service, meet
+from service_test import FOLDER, NET, SOCKET_UNIT, UNIT, Service, meet
 from vm import Guest, received_bytes
 
 OPTIONS = ["guest.stall=1s", "network.hold=1m"]
@@ -161,20 +161,24 @@ def client_that_never_reads_only_loses_its_own_frames(case: Case):
     forwarder.stop()
 
 
-@needs("systemd", "root")
-def vm_on_a_stream_can_connect_while_the_service_restarts(case: Case):
+def connect_while_it_restarts(case: Case, unit: str) -> None:
     """Its connection ends with the process, but the socket stays."""
     service = Service(case)
     path = f"{FOLDER}/guest.sock"
     service.configure(f"guest.endpoint=listen-unix:{path}")
+    service.machine.write(
+        "/etc/systemd/system/forwarder@.socket.d/stream.conf",
+        "[Socket]\nListenDatagram=\n"
+        "ListenStream=/run/forwarder/%i/guest.sock\n")
+    service.machine.systemctl("daemon-reload")
     daemon = service.machine.daemon(NET)
-    service.start()
-    network = meet(case, daemon)
+    service.start(unit)
 
     def client() -> Connection:
         return Connection(service.machine.socket(lambda: connect(path).socket))
 
     guest = client()
+    network = meet(case, daemon)
     for number, command in enumerate((["kill", "--signal=KILL"], ["restart"])):
         guest.send(number)
         network.expect(number)
@@ -186,3 +190,13 @@ def vm_on_a_stream_can_connect_while_the_service_restarts(case: Case):
         network = meet(case, daemon)
     guest.send(9)
     network.expect(9)
+
+
+@needs("systemd", "root")
+def vm_on_a_stream_can_connect_while_the_service_restarts(case: Case):
+    connect_while_it_restarts(case, UNIT)
+
+
+@needs("systemd", "root")
+def vm_on_a_stream_of_a_socket_unit_can_connect_at_any_time(case: Case):
+    connect_while_it_restarts(case, SOCKET_UNIT)
