@@ -48,8 +48,8 @@ void copy_stop_down(struct copy *copy);
 
 /* The parts of copy_start(). copy_open() allocates all memory of the threads.
  * copy_up() and copy_down() are run by the threads. They free their memory and
- * return once the link is stopped; copy_up() notices that only when it has a
- * frame to write. copy_up() also returns when the guest is gone, and on
+ * return once the link is stopped; copy_up() notices that only when it has or
+ * keeps a frame to write. copy_up() also returns when the guest is gone, and on
  * copy_stop_up(). */
 int copy_open(struct copy *copy);
 void copy_up(struct copy *copy);   /* fwd-up: guest to network */
