@@ -22,6 +22,8 @@ from peers import (MIN_FRAME_BYTES, Child, frame, is_announcement, number_of)
 class Daemon:
     """A program listening on a Unix stream socket."""
 
+    process_options: dict = {}
+
     def __init__(self, folder: Path, name: str) -> None:
         self.socket = folder / f"{name}.sock"
         self.log = folder / f"{name}.log"
@@ -33,7 +35,8 @@ class Daemon:
 
     def start(self) -> None:
         """The first time or again. It listens when this returns."""
-        self.process = Process(self.namespace.enter(*self.command()), self.log)
+        self.process = Process(self.namespace.enter(*self.command()), self.log,
+                               **self.process_options)
         wait_for(f"{self.socket.name} to be listened on",
                  lambda: not self.process.alive()
                  or is_listening(self.socket, self.process.pid))
