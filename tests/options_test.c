@@ -174,7 +174,7 @@ TEST(an_empty_command_line_is_answered_with_an_example)
 		ck_assert_int_eq(parse(bare[i]), -1);
 		ck_assert_ptr_nonnull(strstr(error.text,
 		    "name a network and a guest, for example: "
-		    "forwarder -n 'exec:"));
+		    "forwarder -n "));
 	}
 	ck_assert_int_eq(options_parse(&options, 0, none, &error), -1);
 }
