@@ -275,9 +275,12 @@ is_held(const struct fwd_link *fwd)
  *
  *   link                            a stream daemon     a datagram daemon
  *   down                            path                path
- *   up                              path until proven   file; if gone, path
+ *   up                              path until proven   file; if it is not at
+ *                                                       the path, path
  *
- * The path is watched for the next daemon, the file for the end of this one. */
+ * The path is watched for the next daemon, the file for the end of this one. A
+ * file that was replaced while check_file() ran is noticed by the change to the
+ * path, as the event may have been read already. */
 
 static bool
 serves_datagrams(const struct fwd_link *fwd)
@@ -348,9 +351,9 @@ wanted_watch(const struct fwd_link *fwd)
 		endpoint->kind != ENDPOINT_UNIXGRAM))
 		return WATCH_NOTHING;
 	if (serves_datagrams(fwd))
-		return dgram_look(&fwd->dgram, endpoint->path) == DGRAM_MISSING
-			   ? WATCH_PATH
-			   : WATCH_FILE;
+		return dgram_look(&fwd->dgram, endpoint->path) == DGRAM_SAME
+			   ? WATCH_FILE
+			   : WATCH_PATH;
 	return fwd->machine.state == RECONNECT_PROVEN ? WATCH_NOTHING
 						      : WATCH_PATH;
 }
