@@ -2,8 +2,8 @@
 
 #include <assert.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 _Static_assert(
     KEEP_BYTES >= FRAME_HEADER_BYTES + FRAME_LIMIT_BYTES, "every frame fits");
@@ -11,14 +11,16 @@ _Static_assert(
 int
 keep_create(struct keep *keep)
 {
-	*keep = (struct keep){ .memory = malloc(KEEP_BYTES) };
-	return keep->memory ? 0 : -1;
+	*keep = (struct keep){ .memory = mmap(NULL, KEEP_BYTES,
+				   PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANON, -1, 0) };
+	return keep->memory != MAP_FAILED ? 0 : -1;
 }
 
 void
 keep_destroy(struct keep *keep)
 {
-	free(keep->memory);
+	munmap(keep->memory, KEEP_BYTES);
 }
 
 /* Returns the place in the ring of the frame with that number; 0: the oldest. */
@@ -34,6 +36,8 @@ keep_remove(struct keep *keep, size_t count)
 	assert(count <= keep->count);
 	keep->first = place(keep, count);
 	keep->count -= count;
+	if (keep->count == 0 && count > 0)
+		madvise(keep->memory, KEEP_BYTES, MADV_DONTNEED);
 }
 
 /* Returns room for another parcel behind the newest one, or at the start of the

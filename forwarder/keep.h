@@ -32,7 +32,7 @@ struct keep {
 	uint8_t *memory;
 };
 
-/* Allocates the memory; its pages are used only when frames are kept. The limit
+/* Allocates the memory; its pages are used only while frames are kept. The limit
  * is 0. Returns 0, or -1 with errno. */
 int keep_create(struct keep *keep);
 void keep_destroy(struct keep *keep);

@@ -31,6 +31,9 @@
 /* A batch from the guest is at most so many full writes. */
 #define BATCH_WRITES 4
 
+/* The same while frames are kept, to use less memory: a slot takes a page. */
+#define KEEPING_FRAMES 64
+
 struct up {
 	struct copy *copy;
 	struct settings_copy settings;
@@ -49,6 +52,8 @@ receive_limit(const struct up *up)
 	size_t writes = (write > 0 ? write : 1) * BATCH_WRITES;
 	size_t limit = batch_limit(&up->batch);
 
+	if (up->keep.count > 0 && limit > KEEPING_FRAMES)
+		limit = KEEPING_FRAMES;
 	return limit < writes ? limit : writes;
 }
 
@@ -225,6 +230,8 @@ deliver(struct up *up)
 		count_kept(up, 0);
 	} else if (answer != LINK_READY) {
 		keep_rest(up, done);
+		if (up->keep.count > 0)
+			batch_release(&up->batch);
 	}
 	return answer != LINK_ENDED;
 }

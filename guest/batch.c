@@ -41,8 +41,13 @@ batch_clear(struct batch *batch)
 	batch->count = 0;
 	batch->sender_length = 0;
 	memset(&batch->skipped, 0, sizeof(batch->skipped));
-	if (batch->long_bytes <= LONG_BYTES_MAX)
-		return;
+	if (batch->long_bytes > LONG_BYTES_MAX)
+		batch_release(batch);
+}
+
+void
+batch_release(struct batch *batch)
+{
 	madvise(batch->memory, MEMORY_BYTES, MADV_DONTNEED);
 	memset(batch->touched_bytes, 0, sizeof(batch->touched_bytes));
 	batch->long_bytes = 0;

@@ -95,6 +95,10 @@ int batch_send(struct batch *batch, int fd, size_t from);
  * frames, the fewer of them the caller receives at once. */
 void batch_clear(struct batch *batch);
 
+/* Returns the slots' memory to the system. What was received into them is
+ * lost. */
+void batch_release(struct batch *batch);
+
 /* Returns the address of the frame in slot i. */
 static inline uint8_t *
 batch_slot(const struct batch *batch, size_t i)
