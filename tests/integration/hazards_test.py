@@ -72,15 +72,6 @@ def nothing_but_the_guests_own_frames_and_its_announcement_is_ever_sent(
         connection.close()
 
 
-@needs()
-def reset_of_a_tcp_connection_is_one_outage(case: Case):
-    bridge = Bridge(case, daemon=FakeDaemon().start())
-    bridge.meet().reset()
-    bridge.meet()
-    bridge.until("network.outages", 1)
-    bridge.until_lines("warn link: lost", 1)
-
-
 # --- our own end --------------------------------------------------------------
 
 class NamingGuest(FakeGuest):

@@ -554,7 +554,8 @@ class Pair:
                                     (self.down, self.vm, self.old_vms)):
             frames = end.receive()
             for one in old:
-                direction.take(one.receive())
+                if one is not end:  # it has a successor
+                    direction.take(one.receive())
             direction.take(frames)
         for direction, end in ((self.up, self.vm), (self.down, self.daemon)):
             if send:

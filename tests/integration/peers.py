@@ -193,12 +193,6 @@ class Connection:
         self.close()
         return frames
 
-    def reset(self) -> None:
-        """TCP only: ends without a goodbye."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                               struct.pack("ii", 1, 0))
-        self.close()
-
     def close(self) -> None:
         self.socket.close()
 
