@@ -136,7 +136,8 @@ set_keep(unsigned keep)
 	link_set_hold(&the_link, 0); /* as a reload: it wakes fwd-up */
 }
 
-/* A new generation with a send buffer of `bytes`; 0: the usual one. */
+/* A new generation with a send buffer of `bytes`; 0: the usual one. Waits for
+ * fwd-down while that still has LINK_CONNECTIONS to read. */
 static void
 install_small(int bytes)
 {
@@ -149,7 +150,11 @@ install_small(int bytes)
 		setsockopt(
 		    ends[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 	peer = ends[1];
-	link_install(&the_link, ends[0], datagrams);
+	while (link_install(&the_link, dup(ends[0]), datagrams) == 0) {
+		ck_assert_int_eq(errno, EBUSY);
+		sched_yield();
+	}
+	close(ends[0]);
 }
 
 static void
