@@ -1,7 +1,9 @@
 #include "base/text.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -166,6 +168,31 @@ text_duration(char buffer[TEXT_DURATION_BYTES], int64_t ms)
 		snprintf(
 		    buffer, TEXT_DURATION_BYTES, "%lldd%lldh", h / 24, h % 24);
 	return buffer;
+}
+
+int
+text_compare(const char *a, const char *b)
+{
+	const char *x = a, *y = b;
+
+	while (*x != '\0' && *y != '\0') {
+		bool numbers =
+		    isdigit((unsigned char)*x) && isdigit((unsigned char)*y);
+		char *x_end = (char *)x + 1, *y_end = (char *)y + 1;
+		unsigned long long m = (unsigned char)*x, n = (unsigned char)*y;
+
+		if (numbers) {
+			m = strtoull(x, &x_end, 10);
+			n = strtoull(y, &y_end, 10);
+		}
+		if (m != n)
+			return m < n ? -1 : 1;
+		x = x_end;
+		y = y_end;
+	}
+	if (*x != *y)
+		return *x == '\0' ? -1 : 1;
+	return strcmp(a, b); /* 01 and 1 */
 }
 
 bool

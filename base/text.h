@@ -54,6 +54,10 @@ void text_add_time(struct text *t);
 #define TEXT_DURATION_BYTES 32
 const char *text_duration(char buffer[TEXT_DURATION_BYTES], int64_t ms);
 
+/* Compares as strcmp() does, but numbers in the text by their value: vm2 comes
+ * before vm10. Returns 0 for equal texts only. */
+int text_compare(const char *a, const char *b);
+
 /* Shortens a non-empty path to that of its folder. Returns false if the path is
  * "/" or ".". */
 bool text_climb(char *path);

@@ -118,11 +118,11 @@ static int
 by_name(const void *a, const void *b)
 {
 	const struct answer *x = a, *y = b;
-	int order = strcmp(x->status.name, y->status.name);
+	int order = text_compare(x->status.name, y->status.name);
 
 	if (order == 0)
 		order = is_in_own_folder(y) - is_in_own_folder(x);
-	return order != 0 ? order : strcmp(x->path, y->path);
+	return order != 0 ? order : text_compare(x->path, y->path);
 }
 
 /* Finds the earlier sample of each forwarder that answered. */

@@ -92,3 +92,19 @@ TEST(durations_are_short, .count = LENGTH(durations))
 	ck_assert_str_eq(
 	    text_duration(buffer, durations[_i].ms), durations[_i].text);
 }
+
+TEST(numbers_in_a_text_are_compared_by_value)
+{
+	/* in order */
+	static const char *const names[] = { "", "a", "vm", "vm01", "vm1",
+		"vm1a", "vm2", "vm10", "vm10-2", "vm18446744073709551614",
+		"vmx" };
+
+	for (size_t i = 0; i < LENGTH(names); i++)
+		for (size_t j = 0; j < LENGTH(names); j++) {
+			int order = text_compare(names[i], names[j]);
+
+			ck_assert_int_eq(
+			    (order > 0) - (order < 0), (i > j) - (i < j));
+		}
+}
