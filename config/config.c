@@ -221,25 +221,6 @@ check_reconnect(const struct config *config, struct config_problems *problems)
 	conflict(config, "reconnect", "min", problems, what.text);
 }
 
-/* A write of write_batch must fit, so that it reaches the daemon in one piece:
- * Linux divides what is longer than half of the buffer (unix_stream_sendmsg()). */
-static void
-check_send_buffer(const struct config *config, struct config_problems *problems)
-{
-	const struct config_origin *buffer =
-	    origin_of(config, "network", "send_buffer");
-	const struct config_origin *write =
-	    origin_of(config, "network", "write_batch");
-	struct error what;
-
-	if (buffer->wrong || write->wrong || config->network.send_buffer == 0 ||
-	    config->network.send_buffer >= 2 * config->network.write_batch)
-		return;
-	error_set(&what, "\"%s\" is less than twice write_batch (%s)",
-	    buffer->text, write->text);
-	conflict(config, "network", "send_buffer", problems, what.text);
-}
-
 /* TCP is neither encrypted nor authenticated: any host that reaches the port is
  * on the guest's network. A missing endpoint is reported only if there is no
  * other problem: an unreadable file or a mistyped key is the likelier cause. */
@@ -269,7 +250,6 @@ void
 config_check(const struct config *config, struct config_problems *problems)
 {
 	check_reconnect(config, problems);
-	check_send_buffer(config, problems);
 	check_network(config, problems);
 }
 

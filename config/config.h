@@ -80,6 +80,19 @@ struct config {
 	} origin[CONFIG_KEYS];
 };
 
+/* The most bytes for one write to a stream of the network: write_batch, or half of
+ * a smaller send_buffer. Linux divides what is longer than half of the buffer
+ * (unix_stream_sendmsg()); the pieces could cut a frame. */
+static inline size_t
+config_write_bytes(const struct config *config)
+{
+	size_t half = config->network.send_buffer / 2;
+
+	return half == 0 || half > config->network.write_batch
+		   ? config->network.write_batch
+		   : half;
+}
+
 /* Counts problems, and passes each to emit() if that is set. */
 struct config_problems {
 	void (*emit)(const struct error *problem);

@@ -48,7 +48,7 @@ static size_t
 receive_limit(const struct up *up)
 {
 	size_t parcel = up->batch.frame_bytes + FRAME_HEADER_BYTES;
-	size_t write = up->settings.config.network.write_batch / parcel;
+	size_t write = config_write_bytes(&up->settings.config) / parcel;
 	size_t writes = (write > 0 ? write : 1) * BATCH_WRITES;
 	size_t limit = batch_limit(&up->batch);
 

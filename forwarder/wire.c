@@ -50,7 +50,7 @@ stream_write_batch(
     int fd, struct batch *batch, size_t from, const struct config *config)
 {
 	return stream_write(fd, batch->parcels + from, batch->count - from,
-	    config->network.write_batch);
+	    config_write_bytes(config));
 }
 
 /* If only part of the frame is accepted and the rest can't be sent, no other

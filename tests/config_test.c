@@ -544,13 +544,6 @@ static const struct {
 	    "f:4: [reconnect] min: \"20x" NO_DURATION },
 	{ N "[reconnect]\nmin = 3s\nmax = 20x\n",
 	    "f:5: [reconnect] max: \"20x" NO_DURATION },
-	{ N "write_batch = 2K\nsend_buffer = 4K\n", "" },
-	{ N "send_buffer = 63K\n",
-	    "f:3: [network] send_buffer: \"63K\" is less than twice "
-	    "write_batch (32K)\n" },
-	{ N "send_buffer = 64K\nwrite_batch = 2000M\n",
-	    "f:4: [network] write_batch: \"2000M\" is out of range (0 to "
-	    "1M)\n" },
 	{ N "send_buffer = 1\n",
 	    "f:3: [network] send_buffer: \"1\" is out of range (4K to 16M, or "
 	    "0)\n" },

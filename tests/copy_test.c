@@ -424,13 +424,16 @@ TEST(a_signal_ends_no_wait)
 
 /* On a SOCK_SEQPACKET each write is a record. fwd-up holds one batch; the other
  * frames queue. */
-TEST(queued_frames_are_written_together_within_write_batch)
+TEST(queued_frames_are_written_together_within_write_batch, .count = 2)
 {
 	static uint8_t record[TOGETHER * PARCEL_BYTES];
 	size_t frames = 0, longest = 0;
 	int ends[2];
 
-	config.network.write_batch = 11 * PARCEL_BYTES - 1;
+	if (_i == 0)
+		config.network.write_batch = 11 * PARCEL_BYTES - 1;
+	else /* half of it limits a write, too */
+		config.network.send_buffer = 22 * PARCEL_BYTES - 1;
 	settings_publish(&settings, &config);
 	guest_sends(TOGETHER, 1514, 0);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
