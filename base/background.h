@@ -19,7 +19,8 @@ enum background {
  * this process when it ends. Of the descriptors it keeps `fd` and standard error.
  * Its standard error becomes /dev/null once it is ready, except if it is a file
  * or the journal: a caller may wait for the end of a pipe, and a terminal belongs
- * to the program that this process becomes. *logs tells the copy which.
+ * to the program that this process becomes. In the copy, *logs is set to whether it
+ * keeps standard error.
  *
  * Call it while there is only one thread. */
 enum background background_start(int fd, bool *logs);

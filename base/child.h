@@ -8,9 +8,10 @@
  *   all else          ours: user, environment, current folder, limits
  *
  * On Linux the kernel kills it with SIGKILL when the thread that has started it
- * ends, however that happens (PR_SET_PDEATHSIG). Three things are out of its
- * reach: processes that the program has started itself, a program that changes
- * its user or capabilities, and macOS. They see the end of their sockets. */
+ * ends, however that happens (PR_SET_PDEATHSIG). This does not reach processes that
+ * the program has started itself, nor a program that has changed its user or
+ * capabilities; macOS has nothing like it. What survives sees the end of its
+ * socket. */
 #ifndef BASE_CHILD_H
 #define BASE_CHILD_H
 

@@ -32,8 +32,8 @@ enum log_subsystem {
 /* Whether standard error is the journal's (JOURNAL_STREAM). */
 bool log_is_journal(void);
 
-/* Detects the journal, and ignores SIGPIPE, because the reader of the log may exit first. An ignored signal
- * stays ignored across exec, so command.c restores it. */
+/* Detects the journal, and ignores SIGPIPE, because the reader of the log may exit
+ * first. An ignored signal stays ignored across exec, so command.c restores it. */
 void log_open(enum log_level level);
 
 /* Any thread may call these. */

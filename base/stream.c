@@ -8,8 +8,8 @@
 
 #include "base/wait.h"
 
-/* The other direction is calm if at most CALM_FRAMES frames went there between two
- * reads, CALM_ENOUGH times in a row. */
+/* The other direction is calm once at most CALM_FRAMES frames have gone there before
+ * each of CALM_ENOUGH reads in a row. */
 #define CALM_FRAMES 4
 #define CALM_ENOUGH 8
 

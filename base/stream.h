@@ -18,8 +18,8 @@ size_t stream_write(
     int fd, const struct iovec *parcels, size_t count, size_t limit_bytes);
 
 /* Writes parcels without waiting: one sendmsg() with as many as fit into
- * limit_bytes, but at least one. Returns of how many the kernel took at least one
- * byte, or -1 with errno. *left is how many bytes of the last of them it did not
+ * limit_bytes, but at least one. Returns how many the kernel took, wholly or in
+ * part, or -1 with errno. *left is how many bytes of the last one it did not
  * take. */
 int stream_try_write(int fd, const struct iovec *parcels, size_t count,
     size_t limit_bytes, size_t *left);
@@ -28,8 +28,8 @@ int stream_try_write(int fd, const struct iovec *parcels, size_t count,
  * to 0. */
 struct stream_traffic {
 	const _Atomic uint64_t *frames; /* how many have gone there */
-	uint64_t before;                /* that, at the last read */
-	unsigned calm_reads;            /* in a row with few between them */
+	uint64_t before;                /* frames at the last read */
+	unsigned calm_reads;            /* reads in a row with few frames */
 };
 
 /* Waits for data and returns what recv() returns. A signal ends the wait (EINTR).

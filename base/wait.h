@@ -41,6 +41,11 @@ int wait_moment(int interrupt_fd, long pause_us);
  * RLIMIT_NOFILE is smaller than the number of descriptors polled. */
 #define WAIT_ERROR_MS 100
 
+/* After ENOBUFS (macOS) poll() doesn't report when there is room. Try again this
+ * many times, each after a pause, then drop. */
+#define WAIT_BUFFERS_TRIES 10
+#define WAIT_BUFFERS_MS 1
+
 /* Waits for pause_ms or until a signal. Use it only after errors whose end no
  * event reports. */
 void wait_pause(int pause_ms);

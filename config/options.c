@@ -295,8 +295,8 @@ take_command(struct options *options, char **words, struct error *error)
 	for (; *words != NULL; words++)
 		if (strstr(*words, "{fd}") != NULL)
 			return 0;
-	return error_set(error,
-	    "the command needs {fd} where the number of its socket goes");
+	return error_set(
+	    error, "the command needs {fd} for the number of its socket");
 }
 
 /* Sets the error for `word`, for which getopt_long() has returned this

@@ -10,8 +10,8 @@ struct command {
 	pid_t pid; /* 0: none */
 };
 
-/* Creates the socket pair of `type`: ends[0] is the forwarder's end and closed on exec,
- * ends[1] is the command's. Returns 0, or -1 with errno. */
+/* Creates a pair of sockets of this type: ends[0] is the forwarder's end and closed
+ * on exec, ends[1] is the command's. Returns 0, or -1 with errno. */
 int command_pair(int ends[2], int type);
 
 /* Returns the exit status for an errno of command_start(), as env(1) does: 127

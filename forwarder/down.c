@@ -22,11 +22,6 @@
 
 #define LONG_FRAME_BYTES (16 * 1024)
 
-/* After ENOBUFS (macOS) poll() doesn't report when there is room. Try again
- * this many times, each after a pause, then drop. */
-#define NO_BUFFERS_TRIES 10
-#define NO_BUFFERS_PAUSE_MS 1
-
 struct down {
 	struct copy *copy;
 	struct settings_copy settings;
@@ -69,8 +64,8 @@ wait_for_room(struct down *down, enum guest_refusal refusal)
 	if (refusal == GUEST_FULL)
 		room = guest_await_room(
 		    down->copy->guest, began_us / 1000 + left_ms);
-	else if (down->no_buffers++ < NO_BUFFERS_TRIES)
-		wait_pause(NO_BUFFERS_PAUSE_MS);
+	else if (down->no_buffers++ < WAIT_BUFFERS_TRIES)
+		wait_pause(WAIT_BUFFERS_MS);
 	else
 		room = false;
 	pulse_enter(&down->copy->down_pulse, PULSE_RUNNING);

@@ -21,8 +21,8 @@
 #define KEEP_FRAMES 256         /* the highest limit */
 #define KEEP_BYTES (256 * 1024) /* several of the longest frames */
 /* A TCP retransmits after pauses that double, so its last frame is at most about
- * half as old as the outage: these 30 s serve outages of up to a minute. Who
- * asked longer ago has given up: a resolver, a DHCP client. */
+ * half as old as the outage: 30 s serve outages of up to a minute. A resolver or a
+ * DHCP client that asked longer ago has given up. */
 #define KEEP_AGE_MS 30000
 
 struct keep {

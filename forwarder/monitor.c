@@ -169,7 +169,7 @@ set_options(struct monitor *monitor, int fd)
 {
 	const struct config *config = &monitor->mine.config;
 	struct tcp_settings tcp = config->keepalive.tcp;
-	/* Streams: stream_write() fails after two timeouts in a row, hence half of
+	/* stream_write() fails after two timeouts in a row, hence half of
 	 * write_stall. One timeout is not enough: a sendmsg() that sent part of
 	 * its data does not report how long it waited. */
 	int64_t wait_us = config->network.write_stall_ms * 1000 / 2;

@@ -85,8 +85,8 @@ void monitor_init(struct monitor *monitor, struct link *link,
 void monitor_report(
     struct monitor *monitor, const struct config *config, struct status *out);
 
-/* Sets the TCP options, the send timeout and the send buffer of a new connection, and sends the
- * RARP announcement on it. Call this before link_install(). */
+/* Sets the TCP options, the send timeout and the send buffer of a new connection,
+ * and sends the RARP announcement on it. Call this before link_install(). */
 void monitor_prepare(struct monitor *monitor, int fd, bool datagrams);
 
 /* Runs the keepalive for this generation: sends a probe if one is due, and

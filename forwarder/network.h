@@ -26,8 +26,8 @@ struct network {
 	struct unix_file file; /* socket file of a listen-unix endpoint */
 	int opened_fd;         /* new listener for network_publish(), or -1 */
 
-	struct private_folder
-	    folder; /* for sockets of fwd-link; set up by run() */
+	/* for the sockets of fwd-link; initialised by forwarder_run() */
+	struct private_folder folder;
 
 	/* Used by fwd-link only: */
 	struct settings_copy mine;

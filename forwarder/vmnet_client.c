@@ -15,7 +15,7 @@
 #include "forwarder/command.h"
 
 static int
-refuse(const char *command, int error, int status)
+cannot_run(const char *command, int error, int status)
 {
 	fprintf(stderr, "forwarder: can't run \"%s\": %s\n", command,
 	    strerror(error));
@@ -31,7 +31,7 @@ vmnet_client_split(struct options *options, struct config *config, int *status)
 
 	*status = EX_OSERR;
 	if (socket_pair(SOCK_STREAM, ends) < 0) {
-		refuse(command[0], errno, EX_OSERR);
+		cannot_run(command[0], errno, EX_OSERR);
 		return false;
 	}
 	/* The command's end has the lowest number that was free, as a socket
@@ -47,12 +47,12 @@ vmnet_client_split(struct options *options, struct config *config, int *status)
 	case BACKGROUND_STARTED:
 		fcntl(ends[low], F_SETFD, 0);
 		execvp(command[0], command);
-		*status =
-		    refuse(command[0], errno, command_failure_status(errno));
+		*status = cannot_run(
+		    command[0], errno, command_failure_status(errno));
 		break;
 	case BACKGROUND_FAILED:
 		if (errno != 0)
-			refuse(command[0], errno, EX_OSERR);
+			cannot_run(command[0], errno, EX_OSERR);
 		break;
 	}
 	return false;

@@ -8,11 +8,6 @@
 #include "base/clock.h"
 #include "base/wait.h"
 
-/* After ENOBUFS (macOS) poll() doesn't report when there is room. Try again
- * this many times, each after a pause, then drop. */
-#define NO_BUFFERS_TRIES 10
-#define NO_BUFFERS_PAUSE_MS 1
-
 int
 wire_input_create(struct wire_input *input, const struct up_counters *up,
     struct down_counters *down)
@@ -152,19 +147,19 @@ wait_for_room(struct write_wait *wait)
 		return false;
 	case ENOBUFS:
 	case ENOMEM:
-		if (wait->no_buffers++ == NO_BUFFERS_TRIES)
+		if (wait->no_buffers++ == WAIT_BUFFERS_TRIES)
 			return false;
-		wait_pause(NO_BUFFERS_PAUSE_MS);
+		wait_pause(WAIT_BUFFERS_MS);
 		return true;
 	default:
 		return false;
 	}
 }
 
-/* The call itself never waits. A call that waits for room in the queue of a peer
- * that isn't connected to us is not woken by shutdown() (net/unix/af_unix.c,
- * unix_wait_for_peer), and one that has sent some frames conceals that the time
- * of another was over. poll() has neither fault. */
+/* Waits in poll(), not in the call: a call that waits for room in the queue of a
+ * peer that isn't connected to us is not woken by shutdown() (net/unix/af_unix.c,
+ * unix_wait_for_peer), and one that has sent some frames before its timeout does
+ * not report that. */
 static size_t
 datagrams_write(
     int fd, struct batch *batch, size_t from, const struct config *config)
@@ -197,10 +192,10 @@ datagrams_send(int fd, const uint8_t *frame, enum wire_rest rest)
 									    : 0;
 }
 
-/* The end is what follows shutdown(): 0 bytes, although no datagram was
- * received. It comes after all that were queued, and alone. Calm or not, the
- * call waits: a datagram socket wakes it for datagrams only (net/core/datagram.c,
- * receiver_wake_function). */
+/* After shutdown() the socket receives 0 bytes, once all that was queued has been
+ * received: the end. Unlike stream_read(), the call itself may wait: a datagram
+ * socket wakes it for datagrams only (net/core/datagram.c, receiver_wake_function).
+ */
 static int
 datagrams_receive(struct wire_input *input, const struct loan *loan)
 {

@@ -9,7 +9,7 @@
 /* The smallest SO_SNDBUF of a guest's socket is macOS's default
  * (net.local.dgram.maxdgram). */
 #define SHORT_FRAME_BYTES 2048
-/* datagram_buffers() sets SO_SNDBUF to no less. */
+/* socket_datagram_buffers() sets SO_SNDBUF to more. */
 #define CALL_BYTES (64 * 1024)
 
 struct call {

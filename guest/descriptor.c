@@ -1,6 +1,6 @@
-/* The guest as a connected datagram socket (a stream socket: stream.c): descriptor N that the caller passed
- * on, or one that the service manager kept over a restart. When its other end is
- * closed, no other guest can connect. */
+/* The guest as a connected datagram socket: descriptor N that the caller passed on,
+ * or one that the service manager kept over a restart. When its other end is closed,
+ * no other guest can connect. (If it is a stream socket: stream.c.) */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>

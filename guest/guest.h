@@ -1,8 +1,8 @@
 /* The socket or device through which the guest sends and receives: an inherited
  * descriptor, a datagram or stream socket at a path, or a TAP device. It stays
- * open for the life of the VM. Each kind is a table of operations in a file of its own.
- * guest.c has what the kinds share: whether a guest is present, the guest's MAC
- * address, and the meaning of errors. The copy threads call these functions to
+ * open for the life of the VM. Each kind is a table of operations in a file of its
+ * own. guest.c has what the kinds share: whether a guest is present, the guest's
+ * MAC address, and the meaning of errors. The copy threads call these functions to
  * receive and send frames. */
 #ifndef GUEST_GUEST_H
 #define GUEST_GUEST_H
@@ -118,8 +118,8 @@ extern const struct guest_ops guest_descriptor, guest_unixgram, guest_stream,
 
 /* Opens the endpoint. A path is bound with the permission bits `mode`. A stale
  * socket file is replaced; one that a running process has open is not. A
- * descriptor's kind is that of its socket. max_frame is
- * FRAME_LIMIT_BYTES at first.
+ * descriptor's kind is that of its socket. max_frame is FRAME_LIMIT_BYTES at
+ * first.
  *
  * If an offered descriptor fits the endpoint, it is used instead: the frames
  * queued in it are received, a guest that it is connected to is present at once,
@@ -193,10 +193,9 @@ guest_set_max_frame(struct guest *guest, uint32_t bytes)
 /* Changes the permission bits of the socket file. Logs a failure. */
 void guest_set_mode(struct guest *guest, mode_t mode);
 
-/* Binds a new socket to the path whose file was removed. A guest connected to
- * the old socket stays connected; in case of datagrams, until another guest
- * sends to the new socket.
- * Returns 0, or -1 with the reason: nothing has changed. */
+/* Binds a new socket to the path whose file was removed. The guest that is
+ * connected stays so; one that uses datagrams, until another guest sends to the
+ * new socket. Returns 0, or -1 with the reason: nothing has changed. */
 int guest_bind_again(struct guest *guest, struct error *error);
 
 #endif

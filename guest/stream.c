@@ -57,7 +57,7 @@ is_retryable(int error)
 	       error == ENOMEM;
 }
 
-/* 0 is a process in another PID namespace. */
+/* client: 0 if it is in another PID namespace. */
 static void
 name_client(pid_t client, char *text, size_t room)
 {
@@ -309,8 +309,8 @@ send_parcels(struct guest *guest, struct batch *batch, size_t from) LOCKED
 	return count;
 }
 
-/* After an error that ends the sending, fwd-up still receives what the guest has
- * sent before. */
+/* Handles the result of a send. An error ends this direction only: fwd-up still
+ * receives what the guest has sent before. */
 static void
 check_send(struct guest *guest, int result) LOCKED
 {

@@ -27,9 +27,9 @@
  * is put there with dup2(). So whoever waits for that number waits for the right
  * thing: main() makes the pipe readable after it has put a client there, and
  * fwd-up shuts a connection down before it puts the pipe there. The lock is held
- * for each change of the state and for each send, so a send never reaches
- * another client's connection; fwd-up, which alone ends a connection, receives
- * without it. Nothing under the lock blocks.
+ * for each change of the state and for each send, so a send never reaches another
+ * client. fwd-up receives without it, since only fwd-up ends a connection. Nothing
+ * under the lock blocks.
  *
  * Received bytes are collected in a deframer. Its frames are passed on in the
  * buffer, whole batches first, before more is received.

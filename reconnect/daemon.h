@@ -17,8 +17,8 @@
 #include "reconnect/endpoint.h"
 #include "reconnect/supervisor.h"
 
-/* Within its own second the forwarder gives a daemon this long after SIGTERM,
- * then sends SIGKILL and waits for at most the second time. */
+/* At a stop: how long to wait after SIGTERM, and then after SIGKILL. Both fit into
+ * the second in which forwarder itself must end. */
 #define DAEMON_STOP_MS 150
 #define DAEMON_KILL_MS 100
 

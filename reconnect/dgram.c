@@ -20,7 +20,7 @@ failed(struct error *error)
 }
 
 static bool
-refuse(uid_t owner, struct error *error)
+distrust(uid_t owner, struct error *error)
 {
 	errno = EPERM;
 	error_set(error,
@@ -43,9 +43,9 @@ dgram_trusts(const char *path, uid_t also, struct error *error)
 		return false;
 	}
 	if (!trust_owner(path, entry.st_uid, also))
-		return refuse(entry.st_uid, error);
+		return distrust(entry.st_uid, error);
 	if (!trust_owner(real, file.st_uid, also))
-		return refuse(file.st_uid, error);
+		return distrust(file.st_uid, error);
 	return true;
 }
 
@@ -111,8 +111,8 @@ connect_to(int fd, const char *path, struct error *error)
 	}
 }
 
-/* Connects, and finds out which file that was: if it was replaced meanwhile,
- * that is an error worth a retry. */
+/* Connects, and remembers the file. If it was replaced meanwhile, fails with an
+ * error that is retried. */
 static int
 connect_to_file(struct dgram *dgram, int fd, const char *path, uid_t user,
     struct error *error)
@@ -132,7 +132,7 @@ connect_to_file(struct dgram *dgram, int fd, const char *path, uid_t user,
 }
 
 static int
-greet(int fd, struct error *error)
+send_hello(int fd, struct error *error)
 {
 	if (send(fd, "VFKT", 4, MSG_DONTWAIT | MSG_NOSIGNAL) == 4)
 		return 0;
@@ -153,7 +153,7 @@ set_up(struct dgram *dgram, int fd, const char *path, uid_t user, bool vfkit,
 	if (bind_own(dgram, fd, folder, error) < 0 ||
 	    connect_to_file(dgram, fd, path, user, error) < 0)
 		return -1;
-	return vfkit ? greet(fd, error) : 0;
+	return vfkit ? send_hello(fd, error) : 0;
 }
 
 int

@@ -41,8 +41,9 @@ int dgram_dial(struct dgram *dgram, const char *path, uid_t user, bool vfkit,
 void dgram_release(struct dgram *dgram);
 
 /* Returns whether the owner of the file at the path is trusted: `also`, or a user
- * that trust_owner() accepts. Otherwise sets errno and the error; EPERM: it is
- * not. A datagram socket tells nothing else about its user. */
+ * that trust_owner() accepts. If not, errno is EPERM; if the file can't be looked
+ * at, another one. The error is set. The file is all that shows the user of a
+ * datagram socket. */
 bool dgram_trusts(const char *path, uid_t also, struct error *error);
 
 /* What is at the daemon's path now. */

@@ -109,8 +109,8 @@ parse_command(struct endpoint *endpoint, const char *text, struct error *error)
 		return error_set(error, "the command is missing");
 	if (has_fd == has_socket)
 		return error_set(error,
-		    "the command needs %s where the number of its socket goes, "
-		    "or %s where the path goes at which it listens%s",
+		    "the command needs %s for the number of its socket, or %s "
+		    "for the path that it listens on%s",
 		    ENDPOINT_FD, ENDPOINT_SOCKET, has_fd ? ", not both" : "");
 	strcpy(endpoint->command, text);
 	endpoint->has_path = has_socket;

@@ -19,9 +19,9 @@ enum endpoint_kind {
 	ENDPOINT_EXEC
 };
 
-/* What a command contains where its socket goes. */
-#define ENDPOINT_FD "{fd}"         /* the number of a descriptor */
-#define ENDPOINT_SOCKET "{socket}" /* a path at which the daemon listens */
+/* In a command: the number of the daemon's descriptor, the path it listens on. */
+#define ENDPOINT_FD "{fd}"
+#define ENDPOINT_SOCKET "{socket}"
 
 struct endpoint {
 	char text[ENDPOINT_HOST_BYTES + 20]; /* as configured */

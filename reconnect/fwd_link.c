@@ -10,9 +10,9 @@
  * monitor may still ring it, for a frame from the guest, but there is nothing to
  * do.
  *
- * A daemon that was started (daemon.h) joins in at three points: a dial starts it;
- * its end ends its generation; and until it has been reaped, the machine learns of
- * no loss and of no time (supervisor.h).
+ * With exec: a dial starts the daemon (daemon.h), and its exit ends the generation.
+ * Until it has been reaped, the machine is not told of the loss and gets no TICK
+ * (supervisor.h).
  *
  * Only this thread installs connections; any thread may end one. */
 #include "reconnect/fwd_link.h"
@@ -93,7 +93,7 @@ dial_failed(struct fwd_link *fwd, int error, const char *reason)
 	report(fwd, LINK_EVENT_DIAL_FAILED, error);
 }
 
-/* It has served no generation. */
+/* Reports a daemon that could not be started or has served no generation. */
 static void
 daemon_failed(struct fwd_link *fwd, const char *reason)
 {
@@ -214,16 +214,17 @@ says_closed(const char *reason)
 	       strcmp(reason, strerror(EPIPE)) == 0;
 }
 
-/* Ends the generation, if the daemon's exit was noticed first. Otherwise the exit
- * explains the end of the connection, or is added to another reason. */
+/* Makes the daemon's exit the reason of the loss, or adds it to a reason that came
+ * first: ours for sending a signal, or one that the exit does not explain. If the
+ * generation is still up, ends it. */
 static void
-explain(struct fwd_link *fwd, bool was_ended, const struct error *end)
+explain(struct fwd_link *fwd, bool was_signalled, const struct error *end)
 {
 	const struct link_view *view = look(fwd);
 	struct error reason = *end;
 
 	if (view->state == LINK_DOWN &&
-	    (was_ended || !says_closed(view->last_error)))
+	    (was_signalled || !says_closed(view->last_error)))
 		error_set(&reason, "%s; %s", view->last_error, end->text);
 	link_explain(fwd->link, view->generation, reason.text);
 }
@@ -264,7 +265,7 @@ follow_daemon(struct fwd_link *fwd)
 		report(fwd, LINK_EVENT_DAEMON_KILLED, 0);
 }
 
-/* Whether the machine has to wait for the end of a daemon. */
+/* Whether the machine has to wait until a daemon has been reaped. */
 static bool
 is_held(const struct fwd_link *fwd)
 {
@@ -358,7 +359,8 @@ wanted_watch(const struct fwd_link *fwd)
 						      : WATCH_PATH;
 }
 
-/* Its path is known, and watched, once the daemon has been started. */
+/* Whether a daemon runs that may not listen yet. Its path is known, and watched,
+ * only since its start. */
 static bool
 is_starting(const struct fwd_link *fwd)
 {
@@ -513,8 +515,7 @@ admits(struct fwd_link *fwd, int fd, struct error *error)
 		return getpeername(fd, (struct sockaddr *)&client, &length) <
 			   0 ||
 		       !refusal(fwd, &client);
-	if (endpoint->kind ==
-	    ENDPOINT_UNIXGRAM) /* a missing file is not distrusted */
+	if (endpoint->kind == ENDPOINT_UNIXGRAM) /* a file may be missing */
 		return dgram_trusts(
 			   endpoint->path, fwd->settings.user, error) ||
 		       errno != EPERM;

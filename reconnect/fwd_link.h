@@ -1,8 +1,7 @@
 /* fwd-link: the thread that makes a new connection whenever the link is down, by
  * dialling, by accepting a client, or by starting a daemon. reconnect.h, listener.h
- * and supervisor.h decide when.
- * It does not log: it passes events to a hook. All hooks are called from its own
- * thread, with no lock held. */
+ * and supervisor.h decide when. It does not log: it passes events to a hook. All
+ * hooks are called from its own thread, with no lock held. */
 #ifndef RECONNECT_FWD_LINK_H
 #define RECONNECT_FWD_LINK_H
 

@@ -78,8 +78,8 @@ struct link {
 	struct link_outage history[LINK_HISTORY] GUARDED; /* a ring */
 	char last_error[LINK_REASON_BYTES] GUARDED;
 	struct doorbell bell;  /* wakes fwd-link while up */
-	struct doorbell ready; /* wakes fwd-up, if it has asked for it: */
-	atomic_bool watched;   /* set under the lock while down */
+	struct doorbell ready; /* wakes fwd-up after link_watch() */
+	atomic_bool watched;   /* ring `ready`; set under the lock while down */
 	struct connection connections[LINK_CONNECTIONS];
 };
 
