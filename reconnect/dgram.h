@@ -46,6 +46,13 @@ void dgram_release(struct dgram *dgram);
  * datagram socket. */
 bool dgram_trusts(const char *path, uid_t also, struct error *error);
 
+/* The daemon's file is gone: any other counts as its replacement. */
+static inline void
+dgram_forget(struct dgram *dgram)
+{
+	dgram->inode = 0;
+}
+
 /* What is at the daemon's path now. */
 enum dgram_file {
 	DGRAM_SAME,

@@ -339,6 +339,8 @@ start_watching(struct fwd_link *fwd)
 		}
 		fwd->watching = WATCH_PATH;
 	}
+	/* The next file may have the inode number of the one that is gone. */
+	dgram_forget(&fwd->dgram);
 	return file_watch_path(&fwd->watch, path);
 }
 
