@@ -6,9 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "tests/support/suite.h"
-
-#define DESCRIPTORS 64
+#include "tests/support/inherited.h"
 
 static char own_path[PATH_MAX];
 static struct child child;
@@ -16,8 +14,7 @@ static int ends[2]; /* ours, the child's */
 static unsigned descriptors_before;
 
 static struct told {
-	bool open[DESCRIPTORS];
-	bool blocked[32], ignored[32];
+	struct inherited has;
 	bool leads_group, output_is_error, input_is_null;
 	int parent_death_signal;
 } told;
@@ -35,25 +32,12 @@ is_same_file(int fd, const char *path, int other)
 static int
 write_told(const char *to)
 {
-	struct sigaction action;
-	sigset_t mask;
-	FILE *file;
-
-	sigprocmask(SIG_BLOCK, NULL, &mask);
-	for (int i = 0; i < DESCRIPTORS; i++)
-		told.open[i] = is_open(i);
-	for (int i = 1; i < 32; i++) {
-		told.blocked[i] = sigismember(&mask, i) == 1;
-		told.ignored[i] = sigaction(i, NULL, &action) == 0 &&
-				  action.sa_handler == SIG_IGN;
-	}
+	told.has = inherited_look();
 	told.leads_group = getpgrp() == getpid();
 	told.output_is_error = is_same_file(1, NULL, 2);
 	told.input_is_null = is_same_file(0, "/dev/null", -1);
 	prctl(PR_GET_PDEATHSIG, &told.parent_death_signal);
-	file = fopen(to, "w");
-	return !file || fwrite(&told, sizeof(told), 1, file) != 1 ||
-	       fclose(file) != 0;
+	return inherited_tell(to, &told, sizeof(told));
 }
 
 static void
@@ -110,16 +94,11 @@ await_end(void)
 static void
 read_told(int fd)
 {
-	FILE *file;
-
 	start((char *[]){ own_path, (char[]){ "tell" }, (char[]){ "told" },
 		  NULL },
 	    fd);
 	ck_assert_int_eq(await_end(), 0);
-	file = fopen("told", "r");
-	ck_assert_ptr_nonnull(file);
-	ck_assert_uint_eq(fread(&told, sizeof(told), 1, file), 1);
-	fclose(file);
+	inherited_read("told", &told, sizeof(told));
 }
 
 FIXTURE(set_up, tear_down)
@@ -137,7 +116,7 @@ TEST(it_inherits_its_descriptor_and_no_other, .count = LENGTH(numbers))
 	read_told(fd);
 	for (int i = 0; i < DESCRIPTORS; i++)
 		ck_assert_msg(
-		    told.open[i] == (i < 3 || (i == CHILD_FD && fd >= 0)),
+		    told.has.open[i] == (i < 3 || (i == CHILD_FD && fd >= 0)),
 		    "descriptor %d", i);
 	ck_assert(told.input_is_null);
 	ck_assert(told.output_is_error);
@@ -159,9 +138,9 @@ TEST(it_starts_with_default_signals_in_a_group_of_its_own)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	read_told(ends[1]);
-	for (int i = 1; i < 32; i++)
-		ck_assert_msg(
-		    !told.blocked[i] && !told.ignored[i], "signal %d", i);
+	for (int i = 1; i < SIGNALS; i++)
+		ck_assert_msg(!told.has.blocked[i] && !told.has.ignored[i],
+		    "signal %d", i);
 	ck_assert(told.leads_group);
 	ck_assert_int_eq(told.parent_death_signal, SIGKILL);
 	pthread_sigmask(SIG_BLOCK, NULL, &all);

@@ -6,41 +6,11 @@
 #include <sys/wait.h>
 #include <sysexits.h>
 
-#include "tests/support/suite.h"
-
-#define DESCRIPTORS 64
+#include "tests/support/inherited.h"
 
 static char own_path[PATH_MAX];
 static struct command command;
 static int ends[2]; /* the forwarder's, the command's */
-
-/* Of the started process: what it was given. */
-struct told {
-	bool inherited[DESCRIPTORS];
-	bool blocked[32], ignored[32];
-};
-
-/* Run as the command: writes that to a file. */
-static int
-write_told(const char *to)
-{
-	struct told told = { 0 };
-	struct sigaction action;
-	sigset_t mask;
-	FILE *file;
-
-	sigprocmask(SIG_BLOCK, NULL, &mask);
-	for (int i = 0; i < DESCRIPTORS; i++)
-		told.inherited[i] = is_open(i);
-	for (int i = 1; i < 32; i++) {
-		told.blocked[i] = sigismember(&mask, i) == 1;
-		told.ignored[i] = sigaction(i, NULL, &action) == 0 &&
-				  action.sa_handler == SIG_IGN;
-	}
-	file = fopen(to, "w");
-	return !file || fwrite(&told, sizeof(told), 1, file) != 1 ||
-	       fclose(file) != 0;
-}
 
 static void
 set_up(void)
@@ -141,24 +111,19 @@ TEST(a_command_that_cannot_start_is_reported_and_leaves_nothing, .count = 2)
 }
 
 static void
-run_teller(struct told *told)
+run_teller(struct inherited *told)
 {
-	FILE *file;
-
 	run((char *[]){
 	    own_path, (char[]){ "tell" }, (char[]){ "told" }, NULL });
 	ck_assert_int_eq(status(), 0);
-	file = fopen("told", "r");
-	ck_assert_ptr_nonnull(file);
-	ck_assert_uint_eq(fread(told, sizeof(*told), 1, file), 1);
-	fclose(file);
+	inherited_read("told", told, sizeof(*told));
 }
 
 /* As the forwarder is: it ignores SIGPIPE and SIGXFSZ, and keeps signals from its
  * threads. */
 TEST(it_starts_with_signals_as_from_a_shell)
 {
-	struct told told;
+	struct inherited told;
 	sigset_t all;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -168,7 +133,7 @@ TEST(it_starts_with_signals_as_from_a_shell)
 	run_teller(&told);
 	ck_assert(!told.ignored[SIGPIPE]);
 	ck_assert(!told.ignored[SIGXFSZ]);
-	for (int i = 1; i < 32; i++)
+	for (int i = 1; i < SIGNALS; i++)
 		ck_assert_msg(!told.blocked[i], "signal %d is blocked", i);
 	sigemptyset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
@@ -177,7 +142,7 @@ TEST(it_starts_with_signals_as_from_a_shell)
 /* It also inherits what the test's runner has left open. */
 TEST(it_inherits_only_its_own_end_of_the_pair)
 {
-	struct told told;
+	struct inherited told;
 	int fd = ends[1];
 	bool expected[DESCRIPTORS];
 
@@ -187,15 +152,16 @@ TEST(it_inherits_only_its_own_end_of_the_pair)
 	ck_assert(expected[fd]);
 	run_teller(&told);
 	for (int i = 0; i < DESCRIPTORS; i++)
-		ck_assert_msg(
-		    told.inherited[i] == expected[i], "descriptor %d", i);
+		ck_assert_msg(told.open[i] == expected[i], "descriptor %d", i);
 	ck_assert(!is_open(fd));
 }
 
 int
 suite_program(int count, char **arguments)
 {
+	struct inherited it = inherited_look();
+
 	if (count == 3 && strcmp(arguments[1], "tell") == 0)
-		return write_told(arguments[2]);
+		return inherited_tell(arguments[2], &it, sizeof(it));
 	return realpath(arguments[0], own_path) ? -1 : 1;
 }

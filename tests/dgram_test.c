@@ -1,5 +1,6 @@
 #include "reconnect/dgram.h"
 
+#include "tests/support/listener.h"
 #include "tests/support/suite.h"
 
 #define STRANGER 12345u
@@ -8,18 +9,6 @@ static struct dgram ends;
 static struct private_folder folder;
 static struct error error;
 static int daemon_fd;
-
-static int
-bound(const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-
-	strcpy(address.sun_path, path);
-	ck_assert_int_eq(
-	    bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	return fd;
-}
 
 static void
 set_up(void)
@@ -33,7 +22,7 @@ set_up(void)
 	ck_assert_int_eq(mkdir("daemon", 0755), 0);
 	private_folder_init(&folder);
 	ends = (struct dgram){ 0 };
-	daemon_fd = bound("daemon/sock");
+	daemon_fd = bound_datagrams("daemon/sock");
 }
 
 /* However a dial ended, its address goes with its generation. */
@@ -135,7 +124,7 @@ TEST(a_daemon_of_another_client_is_an_error)
 {
 	struct sockaddr_un other = { .sun_family = AF_UNIX,
 		.sun_path = "daemon/other" };
-	int fd = bound("daemon/other");
+	int fd = bound_datagrams("daemon/other");
 
 	ck_assert_int_eq(
 	    connect(daemon_fd, (struct sockaddr *)&other, sizeof(other)), 0);
@@ -189,7 +178,7 @@ TEST(the_file_at_the_path_is_recognised)
 	ck_assert_int_eq(dgram_look(&ends, "daemon/sock"), DGRAM_SAME);
 	unlink("daemon/sock");
 	ck_assert_int_eq(dgram_look(&ends, "daemon/sock"), DGRAM_MISSING);
-	next = bound("daemon/sock");
+	next = bound_datagrams("daemon/sock");
 	ck_assert_int_eq(dgram_look(&ends, "daemon/sock"), DGRAM_REPLACED);
 	close(next);
 	close(fd);

@@ -532,18 +532,6 @@ TEST(a_watch_that_was_refused_is_reported_and_armed_later)
 
 /* ---- datagram daemons ---- */
 
-static int
-datagram_daemon(const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-
-	strcpy(address.sun_path, path);
-	ck_assert_int_eq(
-	    bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	return fd;
-}
-
 /* Waits until that generation is up. Connects to it, as vmnet-helper does. */
 static void
 datagrams_serve(int fd, uint64_t generation)
@@ -576,7 +564,7 @@ aim_at_datagrams(void)
 TEST(a_datagram_daemon_that_ends_and_restarts_is_dialled_at_once, .count = 4)
 {
 	bool proven = _i / 2, leaves_file = _i % 2;
-	int fd = datagram_daemon("sock");
+	int fd = bound_datagrams("sock");
 
 	aim_at_datagrams();
 	start();
@@ -591,7 +579,7 @@ TEST(a_datagram_daemon_that_ends_and_restarts_is_dialled_at_once, .count = 4)
 			expect_lost(generation, proven, "peer closed");
 		if (!leaves_file && proven)
 			expect(LINK_EVENT_DIAL_FAILED);
-		fd = datagram_daemon("sock");
+		fd = bound_datagrams("sock");
 		if (leaves_file)
 			expect_lost(generation, proven, "peer closed");
 	}
@@ -602,7 +590,7 @@ TEST(a_datagram_daemon_that_ends_and_restarts_is_dialled_at_once, .count = 4)
 /* It is frozen, or doesn't care: what is at the path is the daemon. */
 TEST(a_datagram_daemon_whose_file_is_replaced_is_left, .count = 2)
 {
-	int fd = datagram_daemon("sock"), next;
+	int fd = bound_datagrams("sock"), next;
 
 	aim_at_datagrams();
 	start();
@@ -615,7 +603,7 @@ TEST(a_datagram_daemon_whose_file_is_replaced_is_left, .count = 2)
 		ck_assert_int_eq(look().state, LINK_UP);
 		prove(fd);
 	}
-	next = datagram_daemon("sock");
+	next = bound_datagrams("sock");
 	expect_lost(1, _i, "another socket is at the daemon's path");
 	datagrams_serve(next, 2);
 	close(fd);
@@ -625,7 +613,7 @@ TEST(a_datagram_daemon_whose_file_is_replaced_is_left, .count = 2)
 TEST(a_reload_leads_from_a_stream_to_datagrams_and_back)
 {
 	struct stand_in stream = daemon_at("stream");
-	int fd = datagram_daemon("sock");
+	int fd = bound_datagrams("sock");
 
 	aim("unix:stream");
 	start();

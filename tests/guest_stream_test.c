@@ -1,81 +1,18 @@
 /* Guests that use a stream: clients of a listening socket, and descriptors. */
-#include "guest/guest.h"
-
 #include "tests/support/frames.h"
 #include "tests/support/log_catcher.h"
-#include "tests/support/suite.h"
+#include "tests/support/opened_guest.h"
 
 #define TAKEN (-1) /* no refusal */
 #define LONG_BYTES 60000
 
-static struct guest guest;
-static struct batch received, sent;
-static struct error error;
-static atomic_uint others;   /* guests that replaced another */
-static unsigned descriptors; /* that the test itself has open */
-static struct guest_offer offers[1];
-static size_t offered;
 static uint8_t framed[FRAME_HEADER_BYTES + FRAME_LIMIT_BYTES];
-
-static void
-count_one(void *context)
-{
-	++*(atomic_uint *)context;
-}
-
-static void
-open_guest(const char *text)
-{
-	struct guest_endpoint endpoint;
-
-	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &error), 0);
-	ck_assert_msg(
-	    guest_open(&guest, &endpoint, 0600, offers, offered, &error) == 0,
-	    "%s", error.text);
-	guest.on_replaced = count_one;
-	guest.context = &others;
-}
-
-static void
-set_up(void)
-{
-	scratch_enter();
-	offered = 0;
-	descriptors = open_descriptors();
-	ck_assert_int_eq(batch_create(&received), 0);
-	ck_assert_int_eq(batch_create(&sent), 0);
-}
 
 static void
 set_up_path(void)
 {
-	set_up();
-	open_guest("listen-unix:ours");
-}
-
-static void
-tear_down(void)
-{
-	guest_close(&guest);
-	batch_destroy(&received);
-	batch_destroy(&sent);
-	scratch_leave();
-	ck_assert_uint_eq(open_descriptors(), descriptors);
-}
-
-static int
-own(int fd)
-{
-	ck_assert_int_ge(fd, 0);
-	descriptors++;
-	return fd;
-}
-
-static void
-hang_up(int fd)
-{
-	close(fd);
-	descriptors--;
+	opened_guest_set_up();
+	open_guest("listen-unix:ours", 0600);
 }
 
 /* ---- the three threads ---- */
@@ -116,34 +53,11 @@ answer(uint32_t number, size_t length)
 							   : (int)refusal;
 }
 
-/* Does what main() does when it wakes. Returns whether an event would have woken
- * it. */
-static bool
-serve(void)
-{
-	struct pollfd fds[GUEST_DESCRIPTORS];
-	bool told;
-
-	guest_watch(&guest, fds);
-	told = poll(fds, GUEST_DESCRIPTORS, 0) > 0;
-	guest_serve(&guest, fds);
-	return told;
-}
-
 static void
 serve_all(void)
 {
 	while (serve())
 		;
-}
-
-static const char *
-peer(void)
-{
-	static char text[120];
-
-	guest_describe(&guest, text, sizeof(text));
-	return text;
 }
 
 /* ---- the guest's side ---- */
@@ -233,11 +147,11 @@ open_pair(void)
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
 	snprintf(text, sizeof(text), "fd:%d", ends[0]);
-	open_guest(text);
+	open_guest(text, 0600);
 	return own(ends[1]);
 }
 
-FIXTURE(set_up, tear_down)
+FIXTURE(opened_guest_set_up, opened_guest_tear_down)
 
 TEST(a_connected_stream_socket_is_a_guest_from_the_start)
 {
@@ -279,7 +193,7 @@ TEST(a_send_that_fails_tells_that_a_given_stream_is_gone)
 
 /* ---- a path ---- */
 
-FIXTURE(set_up_path, tear_down)
+FIXTURE(set_up_path, opened_guest_tear_down)
 
 TEST(a_path_listens_with_its_mode_and_has_no_guest_yet)
 {
@@ -521,7 +435,7 @@ inherit(int fd)
 {
 	offers[0] = (struct guest_offer){ .fd = fd };
 	offered = 1;
-	open_guest("listen-unix:ours");
+	open_guest("listen-unix:ours", 0600);
 }
 
 TEST(clients_that_connect_during_a_restart_are_served)

@@ -1,24 +1,15 @@
 /* Guests of every kind but TAP, which tests/integration has. */
-#include "guest/guest.h"
 
 #include <stddef.h>
 
 #include "tests/support/frames.h"
 #include "tests/support/log_catcher.h"
-#include "tests/support/suite.h"
+#include "tests/support/opened_guest.h"
 
 #define STRANGER 12345
 #define NOBODY 65534
 #define TAKEN (-1) /* no refusal */
 #define LOOK_MS 1000
-
-static struct guest guest;
-static struct batch received, sent;
-static struct error error;
-static atomic_int others;            /* guests that replaced another */
-static unsigned descriptors;         /* that the test itself has open */
-static struct guest_offer offers[4]; /* for the next guest_open() */
-static size_t offered;
 
 /* ThreadSanitizer takes connect() for the creation of a descriptor, and reports a
  * race with recv() in another thread. The kernel has a lock for that. */
@@ -31,38 +22,11 @@ __tsan_default_suppressions(void)
 }
 
 static void
-count_one(void *context)
-{
-	++*(atomic_int *)context;
-}
-
-static int
-try_open(struct guest *it, const char *text, mode_t mode)
-{
-	struct guest_endpoint endpoint;
-
-	ck_assert_int_eq(guest_endpoint_parse(&endpoint, text, &error), 0);
-	return guest_open(it, &endpoint, mode, offers, offered, &error);
-}
-
-static void
-open_guest(const char *text, mode_t mode)
-{
-	ck_assert_msg(try_open(&guest, text, mode) == 0, "%s", error.text);
-	guest.on_replaced = count_one;
-	guest.context = &others;
-}
-
-static void
 set_up(void)
 {
 	static uint8_t parcel[FRAME_HEADER_BYTES + 60];
 
-	scratch_enter();
-	offered = 0;
-	descriptors = open_descriptors();
-	ck_assert_int_eq(batch_create(&received), 0);
-	ck_assert_int_eq(batch_create(&sent), 0);
+	opened_guest_set_up();
 	sent.parcels[0] = (struct iovec){ parcel, sizeof(parcel) };
 	sent.count = 1;
 }
@@ -72,31 +36,6 @@ set_up_path(void)
 {
 	set_up();
 	open_guest("unixgram:ours", 0600);
-}
-
-static void
-hang_up(int fd)
-{
-	close(fd);
-	descriptors--;
-}
-
-static void
-tear_down(void)
-{
-	guest_close(&guest);
-	batch_destroy(&received);
-	batch_destroy(&sent);
-	scratch_leave();
-	ck_assert_uint_eq(open_descriptors(), descriptors);
-}
-
-static int
-own(int fd)
-{
-	ck_assert_int_ge(fd, 0);
-	descriptors++;
-	return fd;
 }
 
 /* Address of a path, or with a leading @ of an abstract name. */
@@ -196,34 +135,12 @@ answers_reach(int fd)
 	ck_assert(gets(fd));
 }
 
-/* Checks as main() does. Returns whether an event would have woken it. */
-static bool
-look(void)
-{
-	struct pollfd fds[GUEST_DESCRIPTORS];
-	bool told;
-
-	guest_watch(&guest, fds);
-	told = poll(fds, GUEST_DESCRIPTORS, 0) > 0;
-	guest_serve(&guest, fds);
-	return told;
-}
-
 static int
 timer_ms(void)
 {
 	struct pollfd fds[GUEST_DESCRIPTORS];
 
 	return guest_watch(&guest, fds);
-}
-
-static const char *
-peer(void)
-{
-	static char text[120];
-
-	guest_describe(&guest, text, sizeof(text));
-	return text;
 }
 
 static int
@@ -234,7 +151,7 @@ learned(const char *name)
 	say_and_hear(fd);
 	ck_assert(guest.present);
 	ck_assert_str_eq(peer(), name);
-	ck_assert(look()); /* each is reported to main() */
+	ck_assert(serve()); /* each is reported to main() */
 	return fd;
 }
 
@@ -276,7 +193,7 @@ open_pair(void)
 	return own(ends[1]);
 }
 
-FIXTURE(set_up, tear_down)
+FIXTURE(set_up, opened_guest_tear_down)
 
 TEST(a_connected_datagram_socket_is_a_guest_from_the_start)
 {
@@ -287,7 +204,7 @@ TEST(a_connected_datagram_socket_is_a_guest_from_the_start)
 	/* The copy threads wait on it, and no command may inherit it. */
 	ck_assert_int_eq(fcntl(guest.fd, F_GETFL) & O_NONBLOCK, 0);
 	ck_assert_int_eq(fcntl(guest.fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
-	ck_assert(!look());
+	ck_assert(!serve());
 	ck_assert_int_eq(timer_ms(), -1);
 	/* It has no file. */
 	guest_set_mode(&guest, 0666);
@@ -387,7 +304,7 @@ TEST(a_path_is_bound_with_its_mode_and_has_no_guest_yet)
 	ck_assert_uint_eq(mode_of("ours"), 0666);
 }
 
-FIXTURE(set_up_path, tear_down)
+FIXTURE(set_up_path, opened_guest_tear_down)
 
 /* There is no file to change: it must not come back with the old mode. */
 TEST(a_mode_changed_while_the_file_is_missing_applies_to_the_next_file)
@@ -418,7 +335,7 @@ the_next_takes_over(const char *name)
 	int fd = guest_at(name);
 
 	ck_assert_int_eq(say(fd), 0);
-	ck_assert(look());
+	ck_assert(serve());
 	hear(1);
 	ck_assert_str_eq(peer(), name);
 	answers_reach(fd);
@@ -482,11 +399,11 @@ TEST(when_our_file_is_removed_the_guest_stays_until_the_next_one_sends)
 	int fd = learned("vm"), nameless = guest_at("");
 
 	bind_again();
-	ck_assert(!look());
+	ck_assert(!serve());
 	answers_reach(fd);
 	/* A sender that cannot be answered replaces no guest. */
 	ck_assert_int_eq(say(nameless), 0);
-	ck_assert(look());
+	ck_assert(serve());
 	ck_assert_uint_eq(counter_read(&guest.lost), 1);
 	answers_reach(fd);
 	the_next_takes_over("next");
@@ -500,7 +417,7 @@ TEST(when_the_guest_is_gone_the_next_one_uses_our_new_socket)
 
 	bind_again();
 	die(fd, "vm");
-	ck_assert(look());
+	ck_assert(serve());
 	learned("next");
 	ck_assert_int_eq(fcntl(guest.fd, F_GETFD), FD_CLOEXEC);
 }
@@ -536,7 +453,7 @@ TEST(a_guest_with_the_longest_path_is_answered_and_found_again)
 	answers_reach(fd);
 	die(fd, name);
 	fd = guest_at(name);
-	ck_assert(look());
+	ck_assert(serve());
 	answers_reach(fd);
 	/* And at our new socket. */
 	hang_up(fd);
@@ -556,7 +473,7 @@ TEST(an_abstract_name_is_a_guest_without_a_file)
 	ck_assert_int_eq(answer(), GUEST_ABSENT);
 	fd = learned("@vm");
 	answers_reach(fd);
-	ck_assert(!look());
+	ck_assert(!serve());
 	ck_assert_int_eq(timer_ms(), -1);
 	/* A new one is found by a send that is refused. */
 	hang_up(fd);
@@ -601,11 +518,11 @@ TEST(every_guest_after_the_first_is_found_reported_and_answered)
 	die(fd, "vm");
 	fd = guest_at("vm");
 	ck_assert_int_eq(say(fd), EPERM);
-	ck_assert(look());
+	ck_assert(serve());
 	ck_assert_int_eq(others, 1);
 	answers_reach(fd);
-	look();
-	ck_assert(!look());
+	serve();
+	ck_assert(!serve());
 	/* By a refused send. */
 	die(fd, "vm");
 	fd = guest_at("vm");
@@ -664,10 +581,10 @@ TEST(a_live_guest_whose_file_is_removed_is_kept)
 {
 	int fd = learned("vm"), other;
 
-	ck_assert(!look());
+	ck_assert(!serve());
 	ck_assert_int_eq(timer_ms(), -1);
 	ck_assert_int_eq(unlink("vm"), 0);
-	ck_assert(look());
+	ck_assert(serve());
 	ck_assert_int_eq(timer_ms(), LOOK_MS);
 	ck_assert_str_eq(peer(), "vm");
 	answers_reach(fd);
@@ -676,9 +593,9 @@ TEST(a_live_guest_whose_file_is_removed_is_kept)
 	/* After its end any sender can replace it. */
 	other = guest_at("other");
 	ck_assert_int_eq(say(other), EPERM);
-	ck_assert(!look());
+	ck_assert(!serve());
 	hang_up(fd);
-	ck_assert(look());
+	ck_assert(serve());
 	expect_logged("warn guest: gone peer=vm", 1);
 	ck_assert_int_eq(timer_ms(), -1);
 	say_and_hear(other);
@@ -691,19 +608,19 @@ TEST(only_a_file_of_a_live_socket_replaces_a_live_guest)
 	int fd = learned("vm"), next;
 
 	ck_assert_int_eq(unlink("vm"), 0);
-	look();
+	serve();
 	hang_up(own(open("vm", O_CREAT | O_WRONLY, 0600)));
-	look();
+	serve();
 	answers_reach(fd);
 	ck_assert_int_eq(unlink("vm"), 0);
 	hang_up(guest_at("vm"));
-	look();
+	serve();
 	answers_reach(fd);
 	ck_assert_int_eq(others, 0);
 	ck_assert_int_eq(timer_ms(), LOOK_MS);
 	ck_assert_int_eq(unlink("vm"), 0);
 	next = guest_at("vm");
-	look();
+	serve();
 	expect_logged("warn guest: restarted peer=vm", 1);
 	ck_assert_int_eq(timer_ms(), -1);
 	answers_reach(next);
@@ -715,23 +632,23 @@ TEST(other_changes_of_its_file_or_folder_leave_the_guest)
 	int fd = learned("vm");
 
 	die(guest_at("other"), "other");
-	ck_assert(!look());
+	ck_assert(!serve());
 	ck_assert_int_eq(chmod("vm", 0666), 0);
 	ck_assert_int_eq(link("vm", "also"), 0);
 	ck_assert_int_eq(unlink("also"), 0);
-	look();
+	serve();
 	ck_assert_int_eq(rename("vm", "elsewhere"), 0);
-	ck_assert(look());
+	ck_assert(serve());
 	answers_reach(fd);
 	ck_assert_int_eq(timer_ms(), LOOK_MS);
 	ck_assert_int_eq(rename("elsewhere", "vm"), 0);
-	look();
+	serve();
 	ck_assert_int_eq(timer_ms(), -1);
 	answers_reach(fd);
 	expect_logged("warn", 0);
 	/* And what happens afterwards is noticed. */
 	die(fd, "vm");
-	ck_assert(look());
+	ck_assert(serve());
 	ck_assert(!guest.present);
 }
 
@@ -766,7 +683,7 @@ TEST(a_new_file_with_the_old_ones_inode_number_is_a_new_guest, .count = 2)
 		ck_assert_int_eq(stat("vm", &after), 0);
 	}
 	if (_i)
-		look();
+		serve();
 	answers_reach(fd);
 	ck_assert_int_eq(others, 1);
 }
@@ -791,8 +708,8 @@ TEST(a_guest_that_cannot_be_watched_is_checked_by_a_timer)
 
 	ck_assert_str_eq(peer(), "vm");
 	/* main() sleeps without a deadline, so it is woken to set one. */
-	ck_assert(look());
-	ck_assert(!look());
+	ck_assert(serve());
+	ck_assert(!serve());
 	ck_assert_int_eq(timer_ms(), LOOK_MS);
 	expect_logged("warn guest: can't watch the guest's socket", 1);
 	/* The inode number of the next file may be the same, its time isn't. */
@@ -800,15 +717,15 @@ TEST(a_guest_that_cannot_be_watched_is_checked_by_a_timer)
 		poll(NULL, 0, 1);
 		die(fd, "vm");
 		fd = guest_at("vm");
-		look();
+		serve();
 	}
 	expect_logged("can't watch", 1);
 	ck_assert_int_eq(say(fd), 0);
 	/* There is a watch again, so there are no timed wakeups. */
 	ck_assert_int_eq(timer_ms(), -1);
-	look();
+	serve();
 	die(fd, "vm");
-	ck_assert(look());
+	ck_assert(serve());
 	ck_assert(!guest.present);
 }
 
@@ -817,7 +734,7 @@ TEST(an_unwatched_guest_whose_file_is_removed_is_kept)
 	int fd = learned_unwatched();
 
 	ck_assert_int_eq(unlink("vm"), 0);
-	look();
+	serve();
 	ck_assert_int_eq(timer_ms(), LOOK_MS);
 	answers_reach(fd);
 }
@@ -830,7 +747,7 @@ TEST(frames_of_the_new_guest_are_kept_those_of_the_dead_one_counted)
 	ck_assert_int_eq(say(fd), 0);
 	die(fd, "vm");
 	next = guest_at("vm");
-	look();
+	serve();
 	ck_assert_uint_eq(counter_read(&guest.lost), 2);
 	ck_assert_int_eq(say(next), 0);
 	ck_assert_int_eq(say(next), 0);
@@ -838,7 +755,7 @@ TEST(frames_of_the_new_guest_are_kept_those_of_the_dead_one_counted)
 	/* And with no guest in its place. */
 	ck_assert_int_eq(say(next), 0);
 	die(next, "vm");
-	look();
+	serve();
 	ck_assert_uint_eq(counter_read(&guest.lost), 3);
 }
 
@@ -860,7 +777,7 @@ TEST(frames_sent_while_the_next_guest_is_looked_up_are_counted)
 	ck_assert_int_eq(unlink("vm"), 0);
 	next = guest_at("vm");
 	chatty = fd;
-	look();
+	serve();
 	chatty = -1;
 	ck_assert_uint_gt(chatted, 0);
 	ck_assert_uint_eq(counter_read(&guest.lost), chatted);
@@ -919,7 +836,7 @@ TEST(a_stranger_who_takes_a_dead_guests_path_is_not_answered, .count = 2)
 	die(learned("vm"), "vm");
 	fd = strangers_guest_at("vm");
 	if (_i) /* however it is found */
-		look();
+		serve();
 	ck_assert_int_eq(answer(), GUEST_ABSENT);
 	ck_assert(!guest.present);
 	ck_assert(!gets(fd));
@@ -935,8 +852,8 @@ TEST(a_stranger_who_takes_a_live_guests_path_changes_nothing)
 	fd = learned("vm");
 	ck_assert_int_eq(unlink("vm"), 0);
 	other = strangers_guest_at("vm");
-	look();
-	look();
+	serve();
+	serve();
 	expect_one_warning();
 	answers_reach(fd);
 	ck_assert(!gets(other));
@@ -1008,7 +925,7 @@ TEST(a_restart_keeps_the_guest_and_its_queued_frames)
 	hear(3);
 	say_and_hear(fd);
 	ck_assert(unix_file_stands(&guest.file));
-	ck_assert(!look() || !look());
+	ck_assert(!serve() || !serve());
 	ck_assert_int_eq(timer_ms(), -1);
 }
 
@@ -1059,7 +976,7 @@ TEST(a_guest_whose_file_was_removed_is_kept_over_a_restart)
 	ck_assert_str_eq(peer(), "vm");
 	answers_reach(fd);
 	say_and_hear(fd);
-	look();
+	serve();
 	ck_assert_int_eq(timer_ms(), LOOK_MS);
 	answers_reach(fd);
 }
@@ -1159,7 +1076,7 @@ TEST(the_set_of_sockets_changes_with_the_successor)
 	close(fds[0]);
 	close(fds[1]);
 	die(fd, "vm");
-	look();
+	serve();
 	ck_assert_uint_ne(guest.changes, before);
 	ck_assert_int_eq(guest_duplicate(&guest, fds), 1);
 	close(fds[0]);
@@ -1257,7 +1174,7 @@ static void *
 look_for_ever(void *argument)
 {
 	while (!atomic_load(&over)) {
-		look();
+		serve();
 		sched_yield();
 	}
 	return argument;

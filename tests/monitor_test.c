@@ -402,7 +402,8 @@ TEST(a_quiet_peer_is_probed_when_it_is_due_and_not_before)
 	ck_assert_uint_eq(counter_read(&monitor.probes), 1);
 }
 
-TEST(a_gateway_that_answered_is_probed_by_unicast_until_it_falls_silent)
+static void
+gateway_answers_a_probe(void)
 {
 	uint8_t probe[PROBE_BYTES], answer[PROBE_BYTES];
 
@@ -411,6 +412,13 @@ TEST(a_gateway_that_answered_is_probed_by_unicast_until_it_falls_silent)
 	ck_assert(sent(probe));
 	arp_answer(answer);
 	ck_assert(consumes(answer));
+}
+
+TEST(a_gateway_that_answered_is_probed_by_unicast_until_it_falls_silent)
+{
+	uint8_t probe[PROBE_BYTES];
+
+	gateway_answers_a_probe();
 	pass(5 * SECOND_MS);
 	ck_assert(sent(probe));
 	ck_assert_mem_eq(probe, gateway_mac, 6);
@@ -697,13 +705,9 @@ TEST(after_a_suspend_an_armed_peer_has_a_second_to_answer)
 /* The gateway may have another MAC by then. */
 TEST(after_a_suspend_the_gateway_is_asked_by_broadcast)
 {
-	uint8_t probe[PROBE_BYTES], answer[PROBE_BYTES];
+	uint8_t probe[PROBE_BYTES];
 
-	watch_by(KEEPALIVE_ARP);
-	pass(5 * SECOND_MS);
-	ck_assert(sent(probe));
-	arp_answer(answer);
-	ck_assert(consumes(answer));
+	gateway_answers_a_probe();
 	resume();
 	ck_assert(sent(probe));
 	ck_assert_mem_eq(probe, "\xff\xff\xff\xff\xff\xff", 6);

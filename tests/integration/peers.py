@@ -251,6 +251,17 @@ class FakeDaemon:
     close = stop
 
 
+def exchange_over_restarts(daemon: FakeDaemon) -> None:
+    """With a command that sends every frame back."""
+    for number in range(1, 6):
+        daemon.start()
+        connection = daemon.accept()
+        connection.send(number)
+        connection.expect(number)
+        daemon.stop()
+        connection.close()
+
+
 # --- the guest's side ---------------------------------------------------------
 
 class FakeGuest:

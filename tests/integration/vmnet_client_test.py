@@ -15,7 +15,7 @@ from daemons import L2Daemon
 from forwarder import expect_refused, run_forwarder
 from harness import (FORWARDER, SECONDS, Case, Process, expect, expect_equal,
                      needs, stat_of, wait_for)
-from peers import FakeDaemon
+from peers import FakeDaemon, exchange_over_restarts
 from vm import Guest
 
 ECHO = """
@@ -67,17 +67,6 @@ def forwarders(case: Case) -> list[int]:
 def expect_no_forwarder(case: Case) -> None:
     wait_for("the forwarder in the background to end",
              lambda: not forwarders(case))
-
-
-def exchange_over_restarts(daemon: FakeDaemon) -> None:
-    """With a command that sends every frame back."""
-    for number in range(1, 6):
-        daemon.start()
-        connection = daemon.accept()
-        connection.send(number)
-        connection.expect(number)
-        daemon.stop()
-        connection.close()
 
 
 @needs()

@@ -13,7 +13,7 @@ from typing import Optional
 from forwarder import Forwarder, expect_refused, run_forwarder
 from harness import (FORWARDER, SECONDS, Case, expect, expect_equal, needs,
                      process_exists, wait_for)
-from peers import FakeDaemon
+from peers import FakeDaemon, exchange_over_restarts
 
 
 def run_wrapped(*command: str, **options) -> subprocess.CompletedProcess:
@@ -59,13 +59,7 @@ def commands_descriptor_is_a_connected_datagram_socket_that_carries_frames(
         "print('ready', flush=True)\n"
         "while True:\n"
         "    guest.send(guest.recv(70000))\n"), daemon=daemon)
-    for number in range(1, 6):
-        daemon.start()
-        connection = daemon.accept()
-        connection.send(number)
-        connection.expect(number)
-        daemon.stop()
-        connection.close()
+    exchange_over_restarts(daemon)
     expect_equal("exit status", wrapped.process.terminate(1),
                  128 + signal.SIGTERM)
 

@@ -32,6 +32,12 @@ bound_unix(const char *path)
 }
 
 int
+bound_datagrams(const char *path)
+{
+	return unix_socket(SOCK_DGRAM, path, bind);
+}
+
+int
 connected_unix(int type, const char *path)
 {
 	return unix_socket(type, path, connect);

@@ -8,6 +8,9 @@
 /* Bound, not yet listening: a path that exists and refuses. */
 int bound_unix(const char *path);
 
+/* The socket of a datagram daemon. */
+int bound_datagrams(const char *path);
+
 int listening_unix(const char *path, int backlog);
 
 /* A client of such a listener, or of a datagram socket. */
