@@ -15,6 +15,16 @@
 /* In the copy. */
 static bool is_copy, keeps_stderr;
 
+/* Tells background_start() in the other process that this one is ready (0), or its
+ * error. Every errno fits into a byte. */
+static void
+report(int fd, int error)
+{
+	unsigned char byte = (unsigned char)error;
+
+	(void)!write(fd, &byte, 1);
+}
+
 /* Puts /dev/null in the place of the descriptor. */
 static void
 mute(int fd)
@@ -82,7 +92,7 @@ enum background
 background_start(int fd, bool *logs)
 {
 	int ready[2];
-	char byte;
+	unsigned char error;
 	pid_t pid;
 	ssize_t n;
 
@@ -92,18 +102,19 @@ background_start(int fd, bool *logs)
 	if (pid == 0) {
 		is_copy = true;
 		*logs = keeps_stderr = stderr_may_stay();
-		if (!arrange(fd, ready[1]))
-			_exit(errno);
-		return BACKGROUND_COPY;
+		if (arrange(fd, ready[1]))
+			return BACKGROUND_COPY;
+		report(ready[1], errno);
+		_exit(1);
 	}
 	close(ready[1]);
 	do
-		n = pid < 0 ? -1 : read(ready[0], &byte, 1);
+		n = pid < 0 ? -1 : read(ready[0], &error, 1);
 	while (n < 0 && pid > 0 && errno == EINTR);
-	if (n == 0)
-		errno = 0;
 	close(ready[0]);
-	return n == 1 ? BACKGROUND_STARTED : BACKGROUND_FAILED;
+	if (n >= 0)
+		errno = n == 1 ? error : 0;
+	return n == 1 && error == 0 ? BACKGROUND_STARTED : BACKGROUND_FAILED;
 }
 
 void
@@ -113,7 +124,7 @@ background_ready(void)
 		return;
 	if (!keeps_stderr)
 		mute(STDERR_FILENO);
-	(void)!write(READY_FD, "", 1);
+	report(READY_FD, 0);
 	close(READY_FD);
 	is_copy = false;
 }

@@ -127,11 +127,13 @@ def client_is_refused_or_fails_as_a_command_after_two_dashes(case: Case):
 
 @needs()
 def command_is_not_started_if_the_forwarder_cannot_start(case: Case):
-    """Out of descriptors."""
-    done = run_client(case, "/s", "echo", "started",
-                      preexec_fn=lambda: limit_descriptors(12))
-    expect_refused(done, 71, "can't start")
-    expect_equal("output", done.stdout, "")
+    """Out of descriptors: in the caller, at once in the background, later."""
+    for limit, words in ((4, "can't run"), (8, "can't run"),
+                         (12, "can't start")):
+        done = run_client(case, "/s", "echo", "started",
+                          preexec_fn=lambda: limit_descriptors(limit))
+        expect_refused(done, 71, words, "Too many open files")
+        expect_equal("output", done.stdout, "")
 
 
 def limit_descriptors(count: int) -> None:
