@@ -5,9 +5,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* A program may have left the group that it was put into. */
 void
 child_signal(const struct child *child, int number)
 {
+	if (getpgid(child->pid) != child->pid)
+		kill(child->pid, number);
 	kill(-child->pid, number);
 }
 

@@ -31,7 +31,7 @@ struct child {
  * with errno (ENOENT: there is no such program) and no child. */
 int child_start(struct child *child, char *const argv[], int fd);
 
-/* Sends a signal to the process group. */
+/* Sends a signal to the process group, and to the process if it has left it. */
 void child_signal(const struct child *child, int number);
 
 /* Returns whether the process has exited; once that is so, there is no child any

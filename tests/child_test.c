@@ -40,6 +40,16 @@ write_told(const char *to)
 	return inherited_tell(to, &told, sizeof(told));
 }
 
+/* Joins the group of the process that has started this one. */
+static int
+leave_group(void)
+{
+	if (setpgid(0, getpgid(getppid())) < 0 || write(CHILD_FD, "", 1) != 1)
+		return 1;
+	for (;;)
+		pause();
+}
+
 static void
 set_up(void)
 {
@@ -192,6 +202,16 @@ TEST(its_process_group_ends_with_it, .count = 2)
 	ends[1] = dup(ends[0]);
 }
 
+TEST(it_gets_a_signal_after_it_has_left_its_group)
+{
+	char byte;
+
+	start((char *[]){ own_path, (char[]){ "leave" }, NULL }, ends[1]);
+	ck_assert_int_eq(read(ends[0], &byte, 1), 1);
+	child_signal(&child, SIGTERM);
+	ck_assert_int_eq(WTERMSIG(await_end()), SIGTERM);
+}
+
 /* A process that starts it, and is killed once it runs. */
 TEST(it_is_killed_with_the_process_that_has_started_it)
 {
@@ -216,5 +236,7 @@ suite_program(int count, char **arguments)
 {
 	if (count == 3 && strcmp(arguments[1], "tell") == 0)
 		return write_told(arguments[2]);
+	if (count == 2 && strcmp(arguments[1], "leave") == 0)
+		return leave_group();
 	return realpath(arguments[0], own_path) ? -1 : 1;
 }
