@@ -65,8 +65,7 @@ create(char path[PRIVATE_PATH_BYTES], struct error *error)
 		return 0;
 	path[0] = '\0';
 	return error_set(error,
-	    "can't create a private folder in /tmp: %s (set TMPDIR to another "
-	    "directory)",
+	    "a private folder in /tmp: %s (set TMPDIR to another directory)",
 	    strerror(errno));
 }
 

@@ -95,7 +95,8 @@ start_with_pair(
 
 	if (socket_pair(endpoint->datagrams ? SOCK_DGRAM : SOCK_STREAM, ends) <
 	    0)
-		return error_set(error, "%s", strerror(errno));
+		return error_set(
+		    error, "can't create {fd}: %s", strerror(errno));
 	result = start(daemon, endpoint->command, ends[1], error);
 	socket_give_up(ends[1]);
 	return result == 0 ? ends[0] : socket_give_up(ends[0]);
