@@ -170,6 +170,20 @@ text_duration(char buffer[TEXT_DURATION_BYTES], int64_t ms)
 	return buffer;
 }
 
+/* Takes what *at begins with: a number, or one character. */
+static unsigned long long
+take_part(const char **at, bool number)
+{
+	unsigned long long value;
+	char *end;
+
+	if (!number)
+		return (unsigned char)*(*at)++;
+	value = strtoull(*at, &end, 10);
+	*at = end;
+	return value;
+}
+
 int
 text_compare(const char *a, const char *b)
 {
@@ -178,17 +192,11 @@ text_compare(const char *a, const char *b)
 	while (*x != '\0' && *y != '\0') {
 		bool numbers =
 		    isdigit((unsigned char)*x) && isdigit((unsigned char)*y);
-		char *x_end = (char *)x + 1, *y_end = (char *)y + 1;
-		unsigned long long m = (unsigned char)*x, n = (unsigned char)*y;
+		unsigned long long m = take_part(&x, numbers);
+		unsigned long long n = take_part(&y, numbers);
 
-		if (numbers) {
-			m = strtoull(x, &x_end, 10);
-			n = strtoull(y, &y_end, 10);
-		}
 		if (m != n)
 			return m < n ? -1 : 1;
-		x = x_end;
-		y = y_end;
 	}
 	if (*x != *y)
 		return *x == '\0' ? -1 : 1;
