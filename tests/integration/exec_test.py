@@ -234,7 +234,7 @@ def daemon_that_does_not_run_is_one_warning_and_no_spin(case: Case):
     for number, (command, start, words) in enumerate((
             ("sh -c 'exit 3' {fd}", closed, "exited with status 3"),
             ("sh -c 'kill -SEGV $$' {fd}", closed, "killed by signal 11"),
-            ("sh -c 'setsid sleep 60 & exit 0' {fd}", closed,
+            ("sh -c 'setsid sleep 2 & exit 0' {fd}", closed,
              "it must stay in the foreground"),
             ("sh -c 'exit 4' {socket}", "the daemon did not start",
              "exited with status 4"),
