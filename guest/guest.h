@@ -72,8 +72,8 @@ struct guest {
 
 	struct unixgram unixgram; /* used by unixgram.c */
 	struct stream stream;     /* used by stream.c */
-	/* used by fwd-up: it has more frames than it has returned, though fd may
-	 * not be readable */
+	/* used by fwd-up: it may have more frames than it has returned, though
+	 * fd need not be readable */
 	bool has_frames;
 	bool drained; /* used by tap_linux.c: the last receive read all */
 };
@@ -84,8 +84,8 @@ struct guest_ops {
 	/* Sets fd, and `present` if the guest is there from the start. */
 	int (*open)(struct guest *guest, mode_t mode, struct error *error);
 	/* As batch_receive(), but may return an empty batch; it does not wait
-	 * if fd is readable. ESHUTDOWN means that no more frames can
-	 * arrive. */
+	 * if fd is readable or has_frames is set. ESHUTDOWN means that no more
+	 * frames can arrive. */
 	int (*receive)(struct guest *guest, struct batch *batch, size_t limit);
 	/* As batch_send(). */
 	int (*send)(struct guest *guest, struct batch *batch, size_t from);

@@ -204,12 +204,15 @@ deframe(struct guest *guest, struct batch *batch, size_t limit)
 	return result;
 }
 
+/* If a full batch was all there is, returns an empty one instead of waiting:
+ * guest_await() has said that there is no need to wait. */
 static int
 receive_from_client(struct guest *guest, struct batch *batch, size_t limit)
 {
 	enum deframer_result result = deframe(guest, batch, limit);
 
-	if (batch->count == 0 && result == DEFRAMER_MORE) {
+	if (batch->count == 0 && result == DEFRAMER_MORE &&
+	    !guest->has_frames) {
 		ssize_t n = fill(guest);
 
 		if (n < 0 && is_retryable(errno))

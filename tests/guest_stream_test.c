@@ -263,6 +263,19 @@ TEST(frames_beyond_the_limit_need_no_further_read)
 	hear(0, 2);
 }
 
+TEST(a_batch_of_just_the_limit_is_followed_by_an_empty_one)
+{
+	int fd = connected();
+
+	say(fd, 0, 60);
+	say(fd, 1, 60);
+	hear(2, 2);
+	ck_assert(guest_await(&guest, -1));
+	hear(0, 2);
+	ck_assert(!guest.has_frames);
+	hang_up(fd);
+}
+
 TEST(a_frame_that_comes_byte_by_byte_is_received_whole)
 {
 	uint8_t bytes[FRAME_HEADER_BYTES + 60];
