@@ -68,7 +68,7 @@ take(struct sockaddr_un *sender, char *bytes)
 FIXTURE(set_up, tear_down)
 
 /* gvproxy sends to the address that the first datagram came from. */
-TEST(a_daemon_is_greeted_from_a_new_address_each_time)
+TEST(a_daemon_gets_vfkt_from_a_new_address_each_time)
 {
 	struct sockaddr_un first, second;
 	char bytes[100];
@@ -91,7 +91,7 @@ TEST(a_daemon_is_greeted_from_a_new_address_each_time)
 	close(fd);
 }
 
-TEST(a_daemon_that_takes_frames_only_is_not_greeted)
+TEST(a_daemon_that_takes_frames_only_gets_no_vfkt)
 {
 	struct sockaddr_un sender;
 	char bytes[100];
