@@ -104,21 +104,20 @@ start_with_pair(
 
 /* A daemon that was just started may listen within milliseconds. */
 static int
-dial_target(struct daemon *daemon, const struct dial *how, bool is_new,
-    struct resolver *resolver, struct error *error)
+dial_target(const struct dial *how, bool is_new, struct error *error)
 {
 	struct dial attempt = *how;
 
-	attempt.endpoint = &daemon->target;
+	attempt.endpoint = &how->daemon->target;
 	if (is_new)
 		attempt.retry_window_ms = RECONNECT_WINDOW_MS;
-	return dial(&attempt, resolver, error);
+	return dial(&attempt, error);
 }
 
 int
-daemon_dial(struct daemon *daemon, const struct dial *how,
-    struct resolver *resolver, struct error *error)
+daemon_dial(const struct dial *how, struct error *error)
 {
+	struct daemon *daemon = how->daemon;
 	const struct endpoint *endpoint = how->endpoint;
 	bool is_new = daemon->supervisor.state == SUPERVISOR_NONE;
 	int fd;
@@ -127,9 +126,8 @@ daemon_dial(struct daemon *daemon, const struct dial *how,
 			  (endpoint->has_path &&
 			      start(daemon, endpoint->command, -1, error) < 0)))
 		return -1;
-	fd = endpoint->has_path
-		 ? dial_target(daemon, how, is_new, resolver, error)
-		 : start_with_pair(daemon, endpoint, error);
+	fd = endpoint->has_path ? dial_target(how, is_new, error)
+				: start_with_pair(daemon, endpoint, error);
 	if (fd >= 0)
 		daemon_step(daemon, SUPERVISOR_CONNECTED);
 	return fd;

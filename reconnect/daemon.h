@@ -37,12 +37,12 @@ struct daemon {
 
 void daemon_init(struct daemon *daemon);
 
-/* Starts the daemon of how->endpoint if none runs, and connects to it. Returns the
- * connection, or -1 with errno and the error set. In SUPERVISOR_NONE the daemon
- * could not be started. In SUPERVISOR_STARTING it doesn't listen yet: call this
- * again when the path of the target appears, or after a while. */
-int daemon_dial(struct daemon *daemon, const struct dial *how,
-    struct resolver *resolver, struct error *error);
+/* Starts the daemon of how->endpoint if none runs, and connects to it. dial() calls
+ * this. Returns the connection, or -1 with errno and the error set. In
+ * SUPERVISOR_NONE the daemon could not be started. In SUPERVISOR_STARTING it
+ * doesn't listen yet: call this again when the path of the target appears, or after
+ * a while. */
+int daemon_dial(const struct dial *how, struct error *error);
 
 /* Steps the supervisor, and sends the signal that it asks for. */
 enum supervisor_action daemon_step(

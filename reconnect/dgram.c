@@ -12,6 +12,7 @@
 
 #include "base/socket.h"
 #include "base/trust.h"
+#include "reconnect/dial.h"
 
 static int
 failed(struct error *error)
@@ -30,10 +31,12 @@ distrust(uid_t owner, struct error *error)
 	return false;
 }
 
-/* If the path is a symbolic link, both it and its target must be trusted. */
-bool
-dgram_trusts(const char *path, uid_t also, struct error *error)
+/* If not, errno is EPERM; if the file can't be looked at, another one. The error is
+ * set. If the path is a symbolic link, both it and its target must be trusted. */
+static bool
+trusts_file(const struct dial *how, struct error *error)
 {
+	const char *path = how->endpoint->path;
 	char real[PATH_MAX];
 	struct stat entry, file;
 
@@ -42,11 +45,18 @@ dgram_trusts(const char *path, uid_t also, struct error *error)
 		failed(error);
 		return false;
 	}
-	if (!trust_owner(path, entry.st_uid, also))
+	if (!trust_owner(path, entry.st_uid, how->user))
 		return distrust(entry.st_uid, error);
-	if (!trust_owner(real, file.st_uid, also))
+	if (!trust_owner(real, file.st_uid, how->user))
 		return distrust(file.st_uid, error);
 	return true;
+}
+
+bool
+dgram_trusts(const struct dial *how, int fd, struct error *error)
+{
+	(void)fd;
+	return trusts_file(how, error) || errno != EPERM;
 }
 
 enum dgram_file
@@ -69,15 +79,15 @@ dgram_release(struct dgram *dgram)
 
 /* The mode of the file doesn't matter: its folder is private. */
 static int
-bind_own(struct dgram *dgram, int fd, struct private_folder *folder,
-    struct error *error)
+bind_own(const struct dial *how, int fd, struct error *error)
 {
+	struct dgram *dgram = how->dgram;
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char name[PRIVATE_NAME_BYTES];
 	struct stat made;
 
 	snprintf(name, sizeof(name), "n%u", ++dgram->number);
-	if (private_folder_path(folder, name, address.sun_path, error) < 0)
+	if (private_folder_path(how->folder, name, address.sun_path, error) < 0)
 		return -1;
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    lstat(address.sun_path, &made) < 0)
@@ -114,18 +124,18 @@ connect_to(int fd, const char *path, struct error *error)
 /* Connects, and remembers the file. If it was replaced meanwhile, fails with an
  * error that is retried. */
 static int
-connect_to_file(struct dgram *dgram, int fd, const char *path, uid_t user,
-    struct error *error)
+connect_to_file(const struct dial *how, int fd, struct error *error)
 {
+	const char *path = how->endpoint->path;
 	struct stat before;
 
 	if (stat(path, &before) < 0)
 		return failed(error);
-	dgram->device = before.st_dev;
-	dgram->inode = before.st_ino;
-	if (!dgram_trusts(path, user, error) || connect_to(fd, path, error) < 0)
+	how->dgram->device = before.st_dev;
+	how->dgram->inode = before.st_ino;
+	if (!trusts_file(how, error) || connect_to(fd, path, error) < 0)
 		return -1;
-	if (dgram_look(dgram, path) == DGRAM_SAME)
+	if (dgram_look(how->dgram, path) == DGRAM_SAME)
 		return 0;
 	errno = ECONNREFUSED;
 	return failed(error);
@@ -145,33 +155,30 @@ send_hello(int fd, struct error *error)
 }
 
 static int
-set_up(struct dgram *dgram, int fd, const char *path, uid_t user, bool vfkit,
-    struct private_folder *folder, struct error *error)
+set_up(const struct dial *how, int fd, struct error *error)
 {
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	socket_datagram_buffers(fd);
-	if (bind_own(dgram, fd, folder, error) < 0 ||
-	    connect_to_file(dgram, fd, path, user, error) < 0)
+	if (bind_own(how, fd, error) < 0 || connect_to_file(how, fd, error) < 0)
 		return -1;
-	return vfkit ? send_hello(fd, error) : 0;
+	return how->vfkit ? send_hello(fd, error) : 0;
 }
 
 int
-dgram_dial(struct dgram *dgram, const char *path, uid_t user, bool vfkit,
-    struct private_folder *folder, struct error *error)
+dgram_dial(const struct dial *how, struct error *error)
 {
 	int fd, saved;
 
-	if (access(path, F_OK) < 0)
+	if (access(how->endpoint->path, F_OK) < 0)
 		return failed(error);
-	dgram_release(dgram);
+	dgram_release(how->dgram);
 	fd = socket(AF_UNIX, SOCK_DGRAM, 0);
 	if (fd < 0)
 		return failed(error);
-	if (set_up(dgram, fd, path, user, vfkit, folder, error) == 0)
+	if (set_up(how, fd, error) == 0)
 		return fd;
 	saved = errno;
-	dgram_release(dgram);
+	dgram_release(how->dgram);
 	errno = saved;
 	return socket_give_up(fd);
 }

@@ -18,8 +18,9 @@
 #include <sys/types.h>
 
 #include "base/error.h"
-#include "base/private_folder.h"
 #include "base/unix_bind.h"
+
+struct dial;
 
 /* Initialise to zero. */
 struct dgram {
@@ -29,22 +30,19 @@ struct dgram {
 	ino_t inode;
 };
 
-/* Makes one attempt; never blocks. vfkit: says "VFKT" first, as vfkit does; then
- * gvproxy knows where to send before the guest sends a frame. Returns a connected,
- * blocking descriptor, closed on exec, or -1 with errno and the reason. EPERM: the
- * daemon is not trusted; EISCONN: it is connected to another client; EAGAIN: its
- * queue is full. */
-int dgram_dial(struct dgram *dgram, const char *path, uid_t user, bool vfkit,
-    struct private_folder *folder, struct error *error);
+/* Makes one attempt, for dial(); never blocks. With how->vfkit: says "VFKT" first, as
+ * vfkit does; then gvproxy knows where to send before the guest sends a frame.
+ * Returns a connected, blocking descriptor, closed on exec, or -1 with errno and the
+ * reason. EPERM: the daemon is not trusted; EISCONN: it is connected to another
+ * client; EAGAIN: its queue is full. */
+int dgram_dial(const struct dial *how, struct error *error);
 
 /* Removes our address. Call it when the generation has ended. */
 void dgram_release(struct dgram *dgram);
 
-/* Returns whether the owner of the file at the path is trusted: `also`, or a user
- * that trust_owner() accepts. If not, errno is EPERM; if the file can't be looked
- * at, another one. The error is set. The file is all that shows the user of a
- * datagram socket. */
-bool dgram_trusts(const char *path, uid_t also, struct error *error);
+/* For dial_trusts(): judges the owner of the daemon's file, which is all that shows the
+ * user of a datagram socket. A missing file is not distrusted. */
+bool dgram_trusts(const struct dial *how, int fd, struct error *error);
 
 /* The daemon's file is gone: any other counts as its replacement. */
 static inline void

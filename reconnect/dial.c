@@ -12,6 +12,8 @@
 #include "base/socket.h"
 #include "base/trust.h"
 #include "base/wait.h"
+#include "reconnect/daemon.h"
+#include "reconnect/dgram.h"
 
 /* The pause before a path is tried again: no event reports listen(). The goal
  * is a first frame within 1 ms of listen(); a try costs 5 us. Once the path
@@ -67,14 +69,14 @@ is_retryable(int error)
 	return error == ECONNREFUSED || error == ENOENT || error == EACCES;
 }
 
-bool
-dial_trusts(const char *path, int fd, uid_t also, struct error *error)
+static bool
+trusts_user(const struct dial *dial, int fd, struct error *error)
 {
 	uid_t user;
 
 	if (peer_user(fd, &user) < 0)
 		failed(error);
-	else if (trust_owner(path, user, also))
+	else if (trust_owner(dial->endpoint->path, user, dial->user))
 		return true;
 	else
 		error_set(error,
@@ -107,41 +109,10 @@ try_stream(const struct dial *dial, struct error *error)
 		    error, "the backlog is full (is the daemon frozen?)");
 	if (fd < 0)
 		return failed(error);
-	if (dial_trusts(dial->endpoint->path, fd, dial->user, error))
+	if (trusts_user(dial, fd, error))
 		return fd;
 	errno = EPERM;
 	return socket_give_up(fd);
-}
-
-static int
-try_datagrams(const struct dial *dial, struct error *error)
-{
-	return dgram_dial(dial->dgram, dial->endpoint->path, dial->user,
-	    dial->vfkit, dial->folder, error);
-}
-
-static int
-dial_unix(const struct dial *dial, struct error *error)
-{
-	int (*try)(const struct dial *dial, struct error *error) =
-	    dial->endpoint->datagrams ? try_datagrams : try_stream;
-	int64_t start_ms = clock_now_ms(), bound_ms = start_ms;
-
-	for (;;) {
-		int64_t now_ms = clock_now_ms();
-		int fd = try(dial, error);
-
-		if (fd >= 0)
-			return fd;
-		if (errno == ENOENT)
-			bound_ms = now_ms;
-		if (!is_retryable(errno) ||
-		    now_ms >= start_ms + dial->retry_window_ms)
-			return -1;
-		if (wait_moment(dial->interrupt_fd,
-			retry_pause_us(now_ms - bound_ms)) < 0)
-			return failed(error);
-	}
 }
 
 /* The kernel may choose the dialled port of this host as the local port. If
@@ -208,14 +179,13 @@ may_not_use_tcp(void)
 }
 
 static int
-dial_tcp(
-    const struct dial *dial, struct resolver *resolver, struct error *error)
+try_tcp(const struct dial *dial, struct error *error)
 {
 	int64_t end_ms = clock_now_ms() + DIAL_LIMIT_MS;
 	struct addrinfo *found;
 	int fd, saved;
 
-	if (resolve(resolver, dial->endpoint->host, dial->endpoint->port,
+	if (resolve(dial->resolver, dial->endpoint->host, dial->endpoint->port,
 		dial->interrupt_fd, end_ms, &found, error) < 0) {
 		saved = errno;
 		if (may_not_use_tcp())
@@ -230,10 +200,45 @@ dial_tcp(
 	return fd < 0 ? failed(error) : fd;
 }
 
-int
-dial(const struct dial *dial, struct resolver *resolver, struct error *error)
+/* The kinds of endpoint. */
+static const struct {
+	int (*try)(const struct dial *dial, struct error *error);
+	bool (*trusts)(const struct dial *dial, int fd, struct error *error);
+	bool retries; /* a path at which a daemon may be starting */
+} kinds[] = {
+	[ENDPOINT_UNIX] = { try_stream, trusts_user, true },
+	[ENDPOINT_UNIXGRAM] = { dgram_dial, dgram_trusts, true },
+	[ENDPOINT_TCP] = { try_tcp, NULL, false },
+	[ENDPOINT_EXEC] = { daemon_dial, NULL, false },
+};
+
+bool
+dial_trusts(const struct dial *dial, int fd, struct error *error)
 {
-	return dial->endpoint->kind != ENDPOINT_TCP
-		   ? dial_unix(dial, error)
-		   : dial_tcp(dial, resolver, error);
+	enum endpoint_kind kind = dial->endpoint->kind;
+
+	return !kinds[kind].trusts || kinds[kind].trusts(dial, fd, error);
+}
+
+int
+dial(const struct dial *dial, struct error *error)
+{
+	enum endpoint_kind kind = dial->endpoint->kind;
+	int64_t start_ms = clock_now_ms(), bound_ms = start_ms;
+
+	for (;;) {
+		int64_t now_ms = clock_now_ms();
+		int fd = kinds[kind].try(dial, error);
+
+		if (fd >= 0)
+			return fd;
+		if (errno == ENOENT)
+			bound_ms = now_ms;
+		if (!kinds[kind].retries || !is_retryable(errno) ||
+		    now_ms >= start_ms + dial->retry_window_ms)
+			return -1;
+		if (wait_moment(dial->interrupt_fd,
+			retry_pause_us(now_ms - bound_ms)) < 0)
+			return failed(error);
+	}
 }

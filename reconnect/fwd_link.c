@@ -121,33 +121,31 @@ connected(struct fwd_link *fwd, int fd)
 	}
 }
 
-static int
-open_connection(struct fwd_link *fwd, struct error *error)
+static struct dial
+how_to_dial(struct fwd_link *fwd)
 {
-	struct dial attempt = { .endpoint = &fwd->settings.endpoint,
+	return (struct dial){ .endpoint = &fwd->settings.endpoint,
 		.interrupt_fd = fwd->orders.fds[0],
 		.retry_window_ms = fwd->machine.retry_window_ms,
 		.user = fwd->settings.user,
+		.resolver = &fwd->resolver,
+		.daemon = &fwd->daemon,
 		.dgram = &fwd->dgram,
 		.folder = fwd->settings.folder,
 		.vfkit = fwd->settings.vfkit };
-
-	if (attempt.endpoint->kind == ENDPOINT_EXEC)
-		return daemon_dial(
-		    &fwd->daemon, &attempt, &fwd->resolver, error);
-	return dial(&attempt, &fwd->resolver, error);
 }
 
 static void
 make_dial(struct fwd_link *fwd)
 {
+	struct dial attempt = how_to_dial(fwd);
 	bool starts = fwd->settings.endpoint.kind == ENDPOINT_EXEC;
 	struct error error;
 	int fd;
 
 	link_dialled(fwd->link);
 	pulse_enter(&fwd->pulse, PULSE_WAITING);
-	fd = open_connection(fwd, &error);
+	fd = dial(&attempt, &error);
 	pulse_enter(&fwd->pulse, PULSE_RUNNING);
 	if (fd >= 0) {
 		connected(fwd, fd);
@@ -348,10 +346,9 @@ static int
 wanted_watch(const struct fwd_link *fwd)
 {
 	const struct endpoint *endpoint = target(fwd);
+	bool has_path = *endpoint->path != '\0';
 
-	if (!fwd->settings.watch || endpoint->listens ||
-	    (endpoint->kind != ENDPOINT_UNIX &&
-		endpoint->kind != ENDPOINT_UNIXGRAM))
+	if (!fwd->settings.watch || endpoint->listens || !has_path)
 		return WATCH_NOTHING;
 	if (serves_datagrams(fwd))
 		return dgram_look(&fwd->dgram, endpoint->path) == DGRAM_SAME
@@ -396,6 +393,26 @@ update_watch(struct fwd_link *fwd)
 
 /* ---- clients ---- */
 
+static const char *
+refusal(struct fwd_link *fwd, const struct sockaddr_storage *client)
+{
+	return fwd->hooks.refusal(
+	    fwd->hooks.context, (const struct sockaddr *)client);
+}
+
+/* Whether the present client may stay. If getpeername() fails, it is gone, and
+ * fwd-down will notice. */
+static bool
+admits_client(struct fwd_link *fwd, int fd, struct error *error)
+{
+	struct sockaddr_storage client = { 0 };
+	socklen_t length = sizeof(client);
+
+	error_set(error, "the client is no longer in network.allow");
+	return getpeername(fd, (struct sockaddr *)&client, &length) < 0 ||
+	       !refusal(fwd, &client);
+}
+
 /* Replaces the present connection, if any, by the client's. */
 static void
 serve_client(struct fwd_link *fwd, int fd)
@@ -420,13 +437,6 @@ refuse_client(struct fwd_link *fwd, int fd,
 	event.reason = reason;
 	event.client = (const struct sockaddr *)client;
 	fwd->hooks.event(fwd->hooks.context, &event);
-}
-
-static const char *
-refusal(struct fwd_link *fwd, const struct sockaddr_storage *client)
-{
-	return fwd->hooks.refusal(
-	    fwd->hooks.context, (const struct sockaddr *)client);
 }
 
 static bool
@@ -503,37 +513,21 @@ judge(struct fwd_link *fwd)
 
 /* ---- settings ---- */
 
-/* Whether the settings admit the present peer. If getpeername() fails, the
- * client is gone, and fwd-down will notice. */
-static bool
-admits(struct fwd_link *fwd, int fd, struct error *error)
-{
-	const struct endpoint *endpoint = &fwd->settings.endpoint;
-	struct sockaddr_storage client = { 0 };
-	socklen_t length = sizeof(client);
-
-	error_set(error, "the client is no longer in network.allow");
-	if (endpoint->listens)
-		return getpeername(fd, (struct sockaddr *)&client, &length) <
-			   0 ||
-		       !refusal(fwd, &client);
-	if (endpoint->kind == ENDPOINT_UNIXGRAM) /* a file may be missing */
-		return dgram_trusts(
-			   endpoint->path, fwd->settings.user, error) ||
-		       errno != EPERM;
-	return endpoint->kind != ENDPOINT_UNIX ||
-	       dial_trusts(endpoint->path, fd, fwd->settings.user, error);
-}
-
+/* Ends the generation if the new settings do not admit its peer. */
 static void
 check_peer(struct fwd_link *fwd)
 {
+	struct dial attempt = how_to_dial(fwd);
+	bool admitted;
 	struct error error;
 	struct loan loan;
 
 	if (link_borrow(fwd->link, &loan, LINK_NO_WAIT) != LINK_READY)
 		return;
-	if (!admits(fwd, loan.fd, &error))
+	admitted = attempt.endpoint->listens
+		       ? admits_client(fwd, loan.fd, &error)
+		       : dial_trusts(&attempt, loan.fd, &error);
+	if (!admitted)
 		link_fail(fwd->link, loan.generation, error.text);
 	link_return(&loan);
 }

@@ -1,5 +1,6 @@
 #include "reconnect/dgram.h"
 
+#include "reconnect/dial.h"
 #include "tests/support/listener.h"
 #include "tests/support/suite.h"
 
@@ -41,8 +42,15 @@ tear_down(void)
 static int
 dial_as(uid_t user, bool vfkit)
 {
+	const struct endpoint daemon = { .path = "daemon/sock" };
+	const struct dial attempt = { .endpoint = &daemon,
+		.user = user,
+		.dgram = &ends,
+		.folder = &folder,
+		.vfkit = vfkit };
+
 	error.text[0] = '\0';
-	return dgram_dial(&ends, "daemon/sock", user, vfkit, &folder, &error);
+	return dgram_dial(&attempt, &error);
 }
 
 static void

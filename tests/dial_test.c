@@ -11,9 +11,9 @@
 #include "tests/support/suite.h"
 
 static struct endpoint endpoint;
-static struct dial attempt = { .endpoint = &endpoint };
-static struct error error;
 static struct resolver resolver;
+static struct dial attempt = { .endpoint = &endpoint, .resolver = &resolver };
+static struct error error;
 static int way_out[2];
 static unsigned descriptors_before;
 
@@ -63,7 +63,7 @@ dial_to(const char *text)
 	ck_assert_int_eq(endpoint_parse(&endpoint, text, &error), 0);
 	errno = 0;
 	error.text[0] = '\0';
-	return dial(&attempt, &resolver, &error);
+	return dial(&attempt, &error);
 }
 
 static int
