@@ -164,7 +164,7 @@ static void
 on_daemon_failed(struct link_log *log, const struct link_event *event)
 {
 	log_line(is_first(log, NOT_STARTED) ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
-	    LOG_LINK, "the daemon did not start endpoint=%s reason=\"%s\"",
+	    LOG_LINK, "can't start the daemon endpoint=%s reason=\"%s\"",
 	    log->endpoint.text, event->reason);
 }
 

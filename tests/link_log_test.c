@@ -229,7 +229,7 @@ TEST(a_watch_that_fails_is_one_warning_per_outage)
 }
 
 #define NOT_STARTED                                                            \
-	" link: the daemon did not start endpoint=exec:x {fd} "                \
+	" link: can't start the daemon endpoint=exec:x {fd} "                  \
 	"reason=\"peer closed\""
 
 TEST(a_daemon_that_does_not_start_is_one_warning_until_one_serves)

@@ -236,11 +236,11 @@ def daemon_that_does_not_run_is_one_warning_and_no_spin(case: Case):
             ("sh -c 'kill -SEGV $$' {fd}", closed, "killed by signal 11"),
             ("sh -c 'setsid sleep 2 & exit 0' {fd}", closed,
              "it must stay in the foreground"),
-            ("sh -c 'exit 4' {socket}", "the daemon did not start",
+            ("sh -c 'exit 4' {socket}", "can't start the daemon",
              "exited with status 4"),
-            ("no-such-daemon {fd}", "the daemon did not start",
+            ("no-such-daemon {fd}", "can't start the daemon",
              "can't run \\\"no-such-daemon\\\": No such file"),
-            ("/etc/passwd {fd}", "the daemon did not start",
+            ("/etc/passwd {fd}", "can't start the daemon",
              "Permission denied"))):
         began = time.monotonic()
         forwarder = Forwarder(case, f"exec:{command}",
