@@ -75,15 +75,7 @@ report(struct fwd_link *fwd, enum link_event_kind kind, int error)
 	fwd->hooks.event(fwd->hooks.context, &event);
 }
 
-/* What is dialled and watched: the endpoint, or the socket of a daemon that was
- * started. */
-static const struct endpoint *
-target(const struct fwd_link *fwd)
-{
-	return fwd->settings.endpoint.kind == ENDPOINT_EXEC
-		   ? &fwd->daemon.target
-		   : &fwd->settings.endpoint;
-}
+/* ---- dials ---- */
 
 static void
 dial_failed(struct fwd_link *fwd, int error, const char *reason)
@@ -171,6 +163,8 @@ act(struct fwd_link *fwd, enum reconnect_action action)
 	else if (action == RECONNECT_REPORT_LONG_OUTAGE)
 		report(fwd, LINK_EVENT_LONG_OUTAGE, 0);
 }
+
+/* ---- the link ---- */
 
 /* Passes proof and loss to the machine; the loss only once the daemon that served
  * the generation has been reaped. Returns false if the link was stopped. */
@@ -280,6 +274,15 @@ is_held(const struct fwd_link *fwd)
  * The path is watched for the next daemon, the file for the end of this one. A
  * file that was replaced while check_file() ran is noticed by the change to the
  * path, as the event may have been read already. */
+
+/* The endpoint, or the socket of a daemon that was started. */
+static const struct endpoint *
+target(const struct fwd_link *fwd)
+{
+	return fwd->settings.endpoint.kind == ENDPOINT_EXEC
+		   ? &fwd->daemon.target
+		   : &fwd->settings.endpoint;
+}
 
 static bool
 serves_datagrams(const struct fwd_link *fwd)
@@ -672,6 +675,8 @@ run(void *argument)
 	doorbell_ring(&fwd->ended);
 	return NULL;
 }
+
+/* ---- start and end ---- */
 
 static int
 init_bells(struct fwd_link *fwd)

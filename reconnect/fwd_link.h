@@ -104,17 +104,21 @@ struct fwd_link {
 	struct fwd_link_settings settings;
 	struct link_view view; /* result of the last link_look() */
 	struct reconnect machine;
-	struct listener listener;
-	struct daemon daemon; /* daemon_look() from any thread */
-	struct resolver resolver;
+	int64_t suspended_ms; /* as of the last suspend that was noticed */
+	bool resumed;         /* the keepalive doesn't know about it yet */
+	int resume_fd;        /* from clock_resume_open() */
+
+	/* For the kinds of endpoint: */
+	struct resolver resolver; /* tcp */
+	struct dgram dgram;       /* unixgram */
+	struct daemon daemon;     /* exec; daemon_look() from any thread */
+	struct listener listener; /* those that listen */
+
+	/* The watch of a path: */
 	struct file_watch watch;
 	struct doorbell path_bell; /* rung by the watch */
 	/* what the watch is for, also if it failed (watch.error) */
 	enum { WATCH_NOTHING, WATCH_PATH, WATCH_FILE } watching;
-	struct dgram dgram;   /* of a datagram daemon */
-	int64_t suspended_ms; /* as of the last suspend that was noticed */
-	bool resumed;         /* the keepalive doesn't know about it yet */
-	int resume_fd;        /* from clock_resume_open() */
 };
 
 /* Starts the thread, which uses the link until fwd_link_join(). Returns 0, or -1
