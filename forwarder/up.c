@@ -288,6 +288,7 @@ copy_up(struct copy *copy)
 	do {
 		pulse_enter(&copy->up_pulse, PULSE_RESTING);
 		if (receive(up) < 0) {
+			count_skipped(up);
 			copy_guest_gone(copy);
 			break;
 		}

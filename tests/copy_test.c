@@ -1408,3 +1408,31 @@ TEST(what_the_network_has_sent_before_a_stop_reaches_the_guest, .count = 20)
 	copy_stop_down(&copy);
 	guest_gets(50, 60, 1);
 }
+
+FIXTURE(init, release)
+
+static int
+end_inside_a_frame(struct guest *unused, struct batch *batch, size_t limit)
+{
+	(void)unused;
+	(void)limit;
+	batch_clear(batch);
+	batch->skipped.truncated = 1;
+	errno = ESHUTDOWN;
+	return -1;
+}
+
+TEST(what_a_stream_guest_leaves_unfinished_is_counted)
+{
+	static struct guest_ops ops;
+
+	ops = *guest.ops;
+	ops.receive = end_inside_a_frame;
+	guest.ops = &ops;
+	ck_assert_int_eq(copy_open(&copy), 0);
+	copy_up(&copy);
+	expect_guest_gone();
+	ck_assert_uint_eq(counter_read(&copy.up.truncated), 1);
+	link_stop(&the_link);
+	copy_down(&copy); /* frees its memory */
+}
