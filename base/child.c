@@ -6,12 +6,14 @@
 #include <unistd.h>
 
 /* A program may have left the group that it was put into. */
-void
+int
 child_signal(const struct child *child, int number)
 {
+	int result = kill(-child->pid, number);
+
 	if (getpgid(child->pid) != child->pid)
-		kill(child->pid, number);
-	kill(-child->pid, number);
+		result = kill(child->pid, number);
+	return result;
 }
 
 /* The group is killed before its leader is reaped: until then no other group can

@@ -31,8 +31,9 @@ struct child {
  * with errno (ENOENT: there is no such program) and no child. */
 int child_start(struct child *child, char *const argv[], int fd);
 
-/* Sends a signal to the process group, and to the process if it has left it. */
-void child_signal(const struct child *child, int number);
+/* Sends a signal to the process group, and to the process if it has left it.
+ * Returns 0, or -1 with errno: EPERM if it has become another user (sudo). */
+int child_signal(const struct child *child, int number);
 
 /* Returns whether the process has exited; once that is so, there is no child any
  * more. Kills what is left of its process group, and sets *status as waitpid()

@@ -168,6 +168,22 @@ on_daemon_failed(struct link_log *log, const struct link_event *event)
 	    log->endpoint.text, event->reason);
 }
 
+/* Until a daemon that can't be killed exits, no other one is started. */
+static void
+on_daemon_killed(const struct link_log *log, int error)
+{
+	if (error != 0)
+		log_limited(&lost_limit, LOG_LEVEL_WARN, LOG_LINK,
+		    "can't end the daemon, waiting for its exit endpoint=%s "
+		    "error=\"%s\" hint=\"if it runs as another user, end it "
+		    "yourself\"",
+		    log->endpoint.text, strerror(error));
+	else
+		log_limited(&lost_limit, LOG_LEVEL_WARN, LOG_LINK,
+		    "the daemon ignored SIGTERM, sent SIGKILL endpoint=%s",
+		    log->endpoint.text);
+}
+
 static void
 on_long_outage(const struct link_log *log, const struct link_event *event)
 {
@@ -262,9 +278,7 @@ link_log_event(struct link_log *log, const struct link_event *event)
 		on_daemon_failed(log, event);
 		break;
 	case LINK_EVENT_DAEMON_KILLED:
-		log_limited(&lost_limit, LOG_LEVEL_WARN, LOG_LINK,
-		    "the daemon ignored SIGTERM, sent SIGKILL endpoint=%s",
-		    log->endpoint.text);
+		on_daemon_killed(log, event->error);
 		break;
 	case LINK_EVENT_CLIENT_REFUSED:
 		on_client_refused(log, event);

@@ -38,7 +38,9 @@ daemon_step(struct daemon *daemon, enum supervisor_event event)
 		child_signal(&daemon->child, SIGTERM);
 		child_signal(&daemon->child, SIGCONT);
 	} else if (action == SUPERVISOR_KILL) {
-		child_signal(&daemon->child, SIGKILL);
+		daemon->kill_error = 0;
+		if (child_signal(&daemon->child, SIGKILL) < 0)
+			daemon->kill_error = errno;
 	}
 	return action;
 }

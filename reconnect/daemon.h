@@ -26,6 +26,7 @@ struct daemon {
 	struct supervisor supervisor;
 	struct child child;
 	int64_t started_ms;
+	int kill_error; /* errno of the last SUPERVISOR_KILL, or 0 */
 	/* Where it listens; with {fd} of kind ENDPOINT_EXEC, without a path. */
 	struct endpoint target;
 

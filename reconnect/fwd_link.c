@@ -254,7 +254,7 @@ follow_daemon(struct fwd_link *fwd)
 		daemon_failed(
 		    fwd, "the daemon did not listen on its socket within 10 s");
 	else if (action == SUPERVISOR_KILL)
-		report(fwd, LINK_EVENT_DAEMON_KILLED, 0);
+		report(fwd, LINK_EVENT_DAEMON_KILLED, daemon->kill_error);
 }
 
 /* Whether the machine has to wait until a daemon has been reaped. */

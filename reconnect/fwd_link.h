@@ -36,7 +36,7 @@ enum link_event_kind {
 	LINK_EVENT_CLIENT_REFUSED, /* client, reason */
 	/* reason; the daemon was not started, or has served no generation */
 	LINK_EVENT_DAEMON_FAILED,
-	LINK_EVENT_DAEMON_KILLED, /* it ignored SIGTERM */
+	LINK_EVENT_DAEMON_KILLED, /* SIGTERM had no effect; error of SIGKILL */
 };
 
 struct link_event {

@@ -244,6 +244,12 @@ TEST(a_daemon_that_does_not_start_is_one_warning_until_one_serves)
 	EVENT(DAEMON_KILLED,
 	    "~warn link: the daemon ignored SIGTERM, sent SIGKILL "
 	    "endpoint=exec:x {fd}");
+	caught_log.length = 0;
+	EVENT(DAEMON_KILLED,
+	    "~warn link: can't end the daemon, waiting for its exit "
+	    "endpoint=exec:x {fd} error=\"Operation not permitted\" "
+	    "hint=\"if it runs as another user, end it yourself\"",
+	    event.error = EPERM);
 }
 
 #define CANT_ACCEPT                                                            \
