@@ -72,8 +72,22 @@ dgram_look(const struct dgram *dgram, const char *path)
 }
 
 void
+dgram_init(struct dgram *dgram, struct doorbell *bell)
+{
+	*dgram = (struct dgram){ 0 };
+	file_watch_init(&dgram->watch, bell);
+}
+
+void
+dgram_destroy(struct dgram *dgram)
+{
+	file_watch_destroy(&dgram->watch);
+}
+
+void
 dgram_release(struct dgram *dgram)
 {
+	file_watch_stop(&dgram->watch);
 	unix_file_remove(&dgram->own);
 }
 
@@ -121,18 +135,21 @@ connect_to(int fd, const char *path, struct error *error)
 	}
 }
 
-/* Connects, and remembers the file. If it was replaced meanwhile, fails with an
- * error that is retried. */
+/* Connects, and remembers and watches the file. If it was replaced meanwhile, fails
+ * with an error that is retried. */
 static int
 connect_to_file(const struct dial *how, int fd, struct error *error)
 {
 	const char *path = how->endpoint->path;
+	struct file_watch *watch = &how->dgram->watch;
 	struct stat before;
 
 	if (stat(path, &before) < 0)
 		return failed(error);
 	how->dgram->device = before.st_dev;
 	how->dgram->inode = before.st_ino;
+	if (how->watch)
+		watch->error = file_watch_file(watch, path) < 0 ? errno : 0;
 	if (!trusts_file(how, error) || connect_to(fd, path, error) < 0)
 		return -1;
 	if (dgram_look(how->dgram, path) == DGRAM_SAME)

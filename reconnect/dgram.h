@@ -18,17 +18,24 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "base/file_watch.h"
 #include "base/unix_bind.h"
 
 struct dial;
 
-/* Initialise to zero. */
 struct dgram {
 	unsigned number;      /* of our last address */
 	struct unix_file own; /* our address */
 	dev_t device;         /* the daemon's file */
 	ino_t inode;
+	/* Of the daemon's file, whose inode number can't be used again until the
+	 * watch has reported its end. watch.error: the file can't be watched. */
+	struct file_watch watch;
 };
+
+/* The bell is that of the watch. */
+void dgram_init(struct dgram *dgram, struct doorbell *bell);
+void dgram_destroy(struct dgram *dgram);
 
 /* Makes one attempt, for dial(); never blocks. With how->vfkit: says "VFKT" first, as
  * vfkit does; then gvproxy knows where to send before the guest sends a frame.
@@ -37,19 +44,12 @@ struct dgram {
  * client; EAGAIN: its queue is full. */
 int dgram_dial(const struct dial *how, struct error *error);
 
-/* Removes our address. Call it when the generation has ended. */
+/* Removes our address and the watch. Call it when the generation has ended. */
 void dgram_release(struct dgram *dgram);
 
 /* For dial_trusts(): judges the owner of the daemon's file, which is all that shows the
  * user of a datagram socket. A missing file is not distrusted. */
 bool dgram_trusts(const struct dial *how, int fd, struct error *error);
-
-/* The daemon's file is gone: any other counts as its replacement. */
-static inline void
-dgram_forget(struct dgram *dgram)
-{
-	dgram->inode = 0;
-}
 
 /* What is at the daemon's path now. */
 enum dgram_file {

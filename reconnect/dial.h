@@ -29,7 +29,7 @@ struct dial {
 	/* See dgram_dial(): */
 	struct dgram *dgram;
 	struct private_folder *folder;
-	bool vfkit;
+	bool vfkit, watch;
 };
 
 /* Returns a connected, blocking descriptor, closed on exec, or -1 with errno and

@@ -124,7 +124,8 @@ how_to_dial(struct fwd_link *fwd)
 		.daemon = &fwd->daemon,
 		.dgram = &fwd->dgram,
 		.folder = fwd->settings.folder,
-		.vfkit = fwd->settings.vfkit };
+		.vfkit = fwd->settings.vfkit,
+		.watch = fwd->settings.watch };
 }
 
 static void
@@ -264,16 +265,14 @@ is_held(const struct fwd_link *fwd)
 	return supervisor_is_ending(&fwd->daemon.supervisor);
 }
 
-/* ---- the watch ----
+/* ---- the watches ----
  *
- *   link                            a stream daemon     a datagram daemon
- *   down                            path                path
- *   up                              path until proven   file; if it is not at
- *                                                       the path, path
+ *   link    a stream daemon     a datagram daemon
+ *   down    path                path
+ *   up      path until proven   file (dgram.h); path while the file isn't there or
+ *                               can't be watched
  *
- * The path is watched for the next daemon, the file for the end of this one. A
- * file that was replaced while check_file() ran is noticed by the change to the
- * path, as the event may have been read already. */
+ * The path is watched for the next daemon, the file for the end of this one. */
 
 /* The endpoint, or the socket of a daemon that was started. */
 static const struct endpoint *
@@ -297,18 +296,17 @@ serves_datagrams(const struct fwd_link *fwd)
 static void
 check_file(struct fwd_link *fwd)
 {
-	const char *path = target(fwd)->path;
 	bool replaced, deleted;
 	struct loan loan;
 
-	if (fwd->watching == WATCH_NOTHING || !serves_datagrams(fwd) ||
-	    link_borrow(fwd->link, &loan, LINK_NO_WAIT) != LINK_READY)
+	if (!serves_datagrams(fwd))
 		return;
-	replaced = dgram_look(&fwd->dgram, path) == DGRAM_REPLACED;
-	deleted =
-	    fwd->watching == WATCH_FILE && file_watch_deleted(&fwd->watch);
+	replaced = dgram_look(&fwd->dgram, target(fwd)->path) == DGRAM_REPLACED;
+	deleted = file_watch_deleted(&fwd->dgram.watch);
 	if (replaced)
 		step(fwd, RECONNECT_APPEARED);
+	if (link_borrow(fwd->link, &loan, LINK_NO_WAIT) != LINK_READY)
+		return;
 	if (peer_is_closed(loan.fd, deleted))
 		link_fail(fwd->link, loan.generation, LINK_PEER_CLOSED);
 	else if (replaced)
@@ -320,45 +318,23 @@ check_file(struct fwd_link *fwd)
 static void
 stop_watching(struct fwd_link *fwd)
 {
-	if (fwd->watching != WATCH_NOTHING)
+	if (fwd->watching)
 		file_watch_stop(&fwd->watch);
-	fwd->watching = WATCH_NOTHING;
+	fwd->watching = false;
 }
 
-/* Returns 0, or -1 with errno. */
-static int
-start_watching(struct fwd_link *fwd)
-{
-	const char *path = target(fwd)->path;
-
-	if (fwd->watching == WATCH_FILE) {
-		if (file_watch_file(&fwd->watch, path) == 0)
-			return 0;
-		if (errno != ENOENT) {
-			fwd->watch.error = errno;
-			return -1;
-		}
-		fwd->watching = WATCH_PATH;
-	}
-	/* The next file may have the inode number of the one that is gone. */
-	dgram_forget(&fwd->dgram);
-	return file_watch_path(&fwd->watch, path);
-}
-
-static int
-wanted_watch(const struct fwd_link *fwd)
+static bool
+wants_watch(const struct fwd_link *fwd)
 {
 	const struct endpoint *endpoint = target(fwd);
-	bool has_path = *endpoint->path != '\0';
 
-	if (!fwd->settings.watch || endpoint->listens || !has_path)
-		return WATCH_NOTHING;
+	if (!fwd->settings.watch || endpoint->listens ||
+	    endpoint->path[0] == '\0')
+		return false;
 	if (serves_datagrams(fwd))
-		return dgram_look(&fwd->dgram, endpoint->path) == DGRAM_SAME
-			   ? WATCH_FILE
-			   : WATCH_PATH;
-	return fwd->machine.state == RECONNECT_PROVEN ? WATCH_NOTHING
-						      : WATCH_PATH;
+		return fwd->dgram.watch.error ||
+		       dgram_look(&fwd->dgram, endpoint->path) != DGRAM_SAME;
+	return fwd->machine.state != RECONNECT_PROVEN;
 }
 
 /* Whether a daemon runs that may not listen yet. Its path is known, and watched,
@@ -369,26 +345,31 @@ is_starting(const struct fwd_link *fwd)
 	return fwd->daemon.supervisor.state == SUPERVISOR_STARTING;
 }
 
-/* Watches what the table says. If the system refuses, tries again at each wakeup;
- * meanwhile only the backoff finds the path. What happened before a watch began
- * is looked up. */
+/* Whether the path may have appeared before its watch began. The dial after the loss
+ * of a stream daemon needs no such look: it retries for a while. */
+static bool
+is_watched_late(const struct fwd_link *fwd)
+{
+	return target(fwd)->datagrams || is_starting(fwd);
+}
+
+/* Watches the path when the table says so. If the system refuses, tries again at each
+ * wakeup; meanwhile only the backoff finds the path. */
 static void
 update_watch(struct fwd_link *fwd)
 {
-	bool refused = fwd->watching != WATCH_NOTHING && fwd->watch.error;
-	int before = fwd->watching, wanted = wanted_watch(fwd);
+	bool refused = fwd->watching && fwd->watch.error;
 
-	if (wanted == WATCH_NOTHING) {
+	if (!wants_watch(fwd)) {
 		stop_watching(fwd);
 		return;
 	}
-	if (wanted == before && !refused)
+	if (fwd->watching && !refused)
 		return;
-	fwd->watching = wanted;
-	if (start_watching(fwd) < 0)
+	fwd->watching = true;
+	if (file_watch_path(&fwd->watch, target(fwd)->path) < 0)
 		report(fwd, LINK_EVENT_UNWATCHED, errno);
-	else if (fwd->watching == WATCH_PATH &&
-		 (refused || before == WATCH_FILE || is_starting(fwd)) &&
+	else if ((refused || is_watched_late(fwd)) &&
 		 access(target(fwd)->path, F_OK) == 0)
 		step(fwd, RECONNECT_APPEARED);
 	check_file(fwd);
@@ -605,6 +586,15 @@ wake_ms(const struct fwd_link *fwd, int64_t now_ms)
 		   : due_ms;
 }
 
+/* All watches share one descriptor. */
+static int
+events_fd(struct fwd_link *fwd)
+{
+	int fd = file_watch_fd(&fwd->watch);
+
+	return fd >= 0 ? fd : file_watch_fd(&fwd->dgram.watch);
+}
+
 static void
 wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 {
@@ -614,7 +604,7 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 	bool up = reconnect_is_up(&fwd->machine);
 	struct pollfd fds[] = {
 		{ .fd = fwd->orders.fds[0], .events = POLLIN },
-		{ .fd = file_watch_fd(&fwd->watch), .events = POLLIN },
+		{ .fd = events_fd(fwd), .events = POLLIN },
 		{ .fd = fwd->path_bell.fds[0], .events = POLLIN },
 		{ .fd = accepts ? listener->fd : -1, .events = POLLIN },
 		{ .fd = up ? fwd->link->bell.fds[0] : -1, .events = POLLIN },
@@ -635,8 +625,7 @@ wait_for_events(struct fwd_link *fwd, int64_t keepalive_due_ms)
 		return;
 	if (fds[1].revents || fds[2].revents) {
 		doorbell_answer(&fwd->path_bell);
-		if (fwd->watching == WATCH_PATH &&
-		    file_watch_appeared(&fwd->watch))
+		if (fwd->watching && file_watch_appeared(&fwd->watch))
 			step(fwd, RECONNECT_APPEARED);
 	}
 	if (fds[3].revents)
@@ -721,10 +710,12 @@ fwd_link_start(struct fwd_link *fwd, struct link *link,
 	if (init_bells(fwd) < 0)
 		return socket_give_up(fwd->resume_fd);
 	file_watch_init(&fwd->watch, &fwd->path_bell);
+	dgram_init(&fwd->dgram, &fwd->path_bell);
 	listener_replace(&fwd->listener, settings->listen_fd);
 	error = pthread_create(&fwd->thread, NULL, run, fwd);
 	if (error == 0)
 		return 0;
+	dgram_destroy(&fwd->dgram);
 	file_watch_destroy(&fwd->watch);
 	close_bells(fwd);
 	errno = error;
@@ -763,6 +754,7 @@ fwd_link_join(struct fwd_link *fwd)
 	pthread_join(fwd->thread, NULL);
 	resolver_abandon(&fwd->resolver);
 	listener_replace(&fwd->listener, -1);
+	dgram_destroy(&fwd->dgram);
 	file_watch_destroy(&fwd->watch);
 	close_bells(fwd);
 	return true;

@@ -116,9 +116,9 @@ struct fwd_link {
 
 	/* The watch of a path: */
 	struct file_watch watch;
-	struct doorbell path_bell; /* rung by the watch */
-	/* what the watch is for, also if it failed (watch.error) */
-	enum { WATCH_NOTHING, WATCH_PATH, WATCH_FILE } watching;
+	struct doorbell path_bell; /* rung by it, and by the watch of dgram */
+	/* also true if the watch failed (watch.error) */
+	bool watching;
 };
 
 /* Starts the thread, which uses the link until fwd_link_join(). Returns 0, or -1

@@ -6,6 +6,7 @@
 
 #define STRANGER 12345u
 
+static struct doorbell bell;
 static struct dgram ends;
 static struct private_folder folder;
 static struct error error;
@@ -22,7 +23,8 @@ set_up(void)
 	unsetenv("XDG_RUNTIME_DIR");
 	ck_assert_int_eq(mkdir("daemon", 0755), 0);
 	private_folder_init(&folder);
-	ends = (struct dgram){ 0 };
+	ck_assert_int_eq(doorbell_init(&bell), 0);
+	dgram_init(&ends, &bell);
 	daemon_fd = bound_datagrams("daemon/sock");
 }
 
@@ -33,6 +35,8 @@ tear_down(void)
 	char path[PRIVATE_PATH_BYTES];
 
 	dgram_release(&ends);
+	dgram_destroy(&ends);
+	doorbell_destroy(&bell);
 	ck_assert_int_eq(private_folder_path(&folder, "", path, &error), 0);
 	ck_assert_int_eq(rmdir(path), 0);
 	close(daemon_fd);
@@ -47,7 +51,8 @@ dial_as(uid_t user, bool vfkit)
 		.user = user,
 		.dgram = &ends,
 		.folder = &folder,
-		.vfkit = vfkit };
+		.vfkit = vfkit,
+		.watch = true };
 
 	error.text[0] = '\0';
 	return dgram_dial(&attempt, &error);
@@ -190,4 +195,20 @@ TEST(the_file_at_the_path_is_recognised)
 	ck_assert_int_eq(dgram_look(&ends, "daemon/sock"), DGRAM_REPLACED);
 	close(next);
 	close(fd);
+}
+
+/* Most file systems give the number of a removed file to the next one. */
+TEST(the_next_file_is_another_one_or_the_end_was_reported)
+{
+	for (int i = 0; i < 100; i++) {
+		int fd = dial_as((uid_t)-1, false);
+
+		ck_assert_int_ge(fd, 0);
+		close(daemon_fd);
+		unlink("daemon/sock");
+		daemon_fd = bound_datagrams("daemon/sock");
+		ck_assert(dgram_look(&ends, "daemon/sock") == DGRAM_REPLACED ||
+			  file_watch_deleted(&ends.watch));
+		close(fd);
+	}
 }
