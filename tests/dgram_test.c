@@ -161,6 +161,8 @@ TEST(a_strangers_socket_in_a_shared_folder_is_refused)
 {
 	int fd;
 
+	if (geteuid() != 0)
+		return; /* only root can give a file away */
 	ck_assert_int_eq(chown("daemon/sock", STRANGER, (gid_t)-1), 0);
 	close(dial_as((uid_t)-1, true));
 	ck_assert_int_eq(chmod("daemon", 01777), 0);
@@ -173,6 +175,8 @@ TEST(a_strangers_socket_in_a_shared_folder_is_refused)
 /* A link of root's may lead into such a folder. */
 TEST(a_link_to_a_strangers_socket_is_refused)
 {
+	if (geteuid() != 0)
+		return; /* only root can give a file away */
 	ck_assert_int_eq(rename("daemon", "shared"), 0);
 	ck_assert_int_eq(mkdir("daemon", 0755), 0);
 	ck_assert_int_eq(symlink("../shared/sock", "daemon/sock"), 0);
