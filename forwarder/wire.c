@@ -192,22 +192,44 @@ datagrams_send(int fd, const uint8_t *frame, enum wire_rest rest)
 									    : 0;
 }
 
+/* Unlike stream_read(), the call itself may wait: a datagram socket wakes it for
+ * datagrams only (net/core/datagram.c, receiver_wake_function). */
+static int
+receive_batch(struct batch *batch, const struct loan *loan)
+{
+	int result;
+
+	do
+		result = batch_receive(batch, loan->fd, batch_limit(batch));
+	while (result < 0 && errno == EINTR);
+	return result;
+}
+
+static bool
+may_be_end(const struct batch *batch, const struct loan *loan)
+{
+	return batch->count == 1 && parcel_length(batch->parcels) == 0 &&
+	       atomic_load(&loan->connection->shut);
+}
+
 /* After shutdown() the socket receives 0 bytes, once all that was queued has been
- * received: the end. Unlike stream_read(), the call itself may wait: a datagram
- * socket wakes it for datagrams only (net/core/datagram.c, receiver_wake_function).
- */
+ * received, and from then on: so a second call tells the end from an empty
+ * datagram. */
 static int
 datagrams_receive(struct wire_input *input, const struct loan *loan)
 {
 	struct batch *batch = &input->batch;
 
-	while (batch_receive(batch, loan->fd, batch_limit(batch)) < 0)
-		if (errno != EINTR)
+	if (receive_batch(batch, loan) < 0)
+		return -1;
+	if (may_be_end(batch, loan)) {
+		if (receive_batch(batch, loan) < 0)
 			return -1;
-	if (batch->count == 1 && parcel_length(batch->parcels) == 0 &&
-	    atomic_load(&loan->connection->shut)) {
-		batch_clear(batch);
-		return 0;
+		if (may_be_end(batch, loan)) {
+			batch_clear(batch);
+			return 0;
+		}
+		counter_add(&input->drops->empty, 1);
 	}
 	batch_expect(batch);
 	return 1;
